@@ -1,0 +1,204 @@
+"""Names and numbers that more than one program must agree on. Each is written here and nowhere else."""
+
+from enum import IntEnum, StrEnum
+from typing import Final
+
+GROUP: Final = "distilljob.dev"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+KIND: Final = "DistillJob"
+PLURAL: Final = "distilljobs"
+SINGULAR: Final = "distilljob"
+SHORT_NAME: Final = "dj"
+
+FIELD_MANAGER: Final = "distill-operator"
+FINALIZER: Final = f"{GROUP}/cleanup"
+
+
+class Label:
+    """Labels on every child of a DistillJob."""
+
+    JOB: Final = f"{GROUP}/job"
+    ATTEMPT: Final = f"{GROUP}/attempt"
+    COMPONENT: Final = "app.kubernetes.io/component"
+    MANAGED_BY: Final = "app.kubernetes.io/managed-by"
+    NAME: Final = "app.kubernetes.io/name"
+
+
+class Component(StrEnum):
+    """Values of the component label."""
+
+    OPERATOR = "operator"
+    TRAINER = "trainer"
+    CHECK = "check"
+
+
+TRAINER_CONTAINER: Final = "trainer"
+
+METRICS_PORT: Final = 9400
+"""Rank 0 of a pod serves /metrics, /status and /healthz here; LOCAL_RANK n serves at this port + n."""
+RENDEZVOUS_PORT: Final = 29400
+OPERATOR_METRICS_PORT: Final = 9090
+OPERATOR_HEALTH_PORT: Final = 8080
+
+
+class Path:
+    """Where a training container finds its volumes. A job's own files lie under CHECKPOINTS/<job name>/."""
+
+    CHECKPOINTS: Final = "/checkpoints"
+    DATA: Final = "/data"
+    MODELS: Final = "/models"
+    SHM: Final = "/dev/shm"
+    SCRATCH: Final = "/tmp"
+    TERMINATION: Final = "/dev/termination-log"
+
+
+class Env:
+    """Environment of a training container that the operator sets and nobody else may."""
+
+    RUN: Final = "DISTILL_RUN"
+    """The RunConfig as JSON."""
+    NODE_RANK: Final = "JOB_COMPLETION_INDEX"
+    """Set by the Job controller of an Indexed Job."""
+
+
+RESERVED_ENV: Final = frozenset(
+    {
+        Env.RUN,
+        Env.NODE_RANK,
+        "MASTER_ADDR",
+        "MASTER_PORT",
+        "RANK",
+        "LOCAL_RANK",
+        "WORLD_SIZE",
+        "LOCAL_WORLD_SIZE",
+        "GROUP_RANK",
+    }
+)
+"""A pod template that sets one of these would break the rendezvous and is refused."""
+
+
+class ExitCode(IntEnum):
+    """What a training container's exit code says. Anything else is a failure that may be tried again."""
+
+    DONE = 0
+    PERMANENT = 78
+    """Wrong configuration, data or models: trying again cannot help (EX_CONFIG of sysexits)."""
+    STOPPED = 143
+    """Stopped on request (SIGTERM) with a committed checkpoint."""
+
+
+class Phase(StrEnum):
+    """status.phase: a summary for people. Programs wait for conditions."""
+
+    PENDING = "Pending"
+    QUEUED = "Queued"
+    STARTING = "Starting"
+    RUNNING = "Running"
+    RECOVERING = "Recovering"
+    SUSPENDED = "Suspended"
+    SUCCEEDED = "Succeeded"
+    FAILED = "Failed"
+
+
+TERMINAL_PHASES: Final = frozenset({Phase.SUCCEEDED, Phase.FAILED})
+
+
+class ConditionType(StrEnum):
+    """Types of status.conditions."""
+
+    VALIDATED = "Validated"
+    RUNNING = "Running"
+    SUSPENDED = "Suspended"
+    DEGRADED = "Degraded"
+    COMPLETE = "Complete"
+    FAILED = "Failed"
+
+
+class Reason(StrEnum):
+    """Machine-readable reasons of conditions, events and termination messages."""
+
+    ACCEPTED = "Accepted"
+    # Why a job waits.
+    CLAIM_NOT_FOUND = "ClaimNotFound"
+    CLAIM_NOT_BOUND = "ClaimNotBound"
+    UNSCHEDULABLE = "Unschedulable"
+    PODS_STARTING = "PodsStarting"
+    BACKING_OFF = "BackingOff"
+    PODS_TERMINATING = "PodsTerminating"
+    # What an attempt does or did.
+    ATTEMPT_CREATED = "AttemptCreated"
+    TRAINING = "Training"
+    RESUMED = "Resumed"
+    SUSPENDED_BY_USER = "SuspendedByUser"
+    COMPLETED = "Completed"
+    # Why an attempt ended without being done: disruptions.
+    PREEMPTED = "Preempted"
+    EVICTED = "Evicted"
+    NODE_LOST = "NodeLost"
+    POD_DELETED = "PodDeleted"
+    DELETED_BY_OPERATOR = "DeletedByOperator"
+    SCHEDULING_TIMEOUT = "SchedulingTimeout"
+    STOPPED = "Stopped"
+    # … and failures that may be tried again.
+    OUT_OF_MEMORY = "OutOfMemory"
+    PROCESS_KILLED = "ProcessKilled"
+    TRAINER_ERROR = "TrainerError"
+    STALLED = "Stalled"
+    PEER_LOST = "PeerLost"
+    IMAGE_PULL = "ImagePullFailed"
+    STORAGE_FULL = "StorageFull"
+    NO_COMPLETION_RECORD = "NoCompletionRecord"
+    # Why a job ended Failed: trying again cannot help …
+    CONFIG_INVALID = "ConfigInvalid"
+    MODEL_NOT_FOUND = "ModelNotFound"
+    MODEL_INVALID = "ModelInvalid"
+    MODEL_UNSAFE = "ModelUnsafe"
+    DIGEST_MISMATCH = "DigestMismatch"
+    PAIR_MISMATCH = "PairMismatch"
+    DATASET_INVALID = "DatasetInvalid"
+    STORAGE_READ_ONLY = "StorageReadOnly"
+    CHECKPOINT_UNREADABLE = "CheckpointUnreadable"
+    NO_ACCELERATOR = "NoAccelerator"
+    POD_REJECTED = "PodRejected"
+    # … or has been tried often enough.
+    FAILURE_BUDGET_EXCEEDED = "FailureBudgetExceeded"
+    PREEMPTION_BUDGET_EXCEEDED = "PreemptionBudgetExceeded"
+    NO_PROGRESS = "NoProgress"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"
+
+
+DISRUPTIONS: Final = frozenset({Reason.PREEMPTED, Reason.EVICTED, Reason.NODE_LOST, Reason.POD_DELETED, Reason.STOPPED})
+"""Ends of an attempt that are not the trainer's doing: charged to preemptions, never to failures."""
+
+UNCHARGED: Final = frozenset({Reason.DELETED_BY_OPERATOR, Reason.SCHEDULING_TIMEOUT, Reason.SUSPENDED_BY_USER})
+"""Ends of an attempt that the operator or the user asked for: charged to no budget."""
+
+PERMANENT: Final = frozenset(
+    {
+        Reason.CONFIG_INVALID,
+        Reason.MODEL_NOT_FOUND,
+        Reason.MODEL_INVALID,
+        Reason.MODEL_UNSAFE,
+        Reason.DIGEST_MISMATCH,
+        Reason.PAIR_MISMATCH,
+        Reason.DATASET_INVALID,
+        Reason.STORAGE_READ_ONLY,
+        Reason.STORAGE_FULL,
+        Reason.CHECKPOINT_UNREADABLE,
+        Reason.NO_ACCELERATOR,
+        Reason.POD_REJECTED,
+    }
+)
+"""Reasons that end a job at once: the same attempt again would end the same way."""
+
+
+class Outcome(StrEnum):
+    """status.attempts[].outcome."""
+
+    RUNNING = "Running"
+    SUCCEEDED = "Succeeded"
+    DISRUPTED = "Disrupted"
+    FAILED = "Failed"
+    WITHDRAWN = "Withdrawn"
+    """Ended by the operator or the user; charged to no budget."""

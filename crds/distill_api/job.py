@@ -1,0 +1,70 @@
+"""The DistillJob itself, and reading one from a user's YAML."""
+
+from typing import Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, ValidationError
+
+from distill_api.base import Model
+from distill_api.constants import KIND
+from distill_api.spec import DistillJobSpec
+from distill_api.status import DistillJobStatus
+
+
+class Metadata(Model):
+    """The part of metadata that this project reads; Kubernetes owns the rest."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=52)
+    """Name of the job. At most 52 characters, so that pod names stay within 63."""
+    namespace: str | None = None
+    """Namespace of the job."""
+    uid: str | None = None
+    """Set by the API server."""
+    generation: int | None = None
+    """Set by the API server: counts changes of spec."""
+
+
+class DistillJob(Model):
+    """Distils a large frozen YOLO teacher into a small student on many nodes, and survives preemption."""
+
+    api_version: Literal["distilljob.dev/v1alpha1"] = "distilljob.dev/v1alpha1"
+    kind: Literal["DistillJob"] = "DistillJob"
+    metadata: Metadata
+    spec: DistillJobSpec
+    status: DistillJobStatus = DistillJobStatus()
+
+
+class InvalidJob(ValueError):
+    """A DistillJob that cannot be accepted; the text lists every mistake with its place."""
+
+
+def explain(error: ValidationError) -> str:
+    """One line per mistake: `spec.training.epochs: …`."""
+    lines = []
+    for item in error.errors():
+        place = ".".join(str(part) for part in item["loc"])
+        message = item["msg"].removeprefix("Value error, ")
+        lines.append(f"{place}: {message}" if place else message)
+    return "\n".join(lines)
+
+
+def parse_job(document: dict[str, Any]) -> DistillJob:
+    """Make a DistillJob of a YAML document. Raises InvalidJob with one line per mistake."""
+    try:
+        return DistillJob.model_validate(document)
+    except ValidationError as error:
+        raise InvalidJob(explain(error)) from None
+
+
+def read_job(text: str) -> DistillJob:
+    """Find the one DistillJob in a YAML text, which may hold other documents. Raises InvalidJob."""
+    try:
+        documents = [doc for doc in yaml.safe_load_all(text) if isinstance(doc, dict)]
+    except yaml.YAMLError as error:
+        raise InvalidJob(f"not a YAML file: {error}") from None
+    jobs = [doc for doc in documents if doc.get("kind") == KIND]
+    if len(jobs) != 1:
+        raise InvalidJob(f"expected one document of kind {KIND}, found {len(jobs)}")
+    return parse_job(jobs[0])

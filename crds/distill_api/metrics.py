@@ -1,0 +1,50 @@
+"""Names of every metric, as Prometheus sees them. Trainer, operator, dashboard and tests use these."""
+
+from typing import Final
+
+PREFIX: Final = "distill_"
+
+
+class TrainerMetric:
+    """Exposed by every rank. Labels of a job (namespace, job, attempt) come from the scrape's relabelling."""
+
+    LOSS: Final = "distill_loss"  # gauge {component}
+    IMAGES: Final = "distill_images_total"
+    STEPS: Final = "distill_steps_total"
+    SKIPPED_STEPS: Final = "distill_skipped_steps_total"  # {reason}
+    TIME: Final = "distill_time_seconds_total"  # {phase}
+    STEP_DURATION: Final = "distill_step_duration_seconds"  # histogram
+    IMAGES_PER_SECOND: Final = "distill_images_per_second"
+    EPOCH: Final = "distill_epoch"
+    STEP: Final = "distill_step"
+    STEPS_PLANNED: Final = "distill_steps_planned"
+    PROGRESS_RATIO: Final = "distill_progress_ratio"
+    LEARNING_RATE: Final = "distill_learning_rate"  # {group}
+    GRAD_NORM: Final = "distill_grad_norm"
+    AMP_SCALE: Final = "distill_amp_scale"
+    WORLD_SIZE: Final = "distill_world_size"
+    EVAL_MAP: Final = "distill_eval_map"  # {model, iou}
+    CHECKPOINT_SAVES: Final = "distill_checkpoint_saves_total"  # {result}
+    CHECKPOINT_FALLBACKS: Final = "distill_checkpoint_fallbacks_total"
+    CHECKPOINT_STALL: Final = "distill_checkpoint_stall_seconds"  # histogram
+    CHECKPOINT_PERSIST: Final = "distill_checkpoint_persist_seconds"  # histogram
+    LAST_CHECKPOINT_STEP: Final = "distill_last_checkpoint_step"
+    LAST_CHECKPOINT_TIME: Final = "distill_last_checkpoint_timestamp_seconds"
+    RESUMED_FROM_STEP: Final = "distill_resumed_from_step"
+    GPU_MEMORY: Final = "distill_gpu_memory_reserved_bytes"
+    BUILD_INFO: Final = "distill_build_info"
+
+
+class OperatorMetric:
+    """Exposed by the operator, labelled with namespace and job where they belong to one."""
+
+    JOBS: Final = "distill_operator_jobs"  # gauge {namespace, phase}
+    RESTARTS: Final = "distill_operator_restarts_total"  # {namespace, job, reason}
+    LOST_STEPS: Final = "distill_operator_lost_steps_total"  # {namespace, job}
+    RESTART_SECONDS: Final = "distill_operator_restart_seconds"  # histogram: end of an attempt to next step
+    TIME_TO_FIRST_STEP: Final = "distill_operator_time_to_first_step_seconds"  # histogram
+    PASS_SECONDS: Final = "distill_operator_pass_duration_seconds"  # histogram
+    PASS_ERRORS: Final = "distill_operator_pass_errors_total"
+    LAST_PASS: Final = "distill_operator_last_successful_pass_timestamp_seconds"
+    COMMITTED_STEP: Final = "distill_operator_committed_step"  # {namespace, job}
+    BUILD_INFO: Final = "distill_operator_build_info"

@@ -1,0 +1,68 @@
+"""What a training pod tells the operator: /status while it runs, the termination message when it ends."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from distill_api.base import Model
+from distill_api.constants import Reason
+from distill_api.status import Progress, Result
+
+MAX_MESSAGE = 4096
+"""Kubernetes cuts a termination message here (bytes)."""
+
+
+class TrainerStatus(Model):
+    """Body of GET /status on every rank. The operator reads rank 0's."""
+
+    job: str
+    """Name of the DistillJob."""
+    attempt: int
+    """Number of the attempt that this rank belongs to."""
+    rank: int
+    """Global rank."""
+    world_size: int
+    """Ranks in the gang."""
+    state: Literal["starting", "training", "validating", "committing", "stopping", "done"]
+    """What the rank does now."""
+    resumed_from_step: int | None = None
+    """Committed step that the attempt started from; 0 for a fresh start, null until that is known."""
+    steps_this_attempt: int = 0
+    """Steps finished by this attempt."""
+    progress: Progress = Progress()
+    """How far the training is."""
+
+
+class TerminationMessage(Model):
+    """JSON in the termination message of every training container."""
+
+    outcome: Literal["done", "stopped", "permanent", "failed"]
+    """done and stopped are ends with everything committed; permanent means that trying again cannot help."""
+    reason: Reason
+    """Why the container ended; Completed for done."""
+    message: str = ""
+    """What is wrong, where, and what to do, in one line."""
+    rank: int | None = None
+    """The rank that failed first on this node."""
+    attempt: int = Field(ge=1)
+    """Number of the attempt."""
+    step: int | None = None
+    """Last step finished."""
+    committed_step: int | None = None
+    """Last step that is safe on the checkpoints volume, as far as this node knows."""
+    resumed_from_step: int | None = None
+    """Committed step that the attempt started from."""
+    progress: Progress | None = None
+    """Rank 0's last progress."""
+    result: Result | None = None
+    """Rank 0's completion record; present exactly when outcome is done on node 0."""
+
+    def to_json(self) -> str:
+        """The message, shortened so that Kubernetes does not cut the JSON."""
+        text = self.model_dump_json(by_alias=True, exclude_none=True)
+        excess = len(text.encode()) - MAX_MESSAGE
+        if excess <= 0:
+            return text
+        keep = max(0, len(self.message.encode()) - excess - len("…".encode()))
+        short = self.message.encode()[:keep].decode(errors="ignore") + "…"
+        return self.model_copy(update={"message": short}).model_dump_json(by_alias=True, exclude_none=True)

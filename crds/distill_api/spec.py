@@ -1,0 +1,216 @@
+"""spec: what a user asks for. Docstrings of fields are what `kubectl explain` prints."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from distill_api import rules
+from distill_api.base import Model
+from distill_api.training import Training
+
+RelativePath = Annotated[str, Field(min_length=1, max_length=512)]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+Seconds = Annotated[int, Field(ge=1)]
+
+
+class Student(Model):
+    """The model to train."""
+
+    model: RelativePath
+    """A .pt file on the models volume, or the name of an Ultralytics architecture such as yolo26n.yaml."""
+
+
+class Teacher(Model):
+    """The frozen model to learn from."""
+
+    model: RelativePath
+    """A trained .pt file on the models volume, for example digits-teacher/weights/best.pt."""
+    sha256: Sha256 | None = None
+    """Digest of the file. When it is given and differs, the job is refused."""
+
+
+class Dataset(Model):
+    """The data set, in Ultralytics' format."""
+
+    config: RelativePath
+    """The data set's YAML file on the data volume."""
+
+
+class Distillation(Model):
+    """How the student learns from the teacher."""
+
+    weight: Annotated[float, Field(ge=0, le=1000)] = 6.0
+    """Weight of the distillation loss in the total loss (Ultralytics' dis)."""
+    loss: Literal["sl2"] = "sl2"
+    """sl2: squared distance of projected student and teacher features, weighted by the teacher's class scores."""
+    schedule: Literal["constant"] = "constant"
+    """How the weight changes over the training run."""
+    allow_cross_family: bool = False
+    """Allow teacher and student of different YOLO families. Experimental."""
+
+
+class Accelerators(Model):
+    """What each node's pod asks for."""
+
+    resource: Annotated[str, Field(min_length=1, max_length=253)] = "nvidia.com/gpu"
+    """Extended resource of the accelerator."""
+    per_node: Annotated[int, Field(ge=0, le=64)] = 1
+    """Accelerators, and so training processes, per node. 0 trains on CPUs with gloo."""
+    processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Training processes per node. Default: perNode, or 1 when perNode is 0. More than perNode only on CPUs."""
+
+
+class Elastic(Model):
+    """Let the job go on with fewer nodes when capacity is lost."""
+
+    min_nodes: Annotated[int, Field(ge=1)]
+    """Never run with fewer nodes than this."""
+    shrink_after_seconds: Seconds = 300
+    """Wait this long for lost capacity before the next attempt is made smaller."""
+    grow_after_seconds: Seconds = 600
+    """Run at least this long before growing back."""
+
+
+class Checkpoint(Model):
+    """When progress is committed to the checkpoints volume."""
+
+    interval_seconds: Seconds = 60
+    """Commit a checkpoint about this often, and at the end of every epoch."""
+    keep: Annotated[int, Field(ge=1, le=100)] = 3
+    """Newest checkpoints to keep; the previous one is the fall-back for a damaged one."""
+
+
+class Recovery(Model):
+    """What happens when an attempt ends before the training is done."""
+
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    """Failures (crashes, out of memory, stalls) after which the job is Failed."""
+    max_preemptions: Annotated[int, Field(ge=0)] | None = None
+    """Disruptions (preemption, eviction, node loss, deleted pods) after which the job is Failed. Default: no limit."""
+    stall_timeout_seconds: Seconds = 600
+    """An attempt that makes no step for this long is ended with cause Stalled."""
+    scheduling_timeout_seconds: Seconds = 900
+    """An attempt whose pods cannot all be scheduled for this long is taken back and tried again."""
+    grace_period_seconds: Annotated[int, Field(ge=10, le=3600)] = 60
+    """Time a pod has from SIGTERM to commit a checkpoint."""
+    max_restarts_without_progress: Annotated[int, Field(ge=1)] = 5
+    """Restarts in a row without a newly committed step after which the job is Failed, whatever the budgets."""
+
+
+class ClaimResources(Model):
+    """Size of a claim."""
+
+    requests: dict[Literal["storage"], str]
+    """For example storage: 10Gi."""
+
+
+class ClaimTemplate(Model):
+    """A PersistentVolumeClaim that the operator creates for the job and that is deleted with it."""
+
+    storage_class_name: str | None = None
+    """Storage class; default: the cluster's default class."""
+    access_modes: Annotated[
+        list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadOnlyMany", "ReadWriteOncePod"]],
+        Field(min_length=1),
+    ] = ["ReadWriteMany"]
+    """Access modes. Several nodes need ReadWriteMany."""
+    resources: ClaimResources
+    """Size of the volume."""
+
+
+class Volume(Model):
+    """Where files come from or go to: an existing claim, or a template of one."""
+
+    claim_name: DnsLabel | None = None
+    """Name of an existing PersistentVolumeClaim in the job's namespace."""
+    claim_template: ClaimTemplate | None = None
+    """Template of a claim that the operator creates and that is deleted with the job."""
+    sub_path: str | None = None
+    """Directory inside the volume to use instead of its root."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return rules.check(self, rules.VOLUME)
+
+
+class Volumes(Model):
+    """The job's three volumes. One claim may serve several of them."""
+
+    checkpoints: Volume
+    """Checkpoints and results are written below <job name>/ on this volume."""
+    data: Volume
+    """Mounted read-only; holds the data set."""
+    models: Volume | None = None
+    """Mounted read-only; holds the .pt files that student and teacher name."""
+
+
+class Scheduling(Model):
+    """Where the pods may run."""
+
+    priority_class_name: str | None = None
+    """PriorityClass of the pods."""
+    node_selector: dict[str, str] | None = None
+    """Labels that nodes must have."""
+    tolerations: list[dict[str, Any]] | None = None
+    """Tolerations of the pods, as in a pod."""
+
+
+class DistillJobSpec(Model):
+    """A training run. Everything that defines it is immutable; suspend, deadlines and budgets may change."""
+
+    student: Student
+    """The model to train."""
+    teacher: Teacher | None = None
+    """The frozen model to learn from. Without a teacher the job is plain multi-node training."""
+    dataset: Dataset
+    """The data set."""
+    distillation: Distillation = Distillation()
+    """How the student learns from the teacher."""
+    training: Training = Training()
+    """Ultralytics' training arguments."""
+    nodes: Annotated[int, Field(ge=1, le=1000)] = 1
+    """Pods, one per node, that train together."""
+    accelerators: Accelerators = Accelerators()
+    """What each node's pod asks for."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """auto: CUDA when accelerators are asked for, else CPU. cpu trains on CPUs even beside accelerators."""
+    elastic: Elastic | None = None
+    """Let the job go on with fewer nodes when capacity is lost."""
+    checkpoint: Checkpoint = Checkpoint()
+    """When progress is committed."""
+    recovery: Recovery = Recovery()
+    """What happens when an attempt ends before the training is done."""
+    volumes: Volumes
+    """Where data, models and checkpoints are."""
+    scheduling: Scheduling = Scheduling()
+    """Where the pods may run."""
+    image: str | None = None
+    """Trainer image. Default: the image that the operator was installed with."""
+    template: dict[str, Any] | None = None
+    """Additions to the pods, in the form of a pod template (metadata, spec). The container is named trainer."""
+    suspend: bool = False
+    """True stops the job after a commit and keeps it stopped, false lets it go on."""
+    active_deadline_seconds: Seconds | None = None
+    """Time from the first attempt's start after which the job is Failed."""
+    ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
+    """Delete the job this long after it finished. Checkpoints on an existing claim stay."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return rules.check(self, rules.SPEC)
+
+    @property
+    def processes_per_node(self) -> int:
+        """Training processes in each pod."""
+        return self.accelerators.processes_per_node or max(1, self.accelerators.per_node)
+
+    @property
+    def world_size(self) -> int:
+        """Ranks at full size."""
+        return self.nodes * self.processes_per_node
+
+    @property
+    def uses_cuda(self) -> bool:
+        """Whether ranks train on CUDA devices (nccl) rather than on CPUs (gloo)."""
+        return self.device == "cuda" or (self.device == "auto" and self.accelerators.per_node > 0)

@@ -1,0 +1,131 @@
+"""A DistillJob as a user writes it: what is accepted, and what is said about each mistake."""
+
+import copy
+from typing import Any
+
+import pytest
+from distill_api.constants import ExitCode, Reason
+from distill_api.job import InvalidJob, parse_job, read_job
+from distill_api.report import MAX_MESSAGE, TerminationMessage
+from distill_api.run import RunConfig
+from hypothesis import given
+from hypothesis import strategies as st
+
+JOB: dict[str, Any] = {
+    "apiVersion": "distilljob.dev/v1alpha1",
+    "kind": "DistillJob",
+    "metadata": {"name": "digits"},
+    "spec": {
+        "student": {"model": "yolo26n.yaml"},
+        "teacher": {"model": "digits-teacher/weights/best.pt"},
+        "dataset": {"config": "digits.yaml"},
+        "nodes": 2,
+        "accelerators": {"perNode": 1},
+        "device": "cpu",
+        "volumes": {
+            "checkpoints": {"claimName": "runs"},
+            "data": {"claimName": "digits"},
+            "models": {"claimName": "runs"},
+        },
+    },
+}
+
+
+def job_with(**spec: Any) -> dict[str, Any]:
+    job = copy.deepcopy(JOB)
+    for path, value in spec.items():
+        node = job["spec"]
+        *parents, last = path.split("__")
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        if value is None:
+            node.pop(last, None)
+        else:
+            node[last] = value
+    return job
+
+
+MISTAKES = {
+    "unknown field": (job_with(studnet={"model": "x.pt"}), "spec.studnet"),
+    "unknown training argument": (job_with(training__epoch=3), "spec.training.epoch"),
+    "epochs not positive": (job_with(training__epochs=0), "spec.training.epochs"),
+    "batch not divisible": (job_with(training__batch=15), "divisible by nodes"),
+    "minNodes above nodes": (job_with(elastic={"minNodes": 3}), "elastic.minNodes is larger than nodes"),
+    "two sources of a volume": (
+        job_with(
+            volumes__data={"claimName": "a", "claimTemplate": {"resources": {"requests": {"storage": "1Gi"}}}}
+        ),
+        "either claimName",
+    ),
+    "no source of a volume": (job_with(volumes__data={}), "either claimName"),
+    "shared checkpoints on ReadWriteOnce": (
+        job_with(
+            volumes__checkpoints={
+                "claimTemplate": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
+            }
+        ),
+        "add ReadWriteMany",
+    ),
+    "untrained teacher": (job_with(teacher={"model": "yolo26s.yaml"}), "must be a trained .pt file"),
+    "student is neither": (job_with(student={"model": "yolo26n.onnx"}), "a .pt file or a .yaml"),
+    "no models volume": (job_with(volumes__models=None), "set volumes.models"),
+    "path leaves the volume": (job_with(dataset={"config": "../secret.yaml"}), "may not leave them"),
+    "cuda without accelerators": (job_with(device="cuda", accelerators={"perNode": 0}), "accelerators.perNode is 0"),
+    "more processes than accelerators": (
+        job_with(device="auto", accelerators={"perNode": 1, "processesPerNode": 2}),
+        "each CUDA process needs one accelerator",
+    ),
+    "bad digest": (job_with(teacher={"model": "t.pt", "sha256": "abc"}), "spec.teacher.sha256"),
+}
+
+
+def test_a_complete_job_is_accepted_and_survives_a_round_trip() -> None:
+    job = parse_job(JOB)
+    assert job.spec.world_size == 2
+    assert not job.spec.uses_cuda
+    assert parse_job({**JOB, "spec": job.spec.to_wire()}).spec == job.spec
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_named_with_its_place(mistake: str) -> None:
+    document, expected = MISTAKES[mistake]
+    with pytest.raises(InvalidJob, match=expected.replace("(", r"\(")):
+        parse_job(document)
+
+
+def test_every_mistake_of_a_job_is_listed_at_once() -> None:
+    with pytest.raises(InvalidJob) as caught:
+        parse_job(job_with(training__epochs=0, nodes=0))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a: [", "not a YAML file"),
+        ("kind: ConfigMap", "expected one document of kind DistillJob, found 0"),
+        ("kind: DistillJob\n---\nkind: DistillJob", "found 2"),
+        ("kind: DistillJob", "metadata"),
+    ],
+)
+def test_a_file_without_a_job_is_refused(text: str, expected: str) -> None:
+    with pytest.raises(InvalidJob, match=expected):
+        read_job(text)
+
+
+def test_a_run_config_is_the_same_after_its_trip_through_the_environment() -> None:
+    run = RunConfig(job="digits", uid="u", attempt=3, nodes=2, rendezvous="h:1", spec=parse_job(JOB).spec)
+    assert RunConfig.model_validate_json(run.model_dump_json(by_alias=True)) == run
+    assert run.world_size == 2
+
+
+@given(st.text(max_size=20_000))
+def test_a_termination_message_is_never_cut_by_kubernetes(text: str) -> None:
+    message = TerminationMessage(outcome="failed", reason=Reason.TRAINER_ERROR, message=text, attempt=1)
+    wire = message.to_json()
+    assert len(wire.encode()) <= MAX_MESSAGE
+    assert TerminationMessage.model_validate_json(wire).reason == Reason.TRAINER_ERROR
+
+
+def test_exit_codes_are_those_that_the_documents_promise() -> None:
+    assert {code.name: int(code) for code in ExitCode} == {"DONE": 0, "PERMANENT": 78, "STOPPED": 143}
