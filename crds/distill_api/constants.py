@@ -53,6 +53,18 @@ class Path:
     TERMINATION: Final = "/dev/termination-log"
 
 
+class JobFile:
+    """Files of a job, relative to CHECKPOINTS/<job name>/, that more than the trainer looks at."""
+
+    CHECKPOINTS: Final = "checkpoints"
+    """Folder of resumable checkpoints."""
+    FENCE: Final = "checkpoints/fence"
+    """JSON {uid, attempt}: the newest attempt, the only one that may commit."""
+    BEST: Final = "weights/best.pt"
+    LAST: Final = "weights/last.pt"
+    RESULTS: Final = "results.csv"
+
+
 class Env:
     """Environment of a training container that the operator sets and nobody else may."""
 
@@ -125,6 +137,8 @@ class Reason(StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     PODS_STARTING = "PodsStarting"
     BACKING_OFF = "BackingOff"
+    NAME_TAKEN = "NameTaken"
+    QUOTA_EXCEEDED = "QuotaExceeded"
     PODS_TERMINATING = "PodsTerminating"
     # What an attempt does or did.
     ATTEMPT_CREATED = "AttemptCreated"
@@ -137,6 +151,8 @@ class Reason(StrEnum):
     EVICTED = "Evicted"
     NODE_LOST = "NodeLost"
     POD_DELETED = "PodDeleted"
+    DISRUPTED = "Disrupted"
+    """A disruption whose kind is no longer known, because it ended while the operator was away."""
     DELETED_BY_OPERATOR = "DeletedByOperator"
     SCHEDULING_TIMEOUT = "SchedulingTimeout"
     STOPPED = "Stopped"
@@ -146,6 +162,9 @@ class Reason(StrEnum):
     TRAINER_ERROR = "TrainerError"
     STALLED = "Stalled"
     PEER_LOST = "PeerLost"
+    """Only the connection to another rank broke: an echo; the cause is told by that rank's own pod."""
+    SUPERSEDED = "Superseded"
+    """A newer attempt has raised the fence; this one may commit nothing any more."""
     IMAGE_PULL = "ImagePullFailed"
     STORAGE_FULL = "StorageFull"
     NO_COMPLETION_RECORD = "NoCompletionRecord"
@@ -168,7 +187,16 @@ class Reason(StrEnum):
     DEADLINE_EXCEEDED = "DeadlineExceeded"
 
 
-DISRUPTIONS: Final = frozenset({Reason.PREEMPTED, Reason.EVICTED, Reason.NODE_LOST, Reason.POD_DELETED, Reason.STOPPED})
+DISRUPTIONS: Final = frozenset(
+    {
+        Reason.PREEMPTED,
+        Reason.EVICTED,
+        Reason.NODE_LOST,
+        Reason.POD_DELETED,
+        Reason.DISRUPTED,
+        Reason.STOPPED,
+    }
+)
 """Ends of an attempt that are not the trainer's doing: charged to preemptions, never to failures."""
 
 UNCHARGED: Final = frozenset({Reason.DELETED_BY_OPERATOR, Reason.SCHEDULING_TIMEOUT, Reason.SUSPENDED_BY_USER})

@@ -73,6 +73,8 @@ def structural(schema: Schema, definitions: Schema) -> Schema:
         out["enum"] = [schema["const"]]
     if out.get("default", ...) is None:
         del out["default"]
+    elif isinstance(out.get("default"), dict):  # the API server knows no null: unset means left out
+        out["default"] = {key: value for key, value in out["default"].items() if value is not None}
     for bound in ("Minimum", "Maximum"):  # OpenAPI v3.0 has a flag where JSON schema has a number
         if f"exclusive{bound}" in out:
             out[bound.lower()], out[f"exclusive{bound}"] = out[f"exclusive{bound}"], True
@@ -101,7 +103,7 @@ def _model_schema(model: type[DistillJobSpec] | type[DistillJobStatus]) -> Schem
 
 def _pod_template() -> Schema:
     """A pod template whose unowned fields pass through; what the operator owns is refused by name."""
-    opaque: Schema = {"x-kubernetes-preserve-unknown-fields": True}
+    opaque: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     strings: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
     refused = [
         {
@@ -111,6 +113,12 @@ def _pod_template() -> Schema:
         }
         for field in rules.OWNED_POD_FIELDS
     ]
+    owned_types: dict[str, Schema] = {  # CEL can only ask for fields whose type it knows
+        "terminationGracePeriodSeconds": {"type": "integer"},
+        "automountServiceAccountToken": {"type": "boolean"},
+        "nodeSelector": strings,
+        "tolerations": {"type": "array", "items": opaque},
+    }
     names = ", ".join(f"'{name}'" for name in sorted(RESERVED_ENV))
     container: Schema = {
         "type": "object",
@@ -147,7 +155,7 @@ def _pod_template() -> Schema:
                 "type": "object",
                 "x-kubernetes-preserve-unknown-fields": True,
                 "properties": {
-                    **{field: dict(opaque) for field in rules.OWNED_POD_FIELDS},
+                    **{field: owned_types.get(field, {"type": "string"}) for field in rules.OWNED_POD_FIELDS},
                     "containers": {"type": "array", "maxItems": 20, "items": container},
                 },
                 "x-kubernetes-validations": refused,

@@ -28,6 +28,7 @@ class TrainerMetric:
     CHECKPOINT_FALLBACKS: Final = "distill_checkpoint_fallbacks_total"
     CHECKPOINT_STALL: Final = "distill_checkpoint_stall_seconds"  # histogram
     CHECKPOINT_PERSIST: Final = "distill_checkpoint_persist_seconds"  # histogram
+    CHECKPOINT_INTERVAL: Final = "distill_checkpoint_interval_seconds"  # as asked for in the spec
     LAST_CHECKPOINT_STEP: Final = "distill_last_checkpoint_step"
     LAST_CHECKPOINT_TIME: Final = "distill_last_checkpoint_timestamp_seconds"
     RESUMED_FROM_STEP: Final = "distill_resumed_from_step"

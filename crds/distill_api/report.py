@@ -29,6 +29,8 @@ class TrainerStatus(Model):
     """Committed step that the attempt started from; 0 for a fresh start, null until that is known."""
     steps_this_attempt: int = 0
     """Steps finished by this attempt."""
+    checkpoint_fallbacks: int = 0
+    """Damaged checkpoints that this attempt had to step over to find a readable one."""
     progress: Progress = Progress()
     """How far the training is."""
 

@@ -33,6 +33,8 @@ class RunConfig(Model):
     """Number of the attempt; also the fence against earlier ones."""
     nodes: Annotated[int, Field(ge=1)]
     """Pods of this attempt."""
+    processes_per_node: Annotated[int, Field(ge=1)] | None = None
+    """Ranks on each node; default: as the spec says. `distill run` puts all ranks on one machine."""
     rendezvous: str
     """host:port of node 0's torchrun store."""
     spec: DistillJobSpec
@@ -43,4 +45,9 @@ class RunConfig(Model):
     @property
     def world_size(self) -> int:
         """Ranks of this attempt."""
-        return self.nodes * self.spec.processes_per_node
+        return self.nodes * self.local_world_size
+
+    @property
+    def local_world_size(self) -> int:
+        """Ranks on each node of this attempt."""
+        return self.processes_per_node or self.spec.processes_per_node

@@ -37,8 +37,12 @@ class Attempt(Model):
     """Pods in this attempt."""
     started_at: datetime
     """When the attempt was decided."""
+    job_uid: str | None = None
+    """UID of the attempt's Job; null until the operator has seen that it exists."""
     running_at: datetime | None = None
     """When its first step was seen."""
+    stepped_at: datetime | None = None
+    """When its newest step was seen."""
     ended_at: datetime | None = None
     """When its end was seen."""
     outcome: Outcome = Outcome.RUNNING

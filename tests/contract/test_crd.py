@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+
 from distill_api.crd import COLUMNS, crd
 from distill_api.training import Training
 

@@ -4,12 +4,13 @@ import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from distill_api.constants import ExitCode, Reason
 from distill_api.job import InvalidJob, parse_job, read_job
 from distill_api.report import MAX_MESSAGE, TerminationMessage
 from distill_api.run import RunConfig
-from hypothesis import given
-from hypothesis import strategies as st
 
 JOB: dict[str, Any] = {
     "apiVersion": "distilljob.dev/v1alpha1",
@@ -52,9 +53,7 @@ MISTAKES = {
     "batch not divisible": (job_with(training__batch=15), "divisible by nodes"),
     "minNodes above nodes": (job_with(elastic={"minNodes": 3}), "elastic.minNodes is larger than nodes"),
     "two sources of a volume": (
-        job_with(
-            volumes__data={"claimName": "a", "claimTemplate": {"resources": {"requests": {"storage": "1Gi"}}}}
-        ),
+        job_with(volumes__data={"claimName": "a", "claimTemplate": {"resources": {"requests": {"storage": "1Gi"}}}}),
         "either claimName",
     ),
     "no source of a volume": (job_with(volumes__data={}), "either claimName"),

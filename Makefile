@@ -1,0 +1,53 @@
+# Every target makes its own set-up first: `make demo` and `make test` work on a fresh Debian-like machine.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster
+NODES ?= 2
+GPUS ?= 2
+
+.PHONY: help demo test test-fast lint format generate venv constraints binaries cluster-up cluster-down clean
+
+help: ## Show the targets.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
+
+demo: venv ## Train, distil, preempt and recover on a real one-machine Kubernetes (KEEP=1 keeps it).
+	@PYTHONPATH=tests:examples/digits $(BIN)/python -m demo
+
+test: venv ## Run every test.
+	@$(BIN)/python -m pytest tests $(ARGS)
+
+test-fast: venv ## Run the tests that need neither root nor Kubernetes.
+	@$(BIN)/python -m pytest tests/unit tests/contract tests/trainer $(ARGS)
+
+lint: venv ## ruff, mypy, import-linter, helm lint, generated files, shellcheck, hadolint.
+	@scripts/lint.sh
+
+format: venv ## Format the Python code.
+	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
+
+generate: venv ## Write the files that are generated from the contract.
+	@scripts/generate.sh
+
+venv: .venv/.stamp ## Make .venv.
+
+.venv/.stamp: pyproject.toml constraints.txt overrides.txt scripts/venv.sh
+	@scripts/venv.sh
+	@touch $@
+
+constraints: venv ## Pin the newest versions that pyproject.toml allows.
+	@$(BIN)/uv pip compile --quiet --upgrade --all-extras --python-version 3.11 --no-header --no-annotate \
+	  --overrides overrides.txt --output-file constraints.txt pyproject.toml
+
+binaries: venv ## Build Kubernetes and get what the one-machine cluster needs (cached).
+	@$(CLUSTER) binaries
+
+cluster-up: venv ## Start the one-machine cluster: make cluster-up NODES=2 GPUS=2.
+	@$(CLUSTER) up --nodes $(NODES) --gpus $(GPUS)
+
+cluster-down: venv ## Stop it and clean up.
+	@$(CLUSTER) down
+
+clean: ## Remove what builds and tests made in the checkout.
+	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,107 @@
+"""Speed of the training loader against Ultralytics' own with the same settings, in interleaved runs.
+
+    python benchmarks/bench_data.py [--imgsz 128] [--batch 16] [--workers 2] [--steps 60] [--rounds 5]
+
+Prints each loader's median images/s and the median of the rounds' ratios (ours / theirs); writes build/bench/data.json.
+Each run starts after the workers' first batches, so it measures loading and not starting. With --workers 0 the clock is
+the process's CPU time, which what else the machine does hardly changes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.data import build_dataloader, build_yolo_dataset
+
+from distill_api.training import Training
+from distill_trainer.data import TrainData, load_dataset, train
+from distill_trainer.data.arguments import data_arguments
+
+ROOT = Path(__file__).parents[1]
+WARM_UP = 12
+"""Batches before the clock starts: more than the workers prefetch before the first one is taken."""
+
+
+def rate(batches: Iterable[Any], steps: int, batch: int, clock: Callable[[], float]) -> float:
+    """Images per second over `steps` batches after the first WARM_UP ones."""
+    iterator = iter(batches)
+    for _ in islice(iterator, WARM_UP):
+        pass
+    started = clock()
+    for _ in islice(iterator, steps):
+        pass
+    return steps * batch / (clock() - started)
+
+
+def endless(loader: Any) -> Iterable[Any]:
+    """Ultralytics' loader over many epochs; it keeps its workers."""
+    while True:
+        yield from loader
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--imgsz", type=int, default=128)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--images", type=int, default=600)
+    parser.add_argument("--task", default="detect")
+    args = parser.parse_args()
+
+    sys.path.insert(0, str(ROOT / "examples" / "digits"))
+    from generate import generate
+
+    train.available_cpus = lambda: max(1, args.workers)  # both loaders get the workers that were asked for
+    clock = time.perf_counter if args.workers else time.process_time
+    ours, theirs = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        generate(root, args.task, {"train": args.images, "val": 1}, args.imgsz, seed=0)
+        info = load_dataset(root / "digits.yaml", root, args.task)
+        training = Training(imgsz=args.imgsz, batch=args.batch)
+        for _ in range(args.rounds):
+            data = TrainData(
+                info, training, task=args.task, imgsz=args.imgsz, stride=32, shard_batch=args.batch, shards=1,
+                my_shards=[0], seed=0, workers=args.workers, device=torch.device("cpu"),
+            )  # fmt: skip
+            stream = data.batches(0, args.steps + 2 * WARM_UP)
+            ours.append(rate(stream, args.steps, args.batch, clock))
+            stream.close()
+            arguments = data_arguments(training, args.task, args.imgsz)
+            images = str(root / "images" / "train")
+            dataset = build_yolo_dataset(arguments, images, args.batch, info.as_ultralytics())
+            loader = build_dataloader(dataset, args.batch, args.workers, device="cpu")
+            theirs.append(rate(endless(loader), args.steps, args.batch, clock))
+            loader.close()
+    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
+    report = {
+        "settings": vars(args),
+        "ours_images_per_second": statistics.median(ours),
+        "ultralytics_images_per_second": statistics.median(theirs),
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+    }
+    file = ROOT / "build" / "bench" / "data.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(report, indent=2) + "\n")
+    print(
+        f"ours {statistics.median(ours):.0f} images/s, Ultralytics {statistics.median(theirs):.0f},"
+        f" ratio {report['ratio']:.2f} (rounds {min(ratios):.2f} to {max(ratios):.2f})"
+    )
+
+
+if __name__ == "__main__":
+    main()

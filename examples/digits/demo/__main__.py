@@ -1,0 +1,121 @@
+"""`make demo`: the whole product on this machine, from nothing to a distilled student, through a preemption."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from cluster import Cluster
+from demo import stage, story, table
+from demo.narrator import Narrator
+from distill_api.constants import Phase
+
+GPUS = 2
+TRAIN_IMAGES, VAL_IMAGES, IMGSZ = 640, 128, 128
+RUNS = stage.ROOT / "runs"
+
+
+def why_not_a_cluster() -> str | None:
+    """The reason why this machine cannot run the one-machine Kubernetes; None when it can."""
+    if os.environ.get("DISTILL_KUBECONFIG"):
+        return None
+    if sys.platform != "linux":
+        return "the one-machine Kubernetes needs Linux"
+    if os.geteuid() != 0:
+        return "the one-machine Kubernetes needs root"
+    if shutil.which("go") is None:
+        return "Kubernetes is built with Go, and there is no `go` on the PATH"
+    return None
+
+
+def on_cluster(narrator: Narrator) -> None:
+    """The tour on a real Kubernetes; the cluster is taken down at the end, or kept with KEEP=1."""
+    keep = os.environ.get("KEEP") == "1"
+    cluster = Cluster.from_env() or Cluster.up(nodes=2, gpus=GPUS)
+    volumes = Path(tempfile.mkdtemp(prefix="distill-demo-", dir=_scratch()))
+    try:
+        with narrator.step("building the operator's image from the Dockerfile, and loading it"):
+            cluster.load_image(stage.OPERATOR_IMAGE)
+            cluster.load_image(stage.BASE_IMAGE)
+        with narrator.step("helm install distill-operator"):
+            stage.install_operator(cluster)
+        with narrator.step(f"making {TRAIN_IMAGES} + {VAL_IMAGES} scenes of handwritten digits"):
+            volumes.chmod(0o755)
+            stage.make_directories(volumes)
+            stage.make_digits(volumes / "data", train=TRAIN_IMAGES, val=VAL_IMAGES, imgsz=IMGSZ)
+            stage.prepare_namespace(cluster, story.NAMESPACE, volumes)
+        job = story.tell(cluster, narrator, gpus=GPUS)
+
+        print("\n$ kubectl get dj -n", story.NAMESPACE)
+        print(cluster.kubectl("get", "dj", "-n", story.NAMESPACE))
+        run = volumes / "runs" / job["metadata"]["name"]
+        print("\n".join(table.attempts(job)), "\n")
+        print("\n".join(table.outcome(job, run / "results.csv")), "\n")
+        best = RUNS / "demo" / "best.pt"
+        best.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(volumes / "runs" / job["status"]["result"]["checkpoint"], best)
+        prove(best, volumes / "data" / "digits.yaml", job["status"]["result"].get("studentMap"))
+    finally:
+        if keep:
+            narrator.say(f"kept, as KEEP=1 asks: export KUBECONFIG={cluster.kubeconfig}")
+            narrator.say(f"volumes are in {volumes}; `make cluster-down` ends it")
+        else:
+            with narrator.step("taking the cluster down"):
+                cluster.down()
+            shutil.rmtree(volumes, ignore_errors=True)
+
+
+def _scratch() -> Path:
+    path = stage.ROOT / "build"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def prove(best: Path, data: Path, student_map: float | None) -> None:
+    """Load the student as any Ultralytics user would, and compare its mAP with the status."""
+    shown = best.relative_to(stage.ROOT)
+    print(f"The student's weights: {shown}")
+    measured = table.validate(best, data, IMGSZ, _scratch() / "val")
+    print(f'YOLO("{shown}").val(): mAP50-95 {measured:.3f}; the status says {table.number(student_map)}')
+
+
+def locally(narrator: Narrator) -> None:
+    """The same YAML without Kubernetes: two CPU ranks on this machine."""
+    volumes = RUNS / "volumes"
+    with narrator.step(f"making {TRAIN_IMAGES} + {VAL_IMAGES} scenes of handwritten digits"):
+        stage.make_digits(volumes / "digits", train=TRAIN_IMAGES, val=VAL_IMAGES, imgsz=IMGSZ)
+    for file in ("teacher.yaml", "distilljob.yaml"):
+        command = ["distill", "run", f"examples/digits/{file}"]
+        narrator.say("$ " + " ".join(command))
+        program = Path(sys.executable).with_name("distill")
+        subprocess.run([str(program), *command[1:], "--runs", str(RUNS)], check=True, cwd=stage.ROOT)
+    run = volumes / "runs" / "digits-student"
+    losses = table.distillation_losses(run / "results.csv")
+    print(f"\ntrain/dis_loss   first epoch {losses[0]:.3f}   last epoch {losses[-1]:.3f}")
+    prove(run / "weights" / "best.pt", volumes / "digits" / "digits.yaml", None)
+
+
+def main() -> int:
+    """Run the tour. 0 when everything that it promises was seen."""
+    narrator = Narrator()
+    reason = why_not_a_cluster()
+    try:
+        if reason is None:
+            on_cluster(narrator)
+        else:
+            narrator.say(f"{reason}; running the same jobs on this machine without Kubernetes")
+            locally(narrator)
+    except (story.TourFailed, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except subprocess.CalledProcessError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.returncode or 1
+    narrator.say(f"that was everything: {Phase.SUCCEEDED}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

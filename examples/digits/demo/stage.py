@@ -1,0 +1,159 @@
+"""What a training run needs before it can start: claims, the data set, the operator. Tour and tests share it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cluster import Cluster
+from distill_api.constants import TRAINER_CONTAINER
+
+ROOT = Path(__file__).parents[3]
+CHART = ROOT / "charts" / "distill-operator"
+SYSTEM_NAMESPACE = "distill-system"
+TRAINER_UID = 65532
+RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
+BASE_IMAGE = "distill-base:dev"
+OPERATOR_IMAGE = "distill-operator:dev"
+TRAINER_IMAGE = "distill-trainer:dev"
+WORKSPACE = "/workspace"
+
+
+def namespace(name: str) -> dict[str, Any]:
+    """A namespace that enforces the restricted Pod Security Standard."""
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
+
+
+def host_claim(name: str, in_namespace: str, path: Path, *, mode: str, gibibytes: int = 10) -> list[dict[str, Any]]:
+    """A claim bound to a directory of this machine. Pods under the restricted standard may use claims, not hostPath."""
+    volume = f"{in_namespace}-{name}"
+    storage = {"storage": f"{gibibytes}Gi"}
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": volume},
+            "spec": {
+                "capacity": storage,
+                "accessModes": [mode],
+                "persistentVolumeReclaimPolicy": "Retain",
+                "storageClassName": "",
+                "claimRef": {"namespace": in_namespace, "name": name},
+                "hostPath": {"path": str(path), "type": "Directory"},
+            },
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolumeClaim",
+            "metadata": {"name": name, "namespace": in_namespace},
+            "spec": {
+                "accessModes": [mode],
+                "storageClassName": "",
+                "volumeName": volume,
+                "resources": {"requests": storage},
+            },
+        },
+    ]
+
+
+def workspace_template() -> dict[str, Any]:
+    """A pod template that runs this checkout's trainer from its own virtual environment, mounted read-only.
+
+    Saves building and loading a trainer image of several gigabytes for each change of a line.
+    """
+    sources = ":".join(f"{WORKSPACE}/{folder}" for folder in ("crds", "trainer"))
+    return {
+        "spec": {
+            "containers": [
+                {
+                    "name": TRAINER_CONTAINER,
+                    "image": BASE_IMAGE,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": [f"{WORKSPACE}/.venv/bin/python", "-m", "distill_trainer"],
+                    "env": [
+                        {"name": "PYTHONPATH", "value": sources},
+                        {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
+                    ],
+                    "volumeMounts": [{"name": "workspace", "mountPath": WORKSPACE, "readOnly": True}],
+                }
+            ],
+            "volumes": [{"name": "workspace", "persistentVolumeClaim": {"claimName": "workspace", "readOnly": True}}],
+        }
+    }
+
+
+def with_workspace(job: dict[str, Any]) -> dict[str, Any]:
+    """The same DistillJob, run from this checkout."""
+    return {**job, "spec": {**job["spec"], "template": workspace_template()}}
+
+
+def make_directories(root: Path) -> None:
+    """Make data/ and runs/ below `root`; runs/ belongs to the trainer's user."""
+    for name in ("data", "runs"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name).chmod(0o755)
+    os.chown(root / "runs", TRAINER_UID, TRAINER_UID)
+
+
+def make_digits(out: Path, *, train: int, val: int, imgsz: int, seed: int = 0) -> None:
+    """Make the digits data set in `out`; a finished one of the same size is kept."""
+    wanted = {"train": train, "val": val, "imgsz": imgsz, "seed": seed}
+    marker = out / ".made"
+    if marker.exists() and json.loads(marker.read_text()) == wanted:
+        return
+    shutil.rmtree(out, ignore_errors=True)
+    arguments = [item for name, value in wanted.items() for item in (f"--{name}", str(value))]
+    generator = ROOT / "examples" / "digits" / "generate.py"
+    subprocess.run([sys.executable, generator, "--task", "detect", "--out", out, *arguments], check=True)
+    marker.write_text(json.dumps(wanted))
+
+
+def prepare_namespace(cluster: Cluster, name: str, volumes: Path) -> None:
+    """Make a restricted namespace with the claims `digits` (data), `runs` (checkpoints) and `workspace`."""
+    apply(
+        cluster,
+        namespace(name),
+        *host_claim("digits", name, volumes / "data", mode="ReadOnlyMany"),
+        *host_claim("runs", name, volumes / "runs", mode="ReadWriteMany"),
+        *host_claim("workspace", name, ROOT, mode="ReadOnlyMany"),
+    )
+
+
+def apply(cluster: Cluster, *documents: dict[str, Any]) -> None:
+    """`kubectl apply` of documents made in Python."""
+    cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
+
+
+def install_operator(cluster: Cluster, **values: str) -> None:
+    """`helm install` of this checkout's chart, into a namespace under the restricted standard."""
+    apply(cluster, namespace(SYSTEM_NAMESPACE))
+    image, tag = OPERATOR_IMAGE.split(":")
+    settings = {
+        "image.repository": image,
+        "image.tag": tag,
+        "trainer.image": TRAINER_IMAGE,
+        **values,
+    }
+    flags = [flag for key, value in settings.items() for flag in ("--set", f"{key}={value}")]
+    cluster.helm(
+        "upgrade", "--install", "distill-operator", str(CHART),
+        "--namespace", SYSTEM_NAMESPACE, "--wait", "--timeout", "120s", *flags,
+    )  # fmt: skip
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The one document of a YAML file."""
+    document = yaml.safe_load(path.read_text())
+    assert isinstance(document, dict)
+    return document
+
+
+def get_job(cluster: Cluster, namespace_: str, name: str) -> dict[str, Any]:
+    """The DistillJob as the API server has it."""
+    job: dict[str, Any] = json.loads(cluster.kubectl("get", "dj", name, "-n", namespace_, "-o", "json"))
+    return job

@@ -1,0 +1,162 @@
+"""The tour on a cluster: train a teacher, distil a student, lose a node's pod to a preemption, recover, finish."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cluster import Cluster
+from demo import stage
+from demo.narrator import Narrator
+from distill_api.constants import Label
+
+NAMESPACE = "distill-demo"
+EXAMPLES = Path(__file__).parents[1]
+PREEMPTOR = "urgent"
+PREEMPTOR_SECONDS = 10
+
+
+class TourFailed(Exception):
+    """The tour did not go as promised; the text says what was seen."""
+
+
+def preemptor(node: str, gpus: int) -> list[dict[str, Any]]:
+    """A pod of higher priority that wants all GPUs of one node for a short while."""
+    return [
+        {
+            "apiVersion": "scheduling.k8s.io/v1",
+            "kind": "PriorityClass",
+            "metadata": {"name": PREEMPTOR},
+            "value": 1_000_000,
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": PREEMPTOR, "namespace": NAMESPACE},
+            "spec": {
+                "priorityClassName": PREEMPTOR,
+                "restartPolicy": "Never",
+                "automountServiceAccountToken": False,
+                "terminationGracePeriodSeconds": 1,
+                "nodeSelector": {"kubernetes.io/hostname": node},
+                "securityContext": {
+                    "runAsNonRoot": True,
+                    "runAsUser": stage.TRAINER_UID,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [
+                    {
+                        "name": "work",
+                        "image": stage.BASE_IMAGE,
+                        "command": ["sleep", str(PREEMPTOR_SECONDS)],
+                        "securityContext": {
+                            "allowPrivilegeEscalation": False,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                        "resources": {"limits": {"nvidia.com/gpu": str(gpus)}},
+                    }
+                ],
+            },
+        },
+    ]
+
+
+def summary(job: dict[str, Any]) -> str:
+    """One line of a job's status, for a person who watches."""
+    status = job.get("status", {})
+    progress = status.get("progress", {})
+    parts = [f"{job['metadata']['name']}: {status.get('phase', 'Pending')}"]
+    if status.get("attempt"):
+        parts.append(f"attempt {status['attempt']}")
+    if progress.get("steps"):
+        parts.append(
+            f"step {progress.get('step', 0)}/{progress['steps']} (committed {progress.get('committedStep', 0)})"
+        )
+    if progress.get("distillationLoss") is not None:
+        parts.append(f"dis_loss {progress['distillationLoss']:.3f}")
+    if progress.get("studentMap") is not None:
+        parts.append(f"mAP {progress['studentMap']:.3f}")
+    return " · ".join(parts)
+
+
+def watch(
+    cluster: Cluster,
+    narrator: Narrator,
+    name: str,
+    until: Callable[[dict[str, Any]], bool],
+    *,
+    seconds: float,
+) -> dict[str, Any]:
+    """Follow a job, saying what changes, until a condition holds. Raises TourFailed when it fails or takes too long."""
+    deadline = time.monotonic() + seconds
+    said = ("", 0.0)
+    while True:
+        job = stage.get_job(cluster, NAMESPACE, name)
+        status = job.get("status", {})
+        key = f"{status.get('phase')} {status.get('attempt')} {status.get('progress', {}).get('epoch')}"
+        if key != said[0] or time.monotonic() - said[1] > 20:
+            narrator.say(f"  {summary(job)}")
+            said = (key, time.monotonic())
+        if until(job):
+            return job
+        if status.get("phase") == "Failed":
+            failed = next((c for c in status.get("conditions", []) if c["type"] == "Failed"), {})
+            raise TourFailed(f"{name} failed: {failed.get('reason')}: {failed.get('message')}")
+        if time.monotonic() > deadline:
+            raise TourFailed(f"{name} took longer than {seconds:.0f} s; last seen: {summary(job)}")
+        time.sleep(1)
+
+
+def succeeded(job: dict[str, Any]) -> bool:
+    """The job is Complete."""
+    return job.get("status", {}).get("phase") == "Succeeded"
+
+
+def training(job: dict[str, Any]) -> bool:
+    """In mid-training, with something committed."""
+    progress = job.get("status", {}).get("progress", {})
+    return progress.get("epoch", 0) >= 2 and progress.get("committedStep", 0) > 0
+
+
+def recovering(job: dict[str, Any]) -> bool:
+    """The first attempt has ended and its cause is known."""
+    attempts = job.get("status", {}).get("attempts", [])
+    return bool(attempts) and attempts[0].get("outcome") not in (None, "Running")
+
+
+def node_of_worker(cluster: Cluster, name: str) -> str:
+    """The node on which the job's second pod runs."""
+    pods = json.loads(cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", f"{Label.JOB}={name}", "-o", "json"))[
+        "items"
+    ]
+    index = "batch.kubernetes.io/job-completion-index"
+    return next(str(pod["spec"]["nodeName"]) for pod in pods if pod["metadata"]["labels"].get(index) == "1")
+
+
+def tell(cluster: Cluster, narrator: Narrator, *, gpus: int) -> dict[str, Any]:
+    """Run the whole story and return the distilled job in its last state. Raises TourFailed."""
+    for file, name in (("teacher.yaml", "digits-teacher"), ("distilljob.yaml", "digits-student")):
+        narrator.say(f"kubectl apply -f examples/digits/{file}")
+        stage.apply(cluster, in_namespace(stage.with_workspace(stage.read_yaml(EXAMPLES / file))))
+        if name == "digits-teacher":
+            watch(cluster, narrator, name, succeeded, seconds=600)
+    watch(cluster, narrator, name, training, seconds=300)
+
+    node = node_of_worker(cluster, name)
+    narrator.say(f"an urgent pod of higher priority wants all GPUs of {node}: the scheduler preempts our worker")
+    stage.apply(cluster, *preemptor(node, gpus))
+    job = watch(cluster, narrator, name, recovering, seconds=60)
+    first = job["status"]["attempts"][0]
+    narrator.say(
+        f"  phase {job['status']['phase']}, cause {first.get('reason')}: {first.get('message', '')}"
+        f" (committed step {first.get('committedStep')})"
+    )
+    if first.get("reason") != "Preempted":
+        raise TourFailed(f"expected the cause Preempted, the status says {first.get('reason')}")
+    return watch(cluster, narrator, name, succeeded, seconds=600)
+
+
+def in_namespace(job: dict[str, Any]) -> dict[str, Any]:
+    """The job in the tour's namespace."""
+    return {**job, "metadata": {**job["metadata"], "namespace": NAMESPACE}}

@@ -1,0 +1,104 @@
+"""Make a data set of real handwritten digits on real photos, in YOLO format, the same bytes for the same seed.
+
+python examples/digits/generate.py --out DIR --task detect --train 1500 --val 300 --imgsz 128 --seed 0
+"""
+
+import argparse
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import yaml
+
+import glyphs
+import scenes
+from preview import contact_sheet
+
+SPLITS = ("train", "val")
+JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)
+
+
+def _numbers(values: Iterable[float]) -> str:
+    return " ".join(f"{value:.6f}" for value in values)
+
+
+def _detect(digit: scenes.Placed) -> str:
+    return _numbers(digit.box)
+
+
+def _segment(digit: scenes.Placed) -> str:
+    return _numbers(digit.outline.ravel())
+
+
+def _pose(digit: scenes.Placed) -> str:
+    return f"{_numbers(digit.box)} " + " ".join(f"{_numbers(point)} 2" for point in digit.keypoints)
+
+
+def _obb(digit: scenes.Placed) -> str:
+    return _numbers(np.clip(digit.corners, 0, 1).ravel())
+
+
+LABEL: dict[str, Callable[[scenes.Placed], str]] = {
+    "detect": _detect,
+    "segment": _segment,
+    "pose": _pose,
+    "obb": _obb,
+}
+"""What stands after the class number in a line of a label file, by task."""
+
+
+def write_config(root: Path, task: str) -> None:
+    """Write digits.yaml. It has no `path`, so its folder is the root wherever the data set is mounted."""
+    config: dict[str, object] = {
+        "train": "images/train",
+        "val": "images/val",
+        "names": dict(enumerate(glyphs.NAMES)),
+    }
+    if task == "pose":
+        config["kpt_shape"] = [len(glyphs.KEYPOINTS), 3]
+        config["flip_idx"] = list(glyphs.FLIP_IDX)
+    (root / "digits.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def generate(root: Path, task: str, counts: dict[str, int], imgsz: int, seed: int) -> None:
+    """Write the data set below `root`; every scene depends on seed, split and its own number alone."""
+    digits = glyphs.load(seed)
+    for split_number, split in enumerate(SPLITS):
+        images, labels = root / "images" / split, root / "labels" / split
+        images.mkdir(parents=True, exist_ok=True)
+        labels.mkdir(parents=True, exist_ok=True)
+        photos = scenes.load_photos(split)
+        for number in range(counts[split]):
+            rng = np.random.default_rng([seed, 1 + split_number, number])
+            photo = photos[int(rng.integers(len(photos)))]
+            image, placed = scenes.make(photo, digits[split], imgsz, task, rng)
+            lines = [f"{digit.label} {LABEL[task](digit)}\n" for digit in placed]
+            (labels / f"{number:06d}.txt").write_text("".join(lines))
+            cv2.imwrite(str(images / f"{number:06d}.jpg"), image, JPEG)
+    write_config(root, task)
+
+
+def main() -> None:
+    """Parse the command line, generate, and say what was written."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; made if it is missing")
+    parser.add_argument("--task", choices=sorted(LABEL), default="detect")
+    parser.add_argument("--train", type=int, default=1500, help="training images")
+    parser.add_argument("--val", type=int, default=300, help="validation images")
+    parser.add_argument("--imgsz", type=int, default=128, help="side of the square images in pixels")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--preview", type=Path, help="also write a contact sheet with the labels drawn (.png)")
+    args = parser.parse_args()
+    if args.train < 1 or args.val < 1 or args.imgsz < 32:
+        parser.error("--train and --val must be at least 1 and --imgsz at least 32")
+    if args.out.exists() and any(args.out.iterdir()):
+        parser.error(f"{args.out} is not empty; images of an earlier run would stay in the data set")
+    generate(args.out, args.task, {"train": args.train, "val": args.val}, args.imgsz, args.seed)
+    if args.preview:
+        contact_sheet(args.out, args.task, args.preview)
+    print(f"{args.out / 'digits.yaml'}: {args.task}, {args.train} train and {args.val} val images")
+
+
+if __name__ == "__main__":
+    main()

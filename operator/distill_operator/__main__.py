@@ -1,0 +1,38 @@
+"""`python -m distill_operator`: reads the environment, watches, and works until SIGTERM."""
+
+import logging
+import os
+import sys
+
+import kopf
+
+from distill_operator import handlers
+from distill_operator.process import Operator
+from distill_operator.settings import Settings, SettingsError
+
+
+def main() -> int:
+    """Exit status: 0 after SIGTERM, 78 when the environment is wrong."""
+    try:
+        settings = Settings.from_environment(os.environ)
+    except SettingsError as error:
+        print(f"distill-operator: {error}", file=sys.stderr)
+        return 78
+    logging.basicConfig(
+        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    registry = kopf.OperatorRegistry()
+    handlers.register(registry, Operator(settings))
+    # One replica with strategy Recreate: kopf's peering is no leader election, so it is left out.
+    kopf.run(
+        registry=registry,
+        standalone=True,
+        clusterwide=not settings.namespaces,
+        namespaces=settings.namespaces,
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,19 @@
+"""PersistentVolumeClaim of a volume that the job describes by a template."""
+
+from typing import Any
+
+from distill_api.job import DistillJob
+from distill_operator import naming
+from distill_operator.builders.metadata import child_metadata
+
+
+def build_claim(job: DistillJob, namespace: str, volume: str) -> dict[str, Any]:
+    """The claim for `volume` (checkpoints, data or models); deleted with the job. Needs its claimTemplate."""
+    source = naming.volumes(job.spec)[volume]
+    assert source.claim_template is not None
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": child_metadata(job, namespace, naming.claim_name(job.metadata.name, volume, source)),
+        "spec": source.claim_template.to_wire(),
+    }

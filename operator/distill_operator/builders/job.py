@@ -1,0 +1,46 @@
+"""Indexed Job of one attempt: it starts the gang once, and ends it whole."""
+
+from typing import Any
+
+from distill_api.constants import TRAINER_CONTAINER, ExitCode
+from distill_api.job import DistillJob
+from distill_operator import naming
+from distill_operator.builders.metadata import child_metadata
+from distill_operator.builders.pod import build_pod_template
+from distill_operator.builders.template import merged
+
+
+def build_job(job: DistillJob, namespace: str, attempt: int, nodes: int, image: str) -> dict[str, Any]:
+    """The Job never replaces a pod: the first one that fails ends the attempt, and the operator decides the next.
+
+    The failure policy adds nothing to that but its message, which names pod and rule and outlives the pods.
+    """
+    template = build_pod_template(job, namespace, attempt, nodes, image)
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": child_metadata(job, namespace, naming.attempt_name(job.metadata.name, attempt), attempt),
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": nodes,
+            "parallelism": nodes,
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {
+                        "action": "FailJob",
+                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
+                    },
+                    _fail_on(ExitCode.PERMANENT),
+                    _fail_on(ExitCode.STOPPED),
+                ]
+            },
+            "template": merged(template, job.spec.template or {}),
+        },
+    }
+
+
+def _fail_on(code: ExitCode) -> dict[str, Any]:
+    on_exit_codes = {"containerName": TRAINER_CONTAINER, "operator": "In", "values": [int(code)]}
+    return {"action": "FailJob", "onExitCodes": on_exit_codes}

@@ -1,0 +1,52 @@
+"""Merges the user's pod template into the operator's, as strategic merge does for the lists that have a key."""
+
+from typing import Any
+
+from distill_api.rules import OWNED_POD_FIELDS
+
+Object = dict[str, Any]
+
+LIST_KEYS = {
+    "containers": "name",
+    "initContainers": "name",
+    "volumes": "name",
+    "env": "name",
+    "volumeMounts": "mountPath",
+    "ports": "containerPort",
+    "imagePullSecrets": "name",
+}
+"""Lists whose elements are told apart by a field; any other list of the user replaces the operator's."""
+
+
+def merged(ours: Object, users: Object) -> Object:
+    """The operator's pod template with the user's additions. Labels of the operator and owned fields stay."""
+    users_spec = {key: value for key, value in (users.get("spec") or {}).items() if key not in OWNED_POD_FIELDS}
+    metadata = _merge(users.get("metadata") or {}, ours["metadata"])
+    return {"metadata": metadata, "spec": _merge(ours["spec"], users_spec)}
+
+
+def _merge(below: Object, above: Object) -> Object:
+    out = dict(below)
+    for key, value in above.items():
+        old = out.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            out[key] = _merge(old, value)
+        elif isinstance(old, list) and isinstance(value, list) and key in LIST_KEYS:
+            out[key] = _merge_lists(old, value, LIST_KEYS[key])
+        else:
+            out[key] = value
+    return out
+
+
+def _merge_lists(below: list[Any], above: list[Any], key: str) -> list[Any]:
+    out = {element.get(key): element for element in below}
+    for element in above:
+        name = element.get(key)
+        replaces_source = name in out and key == "name" and "mountPath" not in element and _is_volume(out[name])
+        out[name] = element if replaces_source or name not in out else _merge(out[name], element)
+    return list(out.values())
+
+
+def _is_volume(element: Object) -> bool:
+    """A volume has one source: the user's takes the place of ours instead of joining it."""
+    return "emptyDir" in element or "persistentVolumeClaim" in element

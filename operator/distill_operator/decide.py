@@ -1,0 +1,67 @@
+"""The decision of a pass: a pure function of what was seen and the time. The rules are in the modules it names."""
+
+from datetime import datetime
+
+from distill_api.constants import TERMINAL_PHASES, Phase
+from distill_api.status import DistillJobStatus
+from distill_operator import announcements, attempts, between, conditions, deadlines, during, finished, progress
+from distill_operator.case import Case
+from distill_operator.intent import Decision, Plan
+from distill_operator.observed import Observed
+from distill_operator.settings import Settings
+
+
+def plan(observed: Observed, now: datetime, settings: Settings) -> Plan:
+    """What to store, to do and to tell about this job now. Planning again on the outcome changes nothing."""
+    stored = observed.job.status
+    if observed.deleting:
+        return Plan()
+    if stored.phase in TERMINAL_PHASES:
+        return finished.plan(observed, now)
+
+    decision = decide(Case(observed, progress.folded(stored, observed, now), now, settings))
+    status = described(decision, observed, now)
+    wake_after = _before_deadline(decision, observed, now)
+    if not progress.worth_writing(stored, status, settings.progress_write):
+        return Plan(actions=decision.actions, wake_after=wake_after)
+    events = announcements.between(stored, status, decision.notice)
+    return Plan(status, decision.actions, events, wake_after)
+
+
+def _before_deadline(decision: Decision, observed: Observed, now: datetime) -> float | None:
+    status, spec = decision.status, observed.job.spec
+    left = deadlines.seconds_left(spec.active_deadline_seconds, status.started_at, now)
+    times = [seconds for seconds in (decision.wake_after, left) if seconds is not None and seconds >= 0]
+    return min(times, default=decision.wake_after)
+
+
+def decide(case: Case) -> Decision:
+    """One attempt at a time: follow the open one to its end, or see whether a further one may begin."""
+    attempt = attempts.open_attempt(case.status)
+    if attempt is None:
+        return between.decide(case)
+    reason = during.end_of(case, attempt)
+    if reason is None:
+        return during.carry_on(case, attempt)
+    attempt = during.blamed(attempt, reason, case.now)
+    case = case.having(attempts.rewritten(case.status, attempt))
+    if during.gang_is_alive(case.observed, attempt):
+        return during.wind_down(case, attempt)
+    return between.decide(case.having(during.closed(case, attempt)))
+
+
+def described(decision: Decision, observed: Observed, now: datetime) -> DistillJobStatus:
+    """The decided status with the fields that only describe it: conditions and printed columns."""
+    status, job = decision.status, observed.job
+    running = sum(pod.running for pod in observed.pods_of(status.attempt))
+    pods_matter = status.phase in (Phase.STARTING, Phase.RUNNING)
+    return status.model_copy(
+        update={
+            "observed_generation": job.metadata.generation,
+            "restarts": f"{status.failures}/{status.preemptions}",
+            "nodes": f"{running if pods_matter else 0}/{job.spec.nodes}",
+            "conditions": conditions.derived(
+                status, job.spec, job.metadata.generation, decision.notice, decision.invalid, now
+            ),
+        }
+    )

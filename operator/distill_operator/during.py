@@ -1,0 +1,157 @@
+"""The rules while an attempt is open: from its decision until the last process of its gang is gone."""
+
+from datetime import datetime, timedelta
+
+from distill_api.constants import UNCHARGED, Phase, Reason
+from distill_api.status import Attempt, DistillJobStatus
+from distill_operator import (
+    attempts,
+    backoff,
+    budgets,
+    builders,
+    classify,
+    deadlines,
+    messages,
+    progress,
+    progress_guard,
+    scheduling,
+    stall,
+    suspend,
+)
+from distill_operator.case import Case
+from distill_operator.intent import Action, Decision, Delete, Notice
+from distill_operator.observed import Observed, PodFacts
+
+ENDED_BY_OPERATOR = UNCHARGED | {
+    Reason.STALLED,
+    Reason.DEADLINE_EXCEEDED,
+    Reason.IMAGE_PULL,
+    Reason.POD_REJECTED,
+}
+"""Ends that nothing but the deletion of the Job brings about."""
+
+PATIENCE_SECONDS = 30
+"""Time beyond the grace period after which a gang that should have ended by itself is deleted."""
+
+NO_PODS_WAKE_SECONDS = 5.0
+"""How often the clocks are looked at while no watch event is to be expected soon."""
+
+
+def end_of(case: Case, attempt: Attempt) -> Notice | None:
+    """Why the attempt is over or must end; None while it goes on. The first reason that was stored stays.
+
+    Only a completion record outdoes it: finished work is finished, whatever else happened to the pods.
+    """
+    observed, spec, now = case.observed, case.spec, case.now
+    record = classify.completion(observed, attempt.number)
+    if record is not None:
+        return record
+    if attempt.reason is not None:
+        return Notice(attempt.reason, attempt.message or "")
+    pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
+    timeout = spec.recovery.scheduling_timeout_seconds
+    return (
+        classify.cause(observed, attempt.number, attempt.job_uid, now)
+        or suspend.asked(spec)
+        or deadlines.exceeded(spec.active_deadline_seconds, case.status.started_at, now)
+        or _refused(observed)
+        or scheduling.overdue(pods, attempt.nodes, attempt.started_at, timeout, observed.uid, attempt.number, now)
+        or stall.stalled(attempt, pods, spec.recovery.stall_timeout_seconds, now)
+    )
+
+
+def _refused(observed: Observed) -> Notice | None:
+    rejection = observed.rejection
+    if rejection is None or rejection.quota or rejection.taken:
+        return None
+    message = messages.REJECTED.format(what=rejection.what, message=rejection.message)
+    return Notice(Reason.POD_REJECTED, message)
+
+
+def blamed(attempt: Attempt, reason: Notice, now: datetime) -> Attempt:
+    """The attempt with the reason of its end stored, before anything is done about it."""
+    return attempt.model_copy(
+        update={"reason": reason.reason, "message": reason.message, "ended_at": attempt.ended_at or now}
+    )
+
+
+def gang_is_alive(observed: Observed, attempt: Attempt) -> bool:
+    """Whether a process of the attempt may still run, or its Job may still start one."""
+    job = observed.job_of(attempt.number)
+    return (job is not None and not job.inert) or any(pod.live for pod in observed.pods_of(attempt.number))
+
+
+def carry_on(case: Case, attempt: Attempt) -> Decision:
+    """The attempt is sound: make what is missing of it, and look again when rank 0 has had time to make steps."""
+    observed = case.observed
+    job = observed.job_of(attempt.number)
+    if job is not None and attempt.job_uid is None:
+        attempt = attempt.model_copy(update={"job_uid": job.uid})
+    case = case.having(attempts.rewritten(case.status, attempt))
+    to_create = builders.gang(observed, attempt, case.settings.trainer_image) if job is None else ()
+
+    rejection = observed.rejection
+    if rejection is not None:
+        text = messages.NAME_TAKEN if rejection.taken else messages.QUOTA
+        reason = Reason.NAME_TAKEN if rejection.taken else Reason.QUOTA_EXCEEDED
+        notice = Notice(reason, text.format(what=rejection.what, message=rejection.message))
+        return Decision(case.in_phase(Phase.PENDING), notice, to_create, NO_PODS_WAKE_SECONDS)
+    if job is not None and job.suspended:
+        notice = Notice(Reason.PODS_STARTING, messages.QUEUED.format(attempt=attempt.number))
+        return Decision(case.in_phase(Phase.QUEUED), notice, (), NO_PODS_WAKE_SECONDS)
+
+    pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
+    if attempt.running_at is None:
+        wake = case.settings.poll if any(pod.running for pod in pods) or not pods else _until_due(case, attempt, pods)
+        notice = scheduling.waiting(pods, attempt.nodes, attempt.number)
+        return Decision(case.in_phase(Phase.STARTING), notice, to_create, wake)
+    notice = Notice(Reason.TRAINING, messages.TRAINING.format(attempt=attempt.number))
+    return Decision(case.in_phase(Phase.RUNNING), notice, to_create, case.settings.poll)
+
+
+def _until_due(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> float:
+    timeout = case.spec.recovery.scheduling_timeout_seconds
+    due = scheduling.due(pods, attempt.nodes, attempt.started_at, timeout, case.observed.uid, attempt.number)
+    left = (due - case.now).total_seconds() if due is not None else NO_PODS_WAKE_SECONDS
+    return min(max(left, 0.0), NO_PODS_WAKE_SECONDS)
+
+
+def wind_down(case: Case, attempt: Attempt) -> Decision:
+    """The attempt is over but pods still live: end those that will not end by themselves, and wait."""
+    observed, reason = case.observed, attempt.reason or Reason.DISRUPTED
+    live = [pod for pod in observed.pods_of(attempt.number) if pod.live]
+    notice = Notice(
+        reason,
+        messages.PODS_TERMINATING.format(
+            attempt=attempt.number, reason=reason, message=attempt.message, live=len(live)
+        ),
+    )
+    ended_at = attempt.ended_at or case.now
+    patience = timedelta(seconds=case.spec.recovery.grace_period_seconds + PATIENCE_SECONDS)
+    left = (ended_at + patience - case.now).total_seconds()
+    job = observed.job_of(attempt.number)
+    actions: tuple[Action, ...] = ()
+    if job is not None and not job.deleting and (reason in ENDED_BY_OPERATOR or left <= 0):
+        actions = (Delete("Job", job.name, job.uid, foreground=True),)
+    keeps_phase = reason in (Reason.SUSPENDED_BY_USER, Reason.COMPLETED)
+    phase = case.status.phase if keeps_phase else Phase.RECOVERING
+    return Decision(case.in_phase(phase), notice, actions, left if left > 0 else NO_PODS_WAKE_SECONDS)
+
+
+def closed(case: Case, attempt: Attempt) -> DistillJobStatus:
+    """The status once nothing of the gang lives: outcome, charge, back-off, and the result if there is one."""
+    reason = attempt.reason or Reason.DISRUPTED
+    outcome = attempts.outcome_of(reason)
+    status = attempts.rewritten(case.status, attempt.model_copy(update={"outcome": outcome}))
+    status = progress_guard.counted(budgets.charged(status, outcome), attempt, outcome)
+    wait = backoff.delay(
+        reason,
+        outcome,
+        status.restarts_without_progress,
+        case.observed.uid,
+        attempt.number,
+        case.settings,
+    )
+    next_at = case.now + timedelta(seconds=wait) if wait > 0 else None
+    result = progress.result(case.observed, attempt.number) if reason == Reason.COMPLETED else None
+    return status.model_copy(update={"next_attempt_at": next_at, "result": result or status.result})

@@ -1,0 +1,193 @@
+"""The chart against a real API server: what helm installs is valid, allowed, upgraded, and kept where it must be."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from apiserver.api import wait_for
+from apiserver.operatorprocess import OperatorProcess
+from cluster import ControlPlane
+
+CHART = Path(__file__).parents[2] / "charts" / "distill-operator"
+NAMESPACE = "distill-system"
+CRD = "crd/distilljobs.distilljob.dev"
+EVERYTHING = ("--set", "networkPolicies.enabled=true,networkPolicies.trainerNamespaces={team-a,team-b}")
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """A control plane whose namespaces refuse every pod that the restricted standard forbids."""
+    with ControlPlane.start(tmp_path_factory.mktemp("chart") / "plane", scheduler=False, audit=True) as plane:
+        for name in (NAMESPACE, "team-a", "team-b"):
+            labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+            plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+        yield plane
+
+
+@pytest.fixture
+def install(plane: ControlPlane) -> Iterator[Any]:
+    """install(chart=…, *flags) makes or upgrades the release, which is gone after the test."""
+
+    def helm(*flags: str, chart: Path = CHART) -> None:
+        plane.helm("upgrade", "--install", "distill", str(chart), "--namespace", NAMESPACE, *flags)
+
+    yield helm
+    plane.helm("uninstall", "distill", "--namespace", NAMESPACE, "--ignore-not-found", "--wait")
+
+
+Wish = tuple[str, str, str, str | None]
+"""verb, API group, resource or resource/subresource, namespace or None for all"""
+
+
+def allowed(plane: ControlPlane, who: str, *wishes: Wish) -> list[bool]:
+    """Which of the wishes the API server would grant."""
+    reviews = []
+    for verb, group, resource, namespace in wishes:
+        resource, _, subresource = resource.partition("/")
+        attributes = {"verb": verb, "group": group, "resource": resource, "subresource": subresource}
+        if namespace:
+            attributes["namespace"] = namespace
+        reviews.append(
+            {
+                "apiVersion": "authorization.k8s.io/v1",
+                "kind": "SubjectAccessReview",
+                "spec": {"user": who, "groups": ["system:authenticated"], "resourceAttributes": attributes},
+            }
+        )
+    answers = plane.kubectl(
+        "create", "-f", "-", "-o", 'jsonpath={.status.allowed}{"\\n"}', stdin=yaml.safe_dump_all(reviews)
+    )
+    return [answer == "true" for answer in answers.split()]
+
+
+OPERATOR = f"system:serviceaccount:{NAMESPACE}:distill-distill-operator"
+
+
+def test_what_is_installed_is_valid_and_its_pod_is_admitted(plane: ControlPlane, install: Any) -> None:
+    install(*EVERYTHING)
+    plane.kubectl("wait", "--for=condition=Established", CRD, "--timeout=30s")
+    deadline = time.monotonic() + 30
+    while not (pods := json.loads(plane.kubectl("get", "pods", "-n", NAMESPACE, "-o", "json"))["items"]):
+        assert time.monotonic() < deadline, plane.kubectl("get", "events", "-n", NAMESPACE)
+        time.sleep(0.5)
+    assert pods[0]["spec"]["containers"][0]["image"] == "distill-operator:0.1.0"
+
+
+def test_the_test_pod_of_helm_is_admitted_too(plane: ControlPlane) -> None:
+    rendered = plane.helm("template", "distill", str(CHART), "-n", NAMESPACE, "-s", "templates/tests/installed.yaml")
+    assert "created" in plane.kubectl("apply", "--dry-run=server", "-f", "-", stdin=rendered)
+
+
+def test_operator_may_do_its_work_and_no_more(plane: ControlPlane, install: Any) -> None:
+    install()
+    needed: list[Wish] = [
+        (verb, rule["apiGroups"][0], resource, "team-a")
+        for rule in yaml.safe_load((CHART / "files/operator-rules.yaml").read_text())["rules"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    ]
+    assert all(allowed(plane, OPERATOR, *needed))
+    foreign: list[Wish] = [
+        ("get", "", "secrets", "team-a"),
+        ("create", "", "pods", "team-a"),
+        ("delete", "", "pods", "team-a"),
+        ("create", "", "pods/exec", "team-a"),
+        ("list", "", "nodes", None),
+        ("list", "", "namespaces", None),
+        ("update", "distilljob.dev", "distilljobs", "team-a"),
+        ("delete", "", "persistentvolumeclaims", "team-a"),
+    ]
+    assert not any(allowed(plane, OPERATOR, *foreign))
+
+
+def test_namespaced_operator_may_work_in_its_namespaces_only(plane: ControlPlane, install: Any) -> None:
+    install("--set", "watchNamespaces={team-a}")
+    wishes: list[Wish] = [
+        ("create", "batch", "jobs", "team-a"),
+        ("create", "batch", "jobs", "team-b"),
+        ("list", "distilljob.dev", "distilljobs", None),
+    ]
+    assert allowed(plane, OPERATOR, *wishes) == [True, False, False]
+
+
+JOB = {
+    "apiVersion": "distilljob.dev/v1alpha1",
+    "kind": "DistillJob",
+    "spec": {
+        "student": {"model": "yolo26n.yaml"},
+        "dataset": {"config": "digits.yaml"},
+        "nodes": 2,
+        "accelerators": {"perNode": 0},
+        "training": {"batch": 8},
+        "volumes": {
+            volume: {"claimTemplate": {"resources": {"requests": {"storage": "1Gi"}}}}
+            for volume in ("checkpoints", "data")
+        },
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("watched", "namespace"), [([], "team-b"), (["team-a"], "team-a")], ids=["cluster-wide", "namespaced"]
+)
+def test_operator_is_refused_nothing_that_it_asks_for(
+    plane: ControlPlane, install: Any, tmp_path: Path, watched: list[str], namespace: str
+) -> None:
+    install("--set-json", f"watchNamespaces={json.dumps(watched)}")
+    plane.kubectl("wait", "--for=condition=Established", CRD, "--timeout=30s")
+    account = plane.user_kubeconfig("operator", OPERATOR, group="system:serviceaccounts")
+    operator = OperatorProcess(account, tmp_path / "operator.log")
+    seen = len(audit(plane))
+    try:
+        operator.start(WATCH_NAMESPACES=",".join(watched))
+        plane.apply(JOB | {"metadata": {"name": "digits", "namespace": namespace}})
+        wait_for(lambda: "digits-a1" in plane.kubectl("get", "jobs", "-n", namespace, "-o", "name"), 30, operator.tail)
+        plane.kubectl("delete", "distilljob", "digits", "-n", namespace, "--timeout=30s")
+    finally:
+        operator.stop()
+    requests = [entry for entry in audit(plane)[seen:] if entry["user"]["username"] == OPERATOR]
+    assert {"create", "update", "watch"} <= {entry["verb"] for entry in requests}
+    assert not [entry for entry in requests if entry.get("responseStatus", {}).get("code") == 403]
+
+
+def audit(plane: ControlPlane) -> list[dict[str, Any]]:
+    """Every request so far; the last line may still be being written."""
+    whole, _, _ = (plane.options.directory / "audit.log").read_text().rpartition("\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def test_users_who_may_view_or_edit_may_do_so_with_distilljobs(plane: ControlPlane, install: Any) -> None:
+    install()
+    for role in ("view", "edit"):
+        plane.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}er", "-n", "team-a")
+    create: Wish = ("create", "distilljob.dev", "distilljobs", "team-a")
+    watch: Wish = ("watch", "distilljob.dev", "distilljobs", "team-a")
+    elsewhere: Wish = ("create", "distilljob.dev", "distilljobs", "team-b")
+    deadline = time.monotonic() + 30  # the controller manager aggregates roles in the background
+    while allowed(plane, "editer", create, watch, elsewhere) != [True, True, False]:
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert allowed(plane, "viewer", create, watch, elsewhere) == [False, True, False]
+
+
+def test_upgrade_updates_the_crd_and_uninstall_keeps_it_with_its_jobs(
+    plane: ControlPlane, install: Any, tmp_path: Path
+) -> None:
+    install()
+    newer = tmp_path / "distill-operator"
+    shutil.copytree(CHART, newer)
+    crd = newer / "files/distilljob.yaml"
+    crd.write_text(crd.read_text().replace("name: Images/s", "name: Pictures/s"))
+    install(chart=newer)
+    assert "Pictures/s" in plane.kubectl("get", CRD, "-o", "yaml")
+
+    plane.helm("uninstall", "distill", "--namespace", NAMESPACE, "--wait")
+    assert "distilljobs" in plane.kubectl("get", CRD, "-o", "name")
+    install()
+    assert "Images/s" in plane.kubectl("get", CRD, "-o", "yaml"), "a new release takes the kept CRD over"

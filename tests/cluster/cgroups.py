@@ -1,0 +1,65 @@
+"""A control group per node, in every hierarchy that is mounted, and an end to all that runs in it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from .processes import ProcessId
+
+_PREFIX = "distill-"
+
+
+def name(node: str) -> str:
+    return f"{_PREFIX}{node}"
+
+
+def hierarchies(mountinfo: str | None = None) -> list[Path]:
+    """Mount points of all cgroup file systems: one of version 2, or several of version 1 and perhaps one of 2."""
+    lines = (mountinfo if mountinfo is not None else Path("/proc/self/mountinfo").read_text()).splitlines()
+    mounts: list[Path] = []
+    for line in lines:
+        place, _, system = line.partition(" - ")
+        if system.split()[0] in ("cgroup", "cgroup2"):
+            mounts.append(Path(place.split()[4]))
+    return mounts
+
+
+def create(node: str) -> None:
+    """The group that a kubelet is told to make its pods' groups in; it does not make this one itself."""
+    for hierarchy in hierarchies():
+        group = hierarchy / name(node)
+        group.mkdir(exist_ok=True)
+        if (group / "cpuset.cpus").exists() and not (hierarchy / "cgroup.controllers").exists():
+            # Version 1 starts a group with no processor and no memory, and nothing can join it.
+            for file in ("cpuset.cpus", "cpuset.mems"):
+                (group / file).write_text((hierarchy / file).read_text())
+
+
+def existing() -> list[Path]:
+    return [group for hierarchy in hierarchies() for group in hierarchy.glob(f"{_PREFIX}node*")]
+
+
+def members(group: Path) -> set[ProcessId]:
+    """Every process in ``group`` and below."""
+    found: set[ProcessId] = set()
+    for directory in _tree(group):
+        try:
+            numbers = (directory / "cgroup.procs").read_text().split()
+        except OSError:  # the group went away, or is a threaded one
+            continue
+        found |= {process for number in numbers if (process := ProcessId.of(int(number)))}
+    return found
+
+
+def remove(group: Path) -> None:
+    """Remove ``group`` and all below it; they must be empty of processes."""
+    for directory in _tree(group):
+        directory.rmdir()
+
+
+def _tree(group: Path) -> Iterator[Path]:
+    """The groups from the leaves up."""
+    if group.is_dir():
+        for child in sorted(group.iterdir()):
+            if child.is_dir():
+                yield from _tree(child)
+        yield group

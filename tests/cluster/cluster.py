@@ -1,0 +1,278 @@
+"""A whole cluster: control plane and nodes, each in a network namespace, on one Linux machine as root."""
+
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from . import addons, binaries, host, images, network, pauseimage, settings
+from .access import KubernetesAccess
+from .controlplane import ControlPlane, Options
+from .external import ExternalCluster
+from .node import PAUSE_IMAGE, Node
+from .processes import ProcessTable, end
+from .settings import NodeAddresses
+from .teardown import tear_down
+
+_FORWARDER = "forwarder"
+_ROLE = "node-role.kubernetes.io/worker="
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a cluster was asked to be; kept in its state directory."""
+
+    nodes: int
+    gpus: int
+    audit: bool
+    port: int
+    """Of the API server on the host's loopback address."""
+
+    def save(self, state: Path) -> None:
+        (state / "shape.json").write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def load(cls, state: Path) -> "Shape | None":
+        try:
+            return cls(**json.loads((state / "shape.json").read_text()))
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):
+            return None
+
+
+class Cluster(KubernetesAccess):
+    """A running cluster. It outlives the process that made it, until ``down``."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+        self._state = settings.state_dir()
+        self._processes = ProcessTable(self._state / "processes")
+        options = Options(
+            self._state / "control-plane",
+            address=str(settings.CONTROL_PLANE_ADDRESS),
+            advertise=True,
+            audit=shape.audit,
+            prefix=tuple(self.nsenter_prefix()),
+        )
+        self._control_plane = ControlPlane(options, self._processes)
+        self._control_plane.server = f"https://127.0.0.1:{shape.port}"
+        self._nodes = {
+            addresses.name: Node(addresses, self._state / addresses.name, self._processes)
+            for addresses in map(NodeAddresses, range(shape.nodes))
+        }
+        super().__init__(self._control_plane.kubeconfig)
+
+    @classmethod
+    def up(
+        cls, nodes: int = 2, gpus: int = 2, *, audit: bool = False, report: Callable[[str], None] = print
+    ) -> "Cluster":
+        """The machine's cluster with ``gpus`` pretended GPUs on each of ``nodes`` nodes.
+
+        A healthy one of this shape is taken as it is; anything else is removed first and made anew.
+        """
+        if os.geteuid() != 0:
+            raise RuntimeError("a cluster needs root; the API server alone does not: ControlPlane.start")
+        if not 1 <= nodes <= settings.MAX_NODES:
+            raise ValueError(f"nodes is {nodes}; this tool has addresses for 1 to {settings.MAX_NODES}")
+        with _lock():
+            running = cls.running()
+            if running and running._serves(nodes, gpus, audit):
+                return running
+            binaries.ensure(report=report)
+            state = settings.state_dir()
+            if state.exists():
+                report("removing what is left of another cluster …")
+            tear_down(state)
+            state.mkdir(parents=True)
+            with socket.create_server(("127.0.0.1", 0)) as listener:
+                cluster = cls(Shape(nodes, gpus, audit, listener.getsockname()[1]))
+                cluster._shape.save(state)
+                try:
+                    cluster._start(listener, report)
+                except BaseException:
+                    report(f"the cluster did not start; logs are in {state / 'processes'} until the next up or down")
+                    raise
+            return cluster
+
+    @classmethod
+    def running(cls) -> "Cluster | None":
+        """The cluster that the state directory describes, healthy or not."""
+        shape = Shape.load(settings.state_dir())
+        return cls(shape) if shape else None
+
+    @staticmethod
+    def from_env() -> ExternalCluster | None:
+        """The cluster that DISTILL_KUBECONFIG or KUBECONFIG_TEST names, to be used in place of one's own."""
+        return ExternalCluster.from_env()
+
+    def down(self) -> None:
+        """End and remove everything; nothing is left that the cluster started."""
+        with _lock():
+            tear_down(self._state)
+
+    # Nodes
+
+    @property
+    def node_names(self) -> list[str]:
+        return list(self._nodes)
+
+    def node_pids(self, node: str) -> list[int]:
+        """Every process of a node: its kubelet, containerd, shims, kube-proxy and all that runs in its pods."""
+        return sorted(process.pid for process in self._node(node).process_ids)
+
+    def stop_kubelet(self, node: str) -> None:
+        """End the kubelet; its pods run on."""
+        self._processes.stop(self._node(node).kubelet)
+
+    def start_kubelet(self, node: str, seconds: float = 60) -> None:
+        """Start the kubelet again and return when the node is ready and has its GPUs back."""
+        stopped = self._node(node)
+        if self._processes.get(stopped.kubelet) is None:
+            with self._fresh_report(node, seconds):
+                stopped.start_kubelet(self._control_plane.options.directory)
+
+    def partition(self, node: str) -> None:
+        """Unplug the node: packets vanish, nobody is told."""
+        network.set_link(self._node(node).name, up=False)
+
+    def heal(self, node: str) -> None:
+        """Plug the node in again."""
+        network.set_link(self._node(node).name, up=True)
+
+    def power_off(self, node: str) -> None:
+        """Kill all that runs on the node. Unplugged first, so that no peer is sent a TCP reset."""
+        self.partition(node)
+        victim = self._node(node)
+        while left := victim.process_ids:
+            end(left)
+        self._processes.stop(*victim.programs)
+
+    def power_on(self, node: str, seconds: float = 60) -> None:
+        """Start a node that was powered off; its old containers are found dead."""
+        with self._fresh_report(node, seconds):
+            self.heal(node)
+            self._node(node).start(self._control_plane.options.directory)
+
+    def pretend_gpus(self, *nodes: str) -> None:
+        """Report the GPUs of ``nodes`` (default: all) again."""
+        if self._shape.gpus:
+            for node in nodes or self.node_names:
+                addons.pretend_gpus(self._control_plane, node, self._shape.gpus)
+
+    # Images, and the cluster's inside
+
+    def load_image(self, reference: str, nodes: Sequence[str] | None = None) -> None:
+        """Give ``distill-operator:dev``, ``-trainer`` or ``-base``, built from today's sources, to ``nodes`` (all)."""
+        images.load(reference, [self._node(name) for name in nodes or self.node_names])
+
+    def nsenter_prefix(self) -> list[str]:
+        """A command prefix that runs a program of the host where pods and services can be reached."""
+        return network.enter(network.CONTROL_PLANE)
+
+    @property
+    def inside_kubeconfig(self) -> Path:
+        """For programs that run behind ``nsenter_prefix``, where the host's loopback address leads nowhere."""
+        return self._control_plane.options.directory / "inside.kubeconfig"
+
+    @property
+    def audit_log(self) -> Path:
+        """One JSON object a line for every request, if the cluster was started with ``audit``."""
+        return self._control_plane.options.directory / "audit.log"
+
+    # Start and health
+
+    def _serves(self, nodes: int, gpus: int, audit: bool) -> bool:
+        shape = (self._shape.nodes, self._shape.gpus, self._shape.audit or not audit)
+        return shape == (nodes, gpus, True) and self.healthy
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every program lives, the API server is ready, and so are all nodes."""
+        programs = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns", _FORWARDER}
+        programs = programs.union(*(node.programs for node in self._nodes.values()))
+        alive = all(self._processes.get(program) for program in programs)
+        return alive and self._control_plane.ready and self._heartbeats().keys() >= set(self.node_names)
+
+    def _start(self, listener: socket.socket, report: Callable[[str], None]) -> None:
+        started = time.monotonic()
+
+        def progress(text: str) -> None:
+            report(f"{time.monotonic() - started:5.1f} s  {text}")
+
+        host.remember(self._state)
+        nodes = list(self._nodes.values())
+        network.create([node.addresses for node in nodes])
+        self._start_forwarder(listener)
+        control_plane = self._control_plane
+        control_plane.launch(control_plane.server)
+        inside = control_plane.options.server
+        control_plane.user_kubeconfig("inside", "distill-admin", group="system:masters", server=inside)
+        progress("control plane ready")
+        addons.start_dns(control_plane)
+        pause = self._state / "pause.tar"
+        pauseimage.pack(binaries.pause(), PAUSE_IMAGE, pause)
+        for node in nodes:
+            node.prepare(control_plane)
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(lambda node: node.start(control_plane.options.directory, pause), nodes))
+        self._wait_ready(self.node_names, 90)
+        self.kubectl("label", "node", "--all", "--overwrite", _ROLE)
+        self.pretend_gpus()
+        progress(f"{len(nodes)} nodes ready")
+
+    def _start_forwarder(self, listener: socket.socket) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("forward.py")), str(listener.fileno())]
+        target = [str(settings.CONTROL_PLANE_ADDRESS), str(settings.API_PORT)]
+        namespace = str(network.path(network.CONTROL_PLANE))
+        self._processes.start(_FORWARDER, [*command, namespace, *target], pass_fds=[listener.fileno()])
+
+    @contextmanager
+    def _fresh_report(self, node: str, seconds: float) -> Iterator[None]:
+        """Wait, after a block that starts its kubelet, until ``node`` itself says that it is ready.
+
+        What the API server knows of the node before that is old, and the kubelet's first report may take the GPUs
+        away; they are given back after it.
+        """
+        before = self._heartbeats().get(node)
+        yield
+        self._wait_ready([node], seconds, stale=before)
+        self.pretend_gpus(node)
+
+    def _wait_ready(self, names: Sequence[str], seconds: float, stale: str | None = None) -> None:
+        deadline = time.monotonic() + seconds
+        while missing := [name for name in names if self._heartbeats().get(name, stale) == stale]:
+            for name in missing:
+                self._processes.require_alive(*self._node(name).programs)
+            if time.monotonic() > deadline:
+                logs = "\n".join(self._processes.log_tail(self._node(name).kubelet) for name in missing)
+                raise TimeoutError(f"{', '.join(missing)} not ready after {seconds:.0f} s:\n{logs}")
+            time.sleep(0.3)
+
+    def _heartbeats(self) -> dict[str, str]:
+        """When each node that is ready last said so."""
+        return {
+            node["metadata"]["name"]: condition["lastHeartbeatTime"]
+            for node in json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
+            for condition in node["status"].get("conditions", [])
+            if condition["type"] == "Ready" and condition["status"] == "True"
+        }
+
+    def _node(self, name: str) -> Node:
+        if name not in self._nodes:
+            raise ValueError(f"no node {name!r}; this cluster has {', '.join(self._nodes)}")
+        return self._nodes[name]
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    """One ``up`` or ``down`` at a time on this machine."""
+    settings.cache_dir().mkdir(parents=True, exist_ok=True)
+    with (settings.cache_dir() / "cluster.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

@@ -1,0 +1,86 @@
+"""Programs and a root file system from Debian's packages."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .processes import run
+
+# A file of each package, which tells without asking dpkg whether it is there.
+PACKAGES = {
+    "buildah": "/usr/bin/buildah",
+    "conntrack": "/usr/sbin/conntrack",
+    "containerd": "/usr/bin/containerd",
+    "containernetworking-plugins": "/usr/lib/cni/bridge",
+    "iproute2": "/sbin/ip",
+    "iptables": "/usr/sbin/iptables",
+    "mmdebstrap": "/usr/bin/mmdebstrap",
+    "openssl": "/usr/bin/openssl",
+    "procps": "/sbin/sysctl",
+    "prometheus": "/usr/bin/prometheus",
+    "runc": "/usr/sbin/runc",
+    "util-linux": "/usr/bin/nsenter",
+}
+# What a Python image starts from; torch, torchvision and the headless OpenCV bring the rest themselves.
+BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
+_UNREAD = ("doc", "info", "locale", "man")
+
+
+def missing_packages() -> list[str]:
+    return [package for package, file in PACKAGES.items() if not Path(file).exists()]
+
+
+def install_packages() -> None:
+    """Install what is missing, without letting a package start its service."""
+    packages = missing_packages()
+    command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
+    if os.geteuid() != 0:
+        raise RuntimeError(f"the cluster needs Debian packages; as root: {' '.join(command)}")
+    os.environ["DEBIAN_FRONTEND"] = "noninteractive"
+    with _no_services():
+        run("apt-get", "update", "--quiet", timeout=300)
+        run(*command, timeout=900)
+
+
+@contextmanager
+def _no_services() -> Iterator[None]:
+    """Debian asks this script before it starts a service on installation; 101 means no."""
+    policy = Path("/usr/sbin/policy-rc.d")
+    if policy.exists():
+        yield
+        return
+    policy.write_text("#!/bin/sh\nexit 101\n")
+    policy.chmod(0o755)
+    try:
+        yield
+    finally:
+        policy.unlink()
+
+
+def suite() -> str:
+    """The host's own release, whose python3 is the one that made the virtual environment."""
+    lines = Path("/etc/os-release").read_text().splitlines()
+    release = dict(line.split("=", 1) for line in lines if "=" in line)
+    if release.get("ID") != "debian":
+        raise RuntimeError("the one-machine cluster needs a Debian host; give another cluster with DISTILL_KUBECONFIG")
+    return release["VERSION_CODENAME"].strip('"')
+
+
+def make_root_file_system(archive: Path) -> None:
+    """A tar of a minimal Debian with Python, for ``buildah add``."""
+    if shutil.which("mmdebstrap") is None:
+        raise RuntimeError("mmdebstrap is not installed; `python -m cluster binaries` gets it")
+    excluded = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _UNREAD]
+    # apt's lists are of no use in an image that nothing is installed into, and they are a third of its size.
+    trimmed = "--customize-hook=rm -rf $1/var/lib/apt/lists/* $1/var/cache/apt/*"
+    # A name for the user of every pod: getpass, and with it torch, fails for a number that has none.
+    user = "--customize-hook=echo distill:x:65532:65532::/tmp:/usr/sbin/nologin >> $1/etc/passwd"
+    group = "--customize-hook=echo distill:x:65532: >> $1/etc/group"
+    include = f"--include={','.join(BASE_PACKAGES)}"
+    command = ["mmdebstrap", "--variant=minbase", include, *excluded, trimmed, user, group, suite(), str(archive)]
+    done = subprocess.run(["nice", *command], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise RuntimeError(f"mmdebstrap failed:\n{done.stderr[-3000:]}")

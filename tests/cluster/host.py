@@ -1,0 +1,75 @@
+"""Undo what the programs of a cluster change outside of its state directory and cannot be told to leave alone."""
+
+import json
+import socket
+from contextlib import suppress
+from pathlib import Path
+
+from . import mounts
+from .node import NETWORK_NAME, RUNTIME
+
+_CHANGED_BY_KUBELET = (
+    "vm/overcommit_memory",
+    "vm/panic_on_oom",
+    "kernel/panic",
+    "kernel/panic_on_oops",
+    "kernel/keys/root_maxkeys",
+    "kernel/keys/root_maxbytes",
+)
+_SYSCTLS = Path("/proc/sys")
+_SHIM_SOCKETS = Path("/run/containerd/s")
+_LOG_LINKS = Path("/var/log/containers")
+_CNI_RESULTS = Path("/var/lib/cni/results")
+_DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+_NAMESPACES = Path("/run/netns")
+_LEAVES = (_SHIM_SOCKETS, _LOG_LINKS, _CNI_RESULTS, _DEVICE_PLUGINS)
+_DIRECTORIES = (_NAMESPACES, *(directory for leaf in _LEAVES for directory in (leaf, leaf.parent)))
+_FILE = "host.json"
+
+
+def remember(state: Path) -> None:
+    """Record how the machine is before the cluster starts."""
+    sysctls = {name: (_SYSCTLS / name).read_text() for name in _CHANGED_BY_KUBELET if (_SYSCTLS / name).exists()}
+    absent = [str(directory) for directory in _DIRECTORIES if not directory.exists()]
+    (state / _FILE).write_text(json.dumps({"sysctls": sysctls, "absent": absent}))
+
+
+def restore(state: Path) -> None:
+    """Make the machine so again; only after every process has ended."""
+    _remove_files(state)
+    try:
+        before = json.loads((state / _FILE).read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return
+    for name, value in before["sysctls"].items():
+        if (_SYSCTLS / name).read_text() != value:
+            (_SYSCTLS / name).write_text(value)
+    if str(_NAMESPACES) in before["absent"] and _NAMESPACES.is_dir() and not any(_NAMESPACES.iterdir()):
+        mounts.undo(_NAMESPACES)  # ip mounts the directory on itself when it makes the first namespace
+    if str(_SHIM_SOCKETS) in before["absent"]:  # then those that lost their record in a crash are ours as well
+        for socket_file in _SHIM_SOCKETS.glob("*"):
+            _unlink_dead(socket_file)
+    for directory in map(Path, before["absent"]):
+        with suppress(OSError):  # never there, or in use by someone else by now
+            directory.rmdir()
+
+
+def _remove_files(state: Path) -> None:
+    for record in state.glob(f"*/run/{RUNTIME}/*/address"):
+        Path(record.read_text().strip().removeprefix("unix://")).unlink(missing_ok=True)
+    for link in _LOG_LINKS.glob("*.log"):
+        if link.is_symlink() and link.readlink().is_relative_to(state):
+            link.unlink()
+    for result in _CNI_RESULTS.glob(f"{NETWORK_NAME}-*-eth0"):
+        sandbox = result.name.removeprefix(f"{NETWORK_NAME}-").removesuffix("-eth0")
+        result.unlink()
+        (_CNI_RESULTS / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
+    _unlink_dead(_DEVICE_PLUGINS / "kubelet.sock")
+
+
+def _unlink_dead(path: Path) -> None:
+    """Remove a socket that nobody listens on any more."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        in_use = probe.connect_ex(str(path)) == 0
+    if not in_use:
+        path.unlink(missing_ok=True)

@@ -1,0 +1,23 @@
+"""Find and undo mounts."""
+
+from pathlib import Path
+
+from .processes import run
+
+
+def below(directory: Path, mountinfo: str | None = None) -> list[Path]:
+    """Mount points at and under ``directory``, the last mounted first."""
+    lines = (mountinfo if mountinfo is not None else Path("/proc/self/mountinfo").read_text()).splitlines()
+    # The kernel writes blanks and backslashes in names as octal numbers.
+    places = [Path(line.split()[4].encode().decode("unicode_escape")) for line in lines]
+    return [place for place in reversed(places) if place.is_relative_to(directory)]
+
+
+def undo(directory: Path) -> None:
+    """Unmount everything at and under ``directory``; RuntimeError when something stays."""
+    for _ in range(5):  # unmounting one can uncover another
+        for mount in below(directory):
+            run("umount", "--lazy", mount)
+        if not below(directory):
+            return
+    raise RuntimeError(f"cannot unmount {below(directory)}")

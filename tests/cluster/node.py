@@ -1,0 +1,241 @@
+"""One node: a containerd, a kubelet and a kube-proxy that share a network namespace."""
+
+import json
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from . import binaries, cgroups, network, settings
+from .controlplane import ControlPlane
+from .pki import KeyPair
+from .processes import ProcessId, ProcessTable, run
+from .settings import NodeAddresses
+
+PAUSE_IMAGE = "localhost/distill-pause:1"
+NETWORK_NAME = "distill-test"
+RUNTIME = "io.containerd.runtime.v2.task/k8s.io"  # under containerd's state directory, a directory per container
+_PLUGINS = Path("/usr/lib/cni")
+
+
+@dataclass(frozen=True)
+class Node:
+    """Where a node keeps its things and what its programs are called in the process table."""
+
+    addresses: NodeAddresses
+    directory: Path
+    processes: ProcessTable
+
+    @property
+    def name(self) -> str:
+        return self.addresses.name
+
+    @property
+    def containerd(self) -> str:
+        return f"{self.name}-containerd"
+
+    @property
+    def kubelet(self) -> str:
+        return f"{self.name}-kubelet"
+
+    @property
+    def proxy(self) -> str:
+        return f"{self.name}-kube-proxy"
+
+    @property
+    def programs(self) -> tuple[str, str, str]:
+        return self.containerd, self.kubelet, self.proxy
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "containerd.sock"
+
+    @property
+    def enter(self) -> list[str]:
+        return network.enter(network.namespace(self.name))
+
+    def prepare(self, control_plane: ControlPlane) -> None:
+        """Write every configuration file."""
+        name, address = self.name, str(self.addresses.address)
+        for directory in ("cni", "manifests", "plugins", "logs"):
+            (self.directory / directory).mkdir(parents=True, exist_ok=True)
+        self._write("containerd.toml", containerd_config(self.directory))
+        self._write("cni/10-bridge.conflist", json.dumps(cni_config(self.addresses, self.directory)))
+        serving = control_plane.authority.issue(f"{name}-serving", name, hosts=[name, address])
+        authority = control_plane.authority.pair.certificate
+        self._write("kubelet.yaml", yaml.safe_dump(kubelet_config(self, serving, authority)))
+        self._write("resolv.conf", "")  # the host's own name servers and search domains stay outside
+        server = f"https://{settings.CONTROL_PLANE_ADDRESS}:{settings.API_PORT}"
+        control_plane.user_kubeconfig(f"{name}-kubelet", f"system:node:{name}", group="system:nodes", server=server)
+        control_plane.user_kubeconfig(f"{name}-proxy", "system:kube-proxy", server=server)
+        cgroups.create(name)
+
+    def start(self, kubeconfigs: Path, archive: Path | None = None) -> None:
+        """Start the programs; ``archive`` holds the pause image for a runtime that has none yet."""
+        self._start_containerd()
+        if archive:
+            self.import_image(archive)
+        self.start_kubelet(kubeconfigs)
+        command = [
+            str(binaries.path("kube-proxy")),
+            f"--kubeconfig={kubeconfigs / f'{self.name}-proxy.kubeconfig'}",
+            f"--hostname-override={self.name}",
+            f"--bind-address={self.addresses.address}",
+            f"--cluster-cidr={settings.POD_NETWORK}",
+            "--proxy-mode=iptables",
+            "--conntrack-max-per-core=0",  # this one is not of the namespace but of the machine: leave it
+            "--oom-score-adj=0",
+        ]
+        self.processes.start(self.proxy, command, prefix=self.enter)
+
+    def _start_containerd(self) -> None:
+        command = ["/usr/bin/containerd", "--config", str(self.directory / "containerd.toml")]
+        self.processes.start(self.containerd, command, prefix=self.enter)
+        deadline = time.monotonic() + 30
+        while not _listens(self.socket):  # a kubelet that finds nobody there gives up at once
+            self.processes.require_alive(self.containerd)
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{self.containerd} does not listen:\n{self.processes.log_tail(self.containerd)}")
+            time.sleep(0.05)
+
+    def start_kubelet(self, kubeconfigs: Path) -> None:
+        command = [
+            str(binaries.path("kubelet")),
+            f"--config={self.directory / 'kubelet.yaml'}",
+            f"--kubeconfig={kubeconfigs / f'{self.name}-kubelet.kubeconfig'}",
+            f"--hostname-override={self.name}",
+            f"--node-ip={self.addresses.address}",
+            f"--root-dir={self.directory / 'kubelet'}",
+            f"--cert-dir={self.directory / 'kubelet-pki'}",
+        ]
+        self.processes.start(self.kubelet, command, prefix=self.enter)
+
+    def import_image(self, archive: Path) -> None:
+        """Give the runtime the images of an OCI or Docker archive."""
+        self._ctr("images", "import", str(archive))
+        # Each layer is now there packed and unpacked, and only the unpacked one is ever read again.
+        blobs = self.directory / "containerd" / "io.containerd.content.v1.content" / "blobs" / "sha256"
+        layers = [f"sha256:{blob.name}" for blob in blobs.iterdir() if not _is_json(blob)]
+        if layers:
+            self._ctr("content", "rm", *layers)
+
+    def loaded(self, reference: str) -> str | None:
+        """Which build of an image was recorded as imported."""
+        record = self._image_record(reference)
+        return record.read_text() if record.exists() else None
+
+    def record_loaded(self, reference: str, identity: str) -> None:
+        record = self._image_record(reference)
+        record.parent.mkdir(exist_ok=True)
+        record.write_text(identity)
+
+    def _image_record(self, reference: str) -> Path:
+        return self.directory / "images" / reference.replace("/", "_")
+
+    def _ctr(self, *arguments: str) -> None:
+        """The runtime's own command line, in the name space where Kubernetes looks for images."""
+        run("ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments, timeout=900)
+
+    @property
+    def process_ids(self) -> set[ProcessId]:
+        """The node's programs and every process of its pods."""
+        groups = (hierarchy / cgroups.name(self.name) for hierarchy in cgroups.hierarchies())
+        own = network.members(network.namespace(self.name))
+        return own.union(*(cgroups.members(group) for group in groups))
+
+    def _write(self, name: str, text: str) -> None:
+        (self.directory / name).write_text(text)
+
+
+def _is_json(path: Path) -> bool:
+    """Tells an image's manifest or configuration from a layer, which is a tar."""
+    with path.open("rb") as file:
+        return file.read(1) == b"{"
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def containerd_config(directory: Path) -> str:
+    # Without restrict_oom_score_adj runc dies where root lacks CAP_SYS_RESOURCE ("can't get final child's PID").
+    # Namespaces under the state directory can be told from those that another containerd made.
+    unused = ", ".join(f'"io.containerd.snapshotter.v1.{name}"' for name in ("aufs", "btrfs", "devmapper", "zfs"))
+    return f"""\
+version = 2
+root = "{directory}/containerd"
+state = "{directory}/run"
+disabled_plugins = [{unused}]
+
+[grpc]
+address = "{directory}/containerd.sock"
+
+[plugins."io.containerd.grpc.v1.cri"]
+sandbox_image = "{PAUSE_IMAGE}"
+restrict_oom_score_adj = true
+netns_mounts_under_state_dir = true
+stream_server_address = "127.0.0.1"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
+runtime_type = "io.containerd.runc.v2"
+
+[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
+Root = "{directory}/runc"
+
+[plugins."io.containerd.grpc.v1.cri".cni]
+bin_dir = "{_PLUGINS}"
+conf_dir = "{directory}/cni"
+"""
+
+
+def cni_config(addresses: NodeAddresses, directory: Path) -> dict[str, object]:
+    ipam = {
+        "type": "host-local",
+        "dataDir": str(directory / "addresses"),
+        "ranges": [[{"subnet": str(addresses.pods)}]],
+        "routes": [{"dst": "0.0.0.0/0"}],
+    }
+    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": ipam}
+    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "0.4.0", "name": NETWORK_NAME, "plugins": [bridge, ports]}
+
+
+def kubelet_config(node: Node, serving: KeyPair, authority: Path) -> dict[str, object]:
+    directory = node.directory
+    return {
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": str(node.addresses.address),
+        "authentication": {
+            "anonymous": {"enabled": False},
+            "webhook": {"enabled": True},
+            "x509": {"clientCAFile": str(authority)},
+        },
+        "authorization": {"mode": "Webhook"},
+        "tlsCertFile": str(serving.certificate),
+        "tlsPrivateKeyFile": str(serving.key),
+        "containerRuntimeEndpoint": f"unix://{node.socket}",
+        "clusterDNS": [str(settings.CONTROL_PLANE_ADDRESS)],
+        "clusterDomain": settings.CLUSTER_DOMAIN,
+        "resolvConf": str(directory / "resolv.conf"),
+        "podLogsDir": str(directory / "logs"),
+        "staticPodPath": str(directory / "manifests"),
+        "volumePluginDir": str(directory / "plugins"),
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": f"/{cgroups.name(node.name)}",
+        "enforceNodeAllocatable": ["pods"],
+        "localStorageCapacityIsolation": False,
+        "failSwapOn": False,
+        "oomScoreAdj": 0,
+        "maxPods": 50,
+        "nodeStatusUpdateFrequency": "4s",
+        "nodeLeaseDurationSeconds": 8,  # renewed after a quarter of it
+        "containerLogMaxSize": "10Mi",
+        # The disk is shared with everything else on the machine: an eviction would be about something else's files.
+        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
+        "imageGCHighThresholdPercent": 100,
+        "shutdownGracePeriod": "0s",
+    }

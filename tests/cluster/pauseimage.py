@@ -1,0 +1,32 @@
+"""The image of the container that holds a pod's namespaces, packed without an image tool."""
+
+import hashlib
+import io
+import json
+import tarfile
+from pathlib import Path
+
+
+def pack(binary: Path, reference: str, archive: Path) -> None:
+    """Write a docker-archive with ``binary`` as the one file and the entry point."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as files:
+        _add(files, "pause", binary.read_bytes(), mode=0o755)
+    content = layer.getvalue()
+    config = {
+        "architecture": "amd64",
+        "os": "linux",
+        "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
+        "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(content).hexdigest()}"]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"]}]
+    with tarfile.open(archive, "w") as files:
+        _add(files, "layer.tar", content)
+        _add(files, "config.json", json.dumps(config).encode())
+        _add(files, "manifest.json", json.dumps(manifest).encode())
+
+
+def _add(files: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode = len(content), mode
+    files.addfile(member, io.BytesIO(content))

@@ -1,0 +1,137 @@
+"""Start programs, remember them by process id and start time, and end exactly those."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class ProcessId:
+    """A process id that cannot be mistaken for a later process of the same number."""
+
+    pid: int
+    start_ticks: int
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessId | None":
+        """The running process ``pid``; None when there is none, or only a zombie."""
+        try:
+            stat = Path(f"/proc/{pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        # The second field is the command in parentheses, which may hold spaces and parentheses itself.
+        fields = stat.rpartition(")")[2].split()
+        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+
+    @property
+    def alive(self) -> bool:
+        return ProcessId.of(self.pid) == self
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.alive:
+            with contextlib.suppress(ProcessLookupError):  # it may end between the two calls
+                os.kill(self.pid, number)
+
+
+def end(processes: Iterable[ProcessId], grace_seconds: float = 0) -> list[ProcessId]:
+    """Terminate, wait up to ``grace_seconds``, kill, and return those that are still there after 5 s."""
+    left = [process for process in processes if process.alive]
+    if grace_seconds:
+        left = _signal_and_wait(left, signal.SIGTERM, grace_seconds)
+    return _signal_and_wait(left, signal.SIGKILL, 5)
+
+
+def _signal_and_wait(processes: list[ProcessId], number: signal.Signals, seconds: float) -> list[ProcessId]:
+    for process in processes:
+        process.signal(number)
+    deadline = time.monotonic() + seconds
+    while (left := [process for process in processes if process.alive]) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return left
+
+
+class ProcessTable:
+    """The programs that one directory stands for: ``NAME.pid`` says which, ``NAME.log`` what they said.
+
+    The records outlive the Python process, so that ``down`` finds what an earlier, perhaps crashed, ``up`` started.
+    """
+
+    def __init__(self, directory: Path, *, die_with_parent: bool = False) -> None:
+        self.directory = directory
+        self._prefix = ["setpriv", "--pdeathsig", "KILL", "--"] if die_with_parent else []
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        prefix: Sequence[str] = (),
+        environment: dict[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> None:
+        """Start ``command`` under ``name``; ``prefix`` is a command, like nsenter, that executes it in its place."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / f"{name}.log").open("ab") as log:
+            child = subprocess.Popen(
+                [*self._prefix, *prefix, *command],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=os.environ | (environment or {}),
+                start_new_session=True,  # Ctrl-C in a terminal must not reach the cluster
+                pass_fds=pass_fds,
+                cwd="/",
+            )
+        self._children[name] = child
+        process = ProcessId.of(child.pid)
+        if process:
+            (self.directory / f"{name}.pid").write_text(json.dumps(asdict(process)))
+
+    def get(self, name: str) -> ProcessId | None:
+        """The process started under ``name``, when it is alive."""
+        if name in self._children:
+            self._children[name].poll()  # reaps it when it has ended
+        try:
+            process = ProcessId(**json.loads((self.directory / f"{name}.pid").read_text()))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        return process if process.alive else None
+
+    @property
+    def names(self) -> list[str]:
+        return sorted(path.stem for path in self.directory.glob("*.pid"))
+
+    def stop(self, *names: str, grace_seconds: float = 2) -> None:
+        """End the named processes and forget them; names that do not run are no error."""
+        end((process for name in names if (process := self.get(name))), grace_seconds)
+        for name in names:
+            (self.directory / f"{name}.pid").unlink(missing_ok=True)
+            if child := self._children.pop(name, None):
+                child.wait()
+
+    def require_alive(self, *names: str) -> None:
+        """Raise RuntimeError with the end of the log of the first named process that has died."""
+        for name in names:
+            if self.get(name) is None:
+                raise RuntimeError(f"{name} has ended; its log says:\n{self.log_tail(name)}")
+
+    def log_tail(self, name: str, lines: int = 15) -> str:
+        path = self.directory / f"{name}.log"
+        return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
+
+
+def run(*command: str | Path, input: str | None = None, timeout: float = 120) -> str:
+    """What ``command`` prints; RuntimeError with its standard error when it fails."""
+    arguments = [str(part) for part in command]
+    done = subprocess.run(arguments, input=input, capture_output=True, text=True, timeout=timeout)
+    if done.returncode != 0:
+        said = done.stderr.strip() or done.stdout.strip()
+        raise RuntimeError(f"{' '.join(arguments)} exited with {done.returncode}: {said[-3000:]}")
+    return done.stdout

@@ -1,0 +1,63 @@
+"""Undo everything that a cluster did to the machine, whatever state a crash left it in."""
+
+import shutil
+import time
+from pathlib import Path
+
+from . import cgroups, host, mounts, network
+from .processes import ProcessId, ProcessTable, end
+
+
+def tear_down(state: Path) -> None:
+    """End the processes, then undo mounts, control groups, namespaces and files. Idempotent."""
+    _end_processes(ProcessTable(state / "processes"))
+    mounts.undo(state)  # or deleting the directory could delete what is mounted there
+    _remove_groups()
+    network.remove()
+    host.restore(state)
+    if state.exists():
+        shutil.rmtree(state)
+
+
+def leftovers(state: Path) -> list[str]:
+    """What is still there of a cluster that should be gone; empty after ``tear_down``."""
+    found = [f"process {process.pid}" for process in _ours(ProcessTable(state / "processes"))]
+    found += [f"mount {mount}" for mount in mounts.below(state)]
+    found += [f"control group {group}" for group in cgroups.existing()]
+    found += [f"network namespace {name}" for name in network.existing()]
+    return found + ([f"directory {state}"] if state.exists() else [])
+
+
+def _ours(processes: ProcessTable) -> set[ProcessId]:
+    """By record, by network and by control group: each finds what a crash has hidden from the others.
+
+    The second finds containerd's shims, which nobody records; the third what runs in pods, whose networks have
+    no name.
+    """
+    recorded = {process for name in processes.names if (process := processes.get(name))}
+    networks = (network.members(name) for name in network.existing())
+    groups = (cgroups.members(group) for group in cgroups.existing())
+    return recorded.union(*networks, *groups)
+
+
+def _end_processes(processes: ProcessTable) -> None:
+    # Kubelets first, lest they start again what is ended.
+    kubelets = [name for name in processes.names if name.endswith("-kubelet")]
+    end(process for name in kubelets if (process := processes.get(name)))
+    for _ in range(10):  # a process may have forked between being listed and being killed
+        if not (left := _ours(processes)):
+            return
+        end(left)
+    raise RuntimeError(f"processes that cannot be ended: {sorted(process.pid for process in left)}")
+
+
+def _remove_groups() -> None:
+    deadline = time.monotonic() + 5
+    while groups := cgroups.existing():
+        for group in groups:
+            try:
+                cgroups.remove(group)
+            except OSError:  # a process that has just been killed still counts for a moment
+                if time.monotonic() > deadline:
+                    raise
+        time.sleep(0.05)

@@ -1,0 +1,65 @@
+"""Tiers: a test's folder says what it needs. Where that is missing it is skipped with the reason and the remedy;
+under CI=true a missing tier is a failure."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+ORDER = ("unit", "contract", "trainer", "apiserver", "e2e")
+
+
+def _apiserver() -> str | None:
+    from cluster import binaries
+
+    if shutil.which("go") or binaries.path("kube-apiserver").exists():
+        return None
+    return "no Go to build Kubernetes with; install Go, then run `make binaries`"
+
+
+def _e2e() -> str | None:
+    if os.environ.get("DISTILL_KUBECONFIG"):
+        return None
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "the one-machine Kubernetes needs Linux and root; run as root, or set DISTILL_KUBECONFIG"
+    return _apiserver()
+
+
+NEEDS: dict[str, Callable[[], str | None]] = {"apiserver": _apiserver, "e2e": _e2e}
+
+
+def tier(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: ORDER.index(tier(item)) if tier(item) in ORDER else -1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quiet_ultralytics(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Ultralytics writes its settings into a scratch directory and asks no server for anything."""
+    os.environ["YOLO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("ultralytics"))
+    os.environ["YOLO_OFFLINE"] = "true"
+
+
+_missing: dict[str, str | None] = {}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    name = tier(item)
+    if name not in NEEDS:
+        return
+    if name not in _missing:
+        _missing[name] = NEEDS[name]()
+    reason = _missing[name]
+    if reason is None:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(f"tier {name} cannot run: {reason}", pytrace=False)
+    pytest.skip(f"tier {name} cannot run: {reason}")

@@ -1,0 +1,185 @@
+"""The hands of the end-to-end tests: make a job, wait for what should become true of it, disturb its pods."""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cluster import Cluster
+from demo import stage
+from distill_api.constants import Label
+
+NAMESPACE = "distill-e2e"
+Job = dict[str, Any]
+
+KILL_A_RANK = """
+import os, signal
+for pid in sorted(int(name) for name in os.listdir('/proc') if name.isdigit()):
+    try:
+        environment = open(f'/proc/{pid}/environ', 'rb').read().split(b'\\0')
+    except OSError:
+        continue
+    if pid != os.getpid() and any(entry.startswith(b'LOCAL_RANK=') for entry in environment):
+        os.kill(pid, signal.SIGKILL)
+        print(pid)
+        break
+"""
+
+
+class Jobs:
+    """DistillJobs of one test."""
+
+    def __init__(self, cluster: Cluster, volumes: Path) -> None:
+        self.cluster = cluster
+        self.volumes = volumes
+        self._made: list[str] = []
+
+    def spec(self, *, epochs: int = 2, teacher: str | None = "models/teacher.pt", **training: Any) -> dict[str, Any]:
+        """A distillation over two nodes on the small data set: 16 steps an epoch."""
+        spec: dict[str, Any] = {
+            "student": {"model": "yolo26n.yaml"},
+            "dataset": {"config": "digits.yaml"},
+            "training": {
+                "epochs": epochs,
+                "batch": 4,
+                "imgsz": 64,
+                "workers": 0,
+                "warmup_epochs": 0,
+                "val": False,
+                "plots": False,
+                "amp": "fp32",
+                **training,
+            },
+            "nodes": 2,
+            "accelerators": {"perNode": 1},
+            "device": "cpu",
+            "checkpoint": {"intervalSeconds": 5},
+            "recovery": {"gracePeriodSeconds": 30},
+            "volumes": {name: {"claimName": claim} for name, claim in CLAIMS.items()},
+        }
+        if teacher is not None:
+            spec["teacher"] = {"model": teacher}
+        return spec
+
+    def create(self, name: str, spec: dict[str, Any], *, workspace: bool = True) -> None:
+        """Apply a job; with `workspace` its pods run this checkout from the machine's virtual environment."""
+        job: Job = {
+            "apiVersion": "distilljob.dev/v1alpha1",
+            "kind": "DistillJob",
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": spec,
+        }
+        self._made.append(name)
+        stage.apply(self.cluster, stage.with_workspace(job) if workspace else job)
+
+    def get(self, name: str) -> Job:
+        """The job as the API server has it."""
+        return stage.get_job(self.cluster, NAMESPACE, name)
+
+    def patch(self, name: str, spec: dict[str, Any]) -> None:
+        """Change fields of a job's spec."""
+        self.kubectl("patch", "dj", name, "--type=merge", "-p", json.dumps({"spec": spec}))
+
+    def kubectl(self, *arguments: str) -> str:
+        """kubectl in the tests' namespace."""
+        return self.cluster.kubectl("-n", NAMESPACE, *arguments)
+
+    def pods(self, name: str) -> list[dict[str, Any]]:
+        """The job's pods, by node rank."""
+        pods = json.loads(self.kubectl("get", "pods", "-l", f"{Label.JOB}={name}", "-o", "json"))["items"]
+        index = "batch.kubernetes.io/job-completion-index"
+        return sorted(pods, key=lambda pod: int(pod["metadata"]["labels"].get(index, "-1")))
+
+    def wait(self, name: str, until: Callable[[Job], bool], *, seconds: float, what: str) -> Job:
+        """Wait until something is true of a job, and return it. A job that ends Failed meanwhile fails the test."""
+        deadline = time.monotonic() + seconds
+        while True:
+            job = self.get(name)
+            if until(job):
+                return job
+            assert phase(job) != "Failed", f"{name} ended Failed while waiting for: {what}\n{conditions(job)}"
+            assert time.monotonic() < deadline, (
+                f"{name}: not within {seconds:.0f} s: {what}\n{json.dumps(job['status'])}"
+            )
+            time.sleep(0.5)
+
+    def complete(self, name: str, *, seconds: float = 240) -> Job:
+        """Wait for the job to succeed."""
+        return self.wait(name, lambda job: phase(job) == "Succeeded", seconds=seconds, what="success")
+
+    def failed(self, name: str, *, seconds: float = 90) -> dict[str, Any]:
+        """Wait for the job to fail, and return the condition Failed."""
+        job = self.wait_terminal(name, seconds=seconds)
+        assert phase(job) == "Failed", job["status"]
+        return conditions(job)["Failed"]
+
+    def wait_terminal(self, name: str, *, seconds: float) -> Job:
+        """Wait for the job's end, whichever it is."""
+        deadline = time.monotonic() + seconds
+        while phase(job := self.get(name)) not in ("Succeeded", "Failed"):
+            assert time.monotonic() < deadline, f"{name} still {phase(job)}: {json.dumps(job.get('status'))}"
+            time.sleep(0.5)
+        return job
+
+    def in_mid_training(self, name: str, *, steps: int = 20) -> Job:
+        """Wait until the first attempt has made and committed some steps."""
+        return self.wait(
+            name,
+            lambda job: progress(job).get("step", 0) >= steps and progress(job).get("committedStep", 0) > 0,
+            seconds=120,
+            what=f"{steps} steps and a committed checkpoint",
+        )
+
+    def kill_a_rank(self, pod: str) -> None:
+        """SIGKILL a training process inside a pod, as the kernel's OOM killer would."""
+        assert self.kubectl("exec", pod, "-c", "trainer", "--", "python3", "-c", KILL_A_RANK).strip()
+
+    def delete_all(self) -> None:
+        """Delete the test's jobs and wait until their pods are gone."""
+        for name in self._made:
+            self.kubectl("delete", "dj", name, "--ignore-not-found", "--timeout=90s")
+            self.kubectl("wait", "pods", "-l", f"{Label.JOB}={name}", "--for=delete", "--timeout=90s")
+
+    def describe(self) -> str:
+        """Everything that explains a failed test: jobs, pods, events, logs."""
+        parts = []
+        for arguments in (
+            ["get", "dj", "-o", "yaml"],
+            ["get", "jobs,pods,svc", "-o", "wide"],
+            ["get", "events", "--sort-by=.lastTimestamp"],
+            ["logs", "-l", Label.JOB, "--all-containers", "--tail=40", "--prefix"],
+            ["logs", "-n", stage.SYSTEM_NAMESPACE, "deploy/distill-operator", "--tail=80"],
+        ):
+            try:
+                parts.append(f"$ kubectl {' '.join(arguments)}\n{self.kubectl(*arguments)}")
+            except (subprocess.SubprocessError, RuntimeError) as error:
+                parts.append(f"$ kubectl {' '.join(arguments)}\n{error}")
+        return "\n".join(parts)
+
+
+CLAIMS = {"checkpoints": "runs", "data": "digits", "models": "runs"}
+
+
+def phase(job: Job) -> str | None:
+    """status.phase, or None before the operator has seen the job."""
+    value: str | None = job.get("status", {}).get("phase")
+    return value
+
+
+def progress(job: Job) -> dict[str, Any]:
+    """status.progress, empty before the first step."""
+    value: dict[str, Any] = job.get("status", {}).get("progress", {})
+    return value
+
+
+def conditions(job: Job) -> dict[str, dict[str, Any]]:
+    """status.conditions by type."""
+    return {condition["type"]: condition for condition in job["status"].get("conditions", [])}
+
+
+def attempts(job: Job) -> list[dict[str, Any]]:
+    """status.attempts, oldest first."""
+    value: list[dict[str, Any]] = job["status"]["attempts"]
+    return value

@@ -1,0 +1,106 @@
+"""Mistakes that only show on the cluster: the job ends Failed, says why, and does not try again."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from demo import stage
+from e2e.jobs import NAMESPACE, Jobs, attempts
+
+Spec = dict[str, Any]
+
+
+def teacher(model: str) -> Callable[[Spec], None]:
+    def change(spec: Spec) -> None:
+        spec["teacher"] = {"model": model}
+
+    return change
+
+
+def dataset(config: str) -> Callable[[Spec], None]:
+    def change(spec: Spec) -> None:
+        spec["dataset"] = {"config": config}
+
+    return change
+
+
+def checkpoints(claim: str) -> Callable[[Spec], None]:
+    def change(spec: Spec) -> None:
+        spec["volumes"]["checkpoints"] = {"claimName": claim}
+
+    return change
+
+
+MISTAKES: dict[str, tuple[Callable[[Spec], None], str, str]] = {
+    "missing-model": (teacher("models/absent.pt"), "ModelNotFound", "models/absent.pt"),
+    "corrupt-model": (teacher("models/corrupt.pt"), "ModelInvalid", "models/corrupt.pt"),
+    "noise-model": (teacher("models/noise.pt"), "ModelInvalid", "models/noise.pt"),
+    "other-classes": (teacher("models/other-classes.pt"), "PairMismatch", "class"),
+    "no-val-images": (dataset("no-val.yaml"), "DatasetInvalid", "val"),
+    "no-data-set": (dataset("absent.yaml"), "DatasetInvalid", "absent.yaml"),
+    "read-only": (checkpoints("read-only"), "StorageReadOnly", "/checkpoints"),
+    "full": (checkpoints("full"), "StorageFull", "/checkpoints"),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def awkward_volumes(cluster: object, volumes: Path) -> None:
+    """A data set without val images, and claims on a read-only and on a full file system."""
+    import subprocess
+
+    data = volumes / "data"
+    config = stage.read_yaml(data / "digits.yaml") | {"val": "images/none"}
+    (data / "images" / "none").mkdir(exist_ok=True)
+    (data / "no-val.yaml").write_text(stage.yaml.safe_dump(config))
+    for name, options in (("read-only", "ro,size=1m"), ("full", "size=64k")):
+        folder = volumes / name
+        folder.mkdir()
+        subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"{options},uid={stage.TRAINER_UID}", "tmpfs", folder], check=True
+        )
+    stage.apply(
+        cluster,
+        *(
+            document
+            for name in ("read-only", "full")
+            for document in stage.host_claim(name, NAMESPACE, volumes / name, mode="ReadWriteMany")
+        ),
+    )
+    yield
+    for name in ("read-only", "full"):
+        subprocess.run(["umount", "--lazy", volumes / name], check=True)
+        shutil.rmtree(volumes / name, ignore_errors=True)
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_ends_the_job_with_the_reason(jobs: Jobs, mistake: str) -> None:
+    change, reason, says = MISTAKES[mistake]
+    spec = jobs.spec(epochs=1)
+    change(spec)
+    jobs.create(mistake, spec)
+    failed = jobs.failed(mistake)
+    assert failed["reason"] == reason, failed
+    assert says in failed["message"]
+    assert "Traceback" not in failed["message"]
+    assert len(attempts(jobs.get(mistake))) == 1, "it was tried again"
+    logs = jobs.kubectl("logs", "-l", f"distilljob.dev/job={mistake}", "--tail=-1")
+    assert "Traceback" not in logs
+
+
+def test_a_claim_that_does_not_exist_is_named(jobs: Jobs) -> None:
+    spec = jobs.spec(epochs=1)
+    checkpoints("absent")(spec)
+    jobs.create("no-claim", spec)
+    failed = jobs.failed("no-claim", seconds=120)
+    assert failed["reason"] == "ClaimNotFound"
+    assert "absent" in failed["message"]
+
+
+def test_the_api_server_refuses_a_bad_spec_and_says_what_to_change(jobs: Jobs) -> None:
+    spec = jobs.spec(epochs=1)
+    spec["training"]["batch"] = 5
+    with pytest.raises(RuntimeError, match="must be divisible by nodes"):
+        jobs.create("refused", spec)

@@ -1,0 +1,79 @@
+"""From `kubectl apply` to a student that anyone can load, on a real cluster."""
+
+import hashlib
+import json
+
+from demo import stage, table
+from e2e.jobs import NAMESPACE, Jobs, attempts, conditions, phase
+
+
+def test_the_operator_passes_its_own_helm_test(jobs: Jobs) -> None:
+    jobs.cluster.helm("test", "distill-operator", "--namespace", stage.SYSTEM_NAMESPACE, "--timeout", "90s")
+
+
+def test_apply_ends_in_a_distilled_student(jobs: Jobs) -> None:
+    jobs.create("whole", jobs.spec(epochs=2, val=True))
+    running = jobs.wait("whole", lambda job: phase(job) == "Running", seconds=120, what="Running")
+    assert conditions(running)["Running"]["status"] == "True"
+    job = jobs.complete("whole")
+
+    status = job["status"]
+    assert conditions(job)["Complete"]["status"] == "True"
+    assert status["observedGeneration"] == job["metadata"]["generation"]
+    assert (status["failures"], status["preemptions"], len(attempts(job))) == (0, 0, 1)
+    assert attempts(job)[0]["outcome"] == "Succeeded"
+    assert status["progress"]["step"] == status["progress"]["steps"] == status["progress"]["committedStep"] == 32
+    assert status["progress"]["distillationLoss"] > 0
+    assert status["result"]["teacherMap"] is not None
+
+    weights = jobs.volumes / "runs" / status["result"]["checkpoint"]
+    assert hashlib.sha256(weights.read_bytes()).hexdigest() == status["result"]["sha256"]
+    assert len(table.distillation_losses(jobs.volumes / "runs" / "whole" / "results.csv")) == 2
+    measured = table.validate(weights, jobs.volumes / "data" / "digits.yaml", 64, jobs.volumes / "val")
+    assert abs(measured - status["result"]["studentMap"]) < 1e-3
+
+    printed = jobs.kubectl("get", "dj", "whole")
+    assert all(word in printed for word in ("PHASE", "EPOCH", "MAP", "RESTARTS", "Succeeded", "2/2", "0/0"))
+    assert not [pod for pod in jobs.pods("whole") if pod["status"]["phase"] in ("Pending", "Running")]
+    jobs.kubectl("wait", "--for=condition=Complete", "dj/whole", "--timeout=1s")
+
+
+def test_training_pods_hold_no_token_and_run_restricted(jobs: Jobs) -> None:
+    jobs.create("restricted", jobs.spec(epochs=1))
+    jobs.wait("restricted", lambda _: len(jobs.pods("restricted")) == 2, seconds=60, what="two pods")
+    for pod in jobs.pods("restricted"):
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        assert "kube-api-access" not in json.dumps(pod["spec"]["volumes"])
+        (trainer,) = pod["spec"]["containers"]
+        assert trainer["securityContext"]["readOnlyRootFilesystem"] is True
+    nodes = {pod["spec"].get("nodeName") for pod in jobs.pods("restricted")}
+    jobs.complete("restricted")
+    assert nodes == set(jobs.cluster.node_names)
+
+
+def test_the_image_of_the_dockerfile_trains(jobs: Jobs) -> None:
+    node = jobs.cluster.node_names[0]
+    jobs.cluster.load_image(stage.TRAINER_IMAGE, nodes=[node])
+    spec = jobs.spec(epochs=1)
+    spec |= {
+        "nodes": 1,
+        "accelerators": {"perNode": 0, "processesPerNode": 2},
+        "scheduling": {"nodeSelector": {"kubernetes.io/hostname": node}},
+    }
+    jobs.create("image", spec, workspace=False)
+    job = jobs.complete("image")
+    (pod,) = jobs.pods("image")
+    assert pod["spec"]["containers"][0]["image"] == stage.TRAINER_IMAGE
+    assert job["status"]["progress"]["step"] == 16
+
+
+def test_deleting_a_job_in_mid_training_leaves_nothing_behind(jobs: Jobs) -> None:
+    jobs.create("deleted", jobs.spec(epochs=50))
+    jobs.in_mid_training("deleted", steps=5)
+    jobs.kubectl("delete", "dj", "deleted", "--timeout=60s")
+    jobs.kubectl("wait", "pods", "-l", "distilljob.dev/job=deleted", "--for=delete", "--timeout=60s")
+    left = jobs.kubectl(
+        "get", "jobs,pods,services,configmaps,secrets,networkpolicies", "-o", "name", "-l", "distilljob.dev/job=deleted"
+    )
+    assert left.split() == []
+    assert not [line for line in jobs.kubectl("get", "svc", "-o", "name").split() if "deleted" in line], NAMESPACE

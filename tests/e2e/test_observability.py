@@ -1,0 +1,65 @@
+"""A real Prometheus scrapes operator and ranks as the chart's monitors say; every panel of the dashboard has data."""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from cluster import Cluster
+from demo import stage
+from distill_api import metrics
+from e2e.dashboards import panel_queries
+from e2e.jobs import NAMESPACE, Jobs, progress
+from e2e.prometheus import PrometheusServer, prometheus_of
+
+DASHBOARD = stage.CHART / "dashboards" / "distilljob.json"
+
+
+@pytest.fixture
+def prometheus(cluster: Cluster, tmp_path: Path) -> Iterator[PrometheusServer]:
+    """Debian's Prometheus, inside the cluster's network, with the targets of the chart's monitors."""
+    rendered = cluster.helm(
+        "template", "distill-operator", str(stage.CHART), "--namespace", stage.SYSTEM_NAMESPACE,
+        "--api-versions", "monitoring.coreos.com/v1",
+        "--set", "trainer.image=unused",
+        "--set", "monitoring.podMonitor.enabled=true",
+        "--set", "monitoring.serviceMonitor.enabled=true",
+    )  # fmt: skip
+    monitors = [doc for doc in yaml.safe_load_all(rendered) if doc and doc["kind"] in ("PodMonitor", "ServiceMonitor")]
+    assert {monitor["kind"] for monitor in monitors} == {"PodMonitor", "ServiceMonitor"}
+    with prometheus_of(monitors, cluster.kubeconfig, tmp_path, prefix=cluster.nsenter_prefix()) as server:
+        yield server
+
+
+def test_every_panel_of_the_dashboard_shows_something(jobs: Jobs, prometheus: PrometheusServer) -> None:
+    jobs.create("observed", jobs.spec(epochs=6, val=True))
+    jobs.in_mid_training("observed", steps=10)
+    jobs.kubectl("delete", "pod", jobs.pods("observed")[1]["metadata"]["name"], "--wait=false")
+    jobs.wait(
+        "observed",
+        lambda job: job["status"]["attempt"] == 2 and progress(job).get("step", 0) >= 64,
+        seconds=180,
+        what="the second attempt after its first validation",
+    )
+    time.sleep(12)  # two polls of the operator, and enough scrapes for a rate
+    now = time.time()
+
+    up = prometheus.query(f'up{{namespace="{NAMESPACE}"}}', at=now)
+    assert [sample.value for sample in up] == [1, 1], "both ranks are scraped"
+    empty = []
+    for panel, expression in panel_queries(DASHBOARD, namespace=NAMESPACE, job="observed"):
+        samples = prometheus.query(expression, at=now)
+        if not samples or all(math.isnan(sample.value) for sample in samples):
+            empty.append(f"{panel}: {expression}")
+    assert not empty, "\n".join(empty)
+
+    ranks = prometheus.query(f'{metrics.TrainerMetric.STEP}{{namespace="{NAMESPACE}",job="observed"}}')
+    assert len(ranks) == 2
+    losses = prometheus.query(f'{metrics.TrainerMetric.LOSS}{{namespace="{NAMESPACE}",job="observed",component="dis"}}')
+    assert len(losses) == 2
+    assert all(sample.value > 0 for sample in losses)
+    restarts = prometheus.query(f'{metrics.OperatorMetric.RESTARTS}{{namespace="{NAMESPACE}",job="observed"}}')
+    assert [sample.labels["reason"] for sample in restarts] == ["PodDeleted"]

@@ -1,0 +1,73 @@
+"""A rank with a tiny training of its own, so that launching, signals and reports are tested with real processes.
+
+Steps are all-reduces over gloo. FAKE_PLAN is JSON {rank: {"at": step, "do": …}}: what a rank does when it gets there.
+"""
+
+import json
+import os
+import signal
+import time
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+from distill_api.constants import Reason
+from distill_api.run import RunConfig
+from distill_api.status import Result
+from distill_trainer.errors import Permanent, Stopped
+from distill_trainer.runtime import Runtime
+from distill_trainer.worker import main
+
+STEPS = int(os.environ.get("FAKE_STEPS", "40"))
+SECONDS = float(os.environ.get("FAKE_STEP_SECONDS", "0.02"))
+
+
+def misbehave(what: str) -> None:
+    """Do what the plan says."""
+    if what == "sigkill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "raise":
+        raise ValueError("something nobody has foreseen")
+    elif what == "permanent":
+        raise Permanent(Reason.DATASET_INVALID, "data.yaml names no val images; add val: images/val")
+    elif what == "exit":
+        os._exit(5)
+    elif what == "hang":
+        time.sleep(3600)
+
+
+def fake_train(run: RunConfig, runtime: Runtime) -> Result | None:
+    """Count to STEPS, summing a counter over all ranks, with checkpoints every few steps."""
+    mine = json.loads(os.environ.get("FAKE_PLAN", "{}")).get(str(runtime.rank), {})
+    dist.init_process_group("gloo", timeout=timedelta(seconds=20))
+    try:
+        loaded = runtime.checkpointer.newest() if runtime.rank == 0 else None
+        start = torch.tensor([loaded.step if loaded else 0])
+        dist.broadcast(start, 0)
+        resumed = int(start)
+        runtime.board.update(resumed_from_step=resumed, state="training")
+        runtime.board.progress(step=resumed, steps=STEPS)
+        for step in range(resumed + 1, STEPS + 1):
+            if mine.get("at") == step:
+                misbehave(mine["do"])
+            runtime.watchdog.beat("forward")
+            time.sleep(SECONDS)
+            flags = torch.tensor([float(runtime.stop.requested), 1.0])
+            dist.all_reduce(flags)
+            runtime.board.progress(step=step)
+            runtime.board.update(steps_this_attempt=step - resumed)
+            runtime.metrics.step(images=2, seconds=SECONDS, step=step, epoch=0)
+            stopping = bool(flags[0] > 0)
+            if stopping or step % 5 == 0:
+                runtime.checkpointer.snapshot({"step": step, "weights": torch.full((1000,), float(step))}, step)
+            if stopping:
+                runtime.checkpointer.wait()
+                dist.barrier()
+                raise Stopped(step, runtime.checkpointer.committed_step)
+        return Result(checkpoint=f"{run.job}/weights/best.pt", sha256="0" * 64) if runtime.rank == 0 else None
+    finally:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(fake_train)

@@ -1,0 +1,27 @@
+"""A trainer that only loads data: prints its workers' process ids, then a dot per step, until it is told to stop.
+
+load_forever.py <data set folder> <workers> <steps, then raise>
+"""
+
+import multiprocessing
+import sys
+from pathlib import Path
+
+import torch
+
+from distill_api.training import Training
+from distill_trainer.data import TrainData, load_dataset, train
+
+root, workers, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+train.available_cpus = lambda: workers
+data = TrainData(
+    load_dataset(root / "digits.yaml", root, "detect"), Training(epochs=10**6),
+    task="detect", imgsz=64, stride=32, shard_batch=2, shards=1, my_shards=[0], seed=0, workers=workers,
+    device=torch.device("cpu"),
+)  # fmt: skip
+for number, _ in enumerate(data.batches(0, 10**6)):
+    if number == 0:
+        print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+    if number == steps:
+        raise SystemExit(3)
+    print(".", flush=True)

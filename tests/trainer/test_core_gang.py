@@ -1,0 +1,101 @@
+"""What several ranks compute together, against one rank that does all the work, and against themselves resumed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from trainer_gang import run_gang
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One rank, four shards."""
+    return run_gang(tmp_path_factory.mktemp("gang") / "one", 1)
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two ranks, two shards each."""
+    return run_gang(tmp_path_factory.mktemp("gang") / "two", 2)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three ranks: the first has two shards, the others one each."""
+    return run_gang(tmp_path_factory.mktemp("gang") / "three", 3)
+
+
+def state(run: Path, step: int = 3) -> dict[str, Any]:
+    return dict(torch.load(run / f"state-{step}.pt", weights_only=True))
+
+
+def report(run: Path) -> dict[str, Any]:
+    return dict(json.loads((run / "report.json").read_text()))
+
+
+def assert_same_training(ours: Path, theirs: Path, step: int, tolerance: float) -> None:
+    found, expected = state(ours, step), state(theirs, step)
+    for part in ("student", "projector", "ema"):
+        for name, value in expected[part].items():
+            if value.is_floating_point():
+                difference = (found[part][name] - value).abs().max()
+                assert difference <= tolerance * value.abs().max().clamp_min(1e-2), f"{part} {name}"
+
+
+@pytest.mark.parametrize("world_size", ["two", "three"])
+def test_the_number_of_ranks_does_not_change_the_training(
+    one: Path, world_size: str, request: pytest.FixtureRequest
+) -> None:
+    """Weights, averages, running statistics. Rounding grows from step to step; a mistake is there at once."""
+    several = request.getfixturevalue(world_size)
+    assert_same_training(several, one, step=1, tolerance=1e-6)
+    assert_same_training(several, one, step=3, tolerance=1e-3)
+    for ours, theirs in zip(report(several)["results"], report(one)["results"], strict=True):
+        assert ours["losses"] == pytest.approx(theirs["losses"], rel=1e-3)
+
+
+def test_the_training_moves_every_part(one: Path) -> None:
+    """Guards the comparison above against being true of runs in which nothing happens."""
+    first, last = state(one, 1), state(one, 3)
+    moved = [
+        (last[part][name] - value).abs().max() > 1e-7
+        for part in ("student", "projector")
+        for name, value in first[part].items()
+        if value.is_floating_point() and value.ndim == 4
+    ]
+    assert sum(moved) > 0.9 * len(moved)
+
+
+@pytest.mark.parametrize("world_size", ["one", "two", "three"])
+def test_only_student_and_projector_are_trained(world_size: str, request: pytest.FixtureRequest) -> None:
+    found = report(request.getfixturevalue(world_size))
+    assert found["replicated"] == ["projector", "student_model"]
+    assert found["optimized_elsewhere"] == 0
+    assert found["teacher_parameters"] == 0
+    assert found["teacher_unchanged"]
+
+
+def test_a_saved_state_holds_no_teacher(one: Path) -> None:
+    saved = state(one)
+    assert set(saved) == {"student", "projector", "ema", "ema_updates", "optimizer", "scaler", "progress"}
+    assert saved["ema_updates"] == 3
+    assert not any("teacher" in name for part in ("student", "projector", "ema") for name in saved[part])
+
+
+def test_one_ranks_wish_to_stop_reaches_all_at_the_same_step(three: Path) -> None:
+    assert [result["stop"] for result in report(three)["results"]] == [False, False, True]
+
+
+def test_three_ranks_resume_bitwise(three: Path, tmp_path: Path) -> None:
+    """With more than two summands the order of addition shows: DDP's buckets must be the same from the first step."""
+    resumed = run_gang(tmp_path / "resumed", 3, state=three / "state-1.pt")
+    ours, theirs = state(resumed), state(three)
+    for part in ("student", "projector", "ema"):
+        for name, expected in theirs[part].items():
+            assert torch.equal(ours[part][name], expected), f"{part} {name}"
+    for number, values in theirs["optimizer"]["state"].items():
+        for name, expected in values.items():
+            assert torch.equal(torch.as_tensor(ours["optimizer"]["state"][number][name]), torch.as_tensor(expected))

@@ -1,0 +1,164 @@
+"""Whole training runs from a RunConfig to weights: the real launcher, ranks, data, signals and files."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from ultralytics import YOLO
+
+import generate
+from distill_api.constants import ExitCode, Reason
+from distill_api.report import TerminationMessage
+from distill_trainer.arguments import ultralytics_arguments
+from distill_trainer.models import build_student, student_source
+from distill_trainer.results import save_weights
+from trainer_support import dataset, job_spec, teach
+
+STEPS_PER_EPOCH, EPOCHS = 3, 2
+
+
+@dataclass
+class Volumes:
+    root: Path
+    teacher_sha256: str
+
+    def __post_init__(self) -> None:
+        self.checkpoints = self.root / "checkpoints"
+
+    def run(self, job: str, world_size: int, attempt: int = 1, stop_after: int | None = None, **spec: Any) -> Any:
+        """Run an attempt to its end, with SIGTERM once step `stop_after` is committed; its exit code and message."""
+        message = self.root / f"{job}-{attempt}.json"
+        claim = {"claimName": "claim"}
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        config = {
+            "job": job,
+            "uid": f"uid-of-{job}",
+            "attempt": attempt,
+            "nodes": 1,
+            "rendezvous": f"127.0.0.1:{port}",
+            "directories": {
+                "checkpoints": str(self.checkpoints),
+                "data": str(self.root / "data"),
+                "models": str(self.root / "models"),
+                "termination": str(message),
+            },
+            "spec": {
+                "student": {"model": "yolo26n.yaml"},
+                "teacher": {"model": "teacher.pt", "sha256": self.teacher_sha256},
+                "dataset": {"config": "digits.yaml"},
+                "accelerators": {"perNode": 0, "processesPerNode": world_size},
+                "volumes": {"checkpoints": claim, "data": claim, "models": claim},
+                "checkpoint": {"intervalSeconds": 1},
+                "training": {
+                    "epochs": EPOCHS,
+                    "batch": 8,
+                    "nbs": 8,
+                    "imgsz": 64,
+                    "optimizer": "SGD",
+                    "warmup_epochs": 1.0,
+                    "workers": 0,
+                    "plots": False,
+                },
+            }
+            | spec,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "distill_trainer"],
+            env=os.environ | {"DISTILL_RUN": json.dumps(config), "JOB_COMPLETION_INDEX": "0", "OMP_NUM_THREADS": "1"},
+        )
+        if stop_after is not None:
+            committed = self.checkpoints / job / "checkpoints" / f"step-{stop_after}"
+            while process.poll() is None and not committed.exists():
+                time.sleep(0.02)
+            process.send_signal(signal.SIGTERM)
+        code = process.wait(300)
+        return code, TerminationMessage.model_validate_json(message.read_text())
+
+    def final_state(self, job: str) -> bytes:
+        newest = self.checkpoints / job / "checkpoints" / f"step-{STEPS_PER_EPOCH * EPOCHS}"
+        return (newest / "tensors.bin").read_bytes()
+
+    def results(self, job: str) -> list[dict[str, str]]:
+        with (self.checkpoints / job / "results.csv").open() as file:
+            return [{key: value for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> Volumes:
+    """A data volume of digit scenes and a models volume with a teacher of random weights for their classes."""
+    root = tmp_path_factory.mktemp("volumes")
+    generate.generate(root / "data", "detect", {"train": 24, "val": 8}, imgsz=64, seed=0)
+    names = yaml.safe_load((root / "data/digits.yaml").read_text())["names"]
+    classes = names if isinstance(names, dict) else dict(enumerate(names))
+    arguments = ultralytics_arguments(job_spec(), "detect", 64)
+    teacher = build_student(student_source(None, "yolo26s.yaml"), dataset(classes), arguments, seed=1)
+    sha256 = save_weights(root / "models/teacher.pt", teach(teacher), train_args=vars(arguments))
+    return Volumes(root, sha256)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_run_stopped_by_sigterm_and_resumed_equals_the_undisturbed_one_bitwise(
+    volumes: Volumes, world_size: int
+) -> None:
+    calm, disturbed = f"calm-{world_size}", f"disturbed-{world_size}"
+    code, message = volumes.run(calm, world_size)
+    assert (code, message.outcome, message.committed_step) == (ExitCode.DONE, "done", STEPS_PER_EPOCH * EPOCHS)
+
+    code, message = volumes.run(disturbed, world_size, stop_after=STEPS_PER_EPOCH)
+    assert (code, message.outcome, message.reason) == (ExitCode.STOPPED, "stopped", Reason.STOPPED)
+    assert message.committed_step is not None
+    assert STEPS_PER_EPOCH <= message.committed_step < STEPS_PER_EPOCH * EPOCHS
+    stopped_at = message.committed_step
+
+    code, message = volumes.run(disturbed, world_size, attempt=2)
+    assert (code, message.resumed_from_step) == (ExitCode.DONE, stopped_at)
+    assert volumes.final_state(disturbed) == volumes.final_state(calm)
+    assert volumes.results(disturbed) == volumes.results(calm)
+
+    rows = volumes.results(calm)
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert all(float(row["train/dis_loss"]) > 0 for row in rows)
+    best = volumes.checkpoints / calm / "weights/best.pt"
+    student = YOLO(best)
+    assert type(student.model).__name__ == "DetectionModel"
+    assert not any("projector" in name or "teacher" in name for name in student.model.state_dict())
+    assert message.result is not None
+    assert message.result.teacher_map is not None
+
+
+BAD = {
+    "missing teacher": ({"teacher": {"model": "none.pt"}}, Reason.MODEL_NOT_FOUND, "teacher.pt"),
+    "wrong digest": ({"teacher": {"model": "teacher.pt", "sha256": "0" * 64}}, Reason.DIGEST_MISMATCH, "000"),
+    "another family": ({"student": {"model": "yolov8n.yaml"}}, Reason.PAIR_MISMATCH, "families"),
+    "missing data set": ({"dataset": {"config": "none.yaml"}}, Reason.DATASET_INVALID, "none.yaml"),
+}
+
+
+@pytest.mark.parametrize("mistake", BAD)
+def test_a_mistake_ends_the_run_for_good_with_one_line(volumes: Volumes, mistake: str) -> None:
+    changes, reason, says = BAD[mistake]
+    code, message = volumes.run(mistake.replace(" ", "-"), 1, **changes)
+    assert (code, message.outcome, message.reason) == (ExitCode.PERMANENT, "permanent", reason)
+    assert says in message.message
+    assert "\n" not in message.message
+
+
+def test_a_job_without_a_teacher_is_plain_training(volumes: Volumes) -> None:
+    code, message = volumes.run("plain", 1, teacher=None)
+    assert (code, message.outcome) == (ExitCode.DONE, "done")
+    assert "train/dis_loss" not in volumes.results("plain")[0]
+    state = torch.load(volumes.checkpoints / "plain/weights/best.pt", weights_only=False)
+    assert state["model"].names[0] == YOLO(volumes.root / "models/teacher.pt").names[0]

@@ -1,0 +1,180 @@
+"""One step on one rank: what moves, what must not, and what happens to a batch that breaks the numbers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from ultralytics.nn.modules import Conv
+from ultralytics.utils.torch_utils import ModelEMA
+
+from distill_trainer import optim
+from distill_trainer.distillation.losses import LOSSES
+from distill_trainer.distillation.projector import Projector
+from distill_trainer.environment import Environment
+from distill_trainer.models import neck_channels, train_mode
+from distill_trainer.phases import Phases
+from distill_trainer.precision import student_precision
+from distill_trainer.preprocess import Preprocess
+from distill_trainer.shards import running_statistics, shards_of
+from distill_trainer.state import TrainingProgress, TrainingState
+from distill_trainer.step import Step, StepResult
+from distill_trainer.task import DistillTask, component_names
+from distill_trainer.teacher import Teacher
+from trainer_support import CPU, build, shard_batch, teach
+
+ALONE = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU)
+
+
+class Run:
+    """A training on one rank with two shards of two images."""
+
+    def __init__(self, amp: str = "fp32", **training: Any) -> None:
+        student = build("yolo26n.yaml", optimizer="SGD", **({"nbs": 4, "warmup_epochs": 0.0} | training))
+        teacher = teach(build("yolo26s.yaml", seed=1))
+        self.task = DistillTask(student, Projector(neck_channels(student), neck_channels(teacher)), LOSSES["sl2"])
+        train_mode(student, student.args.freeze)
+        plan = optim.Plan(epochs=5, steps_per_epoch=10, batch=4, images=40, classes=3)
+        optimizer, schedule = optim.build(self.task, student.args, plan)
+        precision = student_precision(amp, CPU)
+        ema = ModelEMA(student)
+        self.state = TrainingState(self.task, ema, optimizer, precision.scaler(), TrainingProgress())
+        self.step = Step(
+            model=self.task,
+            task=self.task,
+            teacher=Teacher(teacher, CPU, torch.float32),
+            optimizer=optimizer,
+            schedule=schedule,
+            scaler=self.state.scaler,
+            precision=precision,
+            ema=ema,
+            preprocess=Preprocess(CPU, 64, 32, 0.0, 0),
+            weight=lambda _: 6.0,
+            environment=ALONE,
+            my_shards=(0, 1),
+            shards=2,
+            last_move=-1,
+        )
+
+    def __call__(self, number: int) -> StepResult:
+        return self.step.run(number, [shard_batch(2, seed=2 * number + shard) for shard in (0, 1)], False, Phases())
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        return {name: value.clone() for name, value in self.task.state_dict().items()}
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_gradients_accumulate_to_the_nominal_batch() -> None:
+    run = Run(nbs=12)
+    moved = []
+    for number in range(6):
+        before = run.weights()
+        result = run(number)
+        parameters = {name for name, _ in run.task.named_parameters()}
+        assert bool(changed(before, run.weights()) & parameters) is result.moved
+        moved.append(result.moved)
+    assert moved == [False, False, True, False, False, True]
+    assert run.state.ema.updates == 2
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_step_with_non_finite_gradients_changes_nothing(poison: float) -> None:
+    run = Run()
+    assert not run(0).skipped
+    before, average = run.weights(), {k: v.clone() for k, v in run.state.ema.ema.state_dict().items()}
+    handle = run.task.student_model.model[0].register_forward_hook(lambda *call: call[-1] * poison)
+    result = run(1)
+    handle.remove()
+    assert result.moved
+    assert result.skipped
+    assert not changed(average, run.state.ema.ema.state_dict())
+    assert not changed(before, run.weights()) & {name for name, _ in run.task.named_parameters()}
+    assert all(torch.isfinite(value).all() for value in run.weights().values() if value.is_floating_point())
+    assert not run(2).skipped
+
+
+def test_bf16_learns_the_same_direction() -> None:
+    exact, rounded = Run(), Run(amp="bf16")
+    ours, theirs = rounded(0), exact(0)
+    assert ours.losses == pytest.approx(theirs.losses, rel=0.1)
+    assert not ours.skipped
+
+
+def test_frozen_layers_stay_bitwise() -> None:
+    run = Run(freeze=3)
+    before = run.weights()
+    for number in range(2):
+        run(number)
+    frozen = [name for name in before if name.startswith(tuple(f"student_model.model.{layer}." for layer in range(3)))]
+    assert frozen
+    assert not changed(before, run.weights()) & set(frozen)
+
+
+def test_a_restored_state_goes_on_bitwise() -> None:
+    run = Run()
+    run(0)
+    saved = {"kept": run.state.collect()}
+    saved = torch.utils._pytree.tree_map(lambda x: x.clone() if isinstance(x, torch.Tensor) else x, saved)
+    run(1)
+    again = Run()
+    again.state.restore(saved["kept"])
+    again(1)
+    assert not changed(run.weights(), again.weights())
+    assert not changed(run.state.ema.ema.state_dict(), again.state.ema.ema.state_dict())
+
+
+@pytest.mark.parametrize(("world_size", "shards"), [(1, 1), (1, 4), (2, 4), (3, 4), (4, 4), (5, 8)])
+def test_every_shard_is_run_once_and_rank_0_has_shard_0(world_size: int, shards: int) -> None:
+    shares = [shards_of(rank, world_size, shards) for rank in range(world_size)]
+    assert sorted(shard for share in shares for shard in share) == list(range(shards))
+    assert shares[0][0] == 0
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+def test_more_ranks_than_shards_are_refused() -> None:
+    with pytest.raises(ValueError, match="5 ranks cannot share 4 shards"):
+        shards_of(0, 5, 4)
+
+
+def test_running_statistics_move_only_for_shard_0() -> None:
+    model: nn.Module = nn.Sequential(Conv(3, 4, 3)).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with running_statistics(model, update=False):
+        model(torch.rand(2, 3, 8, 8))
+    assert not changed(before, model.state_dict())
+    with running_statistics(model, update=True):
+        model(torch.rand(2, 3, 8, 8))
+    statistics = {f"0.bn.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+    assert changed(before, model.state_dict()) == statistics
+
+
+@pytest.mark.parametrize("make", [lambda: Run().task, lambda: DistillTask(build("yolov8n-seg.yaml", "segment"))])
+def test_component_names_are_those_of_the_losses(make: Callable[[], DistillTask]) -> None:
+    names = component_names(make())
+    assert names[0] == "box_loss"
+    assert len(set(names)) == len(names)
+
+
+def test_the_teacher_has_no_boxes_and_never_trains() -> None:
+    whole = teach(build("yolo26s.yaml", seed=1))
+    teacher = Teacher(whole, CPU, torch.float32).train()
+    assert not teacher.training
+    assert not any(p.requires_grad for p in teacher.parameters())
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in teacher.modules())
+    boxes = sum(p.numel() for name, p in whole.named_parameters() if ".cv2." in name and name.startswith("model.23."))
+    fewer = sum(p.numel() for p in whole.parameters()) - sum(p.numel() for p in teacher.parameters())
+    assert fewer >= boxes > 0
+
+
+def test_multi_scale_sizes_depend_on_the_step_alone() -> None:
+    preprocess = Preprocess(CPU, 128, 32, 0.5, seed=4)
+    sizes = [preprocess.size_at(step) for step in range(50)]
+    assert sizes == [Preprocess(CPU, 128, 32, 0.5, seed=4).size_at(step) for step in range(50)]
+    assert set(sizes) == {64, 96, 128, 160, 192}
+    batch = preprocess(shard_batch(2, imgsz=128), 0)
+    assert batch["img"].shape[-1] == sizes[0]
+    assert float(batch["img"].max()) <= 1.0

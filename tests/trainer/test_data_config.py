@@ -1,0 +1,227 @@
+"""A wrong data set is refused in one line that says what is wrong and where; a right one is left untouched."""
+
+import logging
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from ultralytics.utils import LOGGER
+
+from distill_api.constants import Reason
+from distill_api.training import Training
+from distill_trainer.data import TrainData, load_dataset, scanned
+from distill_trainer.errors import Permanent
+
+Edit = Callable[[Path, dict[str, Any]], None]
+
+
+def remove(key: str) -> Edit:
+    return lambda _, config: config.pop(key)
+
+
+def put(**values: Any) -> Edit:
+    return lambda _, config: config.update(values)
+
+
+def write(file: str, text: str) -> Edit:
+    return lambda root, _: (root / file).write_text(text) and None
+
+
+def delete(folder: str) -> Edit:
+    return lambda root, _: shutil.rmtree(root / folder)
+
+
+def empty(folder: str) -> Edit:
+    return lambda root, _: [file.unlink() for file in (root / folder).iterdir()] and None
+
+
+@pytest.fixture
+def root(make_digits: Any, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(make_digits("pose"), tmp_path / "volume" / "digits"))
+
+
+def load(root: Path, edit: Edit, task: str = "detect") -> Any:
+    config = yaml.safe_load((root / "digits.yaml").read_text())
+    edit(root, config)
+    if (root / "digits.yaml").exists():
+        (root / "digits.yaml").write_text(yaml.safe_dump(config))
+    return load_dataset(root / "digits.yaml", root.parent, task)
+
+
+@pytest.mark.parametrize(
+    ("edit", "task", "words"),
+    [
+        (lambda root, _: (root / "digits.yaml").unlink(), "detect", ["digits.yaml does not exist"]),
+        (remove("train"), "detect", ["has no train", "add train"]),
+        (remove("val"), "detect", ["has no val", "add val"]),
+        (remove("names"), "detect", ["neither names nor nc"]),
+        (put(nc=9), "detect", ["nc is 9 but names has 10"]),
+        (put(names={0: "a", 2: "b"}), "detect", ["numbered 0 to 1"]),
+        (put(path="nowhere"), "detect", ["path nowhere exists neither"]),
+        (put(path="/"), "detect", ["outside of the data volume"]),
+        (put(val="../../val"), "detect", ["val is", "outside of the data volume"]),
+        (put(train="/etc"), "detect", ["train is /etc, outside of the data volume"]),
+        (put(train="images/no"), "detect", ["images/no, which does not exist"]),
+        (delete("images/val"), "detect", ["images/val, which does not exist"]),
+        (empty("images/val"), "detect", ["no val images in", "images/val"]),
+        (empty("images/train"), "detect", ["no train images in", "images/train"]),
+        (write("labels/val/000001.txt", "1 .5 .5 .1 .1\n12 .5 .5 .1 .1\n"), "detect",
+         ["labels/val/000001.txt line 2: class 12 is out of range", "0 to 9"]),
+        (write("labels/train/000000.txt", "-1 .5 .5 .1 .1\n"), "detect", ["000000.txt line 1: class -1"]),
+        (write("labels/train/000000.txt", "\nseven .5 .5 .1 .1\n"), "detect",
+         ["000000.txt line 2: class 'seven' is not a number"]),
+        (remove("kpt_shape"), "pose", ["needs kpt_shape"]),
+        (put(kpt_shape=[5, 4]), "pose", ["needs kpt_shape", "[5, 4]"]),
+        (put(flip_idx=[0, 1]), "pose", ["flip_idx must hold each of 0 to 4 once"]),
+        (put(kpt_oks_sigmas=[0.1]), "pose", ["kpt_oks_sigmas must be 5"]),
+        (put(channels="three"), "detect", ["channels must be a positive integer"]),
+    ],
+)  # fmt: skip
+def test_refused_in_one_line(root: Path, edit: Edit, task: str, words: list[str]) -> None:
+    with pytest.raises(Permanent) as refused:
+        load(root, edit, task)
+    assert refused.value.reason is Reason.DATASET_INVALID
+    assert "\n" not in refused.value.message
+    for word in words:
+        assert word in refused.value.message
+
+
+@pytest.mark.parametrize("text", ["names: [a, b", "- a\n- b\n"])
+def test_what_is_no_yaml_mapping_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "data.yaml").write_text(text)
+    with pytest.raises(Permanent, match=r"data\.yaml (is not a|must be a) YAML"):
+        load_dataset(tmp_path / "data.yaml", tmp_path, "detect")
+
+
+def test_a_missing_data_set_is_never_downloaded(root: Path) -> None:
+    script = put(train="images/elsewhere", download=f"open({str(root / 'ran')!r}, 'w')")
+    with pytest.raises(Permanent, match="does not exist"):
+        load(root, script)
+    assert not (root / "ran").exists()
+
+
+@pytest.mark.parametrize("path", [None, ".", "digits", "images/.."])
+def test_the_root_is_found_beside_the_yaml_or_on_the_volume(root: Path, path: str | None) -> None:
+    info = load(root, put(path=path))
+    assert (len(info.train), len(info.val)) == (24, 8)
+    assert info.train[0] == str(root / "images/train/000000.jpg")
+
+
+def test_a_list_file_names_images_relative_to_itself(root: Path) -> None:
+    (root / "some.txt").write_text("./images/train/000003.jpg\nimages/train/000001.jpg\n\n")
+    info = load(root, put(train="some.txt"))
+    assert [Path(image).name for image in info.train] == ["000001.jpg", "000003.jpg"]
+
+
+def test_names_may_be_a_list_or_a_number(root: Path) -> None:
+    assert load(root, put(names=list("abcdefghij"))).names[9] == "j"
+    assert load(root, lambda _, config: (config.pop("names"), config.update(nc=10))).names[9] == "class_9"
+
+
+def test_the_digest_tells_data_sets_apart(root: Path, tmp_path: Path) -> None:
+    first = load(root, put())
+    moved = Path(shutil.copytree(root, tmp_path / "other" / "digits"))
+    assert load(moved, put()).digest == first.digest
+    (root / "images/train/000005.jpg").unlink()
+    assert load(root, put()).digest != first.digest
+
+
+def test_single_class_ignores_the_numbers(root: Path) -> None:
+    (root / "labels/train/000000.txt").write_text("12 .5 .5 .1 .1\n")
+    info = load_dataset(root / "digits.yaml", root, "detect", single_cls=True)
+    assert info.names == {0: "item"}
+
+
+def train_data(root: Path, task: str = "detect", **training: Any) -> TrainData:
+    return TrainData(
+        load_dataset(root / "digits.yaml", root, task), Training(**training),
+        task=task, imgsz=64, stride=32, shard_batch=4, shards=1, my_shards=[0], seed=0, workers=0,
+        device=torch.device("cpu"),
+    )  # fmt: skip
+
+
+def state(root: Path) -> dict[str, tuple[int, int]]:
+    """Every file and folder with its size and time of change; making and deleting a file changes its folder's."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in [root, *root.rglob("*")]}
+
+
+class Planted:
+    """A pickle that leaves a mark when it is loaded."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.mark),)
+
+
+def test_nothing_is_written_to_or_unpickled_from_the_data_volume(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scanned.tempfile, "tempdir", str(tmp_path))
+    (root / "labels" / "train.cache").write_bytes(pickle.dumps(Planted(tmp_path / "loaded")))
+    before = state(root)
+    LOGGER.addHandler(caplog.handler)
+    monkeypatch.setattr(LOGGER, "level", logging.WARNING)
+    try:
+        with caplog.at_level(logging.WARNING):
+            for _ in range(2):  # scanned, then taken from scratch
+                data = train_data(root)
+                next(data.batches(0, 1))
+    finally:
+        LOGGER.removeHandler(caplog.handler)
+    assert state(root) == before
+    assert not (tmp_path / "loaded").exists()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_changed_label_is_seen_by_the_next_run(root: Path) -> None:
+    file = root / "labels/train/000000.txt"
+    before = train_data(root).dataset.labels[0]["cls"].tolist()
+    file.write_text("\n".join(f"{(int(line[0]) + 1) % 10}{line[1:]}" for line in file.read_text().splitlines()))
+    after = train_data(root).dataset.labels[0]["cls"].tolist()
+    assert sorted(after) == sorted([[(label + 1) % 10] for (label,) in before])
+
+
+def test_the_whole_scan_names_file_and_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong line that the sample of load_dataset missed."""
+    monkeypatch.setattr("distill_trainer.data.config.LABELS_CHECKED", 1)
+    (root / "labels/train/000007.txt").write_text("10 .5 .5 .1 .1\n")
+    with pytest.raises(Permanent, match=r"000007\.txt line 1: class 10 is out of range"):
+        train_data(root)
+
+
+def test_training_images_without_any_label_are_refused(root: Path) -> None:
+    shutil.rmtree(root / "labels/train")
+    with pytest.raises(Permanent, match=r"no training image has a label file.*labels/train/000000\.txt"):
+        train_data(root)
+
+
+def test_unusable_labels_are_told_by_the_first(root: Path) -> None:
+    with pytest.raises(Permanent, match=r"none of 24 images can be used for pose\. The first: .*require 11 columns"):
+        load(root, put(kpt_shape=[2, 3], flip_idx=[])) and train_data(root, "pose")
+
+
+def test_pose_labels_also_train_boxes(root: Path) -> None:
+    assert train_data(root, "detect").images == 24
+
+
+def test_boxes_cannot_train_masks(make_digits: Any) -> None:
+    with pytest.raises(Permanent, match="equal numbers of boxes and segments"):
+        train_data(make_digits("detect"), "segment")
+
+
+def test_an_unreadable_image_is_left_out_with_a_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "images/train/000002.jpg").write_bytes(b"not a picture")
+    assert train_data(root).images == 23
+    assert "000002.jpg" in caplog.text
+
+
+def test_fraction_takes_the_first_images(root: Path) -> None:
+    assert train_data(root, fraction=0.25).images == 6

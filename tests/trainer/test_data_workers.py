@@ -1,0 +1,97 @@
+"""Loader workers leave exactly when their trainer does, however it ends."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distill_trainer.data.workers import PREFETCH, batches, fits_shared_memory
+
+SCRIPT = Path(__file__).with_name("load_forever.py")
+
+
+@contextmanager
+def trainer(root: Path, steps: int = -1) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
+    process = subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(root), "2", str(steps)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        yield process, [int(pid) for pid in process.stdout.readline().split()]
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def gone(pids: list[int], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while any(alive(pid) for pid in pids) and time.monotonic() < end:
+        time.sleep(0.02)
+    return not any(alive(pid) for pid in pids)
+
+
+def test_workers_die_with_a_killed_trainer(make_digits: Any) -> None:
+    with trainer(make_digits()) as (process, workers):
+        assert len(workers) == 2
+        process.kill()
+        process.wait()
+        assert gone(workers, seconds=2)
+
+
+@pytest.mark.parametrize("request_to_stop", [signal.SIGTERM, signal.SIGINT])
+def test_workers_leave_a_request_to_stop_to_the_trainer(make_digits: Any, request_to_stop: signal.Signals) -> None:
+    with trainer(make_digits()) as (process, workers):
+        assert process.stdout is not None
+        for pid in workers:
+            os.kill(pid, request_to_stop)
+        for _ in range(20 * PREFETCH):  # more than was prefetched before the signal
+            assert process.stdout.readline() == ".\n"
+        assert all(alive(pid) for pid in workers)
+
+
+def test_a_trainer_that_ends_by_an_exception_ends_at_once(make_digits: Any) -> None:
+    with trainer(make_digits(), steps=3) as (process, workers):
+        process.communicate(timeout=20)
+        assert process.returncode == 3
+        assert gone(workers, seconds=1)
+
+
+class Broken(torch.utils.data.Dataset[int]):
+    def __getitem__(self, index: int) -> int:
+        if index == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return index
+
+
+def test_a_killed_worker_is_an_error_and_not_a_hang() -> None:
+    options = {"workers": 1, "batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
+    with (
+        pytest.raises(RuntimeError, match="worker"),
+        batches(Broken(), [[0], [1], [2], [3]], lambda items: {"n": torch.tensor(items)}, **options) as made,
+    ):
+        list(made)
+
+
+@pytest.mark.parametrize(
+    ("free", "fits"),
+    [(64 * 2**20, False), (2 * 2**30, True)],
+)
+def test_shared_memory_must_hold_all_batches_under_way(free: int, fits: bool) -> None:
+    """16 images of 640 px by 8 workers are 0.75 GiB and more; Docker's default /dev/shm is 64 MiB."""
+    assert fits_shared_memory(16 * 3 * 640**2, workers=8, ranks_on_node=1, free=free) is fits

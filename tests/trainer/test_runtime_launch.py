@@ -1,0 +1,282 @@
+"""The container's entry point: real launchers, real ranks over gloo, real signals."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from distill_api.constants import Reason
+from distill_api.report import TerminationMessage
+from distill_api.run import Directories, RunConfig
+from distill_api.spec import DistillJobSpec
+
+HERE = Path(__file__).parent
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Node:
+    """A launcher, as one pod would run it."""
+
+    process: "subprocess.Popen[str]"
+    termination: Path
+    log: Path
+
+    def end(self, timeout: float = 60) -> tuple[int, TerminationMessage]:
+        """Wait for its end."""
+        code = self.process.wait(timeout)
+        return code, TerminationMessage.model_validate_json(self.termination.read_text())
+
+
+@dataclass
+class Gang:
+    """Starts the nodes of an attempt on this machine."""
+
+    root: Path
+    nodes: list[Node] = field(default_factory=list)
+
+    def start(
+        self,
+        *,
+        nodes: int = 1,
+        processes: int = 2,
+        attempt: int = 1,
+        plan: dict[str, Any] | None = None,
+        recovery: dict[str, Any] | None = None,
+        steps: int = 40,
+        only: range | None = None,
+    ) -> list[Node]:
+        """Start every node (or `only` some) of one attempt."""
+        spec = DistillJobSpec.model_validate(
+            {
+                "student": {"model": "yolo26n.yaml"},
+                "dataset": {"config": "data.yaml"},
+                "training": {"batch": 4},
+                "nodes": nodes,
+                "accelerators": {"perNode": 0, "processesPerNode": processes},
+                "recovery": {"gracePeriodSeconds": 15, **(recovery or {})},
+                "volumes": {"checkpoints": {"claimName": "c"}, "data": {"claimName": "d"}},
+            }
+        )
+        endpoint = f"127.0.0.1:{free_port()}"
+        started = []
+        for rank in only or range(nodes):
+            termination = self.root / f"termination-{attempt}-{rank}"
+            run = RunConfig(
+                job="fake",
+                uid="uid-1",
+                attempt=attempt,
+                nodes=nodes,
+                rendezvous=endpoint,
+                spec=spec,
+                directories=Directories(checkpoints=str(self.root / "volume"), termination=str(termination)),
+            )
+            log = self.root / f"log-{attempt}-{rank}"
+            with open(log, "w") as stream:
+                process = subprocess.Popen(
+                    [sys.executable, str(HERE / "fake_launch.py")],
+                    env={
+                        **os.environ,
+                        "DISTILL_RUN": run.model_dump_json(by_alias=True),
+                        "JOB_COMPLETION_INDEX": str(rank),
+                        "FAKE_PLAN": json.dumps(plan or {}),
+                        "FAKE_STEPS": str(steps),
+                        "OMP_NUM_THREADS": "1",
+                    },
+                    stdout=stream,
+                    stderr=stream,
+                    text=True,
+                )
+            started.append(Node(process, termination, log))
+        self.nodes += started
+        return started
+
+    def committed(self) -> list[int]:
+        """Steps with a committed checkpoint."""
+        folder = self.root / "volume/fake/checkpoints"
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return sorted(int(name.removeprefix("step-")) for name in names if re.fullmatch(r"step-\d+", name))
+
+    def wait_for_commit(self, above: int = 0) -> None:
+        """Return when a checkpoint newer than `above` is committed."""
+        deadline = time.monotonic() + 60
+        while not any(step > above for step in self.committed()):
+            assert time.monotonic() < deadline, self.nodes[-1].log.read_text()
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def gang(tmp_path: Path) -> Iterator[Gang]:
+    """A gang whose processes do not outlive the test."""
+    gang = Gang(tmp_path)
+    yield gang
+    for node in gang.nodes:
+        if node.process.poll() is None:
+            node.process.terminate()
+            try:
+                node.process.wait(20)
+            except subprocess.TimeoutExpired:
+                node.process.kill()
+
+
+def test_done_on_two_nodes_is_exit_0_with_a_completion_record_from_rank_0_alone(gang: Gang) -> None:
+    first, second = (node.end() for node in gang.start(nodes=2, processes=1, steps=10))
+
+    assert (first[0], second[0]) == (0, 0)
+    assert first[1].outcome == second[1].outcome == "done"
+    assert first[1].result is not None
+    assert second[1].result is None
+    assert (first[1].step, first[1].committed_step, first[1].resumed_from_step) == (10, 10, 0)
+
+
+def test_sigterm_to_one_node_stops_all_ranks_at_one_step_with_143_and_the_next_attempt_goes_on_there(
+    gang: Gang,
+) -> None:
+    nodes = gang.start(nodes=2, processes=1, steps=4000)
+    gang.wait_for_commit()
+    nodes[1].process.send_signal(signal.SIGTERM)
+    (code, message), (other_code, other) = (node.end() for node in nodes)
+
+    assert (code, other_code) == (143, 143)
+    assert message.outcome == other.outcome == "stopped"
+    assert message.step == other.step == message.committed_step == gang.committed()[-1]
+
+    assert message.step is not None
+    code, resumed = gang.start(attempt=2, steps=message.step + 5)[0].end()
+    assert (code, resumed.resumed_from_step) == (0, message.step)
+
+
+def test_two_ranks_of_a_node_leave_together_with_143(gang: Gang) -> None:
+    (node,) = gang.start(processes=2, steps=4000)
+    gang.wait_for_commit()
+    node.process.send_signal(signal.SIGTERM)
+    code, message = node.end()
+
+    assert code == 143
+    assert message.reason is Reason.STOPPED
+    assert message.committed_step == message.step
+
+
+def test_a_killed_rank_is_the_cause_and_its_peers_are_the_echo(gang: Gang) -> None:
+    nodes = gang.start(nodes=2, processes=1, plan={"1": {"at": 12, "do": "sigkill"}})
+    (echo_code, echo), (code, message) = (node.end() for node in nodes)
+
+    assert code == 137
+    assert message.reason is Reason.PROCESS_KILLED
+    assert (message.rank, message.committed_step) == (1, 10)
+    assert echo_code == 1
+    assert echo.reason is Reason.PEER_LOST
+    assert "lost connection to a peer" in echo.message
+
+
+def test_a_killed_rank_beside_rank_0_on_one_node_is_blamed(gang: Gang) -> None:
+    (node,) = gang.start(processes=2, plan={"1": {"at": 12, "do": "sigkill"}})
+    code, message = node.end()
+
+    assert (code, message.rank, message.reason) == (137, 1, Reason.PROCESS_KILLED)
+    assert message.progress is not None
+
+
+def test_a_permanent_error_is_exit_78_and_one_line_without_a_traceback(gang: Gang) -> None:
+    (node,) = gang.start(processes=2, plan={"0": {"at": 1, "do": "permanent"}, "1": {"at": 1, "do": "permanent"}})
+    code, message = node.end()
+    log = node.log.read_text()
+
+    assert code == 78
+    assert (message.outcome, message.reason) == ("permanent", Reason.DATASET_INVALID)
+    assert "error: DatasetInvalid: data.yaml names no val images; add val: images/val" in log.splitlines()
+    assert "Traceback" not in log
+
+
+def test_an_unforeseen_error_is_told_with_its_last_line_and_logged_with_its_traceback(gang: Gang) -> None:
+    (node,) = gang.start(processes=2, plan={"1": {"at": 3, "do": "raise"}})
+    code, message = node.end()
+
+    assert (code, message.reason, message.rank) == (1, Reason.TRAINER_ERROR, 1)
+    assert message.message == "ValueError: something nobody has foreseen"
+    assert "Traceback" in node.log.read_text()
+
+
+def test_a_rank_that_leaves_without_a_report_is_named(gang: Gang) -> None:
+    (node,) = gang.start(processes=1, plan={"0": {"at": 3, "do": "exit"}})
+    code, message = node.end()
+
+    assert (code, message.reason) == (5, Reason.TRAINER_ERROR)
+    assert "exit code 5" in message.message
+
+
+def test_a_hanging_rank_ends_the_attempt_as_stalled_with_its_phase(gang: Gang) -> None:
+    (node,) = gang.start(processes=1, plan={"0": {"at": 7, "do": "hang"}}, recovery={"stallTimeoutSeconds": 12})
+    code, message = node.end(90)
+
+    assert (code, message.reason) == (1, Reason.STALLED)
+    assert "phase forward" in message.message
+    assert "misbehave" in node.log.read_text()
+    assert message.committed_step == 5
+
+
+def test_sigterm_while_the_nodes_look_for_each_other_is_answered_at_once(gang: Gang) -> None:
+    (node,) = gang.start(nodes=2, processes=1, only=range(1))
+    time.sleep(4)
+    asked = time.monotonic()
+    node.process.send_signal(signal.SIGTERM)
+    code, message = node.end()
+
+    assert (code, message.outcome) == (143, "stopped")
+    assert time.monotonic() - asked < 2
+
+
+def test_a_peer_that_never_comes_ends_the_wait_with_a_clear_message(gang: Gang) -> None:
+    (node,) = gang.start(nodes=2, processes=1, only=range(1), recovery={"schedulingTimeoutSeconds": 3})
+    code, message = node.end()
+
+    assert (code, message.reason) == (1, Reason.PEER_LOST)
+    assert "the 2 nodes did not meet at 127.0.0.1" in message.message
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({}, "DISTILL_RUN is not set"),
+        ({"DISTILL_RUN": '{"job": "x"}'}, "no valid RunConfig: uid: Field required; attempt: Field required"),
+    ],
+)
+def test_a_missing_or_wrong_configuration_is_exit_78_and_one_line(environ: dict[str, str], said: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "distill_trainer"], env={**os.environ, **environ}, capture_output=True, text=True
+    )
+
+    assert ended.returncode == 78
+    assert ended.stderr.startswith("error: ConfigInvalid: ")
+    assert said in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+
+
+def test_each_rank_serves_metrics_and_status_while_it_trains(gang: Gang) -> None:
+    (node,) = gang.start(processes=2, steps=4000)
+    gang.wait_for_commit()
+    port = re.search(r"served at port (\d+)", node.log.read_text())
+    assert port is not None
+    status = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/status"))
+    metrics = urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/metrics").read().decode()
+
+    assert (status["job"], status["rank"], status["state"]) == ("fake", 0, "training")
+    assert status["progress"]["committedStep"] >= 5
+    assert re.search(r"^distill_steps_total [1-9]", metrics, re.MULTILINE)
+    assert re.search(r"^distill_last_checkpoint_step [1-9]", metrics, re.MULTILINE)

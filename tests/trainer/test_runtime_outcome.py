@@ -1,0 +1,115 @@
+"""What an end means: tables from errors to reports, and from the ranks' ends to the container's."""
+
+import signal
+from typing import Any
+
+import pytest
+from distill_api.constants import Reason
+from distill_api.report import TerminationMessage
+from distill_api.status import Result
+from distill_trainer.errors import Permanent, Retryable, Stopped
+from distill_trainer.outcome import RankEnd, RankReport, conclude, ending_of
+
+RESULT = Result(checkpoint="job/weights/best.pt", sha256="0" * 64)
+
+
+class DistBackendError(RuntimeError):
+    """Named as PyTorch's."""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "outcome", "reason", "text"),
+    [
+        (None, 0, "done", Reason.COMPLETED, ""),
+        (Stopped(7, 7), 143, "stopped", Reason.STOPPED, "stopped on request at step 7; committed step 7"),
+        (Permanent(Reason.PAIR_MISMATCH, "a\n  b"), 78, "permanent", Reason.PAIR_MISMATCH, "a b"),
+        (Retryable(Reason.SUPERSEDED, "new"), 1, "failed", Reason.SUPERSEDED, "new"),
+        (DistBackendError("x"), 1, "failed", Reason.PEER_LOST, "lost connection to a peer: "),
+        (
+            RuntimeError("[gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.1]:1"),
+            1,
+            "failed",
+            Reason.PEER_LOST,
+            "lost connection to a peer: RuntimeError: ",
+        ),
+        (MemoryError(), 1, "failed", Reason.OUT_OF_MEMORY, "lower training.batch"),
+        (
+            RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
+            1,
+            "failed",
+            Reason.PROCESS_KILLED,
+            "lower training.workers",
+        ),
+        (ValueError("shape\nmismatch"), 1, "failed", Reason.TRAINER_ERROR, "ValueError: shape mismatch"),
+        (SystemExit(0), 1, "failed", Reason.TRAINER_ERROR, "SystemExit: 0"),
+    ],
+)
+def test_every_error_has_a_code_a_reason_and_one_line(
+    error: BaseException | None, code: int, outcome: str, reason: Reason, text: str
+) -> None:
+    ending = ending_of(error, RESULT if error is None else None, rank=3, attempt=2)
+
+    assert (ending.exit_code, ending.message.outcome, ending.message.reason) == (code, outcome, reason)
+    assert text in ending.message.message
+    assert "\n" not in ending.message.message
+    assert (ending.message.rank, ending.message.attempt) == (3, 2)
+
+
+def reported(rank: int, code: int, outcome: str, reason: Reason, at: float = 100.0) -> RankEnd:
+    message = TerminationMessage.model_validate({"outcome": outcome, "reason": reason, "attempt": 1, "rank": rank})
+    return RankEnd(rank, code, at, RankReport(exit_code=code, at=at, message=message))
+
+
+def silent(rank: int, code: int, at: float = 100.0) -> RankEnd:
+    return RankEnd(rank, code, at, None)
+
+
+DONE_0 = reported(0, 0, "done", Reason.COMPLETED)
+STOPPED_0 = reported(0, 143, "stopped", Reason.STOPPED)
+STOPPED_1 = reported(1, 143, "stopped", Reason.STOPPED)
+ECHO_0 = reported(0, 1, "failed", Reason.PEER_LOST, at=99.5)
+ERROR_1 = reported(1, 1, "failed", Reason.TRAINER_ERROR, at=100.2)
+PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
+
+
+@pytest.mark.parametrize(
+    ("ends", "facts", "code", "reason", "rank"),
+    [
+        ([DONE_0], {}, 0, Reason.COMPLETED, 0),
+        ([STOPPED_0, STOPPED_1], {}, 143, Reason.STOPPED, 0),
+        ([STOPPED_0, ERROR_1], {}, 1, Reason.TRAINER_ERROR, 1),
+        ([DONE_0, ERROR_1], {}, 1, Reason.TRAINER_ERROR, 1),
+        ([ECHO_0, ERROR_1], {}, 1, Reason.TRAINER_ERROR, 1),
+        ([ECHO_0, silent(1, -9)], {}, 137, Reason.PROCESS_KILLED, 1),
+        ([ECHO_0, silent(1, -9)], {"oom_killed": True}, 137, Reason.OUT_OF_MEMORY, 1),
+        ([PERMANENT_0, silent(1, -15)], {}, 78, Reason.PAIR_MISMATCH, 0),
+        ([PERMANENT_0, ERROR_1], {}, 78, Reason.PAIR_MISMATCH, 0),
+        # Killed by torchrun's agent 30 s after this node lost its peer on another node.
+        ([ECHO_0, silent(1, -9, at=130)], {}, 1, Reason.PEER_LOST, 0),
+        # SIGTERM met ranks that were still importing.
+        ([silent(0, -15), silent(1, -15)], {"stop_requested": True}, 143, Reason.STOPPED, None),
+        ([STOPPED_0, silent(1, -15)], {"stop_requested": True}, 143, Reason.STOPPED, None),
+        ([silent(0, -11)], {}, 139, Reason.TRAINER_ERROR, 0),
+        ([silent(0, -6)], {}, 134, Reason.PEER_LOST, 0),
+        ([silent(0, -6)], {"world_size": 1}, 134, Reason.TRAINER_ERROR, 0),
+        ([silent(0, -7)], {}, 135, Reason.TRAINER_ERROR, 0),
+        ([silent(0, 5)], {}, 5, Reason.TRAINER_ERROR, 0),
+        # These codes promise what only a report can.
+        ([silent(0, 0)], {}, 1, Reason.TRAINER_ERROR, 0),
+        ([silent(0, 78)], {}, 1, Reason.TRAINER_ERROR, 0),
+        ([silent(0, 143)], {}, 1, Reason.TRAINER_ERROR, 0),
+    ],
+)
+def test_the_rank_that_failed_first_is_blamed_and_never_an_echo(
+    ends: list[RankEnd], facts: dict[str, Any], code: int, reason: Reason, rank: int | None
+) -> None:
+    given = {"attempt": 1, "world_size": 2, "stop_requested": False, "oom_killed": False, **facts}
+    for order in (ends, ends[::-1]):
+        ending = conclude(order, **given)
+        assert (ending.exit_code, ending.message.reason, ending.message.rank) == (code, reason, rank)
+
+
+def test_a_signal_is_told_by_name() -> None:
+    ending = conclude([silent(0, -signal.SIGBUS)], attempt=1, world_size=1, stop_requested=False, oom_killed=False)
+    assert "SIGBUS" in ending.message.message
+    assert "/dev/shm" in ending.message.message

@@ -1,0 +1,162 @@
+"""Validation over ranks gives what Ultralytics' own val gives, the same on every rank and for any world size."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
+from ultralytics.data import build_dataloader, build_yolo_dataset
+from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, SegmentationModel
+
+from distill_api.training import Training
+from distill_trainer.data import TrainData, load_dataset
+from distill_trainer.validation import SUFFIX, VALIDATORS, ValData, validate
+
+SCRIPT = Path(__file__).with_name("validate_rank.py")
+MODEL: dict[str, tuple[type[DetectionModel], str]] = {
+    "detect": (DetectionModel, "yolo26n"),
+    "segment": (SegmentationModel, "yolo26n-seg"),
+    "pose": (PoseModel, "yolo26n-pose"),
+    "obb": (OBBModel, "yolo26n-obb"),
+}
+STILL = dict.fromkeys(("mosaic", "hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr"), 0.0)  # fmt: skip
+CPU = torch.device("cpu")
+IMAGES = 9
+"""In batches of 2 that is an odd number of batches with a short last one."""
+
+
+def at(task: str) -> dict[str, Any]:
+    return {"task": task, "imgsz": 96, "stride": 32, "rank": 0, "world_size": 1, "workers": 0, "device": CPU}
+
+
+def learn(root: Path, task: str, steps: int, weights: Path) -> None:
+    """Teach a fresh model the validation images by heart, so that its metrics are far from 0 and from 1."""
+    info = load_dataset(root / "digits.yaml", root, task)
+    training = Training(imgsz=96, batch=IMAGES, **STILL)
+    data = TrainData(
+        info, training, task=task, imgsz=96, stride=32, shard_batch=IMAGES, shards=1, my_shards=[0], seed=0, workers=0,
+        device=CPU,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    architecture, name = MODEL[task]
+    keypoints = {"data_kpt_shape": info.kpt_shape} if task == "pose" else {}
+    model = architecture(f"{name}.yaml", nc=info.nc, verbose=False, **keypoints)
+    model.names, model.args = info.names, get_cfg(overrides={"task": task})
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.BatchNorm2d):
+            layer.momentum = 0.3
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.002)
+    for (batch,) in data.batches(0, steps):
+        batch["img"] = batch["img"].float() / 255
+        optimizer.zero_grad()
+        model.loss(batch)[0].sum().backward()
+        optimizer.step()
+    torch.save({"model": model, "train_args": {"task": task, "imgsz": 96}}, weights)
+
+
+@pytest.fixture(scope="module", params=list(MODEL))
+def trained(request: pytest.FixtureRequest, make_digits: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(task, data set whose two splits are the same images, weights that know them)"""
+    task: str = request.param
+    root = make_digits(task, train=IMAGES, val=1)
+    config = root / "digits.yaml"
+    config.write_text(config.read_text().replace("images/val", "images/train"))
+    weights = tmp_path_factory.mktemp("weights") / "best.pt"
+    learn(root, task, 45, weights)
+    return task, root, weights
+
+
+def on_ranks(world_size: int, report: Path, *arguments: object, stop: dict[int, int] | None = None) -> list[Any]:
+    """Each rank's report."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    ranks = []
+    for rank in range(world_size):
+        environment = os.environ | {
+            "RANK": str(rank), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
+            "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(world_size),
+        }  # fmt: skip
+        command = [sys.executable, str(SCRIPT), *map(str, arguments), f"{report}.{rank}"]
+        command += [str(stop.get(rank, -1))] if stop is not None else []
+        ranks.append(subprocess.Popen(command, env=environment))
+    assert [process.wait(timeout=120) for process in ranks] == [0] * world_size
+    return [json.loads(Path(f"{report}.{rank}").read_text()) for rank in range(world_size)]
+
+
+def test_metrics_are_ultralytics_own_for_every_world_size(trained: Any, tmp_path: Path) -> None:
+    task, root, weights = trained
+    arguments = {"data": str(root / "digits.yaml"), "imgsz": 96, "batch": 2, "device": "cpu", "plots": False}
+    expected = YOLO(weights).val(**arguments, verbose=False, project=str(tmp_path), name="val").results_dict
+    model = YOLO(weights).model.float()
+    model.args = get_cfg(overrides={"task": task})
+    info = load_dataset(root / "digits.yaml", root, task)
+    alone = validate(model, ValData(info, Training(imgsz=96), batch=2, **at(task)), device=CPU)
+    assert alone.results == pytest.approx(expected, abs=1e-3)
+    assert 0.05 < alone.map < 0.999
+    assert alone.map == alone.results[f"metrics/mAP50-95({SUFFIX[task]})"]
+    assert alone.map == pytest.approx(sum(alone.per_class.values()) / len(alone.per_class))
+    first, second = on_ranks(2, tmp_path / "both", weights, root, task)
+    assert first == second
+    assert first | {"seconds": alone.seconds} == asdict(alone), "the same figures whatever the world size"
+
+
+def test_losses_are_those_of_ultralytics_training(trained: Any) -> None:
+    """Ultralytics computes validation losses only while it trains: run its validator as its trainer does."""
+    task, root, weights = trained
+    model = YOLO(weights).model.float()
+    model.args = get_cfg(overrides={"task": task, "imgsz": 96, "batch": 2, "plots": False, "workers": 0})
+    info = load_dataset(root / "digits.yaml", root, task)
+    images, known = str(root / "images" / "train"), info.as_ultralytics()
+    theirs = build_yolo_dataset(model.args, images, 2, known, mode="val", rect=True)
+    loader = build_dataloader(theirs, 2, workers=0, shuffle=False, device="cpu")
+    found = validate(model, ValData(info, Training(imgsz=96), batch=2, **at(task)), device=CPU)
+    trainer = SimpleNamespace(
+        ema=SimpleNamespace(ema=model),
+        device=CPU,
+        data=info.as_ultralytics(),
+        amp=False,
+        loss_items={name: torch.zeros(()) for name in found.losses},
+        stopper=SimpleNamespace(possible_stop=False),
+        epoch=0,
+        epochs=1,
+        world_size=1,
+        label_loss_items=lambda losses, prefix: {f"{prefix}/{name}": float(value) for name, value in losses.items()},
+    )
+    expected = VALIDATORS[task](loader, root / "val", args=vars(model.args))(trainer)
+    assert {f"val/{name}": value for name, value in found.losses.items()} == pytest.approx(
+        {name: value for name, value in expected.items() if name.startswith("val/")}, abs=1e-4
+    )
+    assert found.results == pytest.approx({name: expected[name] for name in found.results}, abs=1e-3)
+    assert min(value for name, value in found.losses.items() if name in ("box_loss", "cls_loss")) > 0
+
+
+def test_one_rank_asked_to_stop_stops_all_at_the_same_batch(trained: Any, tmp_path: Path) -> None:
+    task, root, weights = trained
+    if task != "detect":
+        pytest.skip("the same code for every task")
+    reports = on_ranks(2, tmp_path / "report", weights, root, task, stop={1: 1})
+    assert reports == [{"interrupted after": 1}] * 2
+
+
+def test_the_model_is_left_as_it_came(trained: Any) -> None:
+    task, root, weights = trained
+    model = YOLO(weights).model.float()
+    model.args = get_cfg(overrides={"task": task})
+    model.train()
+    model.end2end = True
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    info = load_dataset(root / "digits.yaml", root, task)
+    validate(model, ValData(info, Training(imgsz=96), batch=4, **at(task)), device=CPU)
+    assert model.training
+    assert model.end2end
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

@@ -1,0 +1,49 @@
+"""One rank of a validation: validate_rank.py <weights.pt> <data set folder> <task> <report.json> [stop at batch]
+
+RANK and WORLD_SIZE are set as torchrun sets them; `stop at batch` asks this rank alone to stop there.
+"""
+
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
+
+from distill_api.training import Training
+from distill_trainer.data import load_dataset
+from distill_trainer.validation import Interrupted, ValData, validate
+
+weights, root, task, report = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
+stop_at = int(sys.argv[5]) if len(sys.argv) > 5 else None
+rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+if world_size > 1:
+    dist.init_process_group("gloo")
+model = YOLO(weights).model.float()
+model.args = get_cfg(overrides={"task": task})
+device = torch.device("cpu")
+data = ValData(
+    load_dataset(root / "digits.yaml", root, task), Training(imgsz=96),
+    task=task, imgsz=96, stride=32, batch=2, rank=rank, world_size=world_size, workers=2, device=device,
+)  # fmt: skip
+done: list[int] = []
+try:
+    found = asdict(
+        validate(
+            model,
+            data,
+            device=device,
+            progress=lambda number, _: done.append(number),
+            stop=None if stop_at is None else lambda: len(done) == stop_at,
+        )
+    )
+    del found["seconds"]
+except Interrupted:
+    found = {"interrupted after": len(done)}
+report.write_text(json.dumps(found, sort_keys=True))
+if world_size > 1:
+    dist.destroy_process_group()

@@ -1,0 +1,137 @@
+"""A rank that trains on synthetic shards: the trainer's own step, DDP and state, without data set and launcher.
+
+    RANK=0 WORLD_SIZE=2 MASTER_ADDR=… MASTER_PORT=… python trainer_gang.py OUT SHARDS STEPS [STATE]
+
+Writes the state after every step and a report of what DDP and the optimizer hold. STATE is one to go on from.
+"""
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SHARD_IMAGES = 2
+
+
+def run_gang(out: Path, world_size: int, *, shards: int = 4, steps: int = 3, state: Path | None = None) -> Path:
+    """Run the ranks to their end and return `out`, which holds state-<step>.pt and report.json of rank 0."""
+    out.mkdir(parents=True)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    arguments = [str(out), str(shards), str(steps), *([str(state)] if state else [])]
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, __file__, *arguments],
+            env=os.environ
+            | {
+                "RANK": str(rank),
+                "LOCAL_RANK": str(rank),
+                "WORLD_SIZE": str(world_size),
+                "LOCAL_WORLD_SIZE": str(world_size),
+                "MASTER_ADDR": "127.0.0.1",
+                "MASTER_PORT": str(port),
+                "OMP_NUM_THREADS": "1",
+            },
+        )
+        for rank in range(world_size)
+    ]
+    assert [rank.wait(300) for rank in ranks] == [0] * world_size
+    return out
+
+
+def main(out: Path, shards: int, steps: int, state: Path | None) -> None:
+    import torch
+    from ultralytics.utils.torch_utils import ModelEMA
+
+    from distill_trainer import optim
+    from distill_trainer.distillation.losses import LOSSES
+    from distill_trainer.distillation.projector import Projector
+    from distill_trainer.distributed import broadcast_state, process_group, replicate
+    from distill_trainer.environment import from_torchrun
+    from distill_trainer.models import neck_channels
+    from distill_trainer.phases import Phases
+    from distill_trainer.precision import student_precision
+    from distill_trainer.preprocess import Preprocess
+    from distill_trainer.shards import shards_of
+    from distill_trainer.state import TrainingProgress, TrainingState
+    from distill_trainer.step import Step
+    from distill_trainer.task import DistillTask
+    from distill_trainer.teacher import Teacher
+    from trainer_support import build, shard_batch, teach
+
+    torch.set_num_threads(1)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    environment = from_torchrun(uses_cuda=False)
+    student = build("yolo26n.yaml", optimizer="SGD", nbs=8, warmup_epochs=0.0)
+    whole_teacher = teach(build("yolo26s.yaml", seed=1))
+    teacher = Teacher(whole_teacher, environment.device, torch.float32)
+    projector = Projector(neck_channels(student), neck_channels(whole_teacher))
+    task = DistillTask(student, projector, LOSSES["sl2"]).train()
+    plan = optim.Plan(epochs=5, steps_per_epoch=2, batch=shards * SHARD_IMAGES, images=16, classes=3)
+    optimizer, schedule = optim.build(task, student.args, plan)
+    precision = student_precision("fp32", environment.device)
+    training = TrainingState(task, ModelEMA(student), optimizer, precision.scaler(), TrainingProgress())
+    before = _digest(teacher.state_dict())
+
+    with process_group(environment, 60):
+        loaded = torch.load(state, weights_only=True) if state and environment.is_main else None
+        if (saved := broadcast_state(loaded, environment.device)) is not None:
+            training.restore(saved)
+        mine = shards_of(environment.rank, environment.world_size, shards)
+        model = replicate(task, environment)
+        step = Step(
+            model=model,
+            task=task,
+            teacher=teacher,
+            optimizer=optimizer,
+            schedule=schedule,
+            scaler=training.scaler,
+            precision=precision,
+            ema=training.ema,
+            preprocess=Preprocess(environment.device, 64, 32, 0.0, 0),
+            weight=lambda _: 6.0,
+            environment=environment,
+            my_shards=mine,
+            shards=shards,
+            last_move=training.progress.step - 1,
+        )
+        results = []
+        while (number := training.progress.step) < steps:
+            batches = [shard_batch(SHARD_IMAGES, seed=number * shards + shard) for shard in mine]
+            wants_to_stop = environment.rank == environment.world_size - 1 and number == steps - 1
+            result = step.run(number, batches, wants_to_stop, Phases())
+            training.progress.finish_step(result.losses, 0.0)
+            results.append({"losses": result.losses, "stop": result.stop, "moved": result.moved})
+            if environment.is_main:
+                torch.save(training.collect(), out / f"state-{training.progress.step}.pt")
+    trained = {id(parameter) for parameter in task.parameters()}
+    report = {
+        "replicated": sorted({name.removeprefix("module.").split(".")[0] for name, _ in model.named_parameters()}),
+        "optimized_elsewhere": sum(id(p) not in trained for g in optimizer.param_groups for p in g["params"]),
+        "teacher_parameters": sum(p.requires_grad for p in teacher.parameters()),
+        "teacher_unchanged": before == _digest(teacher.state_dict()),
+        "results": results,
+    }
+    if environment.is_main:
+        (out / "report.json").write_text(json.dumps(report))
+
+
+def _digest(state: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name, value in state.items():
+        digest.update(name.encode() + value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _arguments(argv: Sequence[str]) -> tuple[Path, int, int, Path | None]:
+    return Path(argv[0]), int(argv[1]), int(argv[2]), Path(argv[3]) if len(argv) > 3 else None
+
+
+if __name__ == "__main__":
+    main(*_arguments(sys.argv[1:]))

@@ -1,0 +1,87 @@
+"""Small models and batches for the trainer's tests: real architectures of Ultralytics, random weights and images."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+import distill_trainer  # noqa: F401  (first: it keeps ultralytics offline)
+from distill_api.spec import DistillJobSpec
+from distill_trainer.arguments import ultralytics_arguments
+from distill_trainer.models import build_student, student_source
+
+CPU = torch.device("cpu")
+CLASSES = {0: "cat", 1: "dog", 2: "owl"}
+SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb"}
+KEYPOINTS = (4, 3)
+
+
+def job_spec(**fields: Any) -> DistillJobSpec:
+    """A valid CPU job of one process, with top-level fields replaced."""
+    claim = {"claimName": "claim"}
+    spec = {
+        "student": {"model": "yolo26n.yaml"},
+        "teacher": {"model": "teacher.pt"},
+        "dataset": {"config": "data.yaml"},
+        "accelerators": {"perNode": 0},
+        "volumes": {"checkpoints": claim, "data": claim, "models": claim},
+        "training": {"batch": 4, "imgsz": 64},
+    }
+    return DistillJobSpec.model_validate(spec | fields)
+
+
+def dataset(classes: dict[int, str] | None = None) -> Any:
+    names = classes or CLASSES
+    return SimpleNamespace(names=names, nc=len(names), channels=3, kpt_shape=KEYPOINTS, kpt_oks_sigmas=())
+
+
+def build(name: str, task: str = "detect", seed: int = 0, imgsz: int = 64, **training: Any) -> Any:
+    """A model with random weights, trained-looking running statistics, and biases that let classes differ."""
+    fields = {"batch": 4, "imgsz": imgsz} | training
+    arguments = ultralytics_arguments(job_spec(training=fields), task, imgsz)
+    return build_student(student_source(None, name), dataset(), arguments, seed)
+
+
+def teach(model: Any, seed: int = 7) -> Any:
+    """Give a random model running statistics and class scores as a trained one has: neither 0 nor all alike."""
+    generator = torch.Generator().manual_seed(seed)
+    model.train()
+    with torch.no_grad():
+        for _ in range(2):
+            model(torch.rand(4, 3, 64, 64, generator=generator))
+        head = model.model[-1]
+        for branches in (head.cv3, getattr(head, "one2one_cv3", None) or []):
+            for branch in branches:
+                branch[-1].bias.normal_(generator=generator)
+    return model.eval()
+
+
+def shard_batch(images: int, task: str = "detect", seed: int = 0, imgsz: int = 64) -> dict[str, Any]:
+    """A collated batch as Ultralytics' data sets make it: uint8 images and two objects each."""
+    random = torch.Generator().manual_seed(seed)
+    objects = 2 * images
+    centre = 0.3 + 0.4 * torch.rand(objects, 2, generator=random)
+    size = 0.2 + 0.2 * torch.rand(objects, 2, generator=random)
+    batch: dict[str, Any] = {
+        "img": torch.randint(0, 256, (images, 3, imgsz, imgsz), generator=random, dtype=torch.uint8),
+        "cls": torch.randint(0, len(CLASSES), (objects, 1), generator=random).float(),
+        "bboxes": torch.cat([centre, size], 1),
+        "batch_idx": torch.arange(images).repeat_interleave(2).float(),
+    }
+    if task == "segment":
+        side = imgsz // 4
+        masks = torch.zeros(images, side, side)
+        masks[:, side // 4 : side // 2, side // 4 : side // 2] = 1
+        masks[:, side // 2 : side - 4, side // 2 : side - 4] = 2
+        batch["masks"] = masks
+        batch["sem_masks"] = torch.randint(0, len(CLASSES), (images, side, side), generator=random)
+    elif task == "pose":
+        points = centre[:, None] + (torch.rand(objects, KEYPOINTS[0], 2, generator=random) - 0.5) * size[:, None]
+        batch["keypoints"] = torch.cat([points, torch.full((objects, KEYPOINTS[0], 1), 2.0)], 2)
+    elif task == "obb":
+        batch["bboxes"] = torch.cat([centre, size, torch.rand(objects, 1, generator=random)], 1)
+    return batch
+
+
+def preprocessed(batch: dict[str, Any]) -> dict[str, Any]:
+    return batch | {"img": batch["img"].float() / 255}

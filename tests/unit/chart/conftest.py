@@ -1,0 +1,132 @@
+"""helm itself renders the chart; a small exporter speaks for two ranks and the operator."""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import CollectorRegistry, Metric, start_http_server
+from prometheus_client.registry import Collector
+
+from cluster import binaries
+from distill_api.constants import Phase
+from distill_api.status import Attempt, DistillJobStatus, Progress
+from distill_operator.metrics import Metrics
+from distill_trainer.metrics import TrainerMetrics
+
+CHART = Path(__file__).parents[3] / "charts" / "distill-operator"
+MONITORING = ("--api-versions", "monitoring.coreos.com/v1")
+
+Objects = list[dict[str, Any]]
+Render = Callable[..., Objects]
+
+
+def helm(*arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run([binaries.helm(), *arguments], input=stdin, capture_output=True, text=True, timeout=60)
+
+
+@pytest.fixture(scope="session")
+def render() -> Render:
+    """render(values, release) -> objects of `helm template <release> charts/distill-operator -n distill-system`."""
+
+    def template(values: dict[str, Any] | None = None, release: str = "distill") -> Objects:
+        base = ("template", release, str(CHART), "--namespace", "distill-system", "--values", "-")
+        done = helm(*base, *MONITORING, stdin=yaml.safe_dump(values or {}))
+        assert done.returncode == 0, done.stderr
+        return [document for document in yaml.safe_load_all(done.stdout) if document]
+
+    return template
+
+
+@pytest.fixture(scope="session")
+def refused() -> Callable[..., str]:
+    """refused(values) -> what helm says when it refuses them; Prometheus Operator is not there."""
+
+    def template(values: dict[str, Any]) -> str:
+        done = helm("template", "distill", str(CHART), "--values", "-", stdin=yaml.safe_dump(values))
+        assert done.returncode != 0, "helm accepted these values"
+        return done.stderr
+
+    return template
+
+
+@pytest.fixture(scope="module")
+def exporters() -> Iterator[dict[str, int]]:
+    """Ports on loopback that serve the metrics of two ranks (rank0, rank1) and of the operator."""
+    with ExitStack() as servers:
+
+        def serve(registry: CollectorRegistry) -> int:
+            server, thread = start_http_server(0, addr="127.0.0.1", registry=registry)
+
+            def close() -> None:
+                server.shutdown()
+                server.server_close()
+                thread.join()
+
+            servers.callback(close)
+            return int(server.server_port)
+
+        yield {
+            "rank0": serve(rank_metrics(0)),
+            "rank1": serve(rank_metrics(1)),
+            "operator": serve(operator_metrics()),
+        }
+
+
+class EveryScrape(Collector):
+    """Lets something happen at every scrape, so that counters grow as those of a working process do."""
+
+    def __init__(self, happen: Callable[[], None]) -> None:
+        self.happen = happen
+
+    def collect(self) -> Iterator[Metric]:
+        self.happen()
+        return iter(())
+
+
+def rank_metrics(rank: int) -> CollectorRegistry:
+    """The trainer's own metrics on CPUs: it steps and commits, skips nothing and finds no damaged checkpoint."""
+    versions = {"torch": "2.15", "ultralytics": "8.4"}
+    metrics = TrainerMetrics(rank=rank, world_size=2, checkpoint_interval=60, versions=versions)
+    metrics.planned(steps=10_000, epochs=10)
+    metrics.resumed(20)
+    metrics.evaluated("student", map50=0.5, map50_95=0.4)
+    metrics.evaluated("teacher", map50=0.6, map50_95=0.5)
+    metrics.losses({"box": 1.5, "cls": 1.0, "dfl": 1.2, "dis": 4.0})
+    metrics.learning_rates({"pg0": 0.01})
+    metrics.grad_norm(3.0)
+    steps = count(21)
+
+    def train() -> None:
+        step = next(steps)
+        for phase in ("data", "teacher", "forward", "backward", "optimizer"):
+            metrics.phase(phase, 0.1)
+        metrics.step(images=8, seconds=0.5, step=step, epoch=0)
+        if rank == 0:
+            metrics.checkpoint_stalled(0.01)
+            metrics.checkpoint_committed(step, datetime.now(UTC), 0.4)
+
+    metrics.registry.register(EveryScrape(train))
+    return metrics.registry
+
+
+def operator_metrics() -> CollectorRegistry:
+    """The operator's own metrics, of one running job that never restarted; it makes a pass between two scrapes."""
+    metrics, key, now = Metrics(), ("team", "digits"), datetime.now(UTC)
+    first = Attempt(number=1, nodes=2, started_at=now, running_at=now + timedelta(seconds=12))
+    status = DistillJobStatus(
+        phase=Phase.RUNNING, attempts=[first], started_at=now, progress=Progress(committed_step=30)
+    )
+
+    def work() -> None:
+        metrics.passed(0.02)
+        metrics.state(key, status)
+        metrics.transition(key, DistillJobStatus(), status)
+
+    metrics.registry.register(EveryScrape(work))
+    return metrics.registry

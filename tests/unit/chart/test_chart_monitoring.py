@@ -1,0 +1,234 @@
+"""Monitors, dashboard and alerts: a real Prometheus scrapes as the chart says and answers every panel."""
+
+import json
+import math
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from distill_api.job import DistillJob
+from distill_api.metrics import OperatorMetric, TrainerMetric
+from distill_operator.builders.pod import build_pod_template
+from e2e.dashboards import panel_queries, panels
+from e2e.discovery import endpoint_targets, pod_targets
+from e2e.monitors import scrape_config
+from e2e.prometheus import PrometheusServer, QueryError
+
+CHART = Path(__file__).parents[3] / "charts" / "distill-operator"
+DASHBOARD = CHART / "dashboards" / "distilljob.json"
+ALERTS = CHART / "files" / "alerts.yaml"
+NAMES = {
+    str(value)
+    for kind in (TrainerMetric, OperatorMetric)
+    for field, value in vars(kind).items()
+    if not field.startswith("_")
+}
+ENABLED = {"monitoring": {name: {"enabled": True} for name in ("serviceMonitor", "podMonitor", "prometheusRule")}}
+
+
+def metric_names(text: str) -> set[str]:
+    found = set(re.findall(r"\bdistill_\w+", text))
+    return {re.sub(r"_(bucket|sum|count)$", "", name) if name not in NAMES else name for name in found}
+
+
+JOB = DistillJob.model_validate(
+    {
+        "metadata": {"name": "digits", "namespace": "team", "uid": "u"},
+        "spec": {
+            "student": {"model": "yolo26n.yaml"},
+            "dataset": {"config": "digits.yaml"},
+            "nodes": 2,
+            "accelerators": {"perNode": 0, "processesPerNode": 2},
+            "training": {"batch": 16},
+            "volumes": {"checkpoints": {"claimName": "runs"}, "data": {"claimName": "digits"}},
+        },
+    }
+)
+
+
+def pod(ports: list[int], name: str, *, phase: str = "Running", **labels: str) -> dict[str, Any]:
+    """A pod that the operator builds, on loopback; its ranks listen where the exporters do."""
+    template = build_pod_template(JOB, "team", 2, 2, "trainer")
+    (container,) = template["spec"]["containers"]
+    for declared, port in zip(container["ports"], ports, strict=True):
+        declared["containerPort"] = port
+    index = {"batch.kubernetes.io/job-completion-index": "1"}
+    metadata = {
+        "name": name,
+        "namespace": "team",
+        "labels": template["metadata"]["labels"] | index | labels,
+    }
+    return {
+        "metadata": metadata,
+        "spec": template["spec"],
+        "status": {"phase": phase, "podIP": "127.0.0.1"},
+    }
+
+
+def endpoint_slice(service: dict[str, Any], port: int) -> dict[str, Any]:
+    """Where the operator's service leads to; both of its ports, so that a wrong choice shows."""
+    name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+    return {
+        "metadata": {"namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
+        "ports": [{"name": declared["name"], "port": port} for declared in service["spec"]["ports"]],
+        "endpoints": [{"addresses": ["127.0.0.1"], "targetRef": {"name": f"{name}-1"}}],
+    }
+
+
+@pytest.fixture(scope="module")
+def prometheus(
+    render: Any, exporters: dict[str, int], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PrometheusServer]:
+    """Targets as discovery finds them, some of them none of ours; chosen and labelled by the chart's rules."""
+    objects = {o["kind"]: o for o in render(ENABLED)}
+    ranks = [exporters["rank0"], exporters["rank1"]]
+    without_ranks = pod(ranks, "other-ports")
+    for declared in without_ranks["spec"]["containers"][0]["ports"]:
+        declared["name"] = "debug"
+    pods = [
+        pod(ranks, "digits-a2-1-x7k2p"),
+        pod(ranks, "finished", phase="Succeeded"),
+        pod(ranks, "check", **{"app.kubernetes.io/component": "check"}),
+        without_ranks,
+    ]
+    service = objects["Service"]
+    found = {
+        "PodMonitor": list(pod_targets(pods)),
+        "ServiceMonitor": list(endpoint_targets([endpoint_slice(service, exporters["operator"])], [service])),
+    }
+    scrapes = [
+        scrape_config(objects[kind], endpoint, 0) | {"static_configs": found[kind]}
+        for kind, endpoints in (("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints"))
+        for endpoint in objects[kind]["spec"][endpoints]
+    ]
+    port = 20000 + exporters["operator"] % 10000
+    with PrometheusServer(tmp_path_factory.mktemp("prometheus"), scrapes, port=port, interval_seconds=0.5) as server:
+        server.wait_for(
+            "rate(distill_steps_total[30s]) > 0 and on () rate(distill_operator_pass_duration_seconds_count[30s]) > 0"
+        )
+        server.wait_for("count(distill_steps_total) == 2")
+        yield server
+
+
+def test_a_real_prometheus_scrapes_and_answers_every_panel(prometheus: PrometheusServer) -> None:
+    ranks = {sample.labels["local_rank"]: sample.labels for sample in prometheus.query("distill_step")}
+    assert ranks.keys() == {"0", "1"}
+    for labels in ranks.values():
+        wanted = {"namespace": "team", "job": "digits", "attempt": "2", "node_rank": "1", "pod": "digits-a2-1-x7k2p"}
+        assert wanted.items() <= labels.items()
+    assert len(prometheus.query("up")) == 3, (
+        "a finished pod, a check pod, another port and the health port are no targets"
+    )
+
+    (committed,) = prometheus.query("distill_operator_committed_step")
+    assert (committed.labels["namespace"], committed.labels["job"]) == ("team", "digits")
+
+    never_happened = {"Restart time"}
+    for panel, expr in panel_queries(DASHBOARD):
+        samples = prometheus.query(expr)
+        assert samples, f"{panel} is empty: {expr}"
+        if panel not in never_happened:
+            assert all(math.isfinite(sample.value) for sample in samples), f"{panel}: {samples}"
+
+    values = {query.expr: prometheus.query(query.expr) for query in panel_queries(DASHBOARD)}
+    (useful,) = (answer for expr, answer in values.items() if "lost_steps" in expr)
+    assert useful[0].value == 1.0, "nothing was lost"
+    assert [s.value for e, s_ in values.items() if "fallbacks" in e for s in s_] == [0.0]
+
+    with pytest.raises(QueryError, match="parse error"):
+        prometheus.query("sum(")
+    assert prometheus.query("distill_step", at=time.time() - 3600) == []
+
+
+def test_nothing_is_shown_of_another_namespace(prometheus: PrometheusServer) -> None:
+    for panel, expr in panel_queries(DASHBOARD, namespace="elsewhere"):
+        if "namespace" in expr:
+            assert prometheus.query(expr) == [], panel
+
+
+def test_dashboard_uses_the_contracts_metrics_only() -> None:
+    board = json.loads(DASHBOARD.read_text())
+    used = metric_names(" ".join(target["expr"] for panel in panels(board) for target in panel["targets"]))
+    assert used <= NAMES
+    assert NAMES - used <= {TrainerMetric.EPOCH}, "a metric that no panel shows helps nobody"
+
+
+def test_every_panel_explains_itself() -> None:
+    board = json.loads(DASHBOARD.read_text())
+    shown = list(panels(board))
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert len({panel["title"] for panel in shown}) == len(shown)
+    for panel in shown:
+        assert panel["description"], panel["title"]
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"][0]["value"] is None
+        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+        assert all(target["legendFormat"] for target in panel["targets"]), panel["title"]
+        assert all(target["datasource"]["uid"] == "${datasource}" for target in panel["targets"])
+
+
+def test_dashboard_has_the_rows_and_variables_that_are_documented() -> None:
+    board = json.loads(DASHBOARD.read_text())
+    rows = [panel["title"] for panel in board["panels"] if panel["type"] == "row"]
+    assert rows == ["Progress", "Throughput", "Learning", "Checkpoints", "Ranks", "GPU", "Operator"]
+    assert [variable["name"] for variable in board["templating"]["list"]] == ["datasource", "namespace", "job"]
+
+
+def test_dashboard_reaches_grafanas_sidecar_unchanged(render: Any) -> None:
+    (config_map,) = [o for o in render() if o["kind"] == "ConfigMap"]
+    assert config_map["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert json.loads(config_map["data"]["distilljob.json"]) == json.loads(DASHBOARD.read_text())
+
+
+def test_a_query_with_an_unknown_variable_is_refused() -> None:
+    board = {"panels": [{"title": "x", "type": "stat", "targets": [{"expr": 'up{pod=~"$pod"}'}]}]}
+    with pytest.raises(ValueError, match=r"\$pod"):
+        panel_queries(board)
+
+
+def test_monitors_follow_watch_namespaces(render: Any) -> None:
+    def selector(values: dict[str, Any]) -> Any:
+        return next(o for o in render(values) if o["kind"] == "PodMonitor")["spec"]["namespaceSelector"]
+
+    assert selector(ENABLED) == {"any": True}
+    assert selector(ENABLED | {"watchNamespaces": ["a", "b"]}) == {"matchNames": ["a", "b"]}
+
+
+def test_nothing_of_prometheus_operator_is_installed_by_default(render: Any) -> None:
+    assert not [o for o in render() if o["apiVersion"].startswith("monitoring.coreos.com")]
+
+
+def test_rule_object_holds_the_alerts_unchanged(render: Any) -> None:
+    (rule,) = [o for o in render(ENABLED) if o["kind"] == "PrometheusRule"]
+    assert rule["spec"] == yaml.safe_load(ALERTS.read_text())
+
+
+def test_alerts_use_the_contracts_metrics_only() -> None:
+    for group in yaml.safe_load(ALERTS.read_text())["groups"]:
+        for rule in group["rules"]:
+            assert metric_names(rule["expr"]) <= NAMES, rule["alert"]
+
+
+def test_alerts_fire_when_they_should_and_not_otherwise() -> None:
+    scenarios = Path(__file__).with_name("alerts.scenarios.yaml")
+    done = subprocess.run(
+        ["promtool", "test", "rules", scenarios.name],
+        cwd=scenarios.parent,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_scenario_in_which_it_fires() -> None:
+    scenarios = yaml.safe_load(Path(__file__).with_name("alerts.scenarios.yaml").read_text())
+    fires = {case["alertname"] for test in scenarios["tests"] for case in test["alert_rule_test"] if case["exp_alerts"]}
+    alerts = {rule["alert"] for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]}
+    assert fires == alerts

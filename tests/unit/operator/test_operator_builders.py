@@ -1,0 +1,312 @@
+"""Each manifest as a whole: what the operator creates is written here to the last field."""
+
+import json
+from typing import Any
+
+import pytest
+
+from distill_api.job import DistillJob
+from distill_operator.builders import build_claim, build_job, build_network_policy, build_service
+from distill_operator.builders.template import merged
+from unit.operator.samples import UID, job
+
+OWNER = {
+    "apiVersion": "distilljob.dev/v1alpha1",
+    "kind": "DistillJob",
+    "name": "tiny",
+    "uid": UID,
+    "controller": True,
+    "blockOwnerDeletion": True,
+}
+LABELS = {
+    "app.kubernetes.io/name": "distilljob",
+    "app.kubernetes.io/managed-by": "distill-operator",
+    "app.kubernetes.io/component": "trainer",
+    "distilljob.dev/job": "tiny",
+}
+ATTEMPT_LABELS = {**LABELS, "distilljob.dev/attempt": "3"}
+
+
+def gang_job(of: DistillJob) -> dict[str, Any]:
+    return build_job(of, "team", 3, of.spec.nodes, "trainer:1")
+
+
+def test_the_job_of_an_attempt() -> None:
+    manifest = gang_job(job())
+    container = manifest["spec"]["template"]["spec"]["containers"][0]
+    run = container["env"][0].pop("value")
+    assert manifest == {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": "tiny-a3",
+            "namespace": "team",
+            "labels": ATTEMPT_LABELS,
+            "ownerReferences": [OWNER],
+        },
+        "spec": {
+            "completionMode": "Indexed",
+            "completions": 2,
+            "parallelism": 2,
+            "backoffLimit": 0,
+            "podReplacementPolicy": "Failed",
+            "podFailurePolicy": {
+                "rules": [
+                    {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [78]},
+                    },
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [143]},
+                    },
+                ]
+            },
+            "template": {
+                "metadata": {"labels": ATTEMPT_LABELS},
+                "spec": {
+                    "restartPolicy": "Never",
+                    "subdomain": "tiny-a3",
+                    "automountServiceAccountToken": False,
+                    "enableServiceLinks": False,
+                    "terminationGracePeriodSeconds": 60,
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "runAsUser": 1000,
+                        "runAsGroup": 1000,
+                        "fsGroup": 1000,
+                        "fsGroupChangePolicy": "OnRootMismatch",
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "affinity": {
+                        "podAntiAffinity": {
+                            "requiredDuringSchedulingIgnoredDuringExecution": [
+                                {
+                                    "labelSelector": {
+                                        "matchLabels": {
+                                            "distilljob.dev/job": "tiny",
+                                            "distilljob.dev/attempt": "3",
+                                        }
+                                    },
+                                    "topologyKey": "kubernetes.io/hostname",
+                                }
+                            ]
+                        }
+                    },
+                    "containers": [
+                        {
+                            "name": "trainer",
+                            "image": "trainer:1",
+                            "env": [{"name": "DISTILL_RUN"}, {"name": "HOME", "value": "/tmp"}],
+                            "ports": [{"name": "metrics", "containerPort": 9400, "protocol": "TCP"}],
+                            "resources": {"limits": {"nvidia.com/gpu": "1"}},
+                            "terminationMessagePath": "/dev/termination-log",
+                            "terminationMessagePolicy": "File",
+                            "securityContext": {
+                                "allowPrivilegeEscalation": False,
+                                "readOnlyRootFilesystem": True,
+                                "capabilities": {"drop": ["ALL"]},
+                            },
+                            "volumeMounts": [
+                                {"name": "checkpoints", "mountPath": "/checkpoints"},
+                                {"name": "data", "mountPath": "/data", "readOnly": True},
+                                {"name": "checkpoints", "mountPath": "/models", "readOnly": True},
+                                {"name": "tmp", "mountPath": "/tmp"},
+                                {"name": "shm", "mountPath": "/dev/shm"},
+                            ],
+                        }
+                    ],
+                    "volumes": [
+                        {"name": "checkpoints", "persistentVolumeClaim": {"claimName": "runs"}},
+                        {"name": "data", "persistentVolumeClaim": {"claimName": "digits"}},
+                        {"name": "tmp", "emptyDir": {}},
+                        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1024Mi"}},
+                    ],
+                },
+            },
+        },
+    }
+    told = json.loads(run)
+    assert {key: told[key] for key in ("job", "uid", "attempt", "nodes", "rendezvous")} == {
+        "job": "tiny",
+        "uid": UID,
+        "attempt": 3,
+        "nodes": 2,
+        "rendezvous": "tiny-a3-0.tiny-a3.team.svc:29400",
+    }
+    assert told["spec"]["training"]["batch"] == 16
+    assert told["directories"]["models"] == "/models"
+
+
+def test_the_service_of_an_attempt() -> None:
+    assert build_service(job(), "team", 3) == {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "tiny-a3",
+            "namespace": "team",
+            "labels": ATTEMPT_LABELS,
+            "ownerReferences": [OWNER],
+        },
+        "spec": {
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": {"distilljob.dev/job": "tiny", "distilljob.dev/attempt": "3"},
+            "ports": [
+                {"name": "rendezvous", "port": 29400, "protocol": "TCP"},
+                {"name": "metrics", "port": 9400, "protocol": "TCP"},
+            ],
+        },
+    }
+
+
+def test_the_network_policy_of_a_job() -> None:
+    assert build_network_policy(job(accelerators={"perNode": 4}), "team") == {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": {"name": "tiny", "namespace": "team", "labels": LABELS, "ownerReferences": [OWNER]},
+        "spec": {
+            "podSelector": {"matchLabels": {"distilljob.dev/job": "tiny"}},
+            "policyTypes": ["Ingress"],
+            "ingress": [
+                {"from": [{"podSelector": {"matchLabels": {"distilljob.dev/job": "tiny"}}}]},
+                {"ports": [{"port": 9400, "endPort": 9403, "protocol": "TCP"}]},
+            ],
+        },
+    }
+
+
+TEMPLATE = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "10Gi"}}}
+
+
+def test_a_claim_made_from_a_template() -> None:
+    volumes = {"checkpoints": {"claimTemplate": TEMPLATE}, "data": {"claimName": "digits"}}
+    made = job(volumes=volumes, teacher=None)
+    assert build_claim(made, "team", "checkpoints") == {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {
+            "name": "tiny-checkpoints",
+            "namespace": "team",
+            "labels": LABELS,
+            "ownerReferences": [OWNER],
+        },
+        "spec": TEMPLATE,
+    }
+    pod = gang_job(made)["spec"]["template"]["spec"]
+    assert pod["volumes"][0] == {
+        "name": "checkpoints",
+        "persistentVolumeClaim": {"claimName": "tiny-checkpoints"},
+    }
+
+
+def pod_spec(**spec: Any) -> dict[str, Any]:
+    made: dict[str, Any] = gang_job(job(**spec))["spec"]["template"]["spec"]
+    return made
+
+
+def test_scheduling_fields_reach_the_pod() -> None:
+    toleration = {"key": "gpu", "operator": "Exists"}
+    spec = pod_spec(scheduling={"priorityClassName": "low", "nodeSelector": {"pool": "a"}, "tolerations": [toleration]})
+    assert (spec["priorityClassName"], spec["nodeSelector"], spec["tolerations"]) == (
+        "low",
+        {"pool": "a"},
+        [toleration],
+    )
+
+
+def test_one_port_for_every_process_of_the_pod() -> None:
+    (container,) = pod_spec(accelerators={"perNode": 2})["containers"]
+    assert [(p["name"], p["containerPort"]) for p in container["ports"]] == [("metrics", 9400), ("metrics-1", 9401)]
+    assert container["resources"] == {"limits": {"nvidia.com/gpu": "2"}}
+
+
+def test_cpu_training_asks_for_no_accelerator_and_one_node_for_no_spreading() -> None:
+    spec = pod_spec(accelerators={"perNode": 0}, nodes=1)
+    assert "resources" not in spec["containers"][0]
+    assert "affinity" not in spec
+
+
+def test_a_sub_path_reaches_its_mount() -> None:
+    volumes = {
+        "checkpoints": {"claimName": "all", "subPath": "runs"},
+        "data": {"claimName": "all", "subPath": "data"},
+        "models": {"claimName": "all"},
+    }
+    spec = pod_spec(volumes=volumes)
+    mounts = {m["mountPath"]: (m["name"], m.get("subPath")) for m in spec["containers"][0]["volumeMounts"]}
+    assert mounts["/checkpoints"] == ("checkpoints", "runs")
+    assert mounts["/data"] == ("checkpoints", "data")
+    assert mounts["/models"] == ("checkpoints", None)
+    assert sum("persistentVolumeClaim" in volume for volume in spec["volumes"]) == 1
+
+
+OURS: dict[str, Any] = {
+    "metadata": {"labels": {"distilljob.dev/job": "tiny"}},
+    "spec": {
+        "restartPolicy": "Never",
+        "securityContext": {"runAsNonRoot": True, "runAsUser": 1000},
+        "containers": [{"name": "trainer", "image": "a", "env": [{"name": "HOME", "value": "/tmp"}]}],
+        "volumes": [{"name": "shm", "emptyDir": {"medium": "Memory"}}],
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("users", "path", "expected"),
+    [
+        ({"metadata": {"labels": {"team": "x"}}}, "metadata.labels", {"distilljob.dev/job": "tiny", "team": "x"}),
+        (
+            {"metadata": {"labels": {"distilljob.dev/job": "stolen"}}},
+            "metadata.labels",
+            {"distilljob.dev/job": "tiny"},
+        ),
+        ({"metadata": {"annotations": {"a": "b"}}}, "metadata.annotations", {"a": "b"}),
+        (
+            {"spec": {"securityContext": {"runAsUser": 2000}}},
+            "spec.securityContext",
+            {"runAsNonRoot": True, "runAsUser": 2000},
+        ),
+        ({"spec": {"restartPolicy": "Always"}}, "spec.restartPolicy", "Never"),
+        (
+            {"spec": {"containers": [{"name": "trainer", "command": ["python"]}]}},
+            "spec.containers",
+            [{"name": "trainer", "image": "a", "env": [{"name": "HOME", "value": "/tmp"}], "command": ["python"]}],
+        ),
+        (
+            {"spec": {"containers": [{"name": "trainer", "env": [{"name": "A", "value": "1"}]}]}},
+            "spec.containers",
+            [
+                {
+                    "name": "trainer",
+                    "image": "a",
+                    "env": [{"name": "HOME", "value": "/tmp"}, {"name": "A", "value": "1"}],
+                }
+            ],
+        ),
+        (
+            {"spec": {"containers": [{"name": "logs", "image": "b"}]}},
+            "spec.containers",
+            [*OURS["spec"]["containers"], {"name": "logs", "image": "b"}],
+        ),
+        (
+            {"spec": {"volumes": [{"name": "shm", "emptyDir": {"sizeLimit": "8Gi"}}]}},
+            "spec.volumes",
+            [{"name": "shm", "emptyDir": {"sizeLimit": "8Gi"}}],
+        ),
+        ({"spec": {"runtimeClassName": "nvidia"}}, "spec.runtimeClassName", "nvidia"),
+    ],
+)
+def test_the_users_template_is_merged_in(users: dict[str, Any], path: str, expected: object) -> None:
+    node: Any = merged(OURS, users)
+    for part in path.split("."):
+        node = node[part]
+    assert node == expected
+
+
+def test_the_template_is_read_and_not_changed() -> None:
+    users = {"spec": {"containers": [{"name": "trainer", "command": ["python"]}]}}
+    before = json.dumps([OURS, users])
+    merged(OURS, users)
+    assert json.dumps([OURS, users]) == before

@@ -1,0 +1,263 @@
+"""Whole lives of a job in the simulated cluster: one by one, with every fault at every moment, and at random."""
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill_api.constants import ConditionType, Outcome, Phase, Reason
+from distill_operator import conditions, decide
+from distill_operator.intent import Create, Delete
+from distill_operator.observed import Rejection
+from unit.operator.samples import (
+    SETTINGS,
+    at,
+    attempt,
+    child,
+    closed,
+    disrupted,
+    done,
+    ended,
+    job,
+    observed,
+    pod,
+    report,
+    status,
+)
+from unit.operator.simcluster import CRASHES, FAULTS, Cluster
+
+LIFE = [name for _ in range(9) for name in ("operate", "controllers", "operate", "kubelets", "operate", "train")]
+DISRUPTED_BY = {"preempt": Reason.PREEMPTED, "evict": Reason.EVICTED, "delete_pod": Reason.POD_DELETED}
+FAILED_BY = {"oom": Reason.OUT_OF_MEMORY, "kill": Reason.PROCESS_KILLED, "peer_lost": Reason.PEER_LOST}
+
+
+def live(steps: Sequence[str | tuple[str, int]]) -> Cluster:
+    cluster = Cluster()
+    for step in steps:
+        cluster.step_world(*((step,) if isinstance(step, str) else step))
+    return cluster
+
+
+def test_a_quiet_life() -> None:
+    cluster = Cluster()
+    phases = []
+    for name in LIFE * 2:
+        cluster.step_world(name)
+        if not phases or phases[-1] != cluster.dj.status.phase:
+            phases.append(cluster.dj.status.phase)
+    assert phases == [Phase.STARTING, Phase.RUNNING, Phase.SUCCEEDED]
+    over = cluster.dj.status
+    assert [(a.number, a.outcome, a.reason) for a in over.attempts] == [(1, Outcome.SUCCEEDED, Reason.COMPLETED)]
+    assert over.restarts == "0/0"
+    assert over.result is not None
+    complete = conditions.find(over.conditions, ConditionType.COMPLETE)
+    assert complete is not None
+    assert complete.status == "True"
+    assert list(cluster.jobs) == ["tiny-a1"], "the last Job stays, with the pods whose logs it holds"
+    assert not cluster.services
+
+
+@pytest.mark.parametrize("crash", ["operate", *CRASHES])
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("fault", [*DISRUPTED_BY, *FAILED_BY])
+def test_one_fault_in_mid_training_is_charged_once_and_the_job_goes_on(fault: str, rank: int, crash: str) -> None:
+    cluster = live([*LIFE[:12], "commit", "train", "operate", (fault, rank)])
+    if crash != "forget":
+        cluster.step_world("operate")
+    cluster.step_world(crash)
+    over = cluster.settle()
+    assert over.phase == Phase.SUCCEEDED
+    disrupted = fault in DISRUPTED_BY
+    assert over.restarts == ("0/1" if disrupted else "1/0")
+    first, second = over.attempts
+    assert first.reason == {**DISRUPTED_BY, **FAILED_BY}[fault]
+    assert second.resumed_from_step == first.committed_step or second.resumed_from_step == cluster.resumed[2]
+    assert second.lost_steps is not None
+
+
+@pytest.mark.parametrize("moment", range(len(LIFE)))
+@pytest.mark.parametrize("fault", FAULTS)
+def test_any_fault_at_any_moment_ends_well(fault: str, moment: int) -> None:
+    over = live([*LIFE[:moment], (fault, 0), *LIFE[moment:]]).settle()
+    assert over.phase == Phase.SUCCEEDED
+
+
+@pytest.mark.parametrize("moment", range(len(LIFE)))
+@pytest.mark.parametrize("crash", CRASHES)
+def test_an_operator_that_dies_in_any_pass_changes_nothing(crash: str, moment: int) -> None:
+    over = live([*LIFE[:moment], crash, *LIFE[moment:]]).settle()
+    assert (over.phase, over.restarts, over.attempt) == (Phase.SUCCEEDED, "0/0", 1)
+
+
+@pytest.mark.parametrize("moment", range(len(LIFE)))
+def test_suspending_at_any_moment_costs_nothing(moment: int) -> None:
+    rest = [*(("operate", "controllers", "kubelets") * 5), "operate"]
+    cluster = live([*LIFE[:moment], "suspend", *rest])
+    if cluster.dj.status.phase != Phase.SUCCEEDED:
+        assert cluster.dj.status.phase == Phase.SUSPENDED
+        assert not [p for p in cluster.pods.values() if p.live]
+        assert all(a.reason == Reason.SUSPENDED_BY_USER for a in cluster.dj.status.attempts)
+    over = cluster.settle()
+    assert (over.phase, over.restarts) == (Phase.SUCCEEDED, "0/0")
+
+
+STEPS = ("operate", "controllers", "kubelets", "train", "commit", "wait", "suspend", "resume", *FAULTS, *CRASHES)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 1)), max_size=80))
+def test_whatever_happens_the_invariants_hold_and_the_job_ends(story: list[tuple[str, int]]) -> None:
+    over = live(story).settle()
+    if over.phase == Phase.FAILED:
+        failed = conditions.find(over.conditions, ConditionType.FAILED)
+        assert failed is not None
+        assert failed.reason in (Reason.FAILURE_BUDGET_EXCEEDED, Reason.NO_PROGRESS)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(STEPS), st.integers(0, 1)), max_size=60))
+def test_planning_again_on_ones_own_result_does_nothing(story: list[tuple[str, int]]) -> None:
+    cluster = live(story)
+    for _ in range(3):  # a pass may open an attempt, see its Job, and clear what is left; no more
+        cluster.operate()
+    again = cluster.plan()
+    assert again.status is None
+    assert not again.events
+    assert not [action for action in again.actions if isinstance(action, Create)]
+
+
+# Decisions that the cluster above does not come to.
+
+
+def test_success_needs_the_record_and_not_the_phase_of_the_pods() -> None:
+    running = status(attempt())
+    over = [pod(rank, **ended(5, 0)) for rank in (0, 1)]
+    plan = decide.plan(observed(job(running), *over, jobs=(child(complete=True),)), at(6), SETTINGS)
+    assert plan.status is not None
+    assert plan.status.attempts[0].reason == Reason.NO_COMPLETION_RECORD
+    assert (plan.status.phase, plan.status.restarts) == (Phase.RECOVERING, "1/0")
+
+
+def test_a_record_outdoes_everything_else_that_happened() -> None:
+    running = status(attempt(reason=Reason.PREEMPTED, message="why", ended_at=at(4)))
+    pods = (pod(0, **{**disrupted(4), **ended(5, 0, done())}), pod(1, **ended(6, 1)))
+    plan = decide.plan(observed(job(running), *pods, jobs=(child(failing_at=at(6)),)), at(7), SETTINGS)
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.restarts) == (Phase.SUCCEEDED, "0/0")
+
+
+def test_a_permanent_error_ends_the_job_with_the_trainers_own_words() -> None:
+    wrong = report("permanent", Reason.MODEL_NOT_FOUND, message="models/x.pt does not exist; put it there")
+    pods = (pod(0, **ended(5, 78, wrong)), pod(1, **ended(6, 1, report("failed", Reason.PEER_LOST))))
+    running = status(attempt(), phase=Phase.STARTING)
+    plan = decide.plan(observed(job(running), *pods, jobs=(child(failing_at=at(6)),)), at(7), SETTINGS)
+    assert plan.status is not None
+    assert plan.status.phase == Phase.FAILED
+    for kind, holds in ((ConditionType.FAILED, "True"), (ConditionType.VALIDATED, "False")):
+        told = conditions.find(plan.status.conditions, kind)
+        assert told is not None
+        assert (told.status, told.reason, told.message) == (
+            holds,
+            Reason.MODEL_NOT_FOUND,
+            "models/x.pt does not exist; put it there",
+        )
+
+
+def test_a_missing_claim_is_waited_for_and_then_fails_the_job() -> None:
+    waiting = decide.plan(observed(job(), claims=()), at(0), SETTINGS).status
+    assert waiting is not None
+    assert waiting.phase == Phase.PENDING
+    validated = conditions.find(waiting.conditions, ConditionType.VALIDATED)
+    assert validated is not None
+    assert (validated.status, validated.reason) == ("False", Reason.CLAIM_NOT_FOUND)
+    assert decide.plan(observed(job(waiting), claims=()), at(59), SETTINGS).status is None
+    found = decide.plan(observed(job(waiting)), at(59), SETTINGS).status
+    assert found is not None
+    assert found.phase == Phase.STARTING
+    failed = decide.plan(observed(job(waiting), claims=()), at(60), SETTINGS).status
+    assert failed is not None
+    assert failed.phase == Phase.FAILED
+
+
+@pytest.mark.parametrize(
+    ("rejection", "phase", "reason"),
+    [
+        (Rejection("Job tiny-a1", "violates PodSecurity"), Phase.FAILED, Reason.POD_REJECTED),
+        (Rejection("Job tiny-a1", "exceeded quota", quota=True), Phase.PENDING, Reason.QUOTA_EXCEEDED),
+        (Rejection("Service tiny-a1", "exists", taken=True), Phase.PENDING, Reason.NAME_TAKEN),
+    ],
+)
+def test_an_object_that_is_refused(rejection: Rejection, phase: Phase, reason: Reason) -> None:
+    opened = status(attempt(job_uid=None), phase=Phase.STARTING)
+    plan = decide.plan(observed(job(opened), rejection=rejection), at(1), SETTINGS)
+    assert plan.status is not None
+    assert plan.status.phase == phase
+    running = conditions.find(plan.status.conditions, ConditionType.RUNNING)
+    assert running is not None
+    assert running.reason == reason
+
+
+def test_a_job_of_another_owner_is_never_touched() -> None:
+    opened = status(attempt(job_uid=None), phase=Phase.STARTING)
+    foreign = observed(job(opened), jobs=(child(owned=False),))
+    assert not [a for a in decide.plan(foreign, at(99999), SETTINGS).actions if isinstance(a, Delete)]
+
+
+def test_pods_of_an_earlier_job_with_the_same_name_are_waited_for() -> None:
+    plan = decide.plan(observed(job(), pod(0, number=0)), at(0), SETTINGS)
+    assert plan.status is not None
+    assert (plan.status.attempt, plan.status.phase) == (0, Phase.PENDING)
+
+
+def test_a_deadline_ends_attempt_and_job_without_a_charge() -> None:
+    running = status(attempt(running_at=at(1)))
+    limited = job(running, activeDeadlineSeconds=60)
+    first = decide.plan(observed(limited, pod(0), pod(1), jobs=(child(),)), at(60), SETTINGS)
+    assert first.status is not None
+    assert first.status.phase == Phase.RECOVERING
+    assert [a.name for a in first.actions if isinstance(a, Delete)] == ["tiny-a1"]
+    gone = limited.model_copy(update={"status": first.status})
+    last = decide.plan(observed(gone), at(70), SETTINGS).status
+    assert last is not None
+    assert (last.phase, last.restarts) == (Phase.FAILED, "0/0")
+    assert last.attempts[0].outcome == Outcome.WITHDRAWN
+
+
+def test_a_stall_is_a_failure_that_deletes_the_gang_after_it_is_stored() -> None:
+    running = status(attempt(running_at=at(1), stepped_at=at(1), step=5))
+    plan = decide.plan(observed(job(running), pod(0), pod(1), jobs=(child(),)), at(601), SETTINGS)
+    assert plan.status is not None
+    assert plan.status.attempts[0].reason == Reason.STALLED
+    assert plan.status.attempts[0].outcome == Outcome.RUNNING, "charged when the gang is gone, not before"
+    assert [type(a) for a in plan.actions] == [Delete]
+
+
+def test_a_gang_that_does_not_end_by_itself_is_deleted_after_the_grace_period() -> None:
+    ending = status(attempt(reason=Reason.PREEMPTED, message="why", ended_at=at(0)), phase=Phase.RECOVERING)
+    seen = observed(job(ending), pod(0), jobs=(child(failing_at=at(1)),))
+    assert not decide.plan(seen, at(89), SETTINGS).actions
+    assert [type(a) for a in decide.plan(seen, at(90), SETTINGS).actions] == [Delete]
+
+
+def test_a_job_that_is_being_deleted_is_left_alone() -> None:
+    plan = decide.plan(observed(job(), deleting=True), at(0), SETTINGS)
+    assert (plan.status, plan.actions, plan.events) == (None, (), ())
+
+
+def test_ttl_deletes_the_finished_job_and_nothing_runs_again() -> None:
+    finished = status(closed(1), phase=Phase.SUCCEEDED, finished_at=at(0))
+    kept = job(finished, ttlSecondsAfterFinished=60)
+    waiting = decide.plan(observed(kept, jobs=(child(complete=True),)), at(20), SETTINGS)
+    assert (waiting.actions, waiting.wake_after) == ((), 40)
+    gone = decide.plan(observed(kept, jobs=()), at(60), SETTINGS)
+    assert [(a.kind, a.name) for a in gone.actions if isinstance(a, Delete)] == [("DistillJob", "tiny")]
+
+
+def test_nothing_of_a_finished_job_ever_changes() -> None:
+    for phase in (Phase.SUCCEEDED, Phase.FAILED):
+        finished = status(closed(1), phase=phase, finished_at=at(0))
+        for seen in (observed(job(finished)), observed(job(finished, suspend=True), pod(0), claims=())):
+            plan = decide.plan(seen, at(99999), SETTINGS)
+            assert plan.status is None
+            assert not [a for a in plan.actions if isinstance(a, Create)]

@@ -1,0 +1,5 @@
+"""The trainer: PyTorch and Ultralytics, torchrun on every node. Knows nothing of Kubernetes."""
+
+from distill_trainer import offline
+
+offline.prepare()

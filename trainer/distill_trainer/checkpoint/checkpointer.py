@@ -1,0 +1,163 @@
+"""The one object through which a training run saves and finds its state."""
+
+import logging
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from distill_trainer.checkpoint import encoding, layout
+from distill_trainer.checkpoint.background import Answer, BackgroundWriter
+from distill_trainer.checkpoint.buffer import SharedBuffer
+from distill_trainer.checkpoint.fence import raise_fence
+from distill_trainer.checkpoint.reading import Loaded, newest_readable
+from distill_trainer.checkpoint.storage import discard, naming_errors, probe
+
+log = logging.getLogger(__name__)
+
+
+class CheckpointEvents(Protocol):
+    """Who hears of checkpoints: metrics and status. Called from any thread."""
+
+    def checkpoint_committed(self, step: int, at: datetime, seconds: float) -> None:
+        """A checkpoint is durable; it took `seconds` in the background."""
+
+    def checkpoint_stalled(self, seconds: float) -> None:
+        """The training stood still this long for a snapshot."""
+
+    def checkpoint_failed(self) -> None:
+        """A checkpoint could not be committed."""
+
+    def checkpoint_fell_back(self, why: str) -> None:
+        """A damaged checkpoint was stepped over."""
+
+
+class Checkpointer:
+    """Saves the state of one attempt in `directory`, and finds the newest state of the job there.
+
+    On ranks that are not the writer, `snapshot` and `wait` do nothing and nothing on the disk is touched.
+    """
+
+    def __init__(
+        self, directory: Path, *, uid: str, attempt: int, keep: int, is_writer: bool, metrics: CheckpointEvents
+    ) -> None:
+        """For the writer: probe the volume, raise the fence and clear away what dead attempts left.
+
+        Raises Permanent (read-only, full, another job's directory) or Retryable (a newer attempt exists, I/O error).
+        """
+        self.directory = directory
+        self.committed_step = 0
+        """Newest step known to be safe in the directory; 0 for none."""
+        self.committed_at: datetime | None = None
+        self._uid = uid
+        self._attempt = attempt
+        self._keep = keep
+        self._events = metrics
+        self._specs: list[encoding.TensorSpec] | None = None
+        self._views: list[torch.Tensor] = []
+        self._writer: BackgroundWriter | None = None
+        if is_writer:
+            probe(directory)
+            raise_fence(directory, uid, attempt)
+            with naming_errors(directory):
+                for path in layout.leftovers(directory):
+                    discard(path)
+            self._buffer = SharedBuffer()
+            self._writer = BackgroundWriter(self._buffer.descriptor, attempt, self._committed)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a commit is in flight: a snapshot now would first wait for it."""
+        return self._writer is not None and self._writer.busy
+
+    @property
+    def writer_pid(self) -> int | None:
+        """Process id of the writer process; None on other ranks."""
+        return self._writer.pid if self._writer else None
+
+    def newest(self) -> Loaded | None:
+        """The newest checkpoint that matches its digests, on the CPU; None for a fresh start.
+
+        Raises Permanent when there are checkpoints but none is readable, or when they are another job's.
+        """
+        loaded = newest_readable(self.directory, self._uid, self._events.checkpoint_fell_back)
+        if loaded is not None:
+            self.committed_step, self.committed_at = loaded.step, loaded.manifest.time
+        return loaded
+
+    def snapshot(self, state: Any, step: int) -> float:
+        """Copy `state` away and let the background commit it as `step`; return the seconds the caller stood still.
+
+        A commit still in flight is waited for first, so no snapshot is ever dropped; ask `busy` to skip instead.
+        `state` may change as soon as this returns. Raises what went wrong with the commit before, or TypeError for
+        a state that could not be read back.
+        """
+        if self._writer is None:
+            return 0.0
+        started = time.perf_counter()
+        self.wait()
+        plan = encoding.plan(state)
+        structure = plan.structure_bytes()
+        on_device = any(tensor.is_cuda for tensor in plan.tensors)
+        memory = self._buffer.reserve(plan.size + len(structure), pinned=on_device)
+        if plan.specs != self._specs or not self._lies_in(memory):
+            self._specs, self._views = plan.specs, encoding.views(memory, plan.specs)
+        for target, source in zip(self._views, plan.tensors, strict=True):
+            target.copy_(source, non_blocking=True)
+        if on_device:
+            torch.cuda.synchronize()
+        if structure:
+            memory[plan.size : plan.size + len(structure)] = torch.frombuffer(bytearray(structure), dtype=torch.uint8)
+        self._writer.submit(
+            {
+                "directory": str(self.directory),
+                "uid": self._uid,
+                "attempt": self._attempt,
+                "step": step,
+                "keep": self._keep,
+                "torch": torch.__version__,
+                "tensorBytes": plan.size,
+                "structureBytes": len(structure),
+            }
+        )
+        stalled = time.perf_counter() - started
+        self._events.checkpoint_stalled(stalled)
+        return stalled
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the committed step when nothing is in flight any more.
+
+        Raises Permanent or Retryable, naming the path, when the last snapshot could not be committed, and Retryable
+        when that is not known within `timeout` seconds.
+        """
+        if self._writer is not None:
+            try:
+                self._writer.wait(timeout)
+            except Exception:
+                self._events.checkpoint_failed()
+                raise
+        return self.committed_step
+
+    def close(self) -> None:
+        """Finish what is in flight and end the writer process. Errors of the last commit are `wait`'s to tell."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+            self._views, self._specs = [], None
+            self._buffer.close()
+
+    def _lies_in(self, memory: torch.Tensor) -> bool:
+        return bool(self._views) and self._views[0].untyped_storage().data_ptr() == memory.data_ptr()
+
+    def _committed(self, answer: Answer) -> None:
+        at = datetime.fromisoformat(answer["committedAt"]).astimezone(UTC)
+        self.committed_step, self.committed_at = answer["step"], at
+        log.info(
+            "committed step %d in %.2f s to %s",
+            answer["step"],
+            answer["seconds"],
+            layout.committed(self.directory, answer["step"]),
+        )
+        self._events.checkpoint_committed(answer["step"], at, answer["seconds"])

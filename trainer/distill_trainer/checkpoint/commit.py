@@ -1,0 +1,96 @@
+"""The commit: from bytes in memory to a checkpoint that survives anything, or to nothing at all."""
+
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from distill_trainer.checkpoint import layout
+from distill_trainer.checkpoint.fence import read_fence
+from distill_trainer.checkpoint.manifest import FileEntry, Manifest
+from distill_trainer.checkpoint.storage import discard, sync_directory, write_all, write_durably
+
+_CHUNK = 4 << 20
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What is to be committed, and as whose."""
+
+    directory: Path
+    uid: str
+    attempt: int
+    step: int
+    torch: str
+    keep: int
+
+
+class Fenced(Exception):
+    """A newer attempt exists; nothing was committed."""
+
+    def __init__(self, newer: int) -> None:
+        super().__init__(f"fenced by attempt {newer}")
+        self.newer = newer
+
+
+def commit(order: Commit, files: dict[str, memoryview], now: Callable[[], datetime]) -> datetime:
+    """Make a checkpoint of `files` durable under the name of its step, prune older ones, and return its time.
+
+    Written, fsynced and described by a manifest under a temporary name, then renamed, then the parent is fsynced:
+    a crash at any moment leaves the older checkpoints as they were and this one whole or absent.
+    Raises Fenced, or OSError after taking back what it had written.
+    """
+    temporary = layout.uncommitted(order.directory, order.step, order.attempt)
+    final = layout.committed(order.directory, order.step)
+    discard(temporary)
+    try:
+        temporary.mkdir()
+        entries = {name: _write_hashed(temporary / name, content) for name, content in files.items()}
+        time = now()
+        manifest = Manifest(order.uid, order.attempt, order.step, time, order.torch, entries)
+        write_durably(temporary / layout.MANIFEST, manifest.to_bytes())
+        sync_directory(temporary)
+        _check_fence(order)
+        discard(final)
+        os.rename(temporary, final)
+        sync_directory(order.directory)
+    except (OSError, Fenced) as error:
+        with contextlib.suppress(OSError):
+            discard(temporary)
+        if isinstance(error, FileNotFoundError):
+            # The fence's raiser makes uncommitted folders disappear: see fence.py.
+            _check_fence(order)
+        raise
+    prune(order.directory, order.keep)
+    return time
+
+
+def prune(directory: Path, keep: int) -> None:
+    """Delete all but the newest `keep` (at least one) committed checkpoints and the newest damaged one."""
+    old = [layout.committed(directory, step) for step in layout.committed_steps(directory)[: -max(1, keep)]]
+    old += [layout.damaged(directory, step) for step in layout.damaged_steps(directory)[:-1]]
+    for path in old:
+        discard(path)
+
+
+def _check_fence(order: Commit) -> None:
+    fence = read_fence(order.directory)
+    if fence is not None and (fence.attempt > order.attempt or fence.uid != order.uid):
+        raise Fenced(fence.attempt)
+
+
+def _write_hashed(path: Path, content: memoryview) -> FileEntry:
+    digest = hashlib.sha256()
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        for start in range(0, len(content), _CHUNK):
+            chunk = content[start : start + _CHUNK]
+            write_all(descriptor, chunk)
+            digest.update(chunk)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return FileEntry(len(content), digest.hexdigest())

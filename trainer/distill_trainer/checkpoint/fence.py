@@ -1,0 +1,69 @@
+"""The fence: one small file that says which attempt may commit. An older attempt that still lives can commit nothing.
+
+The order makes it safe without locks. A new attempt raises the fence, then makes every uncommitted checkpoint
+disappear by a rename, then looks for the newest committed one. An old attempt creates its uncommitted folder, then
+reads the fence, then renames: either it reads the new number, or its folder was there before the fence was raised
+and its rename fails or precedes the new attempt's look.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill_api.constants import Reason
+
+from distill_trainer.checkpoint import layout
+from distill_trainer.checkpoint.storage import atomic_write, naming_errors
+from distill_trainer.errors import Permanent, Retryable
+
+
+@dataclass(frozen=True)
+class Fence:
+    """Who may commit: attempts of this job, from this number on."""
+
+    uid: str
+    attempt: int
+
+
+def read_fence(directory: Path) -> Fence | None:
+    """The fence of a checkpoint directory; None before the first attempt. Raises Permanent when it is damaged."""
+    path = directory / layout.FENCE
+    try:
+        with naming_errors(path):
+            content = json.loads(path.read_bytes()) if path.exists() else None
+        return None if content is None else Fence(str(content["uid"]), int(content["attempt"]))
+    except (ValueError, KeyError, TypeError):
+        raise Permanent(
+            Reason.CHECKPOINT_UNREADABLE,
+            f"the fence file {path} is damaged; delete it if no attempt of this job runs any more",
+        ) from None
+
+
+def raise_fence(directory: Path, uid: str, attempt: int) -> None:
+    """Let only `attempt` and later ones commit.
+
+    Raises Permanent when the directory belongs to another job, Retryable when a newer attempt has been here.
+    """
+    present = read_fence(directory)
+    if present is not None:
+        check_owner(directory, uid, present.uid)
+        if present.attempt > attempt:
+            raise Retryable(Reason.SUPERSEDED, superseded(attempt, present.attempt))
+        if present.attempt == attempt:
+            return
+    atomic_write(directory / layout.FENCE, json.dumps({"uid": uid, "attempt": attempt}).encode())
+
+
+def check_owner(directory: Path, uid: str, found: str) -> None:
+    """Refuse a directory of another job of the same name. Raises Permanent."""
+    if found != uid:
+        raise Permanent(
+            Reason.CHECKPOINT_UNREADABLE,
+            f"{directory} holds checkpoints of another DistillJob (uid {found}, this one is {uid}); "
+            "give this job another name, or delete that directory",
+        )
+
+
+def superseded(attempt: int, newer: int) -> str:
+    """What an attempt is told that meets a higher fence."""
+    return f"attempt {newer} of this job has started; attempt {attempt} commits nothing any more and ends"

@@ -1,0 +1,120 @@
+"""Durable file operations, and what their errors mean to the user."""
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from distill_api.constants import Reason
+
+from distill_trainer.errors import Permanent, Retryable, TrainerError
+
+_READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def storage_error(error: OSError, path: Path | str) -> TrainerError:
+    """Name a storage error: read-only and full are permanent, anything else may pass by itself."""
+    where = error.filename or path
+    said = os.strerror(error.errno) if error.errno else str(error)
+    if error.errno in _READ_ONLY:
+        return Permanent(
+            Reason.STORAGE_READ_ONLY,
+            f"cannot write {where}: {said}; mount the checkpoints volume writable for the pod's user (fsGroup)",
+        )
+    if error.errno in _FULL:
+        return Permanent(
+            Reason.STORAGE_FULL,
+            f"cannot write {where}: {said}; enlarge the checkpoints volume, delete old runs, or lower checkpoint.keep",
+        )
+    return Retryable(Reason.TRAINER_ERROR, f"storage failed at {where}: {said}; look at the checkpoints volume")
+
+
+@contextlib.contextmanager
+def naming_errors(path: Path) -> Iterator[None]:
+    """Turn every OSError of the block into a TrainerError that names the path and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise storage_error(error, path) from error
+
+
+def write_durably(path: Path, content: bytes | memoryview) -> None:
+    """Create `path`, which must not exist, with `content`, and return when it is on the disk. Raises OSError."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        write_all(descriptor, memoryview(content))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_all(descriptor: int, content: memoryview) -> None:
+    """Write all of `content`, however many calls it takes. Raises OSError."""
+    while content:
+        content = content[os.write(descriptor, content) :]
+
+
+def sync_directory(directory: Path) -> None:
+    """Return when the directory's entries (creations, renames) are on the disk. Raises OSError."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def atomic_write(path: Path, content: bytes) -> None:
+    """Replace `path` by `content`: after a crash it holds the old bytes or the new ones, never a part.
+
+    Raises Permanent (read-only, full) or Retryable, naming the path.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    with naming_errors(path):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_durably(temporary, content)
+            os.replace(temporary, path)
+            sync_directory(path.parent)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def probe(directory: Path) -> None:
+    """Do once all that a commit will do (create, write, fsync, rename, unlink), so that an unusable volume is
+    found before the first step.
+
+    Raises Permanent (read-only, full) or Retryable, naming the path.
+    """
+    with naming_errors(directory):
+        directory.mkdir(parents=True, exist_ok=True)
+        first = directory / f"trash-probe-{uuid.uuid4().hex[:8]}"
+        second = first.with_name(first.name + "-renamed")
+        try:
+            write_durably(first, b"probe")
+            os.rename(first, second)
+            sync_directory(directory)
+        finally:
+            for path in (first, second):
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+
+
+def discard(path: Path) -> None:
+    """Delete a folder or file so that it disappears under its name at once, whatever interrupts the deletion.
+
+    Whoever renames or reads the path at the same time finds all of it or nothing. Raises OSError.
+    """
+    trash = path.with_name(f"trash-{uuid.uuid4().hex[:8]}")
+    try:
+        os.rename(path, trash)
+    except FileNotFoundError:
+        return
+    if trash.is_dir():
+        shutil.rmtree(trash)
+    else:
+        trash.unlink()

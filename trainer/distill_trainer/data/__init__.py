@@ -1,0 +1,6 @@
+"""Training data whose order and augmentation are a pure function of (seed, epoch, position)."""
+
+from distill_trainer.data.config import DatasetInfo, load_dataset
+from distill_trainer.data.train import TrainData
+
+__all__ = ["DatasetInfo", "TrainData", "load_dataset"]

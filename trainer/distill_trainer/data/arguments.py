@@ -1,0 +1,16 @@
+"""The training section as the argument namespace that Ultralytics' data sets and validators read."""
+
+from typing import Any
+
+from ultralytics.cfg import get_cfg
+from ultralytics.utils import IterableSimpleNamespace
+
+from distill_api.training import Training
+
+_NOT_OF_DATA = {"amp", "compile", "freeze", "optimizer"}
+
+
+def data_arguments(training: Training, task: str, imgsz: int, **others: Any) -> IterableSimpleNamespace:
+    """Ultralytics' defaults, overridden by the job's training section and by `others`."""
+    overrides = training.model_dump(exclude=_NOT_OF_DATA)
+    return get_cfg(overrides=overrides | {"task": task, "imgsz": imgsz, "verbose": False} | others)

@@ -1,0 +1,214 @@
+"""Reads a data set's YAML and says in one line what is wrong with it. Never downloads, never runs its `download:`."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ultralytics.data.utils import FORMATS_HELP_MSG, IMG_FORMATS, img2label_paths
+
+from distill_api.constants import Reason
+from distill_trainer.data.labels import check_label_files
+from distill_trainer.errors import Permanent
+
+LABELS_CHECKED = 256
+"""Label files per split that `load_dataset` reads; all of them are read when the data set is opened."""
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What the YAML says, checked and with its images found."""
+
+    config: Path
+    task: str
+    names: dict[int, str]
+    channels: int
+    train: tuple[str, ...] = field(repr=False)
+    """Absolute paths of the training images, sorted."""
+    val: tuple[str, ...] = field(repr=False)
+    """Absolute paths of the validation images, sorted."""
+    kpt_shape: tuple[int, int] | None
+    """Number of keypoints and of values per keypoint; their labels also serve tasks that only want the boxes."""
+    flip_idx: tuple[int, ...]
+    """Where each keypoint goes in a horizontal flip (pose); empty: no flips."""
+    kpt_oks_sigmas: tuple[float, ...]
+    """Tolerance of each keypoint in OKS (pose); empty: Ultralytics' own."""
+    digest: str
+    """SHA-256 of names, keypoints and image paths: the same digest means the same data order."""
+
+    @property
+    def nc(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    def as_ultralytics(self) -> dict[str, Any]:
+        """The dictionary that Ultralytics' data sets, validators and heads take as `data`."""
+        data: dict[str, Any] = {"names": dict(self.names), "nc": self.nc, "channels": self.channels}
+        if self.kpt_shape is not None:
+            data["kpt_shape"] = list(self.kpt_shape)
+            data["flip_idx"] = list(self.flip_idx)
+            if self.kpt_oks_sigmas:
+                data["kpt_oks_sigmas"] = list(self.kpt_oks_sigmas)
+        return data
+
+
+def _refuse(message: str) -> Permanent:
+    return Permanent(Reason.DATASET_INVALID, message)
+
+
+def _read(config: Path) -> dict[str, Any]:
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise _refuse(f"data set {config} does not exist; dataset.config is relative to the data volume") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise _refuse(f"data set {config} cannot be read: {error}") from None
+    except yaml.YAMLError as error:
+        raise _refuse(f"data set {config} is not a YAML file: {error}") from None
+    if not isinstance(content, dict):
+        raise _refuse(f"data set {config} must be a YAML mapping with train, val and names")
+    return content
+
+
+def _names(content: dict[str, Any], config: Path) -> dict[int, str]:
+    names, count = content.get("names"), content.get("nc")
+    if names is None:
+        if not isinstance(count, int) or count < 1:
+            raise _refuse(f"data set {config} has neither names nor nc; add names: {{0: …, 1: …}}")
+        return {number: f"class_{number}" for number in range(count)}
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise _refuse(f"data set {config}: names must be a mapping of numbers to names, or a list")
+    if set(names) != set(range(len(names))):
+        raise _refuse(f"data set {config}: names must be numbered 0 to {len(names) - 1} without gaps")
+    if count is not None and count != len(names):
+        raise _refuse(f"data set {config}: nc is {count} but names has {len(names)} entries; remove nc")
+    return {number: str(names[number]) for number in range(len(names))}
+
+
+def _keypoints(content: dict[str, Any], config: Path) -> tuple[tuple[int, int], tuple[int, ...]]:
+    shape = content.get("kpt_shape")
+    if (
+        not isinstance(shape, list)
+        or len(shape) != 2
+        or not all(isinstance(value, int) for value in shape)
+        or shape[0] < 1
+        or shape[1] not in (2, 3)
+    ):
+        raise _refuse(f"data set {config}: a pose data set needs kpt_shape: [keypoints, 2 or 3]; it is {shape}")
+    flip = content.get("flip_idx") or []
+    if flip and sorted(flip) != list(range(shape[0])):
+        raise _refuse(f"data set {config}: flip_idx must hold each of 0 to {shape[0] - 1} once; it is {flip}")
+    return (shape[0], shape[1]), tuple(flip)
+
+
+def _inside(path: Path, data_root: Path, config: Path, key: str) -> Path:
+    """`path` without `..`. Symbolic links are not followed: a volume may be made of them."""
+    normal = Path(os.path.normpath(path))
+    if not normal.is_relative_to(os.path.abspath(data_root)):
+        raise _refuse(
+            f"data set {config}: {key} is {path}, outside of the data volume {data_root};"
+            " only files on the data volume can be read, so use a path relative to the YAML file"
+        )
+    return normal
+
+
+def _root(content: dict[str, Any], config: Path, data_root: Path) -> Path:
+    named = content.get("path")
+    if not named:
+        return config.parent
+    candidates = [config.parent / str(named), data_root / str(named)]
+    existing = [candidate for candidate in candidates if candidate.is_dir()]
+    if not existing:
+        raise _refuse(f"data set {config}: path {named} exists neither beside the YAML file nor in {data_root}")
+    return _inside(existing[0], data_root, config, "path")
+
+
+def _listed(file: Path) -> Iterator[str]:
+    """Images of a list file: one path a line, relative to the list itself."""
+    for line in file.read_text(encoding="utf-8-sig").splitlines():
+        if line.strip():
+            yield os.path.normpath(file.parent / line.strip())
+
+
+def _images(entries: Iterable[Path], config: Path, split: str) -> tuple[str, ...]:
+    found: list[str] = []
+    for entry in entries:
+        if entry.is_dir():
+            found += glob.iglob(str(Path(glob.escape(str(entry))) / "**" / "*.*"), recursive=True)
+        elif entry.is_file():
+            found += _listed(entry)
+        else:
+            raise _refuse(f"data set {config}: {split} is {entry}, which does not exist")
+    images = tuple(sorted(name for name in found if name.rpartition(".")[2].lower() in IMG_FORMATS))
+    if not images:
+        where = ", ".join(str(entry) for entry in entries)
+        raise _refuse(f"data set {config}: no {split} images in {where}. {FORMATS_HELP_MSG}")
+    return images
+
+
+def _split(content: dict[str, Any], split: str, root: Path, config: Path, data_root: Path) -> tuple[str, ...]:
+    value = content.get(split)
+    if value is None and split == "val":
+        value = content.get("validation")
+    if not value:
+        raise _refuse(f"data set {config} has no {split}: add {split}: <folder of images>")
+    entries = value if isinstance(value, list) else [value]
+    images = _images([_inside(root / str(entry), data_root, config, split) for entry in entries], config, split)
+    for image in images:
+        _inside(Path(image), data_root, config, split)
+    return images
+
+
+def _sample(files: tuple[str, ...]) -> list[str]:
+    return list(files[:: max(1, len(files) // LABELS_CHECKED)])
+
+
+def load_dataset(config_path: Path, data_root: Path, task: str, *, single_cls: bool = False) -> DatasetInfo:
+    """Read and check a data set in YOLO format.
+
+    `path` in the YAML is looked for beside the YAML file, then in `data_root`; without `path` the YAML's own folder is
+    the root. All images must lie in `data_root`. Label files are checked in samples, evenly over each split.
+    Raises Permanent(DatasetInvalid) with one line that says what is wrong, where, and what to do.
+    """
+    config = Path(os.path.abspath(config_path))
+    data_root = Path(os.path.abspath(data_root))
+    content = _read(config)
+    names = _names(content, config)
+    has_keypoints = task == "pose" or content.get("kpt_shape") is not None
+    kpt_shape, flip_idx = _keypoints(content, config) if has_keypoints else (None, ())
+    sigmas = tuple(float(value) for value in content.get("kpt_oks_sigmas") or ())
+    if kpt_shape is not None and sigmas and (len(sigmas) != kpt_shape[0] or min(sigmas) <= 0):
+        raise _refuse(f"data set {config}: kpt_oks_sigmas must be {kpt_shape[0]} positive numbers")
+    channels = content.get("channels", 3)
+    if not isinstance(channels, int) or channels < 1:
+        raise _refuse(f"data set {config}: channels must be a positive integer; it is {channels}")
+    root = _root(content, config, data_root)
+    splits = {split: _split(content, split, root, config, data_root) for split in ("train", "val")}
+    for images in splits.values():
+        check_label_files(img2label_paths(_sample(images)), len(names), single_cls=single_cls)
+    if single_cls:
+        names = {0: "item"}
+    digest = sha256(repr((task, names, channels, kpt_shape, flip_idx, sigmas)).encode())
+    for split, images in splits.items():
+        digest.update(f"\0{split}\0".encode())
+        digest.update("\0".join(os.path.relpath(image, config.parent) for image in images).encode())
+    return DatasetInfo(
+        config=config,
+        task=task,
+        names=names,
+        channels=channels,
+        train=splits["train"],
+        val=splits["val"],
+        kpt_shape=kpt_shape,
+        flip_idx=flip_idx,
+        kpt_oks_sigmas=sigmas,
+        digest=digest.hexdigest(),
+    )

@@ -1,0 +1,53 @@
+"""How many CPUs this container may use, which os.cpu_count() does not know."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+
+
+def _read(file: Path) -> str | None:
+    try:
+        return file.read_text().strip()
+    except OSError:  # not this version of cgroups, or a level that is not visible from inside the container
+        return None
+
+
+def _levels(root: Path, path: str) -> Iterator[Path]:
+    """A cgroup's directory and its ancestors': a limit on any of them counts."""
+    current = root / path.strip("/")
+    yield current
+    while current != root:
+        current = current.parent
+        yield current
+
+
+def _quotas(root: Path, own: Path) -> Iterator[float]:
+    for line in (_read(own) or "").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if ".." in path.split("/"):  # a cgroup outside of this container's view
+            path = "/"
+        if controllers == "":
+            for level in _levels(root, path):
+                quota, _, period = (_read(level / "cpu.max") or "max").partition(" ")
+                if quota != "max":
+                    yield int(quota) / int(period)
+        elif "cpu" in controllers.split(","):
+            for level in _levels(root / "cpu", path):
+                quota = _read(level / "cpu.cfs_quota_us") or "-1"
+                period = _read(level / "cpu.cfs_period_us") or "100000"
+                if int(quota) > 0:
+                    yield int(quota) / int(period)
+
+
+def available_cpus(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
+    """CPUs that this process may use: the smallest of its affinity and the quotas of cgroups v1 and v2, at least 1."""
+    allowed = len(os.sched_getaffinity(0))
+    return max(1, int(min([float(allowed), *_quotas(root, own)])))
+
+
+def worker_count(asked: int, ranks_on_node: int, cpus: int) -> int:
+    """Data-loading processes for one rank: what was asked, but no more than the rank's share of the CPUs."""
+    return min(asked, cpus // max(1, ranks_on_node))

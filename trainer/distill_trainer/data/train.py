@@ -1,0 +1,87 @@
+"""TrainData: what the training loop sees of the data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+from distill_api.training import Training
+from distill_trainer.data.config import DatasetInfo
+from distill_trainer.data.cpus import available_cpus, worker_count
+from distill_trainer.data.dataset import TrainDataset
+from distill_trainer.data.order import Order, Stream
+from distill_trainer.data.workers import batches
+
+
+class TrainData:
+    """One rank's share of the training data.
+
+    The global batch is `shards` virtual shards of `shard_batch` images; this rank makes `my_shards`. `workers` is the
+    most data-loading processes to use; the CPUs that the container may use can lower it.
+    """
+
+    def __init__(
+        self,
+        dataset: DatasetInfo,
+        training: Training,
+        *,
+        task: str,
+        imgsz: int,
+        stride: int,
+        shard_batch: int,
+        shards: int,
+        my_shards: Sequence[int],
+        seed: int,
+        workers: int,
+        device: torch.device,
+    ) -> None:
+        if task != dataset.task:
+            raise ValueError(f"the data set was loaded for {dataset.task}, not for {task}")
+        if not my_shards or not set(my_shards) <= set(range(shards)):
+            raise ValueError(f"shards {list(my_shards)} are not some of 0 to {shards - 1}")
+        self.dataset = TrainDataset(dataset, training, imgsz=imgsz, stride=stride, seed=seed)
+        self.order = Order(
+            images=len(self.dataset),
+            batch=shards * shard_batch,
+            seed=seed,
+            mosaic_epochs=max(0, training.epochs - training.close_mosaic) if training.close_mosaic else None,
+        )
+        self._shard_batch = shard_batch
+        self._my_shards = tuple(my_shards)
+        self._batch_bytes = shard_batch * dataset.channels * imgsz * imgsz
+        self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._pin_memory = device.type == "cuda"
+        self.workers = worker_count(workers, self._ranks_on_node, available_cpus())
+
+    @property
+    def images(self) -> int:
+        """Images in the training split."""
+        return self.order.images
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in an epoch: ceil(images / global batch). The last one is filled up from the epoch's beginning."""
+        return self.order.steps_per_epoch
+
+    def batches(self, start_step: int, end_step: int) -> Iterator[list[dict[str, Any]]]:
+        """Yield, for each step from `start_step` up to `end_step`, this rank's shard batches in order of my_shards.
+
+        Steps count from 0 over the whole run. A shard batch is what Ultralytics' collate_fn makes: `img` uint8
+        [shard_batch, C, imgsz, imgsz], `cls`, `bboxes`, `batch_idx` and what the task adds. One set of workers
+        serves the whole range, across epochs. Close the iterator to end them early.
+        """
+        stream = Stream(self.order, self._shard_batch, self._my_shards, start_step, end_step)
+        with batches(
+            self.dataset,
+            stream,
+            self.dataset.collate_fn,
+            workers=min(self.workers, len(stream)),
+            batch_bytes=self._batch_bytes,
+            ranks_on_node=self._ranks_on_node,
+            pin_memory=self._pin_memory,
+        ) as made:
+            for _ in range(start_step, end_step):
+                yield [next(made) for _ in self._my_shards]

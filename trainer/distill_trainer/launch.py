@@ -1,0 +1,207 @@
+"""The container's entry point: runs this node's ranks under torchrun's agent and says truly how they ended.
+
+The main thread hears signals and the agent runs in another, because torchrun leaves signals unanswered while nodes
+look for each other, and a container's first process that does not answer SIGTERM holds its node for the whole grace
+period.
+"""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import FrameType
+
+from distill_api.constants import Env, Reason
+from distill_api.report import TerminationMessage
+from distill_api.run import RunConfig
+
+from distill_trainer.agent import Failure, Gang, Torchrun, default_command
+from distill_trainer.checkpoint import layout
+from distill_trainer.errors import Permanent
+from distill_trainer.handover import FOLDER_VARIABLE, Handover, read_run
+from distill_trainer.oom import oom_kills
+from distill_trainer.outcome import Ending, RankEnd, conclude, ending_of, stopped_early
+from distill_trainer.rendezvous import Endpoint, wait_for_name
+from distill_trainer.results import RunFiles
+
+log = logging.getLogger(__name__)
+
+_REPORT_SECONDS = 5.0
+"""What is kept of the grace period for the report."""
+_LONGEST_SLEEP = 1.0
+
+
+def main(command: Sequence[str] | None = None) -> int:
+    """Run one attempt on this node, as the environment tells, and return the container's exit code.
+
+    `command` is what each worker runs; by default `python -m distill_trainer.worker`.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s launcher %(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        run = read_run(os.environ)
+        node_rank = _node_rank(os.environ, run)
+    except Permanent as error:
+        print(f"error: {error.reason}: {error.message}", file=sys.stderr)
+        return error.exit_code
+    # On a memory volume where there is one: the ranks copy their status here every second.
+    with tempfile.TemporaryDirectory(prefix="distill-", ignore_cleanup_errors=True) as folder:
+        ending = Launcher(run, node_rank, command or default_command(), Path(folder)).run()
+    announce(ending)
+    write_termination_message(run, ending.message)
+    return ending.exit_code
+
+
+class Launcher:
+    """One node of one attempt."""
+
+    def __init__(self, run: RunConfig, node_rank: int, command: Sequence[str], folder: Path) -> None:
+        """`folder`: an empty one, for what the ranks hand over."""
+        self._run = run
+        self._node_rank = node_rank
+        self._command = command
+        self._folder = folder
+        self._finished = threading.Event()
+        self._stop_requested = False
+        self._torchrun: Torchrun | None = None
+        self._failures: dict[int, Failure] = {}
+        self._error: BaseException | None = None
+
+    def run(self) -> Ending:
+        """Run the ranks to their end. SIGTERM and SIGINT are handed to them once, and waited for."""
+        killed_before = oom_kills()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        threading.Thread(target=self._attempt, name="torchrun", daemon=True).start()
+        # A wait without an end would sleep through a signal that the kernel gives to another thread.
+        while not self._finished.wait(_LONGEST_SLEEP):
+            pass
+        return self._with_details(self._ending(oom_kills() > killed_before))
+
+    def _attempt(self) -> None:
+        try:
+            endpoint = Endpoint.parse(self._run.rendezvous)
+            join_timeout = float(self._run.spec.recovery.scheduling_timeout_seconds)
+            wait_for_name(endpoint.host, join_timeout)
+            gang = Gang(
+                run_id=f"{self._run.job}-{self._run.attempt}",
+                node_rank=self._node_rank,
+                nodes=self._run.nodes,
+                processes_per_node=self._run.local_world_size,
+                endpoint=endpoint,
+                join_timeout=join_timeout,
+            )
+            self._torchrun = Torchrun(gang, self._command, {FOLDER_VARIABLE: str(self._folder)}, self._folder)
+            self._failures = self._torchrun.run()
+        except BaseException as error:  # handed to the main thread, which reports it
+            self._error = error
+        finally:
+            self._finished.set()
+
+    def _stop(self, signum: int, _frame: FrameType | None) -> None:
+        if self._stop_requested:
+            return
+        self._stop_requested = True
+        log.info("stopping: received %s", signal.Signals(signum).name)
+        torchrun = self._torchrun
+        if torchrun is None or not torchrun.stop():
+            self._finished.set()
+            return
+        patience = max(1.0, self._run.spec.recovery.grace_period_seconds - _REPORT_SECONDS)
+        timer = threading.Timer(patience, torchrun.kill)
+        timer.daemon = True
+        timer.start()
+
+    def _ending(self, oom_killed: bool) -> Ending:
+        started = self._torchrun is not None and self._torchrun.started
+        if self._stop_requested and not started:
+            return stopped_early(self._run.attempt)
+        ends = [self._end_of(local_rank) for local_rank in range(self._run.local_world_size)]
+        if self._error is not None and not any(end.report for end in ends):
+            ending = ending_of(self._error, None, rank=self._first_rank, attempt=self._run.attempt)
+            if ending.unexpected:
+                log.error("the launcher failed", exc_info=self._error)
+            return ending
+        return conclude(
+            ends,
+            attempt=self._run.attempt,
+            world_size=self._run.world_size,
+            stop_requested=self._stop_requested,
+            oom_killed=oom_killed,
+        )
+
+    @property
+    def _first_rank(self) -> int:
+        return self._node_rank * self._run.local_world_size
+
+    def _end_of(self, local_rank: int) -> RankEnd:
+        rank = self._first_rank + local_rank
+        failure = self._failures.get(rank, Failure(0, 0.0))
+        report = Handover(self._folder, local_rank).report()
+        return RankEnd(rank, failure.exit_code, report.at if report else failure.at, report)
+
+    def _with_details(self, ending: Ending) -> Ending:
+        """Fill in what a rank that was killed could not say: steps, and rank 0's progress."""
+        message = ending.message
+        details: dict[str, object] = {}
+        if message.rank is not None and message.step is None:
+            status = Handover(self._folder, message.rank - self._first_rank).status()
+            if status is not None:
+                details |= {
+                    "step": status.progress.step,
+                    "resumed_from_step": status.resumed_from_step,
+                }
+        if message.committed_step is None:
+            try:
+                steps = layout.committed_steps(RunFiles.of(self._run).checkpoints)
+            except OSError as error:
+                log.warning("the checkpoints volume cannot be listed: %s", error)
+                steps = []
+            details["committed_step"] = steps[-1] if steps else None
+        if message.progress is None and self._node_rank == 0:
+            status = Handover(self._folder, 0).status()
+            details["progress"] = status.progress if status else None
+        return Ending(ending.exit_code, message.model_copy(update=details))
+
+
+def announce(ending: Ending) -> None:
+    """Tell the log how the attempt ended, in one line."""
+    message = ending.message
+    if message.outcome == "done":
+        return
+    if message.outcome == "stopped":
+        print(message.message, file=sys.stderr)
+    else:
+        print(f"error: {message.reason}: {message.message}", file=sys.stderr)
+
+
+def write_termination_message(run: RunConfig, message: TerminationMessage) -> None:
+    """Write the message where Kubernetes looks for it. A failure is logged: the exit code still tells the outcome."""
+    path = run.directories.termination
+    if path is None:
+        return
+    try:
+        # Kubernetes mounts this one file, so it cannot be replaced by a rename.
+        Path(path).write_text(message.to_json())
+    except OSError as error:
+        log.error("the termination message cannot be written to %s: %s", path, error.strerror)
+
+
+def _node_rank(environ: Mapping[str, str], run: RunConfig) -> int:
+    text = environ.get(Env.NODE_RANK, "0")
+    if not text.isdigit() or int(text) >= run.nodes:
+        raise Permanent(
+            Reason.CONFIG_INVALID,
+            f"{Env.NODE_RANK} is {text!r}; it must be a number below the {run.nodes} nodes of this attempt",
+        )
+    return int(text)
+
+
+def exit_process(code: int) -> None:
+    """Leave with `code` at once: native threads of the agent may hang in a connection that is gone."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

@@ -1,0 +1,49 @@
+"""In which number format the student and the teacher compute."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The student's forward pass: `dtype` None is plain fp32; only fp16 needs its loss scaled."""
+
+    device_type: str
+    dtype: torch.dtype | None
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """Context of the student's forward pass and losses."""
+        return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaler; does nothing unless the format is fp16."""
+        return torch.amp.GradScaler(self.device_type, enabled=self.dtype is torch.float16)
+
+
+def student_precision(amp: str, device: torch.device) -> Precision:
+    """`training.amp` as a Precision. auto is fp16 on CUDA, as in Ultralytics, and fp32 on CPUs."""
+    if amp == "auto":
+        amp = "fp16" if device.type == "cuda" else "fp32"
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[amp]
+    return Precision(device.type, dtype)
+
+
+def teacher_dtype(device: torch.device, cpuinfo: Path = _CPUINFO) -> torch.dtype:
+    """The narrowest format that this hardware multiplies natively: the teacher has no gradients to protect.
+
+    CUDA: bf16 from Ampere on, else fp16. CPU: bf16 with AVX512_BF16 or AMX, else fp32.
+    """
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+    try:
+        flags = cpuinfo.read_text()
+    except OSError:
+        return torch.float32
+    return torch.bfloat16 if "avx512_bf16" in flags or "amx_bf16" in flags else torch.float32

@@ -1,0 +1,72 @@
+"""The HTTP server of a rank: /metrics for Prometheus, /status for the operator, /healthz for probes."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+log = logging.getLogger(__name__)
+
+Page = tuple[str, Callable[[], bytes]]
+"""Content type, and what makes the body."""
+
+
+class StatusServer:
+    """Serves pages from daemon threads until `close`, or the end of the process."""
+
+    def __init__(self, port: int, pages: Mapping[str, Page]) -> None:
+        """Listen on `port` of all addresses, or on one that the system chooses when it is taken."""
+        handler = _handler(dict(pages))
+        try:
+            self._server = _Server(("", port), handler)
+        except OSError as error:
+            self._server = _Server(("", 0), handler)
+            log.warning("port %d is not free (%s); serving at %d", port, error.strerror, self.port)
+        # A forked data-loading process would keep the port open after this rank has died.
+        os.register_at_fork(after_in_child=self._server.socket.close)
+        threading.Thread(target=self._server.serve_forever, name="status-server", daemon=True).start()
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return int(self._server.server_address[1])
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+    def server_bind(self) -> None:
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+def _handler(pages: dict[str, Page]) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = 10
+
+        def do_GET(self) -> None:
+            page = pages.get(self.path.partition("?")[0])
+            if page is None:
+                self.send_error(404, f"there are only {', '.join(sorted(pages))}")
+                return
+            content_type, make = page
+            body = make()
+            self.send_response(200)
+            self.send_header("Content-Type", content_type)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:
+            log.debug(format, *args)
+
+    return Handler

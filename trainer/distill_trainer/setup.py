@@ -1,0 +1,55 @@
+"""Finds, checks and builds what a job names: data set, student, teacher. Needs no accelerator and no other rank."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from distill_api.run import Directories
+from distill_api.spec import DistillJobSpec
+from distill_trainer import pair
+from distill_trainer.arguments import rounded_imgsz, ultralytics_arguments
+from distill_trainer.data import DatasetInfo, load_dataset
+from distill_trainer.loading import check_sha256, find_model_file, load_checkpoint
+from distill_trainer.models import build_student, grid_size, student_source
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A job whose parts fit together. Models are on the CPU, in fp32."""
+
+    dataset: DatasetInfo
+    student: Any
+    teacher: Any | None
+    teacher_sha256: str | None
+    arguments: Any
+    """Ultralytics' argument namespace, also the student's `args`."""
+    task: str
+    imgsz: int
+    """Rounded up to a multiple of `stride`."""
+    stride: int
+
+
+def prepare(spec: DistillJobSpec, directories: Directories) -> Prepared:
+    """Load and check everything. Raises Permanent with the reason that says what is wrong with which part."""
+    models = Path(directories.models) if directories.models is not None else None
+    data = Path(directories.data)
+    source = student_source(models, spec.student.model)
+    task = source[2]
+    dataset = load_dataset(data / spec.dataset.config, data, task, single_cls=spec.training.single_cls)
+    arguments = ultralytics_arguments(spec, task, spec.training.imgsz)
+    student = build_student(source, dataset, arguments, spec.training.seed)
+    stride = grid_size(student)
+    arguments.imgsz = rounded_imgsz(spec.training.imgsz, stride)
+    teacher, digest = None, None
+    if spec.teacher is not None:
+        path = find_model_file(models or Path(), spec.teacher.model)
+        digest = check_sha256(path, spec.teacher.sha256)
+        teacher = load_checkpoint(path)
+        pair.check(
+            pair.facts(student, spec.student.model),
+            pair.facts(teacher, spec.teacher.model),
+            spec.distillation.allow_cross_family,
+        )
+    return Prepared(dataset, student, teacher, digest, arguments, task, arguments.imgsz, stride)

@@ -1,0 +1,260 @@
+"""One rank's training run: wires the parts together and lets the loop run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from ultralytics.utils.torch_utils import ModelEMA, init_seeds
+
+from distill_api.run import RunConfig
+from distill_api.spec import DistillJobSpec
+from distill_api.status import Result
+from distill_trainer import optim
+from distill_trainer.commits import Commits
+from distill_trainer.data import TrainData
+from distill_trainer.distillation.losses import LOSSES
+from distill_trainer.distillation.projector import Projector
+from distill_trainer.distillation.schedule import SCHEDULES
+from distill_trainer.distributed import broadcast_state, process_group, replicate
+from distill_trainer.environment import Environment, cpu_threads, from_torchrun
+from distill_trainer.errors import Stopped
+from distill_trainer.evaluation import Evaluation, run_validation
+from distill_trainer.loop import Loop
+from distill_trainer.models import neck_channels, train_mode, weigh_classes
+from distill_trainer.optim import Plan
+from distill_trainer.precision import Precision, student_precision, teacher_dtype
+from distill_trainer.preprocess import Preprocess
+from distill_trainer.reporting import Reporter
+from distill_trainer.results import draw_results, write_args
+from distill_trainer.runtime import Runtime
+from distill_trainer.setup import Prepared, prepare
+from distill_trainer.shards import shards_of
+from distill_trainer.state import TrainingProgress, TrainingState
+from distill_trainer.step import Step
+from distill_trainer.task import DistillTask
+from distill_trainer.teacher import Teacher
+from distill_trainer.teacher_score import TeacherScore, teacher_score
+from distill_trainer.validation import ValData
+
+
+def train(run: RunConfig, runtime: Runtime) -> Result | None:
+    """Train this rank's part of one attempt, from the newest checkpoint on. Returns the Result on rank 0, else None.
+
+    Raises Permanent, Retryable or Stopped; errors of collectives, when a peer is gone, pass through.
+    """
+    environment = from_torchrun(run.spec.uses_cuda)
+    torch.set_num_threads(cpu_threads(environment.local_world_size))
+    init_seeds(run.spec.training.seed, deterministic=run.spec.training.deterministic)
+    prepared = prepare(run.spec, run.directories)
+    with process_group(environment, run.spec.recovery.stall_timeout_seconds):
+        return _Attempt(run, runtime, environment, prepared).run()
+
+
+@dataclass(frozen=True)
+class _Attempt:
+    """One attempt on one rank."""
+
+    run_config: RunConfig
+    runtime: Runtime
+    environment: Environment
+    prepared: Prepared
+
+    @property
+    def spec(self) -> DistillJobSpec:
+        return self.run_config.spec
+
+    def run(self) -> Result | None:
+        environment, prepared, arguments = self.environment, self.prepared, self.prepared.arguments
+        precision = student_precision(self.spec.training.amp, environment.device)
+        data, val_data = self._train_data(), self._val_data()
+        score = self._teacher_score(val_data, precision)
+        teacher = self._teacher()
+
+        weigh_classes(prepared.student, data.dataset.labels, arguments.cls_pw)
+        task = self._task()
+        plan = Plan(arguments.epochs, data.steps_per_epoch, arguments.batch, data.images, prepared.dataset.nc)
+        optimizer, schedule = optim.build(task, arguments, plan)
+        state = TrainingState(task, ModelEMA(task.student_model), optimizer, precision.scaler(), TrainingProgress())
+        self._resume(state)
+        if self.spec.training.compile:
+            task.student_model.compile()
+
+        my_shards = shards_of(environment.rank, environment.world_size, self.spec.world_size)
+        step = Step(
+            model=replicate(task, environment),
+            task=task,
+            teacher=teacher,
+            optimizer=optimizer,
+            schedule=schedule,
+            scaler=state.scaler,
+            precision=precision,
+            ema=state.ema,
+            preprocess=Preprocess(
+                environment.device, prepared.imgsz, prepared.stride, arguments.multi_scale, arguments.seed
+            ),
+            weight=lambda step: (
+                self.spec.distillation.weight * SCHEDULES[self.spec.distillation.schedule](step, plan.total_steps)
+            ),
+            environment=environment,
+            my_shards=my_shards,
+            shards=self.spec.world_size,
+            last_move=state.progress.step - 1,  # commits happen right after a move
+        )
+        commits = Commits(self.runtime.checkpointer, state, self.spec.checkpoint.interval_seconds)
+        reporter = Reporter(
+            self.runtime,
+            plan,
+            state.progress,
+            optimizer,
+            state.scaler,
+            images_per_step=len(my_shards) * self._shard_batch,
+        )
+        if score is not None:
+            reporter.teacher_evaluated(score.map50, score.map50_95)
+        evaluation = Evaluation(
+            plan=plan,
+            progress=state.progress,
+            ema=state.ema,
+            data=val_data,
+            environment=environment,
+            runtime=self.runtime,
+            reporter=reporter,
+            commits=commits,
+            arguments=arguments,
+            half=_validates_in_half(environment, precision),
+        )
+
+        def begin_epoch(epoch: int) -> None:
+            train_mode(task.student_model, arguments.freeze)
+            task.begin_epoch(epoch)
+            reporter.epoch_began(epoch)
+
+        Loop(
+            plan=plan,
+            progress=state.progress,
+            step=step,
+            data=data,
+            stop=self.runtime.stop,
+            commits=commits,
+            observer=reporter,
+            beat=self.runtime.watchdog.beat,
+            begin_epoch=begin_epoch,
+            end_epoch=evaluation.end_epoch,
+        ).run()
+        return self._result(evaluation, score)
+
+    @property
+    def _shard_batch(self) -> int:
+        return self.spec.training.batch // self.spec.world_size
+
+    def _train_data(self) -> TrainData:
+        prepared, environment = self.prepared, self.environment
+        return TrainData(
+            prepared.dataset,
+            self.spec.training,
+            task=prepared.task,
+            imgsz=prepared.imgsz,
+            stride=prepared.stride,
+            shard_batch=self._shard_batch,
+            shards=self.spec.world_size,
+            my_shards=shards_of(environment.rank, environment.world_size, self.spec.world_size),
+            seed=self.spec.training.seed,
+            workers=self.spec.training.workers,
+            device=environment.device,
+        )
+
+    def _val_data(self) -> ValData:
+        prepared, environment = self.prepared, self.environment
+        return ValData(
+            prepared.dataset,
+            self.spec.training,
+            task=prepared.task,
+            imgsz=prepared.imgsz,
+            stride=prepared.stride,
+            batch=self._shard_batch * (1 if prepared.task == "obb" else 2),  # as in Ultralytics
+            rank=environment.rank,
+            world_size=environment.world_size,
+            workers=self.spec.training.workers,
+            device=environment.device,
+        )
+
+    def _teacher_score(self, val_data: ValData, precision: Precision) -> TeacherScore | None:
+        model, digest = self.prepared.teacher, self.prepared.teacher_sha256
+        if model is None or digest is None:
+            return None
+        model.args = self.prepared.arguments
+
+        def measure() -> tuple[float, float]:
+            model.to(self.environment.device)
+            metrics = run_validation(
+                model,
+                val_data,
+                self.environment,
+                self.runtime,
+                half=_validates_in_half(self.environment, precision),
+                on_stop=lambda: Stopped(0, self.runtime.checkpointer.committed_step),
+            )
+            model.cpu()
+            return metrics.map50, metrics.map
+
+        return teacher_score(
+            self.runtime.files.root / "teacher.json",
+            self.environment,
+            sha256=digest,
+            dataset=self.prepared.dataset.digest,
+            imgsz=self.prepared.imgsz,
+            measure=measure,
+        )
+
+    def _teacher(self) -> Teacher | None:
+        """The cut teacher; None without one, or when its weight is 0 and nothing could be learned from it."""
+        if self.prepared.teacher is None or self.spec.distillation.weight == 0:
+            return None
+        device = self.environment.device
+        teacher = Teacher(self.prepared.teacher, device, teacher_dtype(device))
+        if self.spec.training.compile:
+            teacher.compile()
+        return teacher
+
+    def _task(self) -> DistillTask:
+        student, teacher = self.prepared.student, self.prepared.teacher
+        projector = None
+        if teacher is not None and self.spec.distillation.weight > 0:
+            torch.manual_seed(self.spec.training.seed)
+            projector = Projector(neck_channels(student), neck_channels(teacher))
+        task = DistillTask(student, projector, LOSSES[self.spec.distillation.loss])
+        task.to(self.environment.device)
+        if self.environment.device.type == "cuda":
+            task.to(memory_format=torch.channels_last)
+        return task
+
+    def _resume(self, state: TrainingState) -> None:
+        """Put the newest checkpoint into `state` on every rank; only rank 0 reads it."""
+        loaded = self.runtime.checkpointer.newest() if self.environment.is_main else None
+        saved: dict[str, Any] | None = loaded.state if loaded is not None else None
+        saved = broadcast_state(saved, self.environment.device)
+        if saved is not None:
+            state.restore(saved)
+
+    def _result(self, evaluation: Evaluation, score: TeacherScore | None) -> Result | None:
+        """Rank 0's completion record, from a last validation of the best weights as they are on the volume."""
+        sha256, student_map = evaluation.best()
+        files = self.runtime.files
+        self.runtime.board.progress(student_map=student_map)
+        if not self.environment.is_main:
+            return None
+        write_args(files.args_yaml, vars(self.prepared.arguments))
+        if self.prepared.arguments.plots:
+            draw_results(files.results_csv)
+        return Result(
+            checkpoint=f"{self.run_config.job}/weights/{files.best.name}",
+            sha256=sha256,
+            student_map=student_map,
+            teacher_map=score.map50_95 if score is not None else None,
+        )
+
+
+def _validates_in_half(environment: Environment, precision: Precision) -> bool:
+    return environment.device.type == "cuda" and precision.dtype is not None
