@@ -15,8 +15,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager
+from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import torch
 from ultralytics.data import build_dataloader, build_yolo_dataset
 
 from distill_api.training import Training
-from distill_trainer.data import TrainData, load_dataset, train
+from distill_trainer.data import DatasetInfo, TrainData, load_dataset, train
 from distill_trainer.data.arguments import data_arguments
 
 ROOT = Path(__file__).parents[1]
@@ -43,10 +44,25 @@ def rate(batches: Iterable[Any], steps: int, batch: int, clock: Callable[[], flo
     return steps * batch / (clock() - started)
 
 
-def endless(loader: Any) -> Iterable[Any]:
-    """Ultralytics' loader over many epochs; it keeps its workers."""
-    while True:
-        yield from loader
+@contextmanager
+def our_batches(info: DatasetInfo, training: Training, args: argparse.Namespace) -> Iterator[Iterable[Any]]:
+    """This project's loader, as a training run of one rank opens it."""
+    data = TrainData(
+        info, training, task=args.task, imgsz=args.imgsz, stride=32, shard_batch=args.batch, shards=1,
+        my_shards=[0], seed=0, workers=args.workers, device=torch.device("cpu"),
+    )  # fmt: skip
+    with closing(data.batches(0, args.steps + 3 * WARM_UP)) as batches:
+        yield batches
+
+
+@contextmanager
+def their_batches(info: DatasetInfo, training: Training, args: argparse.Namespace) -> Iterator[Iterable[Any]]:
+    """Ultralytics' loader over as many epochs as are needed; it keeps its workers."""
+    arguments = data_arguments(training, args.task, args.imgsz)
+    images = str(Path(info.train[0]).parent)
+    dataset = build_yolo_dataset(arguments, images, args.batch, info.as_ultralytics())
+    with closing(build_dataloader(dataset, args.batch, args.workers, device="cpu")) as loader:
+        yield chain.from_iterable(repeat(loader))
 
 
 def main() -> None:
@@ -72,20 +88,14 @@ def main() -> None:
         generate(root, args.task, {"train": args.images, "val": 1}, args.imgsz, seed=0)
         info = load_dataset(root / "digits.yaml", root, args.task)
         training = Training(imgsz=args.imgsz, batch=args.batch)
-        for _ in range(args.rounds):
-            data = TrainData(
-                info, training, task=args.task, imgsz=args.imgsz, stride=32, shard_batch=args.batch, shards=1,
-                my_shards=[0], seed=0, workers=args.workers, device=torch.device("cpu"),
-            )  # fmt: skip
-            stream = data.batches(0, args.steps + 2 * WARM_UP)
-            ours.append(rate(stream, args.steps, args.batch, clock))
-            stream.close()
-            arguments = data_arguments(training, args.task, args.imgsz)
-            images = str(root / "images" / "train")
-            dataset = build_yolo_dataset(arguments, images, args.batch, info.as_ultralytics())
-            loader = build_dataloader(dataset, args.batch, args.workers, device="cpu")
-            theirs.append(rate(endless(loader), args.steps, args.batch, clock))
-            loader.close()
+        for number in range(args.rounds):
+            runs = [
+                (ours, lambda: our_batches(info, training, args)),
+                (theirs, lambda: their_batches(info, training, args)),
+            ]
+            for rates, open_loader in runs if number % 2 == 0 else reversed(runs):  # neither always goes first
+                with open_loader() as batches:
+                    rates.append(rate(batches, args.steps, args.batch, clock))
     ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
     report = {
         "settings": vars(args),

@@ -34,6 +34,8 @@ class Component(StrEnum):
 
 
 TRAINER_CONTAINER: Final = "trainer"
+TRAINER_USER: Final = 65532
+"""User and group of training processes, also in the Dockerfile: who must be able to write the checkpoints volume."""
 
 METRICS_PORT: Final = 9400
 """Rank 0 of a pod serves /metrics, /status and /healthz here; LOCAL_RANK n serves at this port + n."""

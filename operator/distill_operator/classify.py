@@ -183,8 +183,6 @@ def from_job_alone(job: JobFacts, victims: dict[str, str]) -> Notice:
         return Notice(Reason.DISRUPTED, messages.POD_DISRUPTED.format(message=text))
     if job.failure_reason == "PodFailurePolicy" and f"exit code {int(ExitCode.PERMANENT)}" in text:
         return Notice(Reason.CONFIG_INVALID, messages.JOB_FAILED.format(job=job.name, message=text))
-    if job.failure_reason == "PodFailurePolicy" and f"exit code {int(ExitCode.STOPPED)}" in text:
-        return Notice(Reason.STOPPED, messages.JOB_FAILED.format(job=job.name, message=text))
     if job.failure_reason == "BackoffLimitExceeded":
         return Notice(Reason.POD_DELETED, messages.PODS_DELETED.format(message=text))
     return Notice(Reason.TRAINER_ERROR, messages.JOB_FAILED.format(job=job.name, message=text))

@@ -49,15 +49,24 @@ def end_of(case: Case, attempt: Attempt) -> Notice | None:
     if attempt.reason is not None:
         return Notice(attempt.reason, attempt.message or "")
     pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
-    timeout = spec.recovery.scheduling_timeout_seconds
     return (
         classify.cause(observed, attempt.number, attempt.job_uid, now)
         or suspend.asked(spec)
         or deadlines.exceeded(spec.active_deadline_seconds, case.status.started_at, now)
         or _refused(observed)
-        or scheduling.overdue(pods, attempt.nodes, attempt.started_at, timeout, observed.uid, attempt.number, now)
+        or _taken_back(case, attempt, pods)
         or stall.stalled(attempt, pods, spec.recovery.stall_timeout_seconds, now)
     )
+
+
+def _taken_back(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
+    """Whether the gang has waited too long for its nodes; a queue may hold it for as long as it likes."""
+    observed = case.observed
+    job = observed.job_of(attempt.number)
+    if job is not None and job.suspended:
+        return None
+    timeout = case.spec.recovery.scheduling_timeout_seconds
+    return scheduling.overdue(pods, attempt.nodes, attempt.started_at, timeout, observed.uid, attempt.number, case.now)
 
 
 def _refused(observed: Observed) -> Notice | None:

@@ -48,7 +48,7 @@ def test_from_apply_to_a_distilled_student(team: Team) -> None:
     assert wait_for(lambda: team.events() == ["AttemptCreated", "Training", "Completed"], why=team.events)
     wait_for(lambda: not team.api.list("Service", team.ns))
     assert [p["status"]["phase"] for p in team.pods()] == ["Succeeded", "Succeeded"], "logs can still be read"
-    assert f'distill_operator_jobs{{namespace="{team.ns}",phase="Succeeded"}} 1.0' in team.operator.metrics()
+    wait_for(lambda: f'distill_operator_jobs{{namespace="{team.ns}",phase="Succeeded"}} 1.0' in team.operator.metrics())
 
 
 def test_pods_are_fit_for_the_restricted_standard_and_hold_no_token(make_team: Callable[..., Team]) -> None:
@@ -326,7 +326,7 @@ def test_a_deleted_job_leaves_nothing_behind(team: Team) -> None:
     wait_for(nothing, 20)
     claims = {claim["metadata"]["name"] for claim in team.api.list("PersistentVolumeClaim", team.ns)}
     assert claims == {"runs", "digits"}, "claims of the user stay"
-    assert f'namespace="{team.ns}",phase="Running"}} 0.0' in team.operator.metrics()
+    wait_for(lambda: f'namespace="{team.ns}",phase="Running"}} 0.0' in team.operator.metrics())
 
 
 def test_a_job_made_again_waits_for_the_pods_of_the_first(team: Team) -> None:

@@ -1,8 +1,9 @@
 """The operator is killed with SIGKILL at every stage of a job's life: no attempt too many, no count changed."""
 
 from apiserver.api import Api, wait_for
+from apiserver.nodes import timestamp
 from apiserver.operatorprocess import OperatorProcess
-from apiserver.team import Team, manifest
+from apiserver.team import Team, manifest, stopped
 from distill_api.constants import Phase, Reason
 
 
@@ -39,9 +40,14 @@ def test_a_kill_at_every_stage_of_a_disrupted_life_changes_nothing(team: Team) -
     assert [a.number for a in over.attempts] == [1, 2]
     before = team.raw()
     operator.restart()
+    wait_for(lambda: len(team.api.list("Job", team.ns)) == 1)
     assert operator.stop() == 0
     assert team.raw() == before, "a finished job is not written again"
-    assert len(team.api.list("Job", team.ns)) == 1
+
+
+def job_has(team: Team, condition: str) -> bool:
+    (job,) = team.api.list("Job", team.ns)
+    return any(c["type"] == condition for c in job["status"].get("conditions") or ())
 
 
 def test_a_gang_that_was_lost_while_the_operator_was_away(team: Team) -> None:
@@ -51,16 +57,13 @@ def test_a_gang_that_was_lost_while_the_operator_was_away(team: Team) -> None:
     operator.kill()
     pods = team.pods(1)
     target = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI", "message": "evicted"}
-    conditions = [*pods[1]["status"].get("conditions", []), {**target, "lastTransitionTime": "2026-11-23T00:00:00Z"}]
+    conditions = [*pods[1]["status"].get("conditions", []), {**target, "lastTransitionTime": timestamp()}]
     team.api.patch("Pod", team.ns, pods[1]["metadata"]["name"], {"status": {"conditions": conditions}}, "status")
     team.api.delete("Pod", team.ns, pods[1]["metadata"]["name"])
+    team.kubelet.end(pods[1], 143, stopped(1, 30))
+    wait_for(lambda: job_has(team, "FailureTarget"), 20)
     team.stop_pods(1, committed=30)
-
-    def job_has_failed() -> bool:
-        (job,) = team.api.list("Job", team.ns)
-        return any(c["type"] == "Failed" for c in job["status"].get("conditions") or ())
-
-    wait_for(job_has_failed, 20)
+    wait_for(lambda: job_has(team, "Failed"), 20)
     for pod in team.pods(1):
         team.api.delete("Pod", team.ns, pod["metadata"]["name"], gracePeriodSeconds=0)
     wait_for(lambda: not team.pods(1))

@@ -18,22 +18,21 @@ IMGSZ = 64
 @pytest.fixture(scope="session")
 def volumes() -> Iterator[Path]:
     """The directories behind the claims: a small data set, and models good and bad."""
-    root = ROOT / "build" / f"e2e-{os.getpid()}"
+    root = ROOT / "build" / "e2e"  # a kept cluster's claims lead here
     stage.make_directories(root)
     stage.make_digits(root / "data", train=64, val=16, imgsz=IMGSZ)
-    make_models(root / "runs" / "models")
+    make_models(root / "runs" / "models", stage.read_yaml(root / "data" / "digits.yaml")["names"])
     yield root
     if os.environ.get("KEEP") != "1":
         shutil.rmtree(root, ignore_errors=True)
 
 
-def make_models(folder: Path) -> None:
+def make_models(folder: Path, digits: dict[int, str]) -> None:
     """A teacher that fits the data, one with other classes, and a file that is no model."""
     from ultralytics import YOLO
     from ultralytics.nn.tasks import DetectionModel
 
-    folder.mkdir(parents=True)
-    digits = stage.read_yaml(ROOT / "build" / f"e2e-{os.getpid()}" / "data" / "digits.yaml")["names"]
+    folder.mkdir(parents=True, exist_ok=True)
     for file, names in (("teacher.pt", digits), ("other-classes.pt", {0: "cat", 1: "dog", 2: "owl"})):
         teacher = YOLO("yolo26s.yaml")
         teacher.model = DetectionModel("yolo26s.yaml", nc=len(names), verbose=False)

@@ -1,6 +1,7 @@
 """The hands of the end-to-end tests: make a job, wait for what should become true of it, disturb its pods."""
 
 import json
+import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -71,6 +72,7 @@ class Jobs:
             "metadata": {"name": name, "namespace": NAMESPACE},
             "spec": spec,
         }
+        shutil.rmtree(self.volumes / "runs" / name, ignore_errors=True)  # of a kept cluster's earlier run
         self._made.append(name)
         stage.apply(self.cluster, stage.with_workspace(job) if workspace else job)
 

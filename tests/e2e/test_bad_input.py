@@ -59,7 +59,7 @@ def awkward_volumes(cluster: object, volumes: Path) -> None:
         folder = volumes / name
         folder.mkdir()
         subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", f"{options},uid={stage.TRAINER_UID}", "tmpfs", folder], check=True
+            ["mount", "-t", "tmpfs", "-o", f"{options},uid={stage.TRAINER_USER}", "tmpfs", folder], check=True
         )
     stage.apply(
         cluster,

@@ -15,6 +15,7 @@ def test_apply_ends_in_a_distilled_student(jobs: Jobs) -> None:
     jobs.create("whole", jobs.spec(epochs=2, val=True))
     running = jobs.wait("whole", lambda job: phase(job) == "Running", seconds=120, what="Running")
     assert conditions(running)["Running"]["status"] == "True"
+    assert running["status"]["nodes"] == "2/2"
     job = jobs.complete("whole")
 
     status = job["status"]
@@ -33,7 +34,8 @@ def test_apply_ends_in_a_distilled_student(jobs: Jobs) -> None:
     assert abs(measured - status["result"]["studentMap"]) < 1e-3
 
     printed = jobs.kubectl("get", "dj", "whole")
-    assert all(word in printed for word in ("PHASE", "EPOCH", "MAP", "RESTARTS", "Succeeded", "2/2", "0/0"))
+    for word in ("PHASE", "EPOCH", "MAP", "RESTARTS", "Succeeded", "0/0"):
+        assert word in printed
     assert not [pod for pod in jobs.pods("whole") if pod["status"]["phase"] in ("Pending", "Running")]
     jobs.kubectl("wait", "--for=condition=Complete", "dj/whole", "--timeout=1s")
 

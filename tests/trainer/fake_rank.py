@@ -11,6 +11,7 @@ from datetime import timedelta
 
 import torch
 import torch.distributed as dist
+
 from distill_api.constants import Reason
 from distill_api.run import RunConfig
 from distill_api.status import Result

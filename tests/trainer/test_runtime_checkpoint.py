@@ -1,86 +1,27 @@
-"""Checkpoints on real files, with real kills, full and read-only file systems: whole, older, or loudly refused."""
+"""Checkpoints on real files: all that goes in comes back, and damage is never mistaken for state."""
 
 import os
-import random
-import shutil
-import signal
-import subprocess
-import sys
-import textwrap
-import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from pathlib import Path
 
 import pytest
 import torch
+
+from checkpoint_support import Opener, events, save
 from distill_api.constants import Reason
-from distill_trainer.checkpoint.checkpointer import Checkpointer
-from distill_trainer.checkpoint.fence import read_fence
 from distill_trainer.checkpoint.layout import committed_steps, damaged_steps
-from distill_trainer.errors import Permanent, Retryable
-
-
-class Events:
-    """Counts what the checkpointer tells."""
-
-    def __init__(self) -> None:
-        self.committed: list[int] = []
-        self.failures = 0
-        self.fell_back: list[str] = []
-
-    def checkpoint_committed(self, step: int, at: datetime, seconds: float) -> None:
-        assert at.tzinfo is not None
-        assert seconds >= 0
-        self.committed.append(step)
-
-    def checkpoint_stalled(self, seconds: float) -> None:
-        assert seconds >= 0
-
-    def checkpoint_failed(self) -> None:
-        self.failures += 1
-
-    def checkpoint_fell_back(self, why: str) -> None:
-        self.fell_back.append(why)
-
-
-class Opener:
-    """Opens checkpointers on one directory and closes them after the test."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.opened: list[Checkpointer] = []
-
-    def __call__(self, *, attempt: int = 1, uid: str = "uid", keep: int = 3, writer: bool = True) -> Checkpointer:
-        checkpointer = Checkpointer(
-            self.directory, uid=uid, attempt=attempt, keep=keep, is_writer=writer, metrics=Events()
-        )
-        self.opened.append(checkpointer)
-        return checkpointer
+from distill_trainer.errors import Permanent
 
 
 @pytest.fixture
-def open_at(tmp_path: Path) -> Iterator[Callable[..., Checkpointer]]:
-    """Opens a Checkpointer on the test's directory."""
+def open_at(tmp_path: Path) -> Iterator[Opener]:
+    """Opens checkpointers on the test's directory."""
     opener = Opener(tmp_path / "checkpoints")
     yield opener
-    for checkpointer in opener.opened:
-        checkpointer.close()
+    opener.close()
 
 
-def save(checkpointer: Checkpointer, *steps: int) -> None:
-    for step in steps:
-        checkpointer.snapshot({"step": step, "weight": torch.full((5000,), float(step))}, step)
-        checkpointer.wait()
-
-
-def events(checkpointer: Checkpointer) -> Events:
-    found = checkpointer._events
-    assert isinstance(found, Events)
-    return found
-
-
-def test_everything_of_a_state_comes_back_with_type_value_and_strides(open_at: Callable[..., Checkpointer]) -> None:
+def test_everything_of_a_state_comes_back_with_type_value_and_strides(open_at: Opener) -> None:
     channels_last = torch.randn(4, 3, 5, 5).to(memory_format=torch.channels_last)
     state = {
         "model": {"conv": channels_last, "bf16": torch.randn(3, dtype=torch.bfloat16), "none": torch.empty(0, 7)},
@@ -104,7 +45,7 @@ def test_everything_of_a_state_comes_back_with_type_value_and_strides(open_at: C
     assert isinstance(loaded.state["rng"], tuple)
 
 
-def test_the_state_may_change_as_soon_as_snapshot_returns(open_at: Callable[..., Checkpointer]) -> None:
+def test_the_state_may_change_as_soon_as_snapshot_returns(open_at: Opener) -> None:
     weight = torch.ones(2_000_000)
     checkpointer = open_at()
     checkpointer.snapshot({"weight": weight}, 1)
@@ -116,12 +57,12 @@ def test_the_state_may_change_as_soon_as_snapshot_returns(open_at: Callable[...,
     assert bool((loaded.state["weight"] == 1).all())
 
 
-def test_what_could_not_be_read_back_safely_is_refused_by_its_place(open_at: Callable[..., Checkpointer]) -> None:
+def test_what_could_not_be_read_back_safely_is_refused_by_its_place(open_at: Opener) -> None:
     with pytest.raises(TypeError, match=r"state\['rng'\]\[1\] is a PosixPath"):
         open_at().snapshot({"rng": [1, Path("x")]}, 1)
 
 
-def test_the_newest_of_keep_checkpoints_stay(open_at: Callable[..., Checkpointer]) -> None:
+def test_the_newest_of_keep_checkpoints_stay(open_at: Opener) -> None:
     checkpointer = open_at(keep=2)
     save(checkpointer, 1, 2, 10, 3)
 
@@ -142,7 +83,7 @@ def _flip_a_bit(path: Path) -> None:
 @pytest.mark.parametrize("file", ["manifest.json", "structure.pt", "tensors.bin"])
 @pytest.mark.parametrize("harm", [_truncate, _flip_a_bit, Path.unlink])
 def test_a_damaged_checkpoint_is_set_aside_loudly_and_the_previous_one_is_used(
-    open_at: Callable[..., Checkpointer], file: str, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    open_at: Opener, file: str, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     save(open_at(), 1, 2)
     resumed = open_at(attempt=2)
@@ -159,227 +100,32 @@ def test_a_damaged_checkpoint_is_set_aside_loudly_and_the_previous_one_is_used(
     assert committed_steps(resumed.directory) == [1, 2]
 
 
-def test_training_never_starts_from_zero_beside_unreadable_checkpoints(open_at: Callable[..., Checkpointer]) -> None:
+def test_training_never_starts_from_zero_beside_unreadable_checkpoints(open_at: Opener) -> None:
     save(open_at(), 1, 2)
     for step in (1, 2):
-        _flip_a_bit(open_at.directory / f"step-{step}" / "tensors.bin")  # type: ignore[attr-defined]
+        _flip_a_bit(open_at.directory / f"step-{step}" / "tensors.bin")
     for attempt in (2, 3):
         with pytest.raises(Permanent, match="no readable checkpoint") as caught:
             open_at(attempt=attempt).newest()
         assert caught.value.reason is Reason.CHECKPOINT_UNREADABLE
 
 
-def test_a_fresh_directory_has_no_checkpoint(open_at: Callable[..., Checkpointer]) -> None:
+def test_a_fresh_directory_has_no_checkpoint(open_at: Opener) -> None:
     assert open_at().newest() is None
 
 
-def test_another_jobs_directory_is_refused_and_left_as_it_is(open_at: Callable[..., Checkpointer]) -> None:
+def test_another_jobs_directory_is_refused_and_left_as_it_is(open_at: Opener) -> None:
     save(open_at(), 1)
     with pytest.raises(Permanent, match="holds checkpoints of another DistillJob") as caught:
         open_at(uid="other", attempt=9)
     assert caught.value.reason is Reason.CHECKPOINT_UNREADABLE
 
-    (open_at.directory / "fence").unlink()  # type: ignore[attr-defined]
+    (open_at.directory / "fence").unlink()
     with pytest.raises(Permanent, match="another DistillJob"):
         open_at(uid="other", attempt=9).newest()
 
 
-def test_an_older_attempt_that_still_lives_can_commit_nothing(open_at: Callable[..., Checkpointer]) -> None:
-    old = open_at(attempt=1)
-    save(old, 1)
-    new = open_at(attempt=2)
-    with pytest.raises(Retryable, match="attempt 2 of this job has started") as caught:
-        save(old, 5)
-
-    assert caught.value.reason is Reason.SUPERSEDED
-    assert committed_steps(new.directory) == [1]
-    assert not list(new.directory.glob("*.tmp"))
-    save(new, 2)
-    assert committed_steps(new.directory) == [1, 2]
-    with pytest.raises(Retryable, match="attempt 2 of this job has started"):
-        open_at(attempt=1)
-
-
-def test_an_old_writer_caught_in_mid_commit_by_a_new_attempt_commits_nothing(
-    open_at: Callable[..., Checkpointer],
-) -> None:
-    old = open_at(attempt=1)
-    save(old, 1)
-    assert old.writer_pid is not None
-    for step in range(10, 16):
-        old.snapshot({"weight": torch.zeros(3_000_000)}, step)
-        time.sleep(random.uniform(0, 0.02))
-        os.kill(old.writer_pid, signal.SIGSTOP)
-        new = open_at(attempt=step)
-        before = committed_steps(old.directory)
-        os.kill(old.writer_pid, signal.SIGCONT)
-        try:
-            old.wait()
-        except Retryable as error:
-            assert error.reason is Reason.SUPERSEDED
-            assert committed_steps(old.directory) == before
-        assert not list(old.directory.glob("*.tmp"))
-        new.close()
-        old.close()
-        old = open_at(attempt=step)
-        assert old.writer_pid is not None
-
-
-def test_leftovers_of_dead_attempts_are_cleared_away(open_at: Callable[..., Checkpointer]) -> None:
-    save(open_at(), 1)
-    directory = open_at.directory  # type: ignore[attr-defined]
-    (directory / "step-9.a1.tmp").mkdir()
-    (directory / "step-9.a1.tmp" / "tensors.bin").write_bytes(b"x")
-    (directory / "trash-1").mkdir()
-    open_at(attempt=2)
-
-    assert sorted(path.name for path in directory.iterdir()) == ["fence", "step-1"]
-    fence = read_fence(directory)
-    assert fence is not None
-    assert fence.attempt == 2
-
-
-def test_a_killed_writer_is_replaced_and_its_order_done_again(open_at: Callable[..., Checkpointer]) -> None:
-    checkpointer = open_at(keep=50)
-    for step in range(1, 9):
-        checkpointer.snapshot({"weight": torch.full((1_000_000,), float(step))}, step)
-        time.sleep(random.uniform(0, 0.01))
-        assert checkpointer.writer_pid is not None
-        os.kill(checkpointer.writer_pid, signal.SIGKILL)
-        assert checkpointer.wait(30) == step
-    loaded = checkpointer.newest()
-
-    assert loaded is not None
-    assert (loaded.step, loaded.fallbacks) == (8, 0)
-    assert committed_steps(checkpointer.directory) == list(range(1, 9))
-
-
-def test_the_writer_ignores_the_signals_that_stop_the_training(open_at: Callable[..., Checkpointer]) -> None:
-    checkpointer = open_at()
-    save(checkpointer, 1)
-    pid = checkpointer.writer_pid
-    assert pid is not None
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        os.kill(pid, number)
-    save(checkpointer, 2)
-
-    assert checkpointer.writer_pid == pid
-
-
-RANK = """
-    import sys, torch
-    from datetime import datetime
-    from pathlib import Path
-    from distill_trainer.checkpoint.checkpointer import Checkpointer
-    class Events:
-        def checkpoint_committed(self, step, at, seconds): print(step, flush=True)
-        def checkpoint_stalled(self, seconds): pass
-        def checkpoint_failed(self): pass
-        def checkpoint_fell_back(self, why): print("fell back", why, flush=True)
-    checkpointer = Checkpointer(
-        Path(sys.argv[1]), uid="uid", attempt=int(sys.argv[2]), keep=3, is_writer=True, metrics=Events()
-    )
-    loaded = checkpointer.newest()
-    step = loaded.step if loaded else 0
-    if loaded: assert bool((loaded.state["weight"] == step).all()), "a mixed checkpoint"
-    print("resumed", step, flush=True)
-    while True:
-        step += 1
-        checkpointer.snapshot({"weight": torch.full((400_000,), float(step))}, step)
-"""
-
-
-def test_sigkill_of_the_rank_at_any_moment_loses_no_committed_step(tmp_path: Path) -> None:
-    told = 0
-    for attempt in range(1, 7):
-        rank = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(RANK), str(tmp_path / "c"), str(attempt)],
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert rank.stdout is not None
-        first = rank.stdout.readline().split()
-        assert first[0] == "resumed", first
-        assert int(first[1]) >= told
-        rank.stdout.readline()
-        time.sleep(random.uniform(0, 0.1))
-        rank.kill()
-        told = max([told, *(int(line) for line in rank.stdout.read().split())])
-        rank.wait()
-    assert told > 6
-
-
-def test_a_commit_in_flight_is_finished_although_the_rank_is_killed(tmp_path: Path) -> None:
-    script = """
-        import os, signal, sys, torch
-        from pathlib import Path
-        from distill_trainer.checkpoint.checkpointer import Checkpointer
-        class Events:
-            def __getattr__(self, name): return lambda *_: None
-        checkpointer = Checkpointer(
-            Path(sys.argv[1]), uid="uid", attempt=1, keep=3, is_writer=True, metrics=Events()
-        )
-        checkpointer.snapshot({"weight": torch.ones(10_000_000)}, 42)
-        os.killpg(os.getpgid(0), signal.SIGKILL)
-    """
-    rank = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "c")], start_new_session=True
-    )
-    assert rank.wait() == -signal.SIGKILL
-    deadline = time.monotonic() + 20
-    while committed_steps(tmp_path / "c") != [42] and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert committed_steps(tmp_path / "c") == [42]
-
-
-@pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 12 MB of its own."""
-    volume = tmp_path / "volume"
-    volume.mkdir()
-    if os.geteuid() != 0 or not shutil.which("mount"):
-        pytest.skip("mounting a small file system needs root; run the tests as root to include this one")
-    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(volume)], capture_output=True)
-    if made.returncode:
-        pytest.skip(f"mounting is not allowed here ({made.stderr.decode().strip()}); run privileged to include this")
-    yield volume
-    subprocess.run(["umount", str(volume)], check=True)
-
-
-def test_a_full_volume_is_a_clear_permanent_error_and_older_checkpoints_stay(mounted: Path) -> None:
-    checkpointer = Checkpointer(mounted, uid="uid", attempt=1, keep=3, is_writer=True, metrics=Events())
-    save(checkpointer, 1)
-    checkpointer.snapshot({"weight": torch.zeros(4_000_000)}, 2)
-    with pytest.raises(Permanent, match=r"cannot write .*volume.*No space left on device; enlarge") as caught:
-        checkpointer.wait()
-
-    assert caught.value.reason is Reason.STORAGE_FULL
-    assert events(checkpointer).failures == 1
-    assert sorted(path.name for path in mounted.iterdir()) == ["fence", "step-1"]
-    loaded = checkpointer.newest()
-    assert loaded is not None
-    assert loaded.step == 1
-    checkpointer.close()
-
-
-def test_a_read_only_volume_is_found_before_the_first_step(mounted: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
-    with pytest.raises(Permanent, match="Read-only file system; mount the checkpoints volume writable") as caught:
-        Checkpointer(mounted / "job", uid="uid", attempt=1, keep=3, is_writer=True, metrics=Events())
-    assert caught.value.reason is Reason.STORAGE_READ_ONLY
-
-
-def test_a_volume_that_becomes_read_only_is_told_at_the_next_commit(mounted: Path) -> None:
-    checkpointer = Checkpointer(mounted, uid="uid", attempt=1, keep=3, is_writer=True, metrics=Events())
-    save(checkpointer, 1)
-    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
-    with pytest.raises(Permanent) as caught:
-        save(checkpointer, 2)
-    assert caught.value.reason is Reason.STORAGE_READ_ONLY
-    checkpointer.close()
-
-
-def test_other_ranks_touch_nothing(open_at: Callable[..., Checkpointer]) -> None:
+def test_other_ranks_touch_nothing(open_at: Opener) -> None:
     checkpointer = open_at(writer=False)
     assert checkpointer.snapshot({"weight": torch.ones(3)}, 1) == 0.0
     assert checkpointer.wait() == 0

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from distill_api.constants import Reason
 from distill_api.report import TerminationMessage
 from distill_api.run import Directories, RunConfig

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
 from distill_api.metrics import TrainerMetric
 from distill_api.report import TrainerStatus
 from distill_trainer.board import StatusBoard, short_duration
@@ -57,7 +58,7 @@ def test_metrics_say_what_happened_under_the_contracts_names() -> None:
     metrics.skipped("non-finite")
     metrics.checkpoint_committed(10, datetime.fromtimestamp(50, UTC), 0.1)
     metrics.checkpoint_failed()
-    metrics.checkpoint_fell_back("bits")
+    metrics.checkpoint_fell_back()
     metrics.checkpoint_stalled(0.02)
     metrics.grad_norm(3.0)
     metrics.amp_scale(1024.0)
@@ -113,9 +114,7 @@ def test_what_is_true_of_the_job_is_told_by_rank_0_alone() -> None:
 
 
 def board_of(clock: Clock, copy: Path | None = None) -> StatusBoard:
-    return StatusBoard(
-        job="j", attempt=2, rank=0, world_size=2, images_per_second=lambda: 12.5, copy=copy, clock=clock
-    )
+    return StatusBoard(job="j", attempt=2, rank=0, world_size=2, images_per_second=lambda: 12.5, copy=copy, clock=clock)
 
 
 def test_the_board_merges_progress_and_tells_the_time_left(tmp_path: Path) -> None:
@@ -140,8 +139,8 @@ def test_the_board_merges_progress_and_tells_the_time_left(tmp_path: Path) -> No
 
 def test_committed_steps_and_fallbacks_reach_the_status() -> None:
     board = board_of(Clock())
-    board.checkpoint_committed(5, datetime(2026, 1, 1, tzinfo=UTC), 0.1)
-    board.checkpoint_fell_back("bits")
+    board.checkpoint_committed(5, datetime(2026, 1, 1, tzinfo=UTC))
+    board.checkpoint_fell_back()
 
     assert board.status().progress.committed_step == 5
     assert board.status().checkpoint_fallbacks == 1

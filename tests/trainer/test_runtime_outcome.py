@@ -4,6 +4,7 @@ import signal
 from typing import Any
 
 import pytest
+
 from distill_api.constants import Reason
 from distill_api.report import TerminationMessage
 from distill_api.status import Result

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
+
 from distill_trainer.checkpoint.storage import atomic_write
 from distill_trainer.errors import Retryable
 from distill_trainer.results import ResultsCsv, digest, draw_results, save_weights, write_args
-from ultralytics import YOLO
-from ultralytics.nn.tasks import DetectionModel
 
 
 def rows(path: Path) -> list[list[str]]:

@@ -140,11 +140,10 @@ def test_losses_are_those_of_ultralytics_training(trained: Any) -> None:
     assert min(value for name, value in found.losses.items() if name in ("box_loss", "cls_loss")) > 0
 
 
-def test_one_rank_asked_to_stop_stops_all_at_the_same_batch(trained: Any, tmp_path: Path) -> None:
-    task, root, weights = trained
-    if task != "detect":
-        pytest.skip("the same code for every task")
-    reports = on_ranks(2, tmp_path / "report", weights, root, task, stop={1: 1})
+def test_one_rank_asked_to_stop_stops_all_at_the_same_batch(make_digits: Any, tmp_path: Path) -> None:
+    root = make_digits()
+    learn(root, "detect", 0, tmp_path / "untrained.pt")
+    reports = on_ranks(2, tmp_path / "report", tmp_path / "untrained.pt", root, "detect", stop={1: 1})
     assert reports == [{"interrupted after": 1}] * 2
 
 

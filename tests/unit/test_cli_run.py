@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from typer.testing import CliRunner
+
 from distill_api.job import DistillJob, parse_job
 from distill_cli.local import Machine, Mistake, local_uid, next_attempt, run_config
 from distill_cli.main import app
-from typer.testing import CliRunner
 
 
 def document(**spec: Any) -> dict[str, Any]:
@@ -71,7 +72,9 @@ def test_a_claim_may_be_any_directory(tmp_path: Path) -> None:
 
 
 def test_a_missing_data_directory_is_named_with_the_option_that_gives_it(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match=r"claim digits \(volumes.data\) does not exist; give it with --volume digits=DIR"):
+    with pytest.raises(
+        Mistake, match=r"claim digits \(volumes.data\) does not exist; give it with --volume digits=DIR"
+    ):
         run_config(job(), Machine(tmp_path, {}, None), 1, tmp_path / "t")
 
 
@@ -147,5 +150,7 @@ def test_a_device_that_the_job_cannot_use_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_starts_without_loading_pytorch() -> None:
-    script = "import sys, distill_cli.main; print([m for m in ('torch', 'ultralytics', 'kubernetes') if m in sys.modules])"
+    script = (
+        "import sys, distill_cli.main; print([m for m in ('torch', 'ultralytics', 'kubernetes') if m in sys.modules])"
+    )
     assert subprocess.check_output([sys.executable, "-c", script], text=True).strip() == "[]"

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_api.constants import Reason
-
 from distill_trainer.errors import Retryable
 from distill_trainer.rendezvous import Endpoint
 

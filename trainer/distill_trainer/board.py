@@ -59,11 +59,11 @@ class StatusBoard:
             self._set({"progress": Progress.model_validate(merged)})
             self._persist()
 
-    def checkpoint_committed(self, step: int, at: datetime, seconds: float) -> None:
+    def checkpoint_committed(self, step: int, at: datetime) -> None:
         """A checkpoint is durable."""
         self.progress(committed_step=step, committed_at=at)
 
-    def checkpoint_fell_back(self, why: str) -> None:
+    def checkpoint_fell_back(self) -> None:
         """A damaged checkpoint was stepped over."""
         self.update(checkpoint_fallbacks=self.status().checkpoint_fallbacks + 1)
 

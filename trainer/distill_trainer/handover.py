@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from pydantic import ValidationError
+
 from distill_api.constants import Env, Reason
 from distill_api.job import explain
 from distill_api.report import TrainerStatus
 from distill_api.run import RunConfig
-from pydantic import ValidationError
-
 from distill_trainer.errors import Permanent
 from distill_trainer.outcome import RankReport
 

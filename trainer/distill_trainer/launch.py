@@ -18,7 +18,6 @@ from types import FrameType
 from distill_api.constants import Env, Reason
 from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
-
 from distill_trainer.agent import Failure, Gang, Torchrun, default_command
 from distill_trainer.checkpoint import layout
 from distill_trainer.errors import Permanent
@@ -96,7 +95,7 @@ class Launcher:
             )
             self._torchrun = Torchrun(gang, self._command, {FOLDER_VARIABLE: str(self._folder)}, self._folder)
             self._failures = self._torchrun.run()
-        except BaseException as error:  # handed to the main thread, which reports it
+        except BaseException as error:  # noqa: BLE001  handed to the main thread, which reports it
             self._error = error
         finally:
             self._finished.set()

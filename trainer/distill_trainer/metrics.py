@@ -5,8 +5,9 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import datetime
 
-from distill_api.metrics import TrainerMetric as Name
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from distill_api.metrics import TrainerMetric as Name
 
 _STEP_BUCKETS = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 30, 60)
 _STALL_BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
@@ -112,7 +113,7 @@ class TrainerMetrics:
         """Bytes of device memory reserved by PyTorch."""
         self._gpu_memory.set(reserved)
 
-    def planned(self, *, steps: int, epochs: int) -> None:
+    def planned(self, *, steps: int, epochs: int) -> None:  # noqa: ARG002  told together by the plan
         """Length of the whole job."""
         self._planned_steps = steps
         if self._rank == 0:
@@ -145,7 +146,7 @@ class TrainerMetrics:
         """A checkpoint could not be committed."""
         self._saves.labels("failed").inc()
 
-    def checkpoint_fell_back(self, why: str) -> None:
+    def checkpoint_fell_back(self) -> None:
         """A damaged checkpoint was stepped over."""
         self._fallbacks.inc()
 

@@ -14,7 +14,6 @@ from distill_api.base import Model
 from distill_api.constants import ExitCode, Reason
 from distill_api.report import TerminationMessage
 from distill_api.status import Result
-
 from distill_trainer.errors import Permanent, Stopped, TrainerError
 
 FAILURE_EXIT_CODE = 1

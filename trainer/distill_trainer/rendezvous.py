@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Self
 
 from distill_api.constants import Reason
-
 from distill_trainer.errors import Permanent, Retryable
 
 _FIRST_PAUSE = 0.1

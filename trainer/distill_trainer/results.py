@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from distill_api.constants import JobFile
 from distill_api.run import RunConfig
-
 from distill_trainer.checkpoint.storage import atomic_write
 
 log = logging.getLogger(__name__)

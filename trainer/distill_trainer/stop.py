@@ -6,7 +6,6 @@ import threading
 import time
 from types import FrameType
 
-
 _PARENT_SECONDS = 1.0
 
 

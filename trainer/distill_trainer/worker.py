@@ -23,7 +23,6 @@ from distill_api.constants import METRICS_PORT, ExitCode, Reason
 from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
 from distill_api.status import Result
-
 from distill_trainer.errors import TrainerError
 from distill_trainer.handover import FOLDER_VARIABLE, Handover, read_run
 from distill_trainer.outcome import FAILURE_EXIT_CODE, Ending, RankReport, ending_of
@@ -106,7 +105,7 @@ class Rank:
             runtime = self._surround(watchdog)
             result = train(self._run, runtime)
             runtime.checkpointer.wait()
-        except BaseException as caught:  # every end is reported, a SystemExit too
+        except BaseException as caught:  # noqa: BLE001  every end is reported, a SystemExit too
             error = caught
         watchdog.end()
         ending = ending_of(error, result, rank=self._place.rank, attempt=self._run.attempt)
@@ -203,7 +202,10 @@ class Rank:
             except TrainerError as error:
                 log.error("the last snapshot was not committed: %s", error.message)
         report = RankReport(exit_code=ending.exit_code, at=at, message=self._completed(ending.message))
-        self._handover.leave_report(report)
+        try:
+            self._handover.leave_report(report)
+        except OSError as error:
+            log.error("the report of this end cannot be left in %s: %s", self._folder, error)
         signals = self._stop.signals
         if ending.exit_code == ExitCode.STOPPED:
             self._wait_for_siblings(signals)
@@ -250,7 +252,7 @@ class _Observers:
 
     def checkpoint_committed(self, step: int, at: datetime, seconds: float) -> None:
         self._metrics.checkpoint_committed(step, at, seconds)
-        self._board.checkpoint_committed(step, at, seconds)
+        self._board.checkpoint_committed(step, at)
 
     def checkpoint_stalled(self, seconds: float) -> None:
         self._metrics.checkpoint_stalled(seconds)
@@ -258,9 +260,9 @@ class _Observers:
     def checkpoint_failed(self) -> None:
         self._metrics.checkpoint_failed()
 
-    def checkpoint_fell_back(self, why: str) -> None:
-        self._metrics.checkpoint_fell_back(why)
-        self._board.checkpoint_fell_back(why)
+    def checkpoint_fell_back(self, _why: str) -> None:
+        self._metrics.checkpoint_fell_back()
+        self._board.checkpoint_fell_back()
 
 
 def _configure_logging(place: Place) -> None:

@@ -11,12 +11,11 @@ from typing import Any
 import yaml
 
 from cluster import Cluster
-from distill_api.constants import TRAINER_CONTAINER
+from distill_api.constants import TRAINER_CONTAINER, TRAINER_USER
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "distill-operator"
 SYSTEM_NAMESPACE = "distill-system"
-TRAINER_UID = 65532
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
 BASE_IMAGE = "distill-base:dev"
 OPERATOR_IMAGE = "distill-operator:dev"
@@ -97,7 +96,7 @@ def make_directories(root: Path) -> None:
     for name in ("data", "runs"):
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name).chmod(0o755)
-    os.chown(root / "runs", TRAINER_UID, TRAINER_UID)
+    os.chown(root / "runs", TRAINER_USER, TRAINER_USER)
 
 
 def make_digits(out: Path, *, train: int, val: int, imgsz: int, seed: int = 0) -> None:

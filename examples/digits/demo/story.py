@@ -42,7 +42,7 @@ def preemptor(node: str, gpus: int) -> list[dict[str, Any]]:
                 "nodeSelector": {"kubernetes.io/hostname": node},
                 "securityContext": {
                     "runAsNonRoot": True,
-                    "runAsUser": stage.TRAINER_UID,
+                    "runAsUser": stage.TRAINER_USER,
                     "seccompProfile": {"type": "RuntimeDefault"},
                 },
                 "containers": [

@@ -13,7 +13,8 @@ from distill_operator.builders.template import merged
 def build_job(job: DistillJob, namespace: str, attempt: int, nodes: int, image: str) -> dict[str, Any]:
     """The Job never replaces a pod: the first one that fails ends the attempt, and the operator decides the next.
 
-    The failure policy adds nothing to that but its message, which names pod and rule and outlives the pods.
+    The failure policy adds nothing to that but its message, which names pod and rule and outlives the pods. It has no
+    rule for 143: ranks that stop with a disrupted one would be named in its stead.
     """
     template = build_pod_template(job, namespace, attempt, nodes, image)
     return {
@@ -32,15 +33,16 @@ def build_job(job: DistillJob, namespace: str, attempt: int, nodes: int, image: 
                         "action": "FailJob",
                         "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
                     },
-                    _fail_on(ExitCode.PERMANENT),
-                    _fail_on(ExitCode.STOPPED),
+                    {
+                        "action": "FailJob",
+                        "onExitCodes": {
+                            "containerName": TRAINER_CONTAINER,
+                            "operator": "In",
+                            "values": [int(ExitCode.PERMANENT)],
+                        },
+                    },
                 ]
             },
             "template": merged(template, job.spec.template or {}),
         },
     }
-
-
-def _fail_on(code: ExitCode) -> dict[str, Any]:
-    on_exit_codes = {"containerName": TRAINER_CONTAINER, "operator": "In", "values": [int(code)]}
-    return {"action": "FailJob", "onExitCodes": on_exit_codes}

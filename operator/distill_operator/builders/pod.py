@@ -2,14 +2,12 @@
 
 from typing import Any
 
-from distill_api.constants import METRICS_PORT, TRAINER_CONTAINER, Env, Path
+from distill_api.constants import METRICS_PORT, TRAINER_CONTAINER, TRAINER_USER, Env, Path
 from distill_api.job import DistillJob
 from distill_api.run import Directories, RunConfig
 from distill_operator import naming
 from distill_operator.builders.metadata import labels, selector
 
-USER = 1000
-"""User and group of the training processes. fsGroup lets them write a claim whatever its owner."""
 SHM_MIB_PER_PROCESS = 1024
 """Shared memory for the batches that data-loading workers hand over; a volume named shm in the template replaces it."""
 MOUNTS = {"checkpoints": Path.CHECKPOINTS, "data": Path.DATA, "models": Path.MODELS}
@@ -34,9 +32,9 @@ def build_pod_template(job: DistillJob, namespace: str, attempt: int, nodes: int
             "terminationGracePeriodSeconds": spec.recovery.grace_period_seconds,
             "securityContext": {
                 "runAsNonRoot": True,
-                "runAsUser": USER,
-                "runAsGroup": USER,
-                "fsGroup": USER,
+                "runAsUser": TRAINER_USER,
+                "runAsGroup": TRAINER_USER,
+                "fsGroup": TRAINER_USER,  # lets them write a claim whatever its owner
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },

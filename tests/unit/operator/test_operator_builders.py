@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from distill_api.constants import TRAINER_USER
 from distill_api.job import DistillJob
 from distill_operator.builders import build_claim, build_job, build_network_policy, build_service
 from distill_operator.builders.template import merged
@@ -57,10 +58,6 @@ def test_the_job_of_an_attempt() -> None:
                         "action": "FailJob",
                         "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [78]},
                     },
-                    {
-                        "action": "FailJob",
-                        "onExitCodes": {"containerName": "trainer", "operator": "In", "values": [143]},
-                    },
                 ]
             },
             "template": {
@@ -73,9 +70,9 @@ def test_the_job_of_an_attempt() -> None:
                     "terminationGracePeriodSeconds": 60,
                     "securityContext": {
                         "runAsNonRoot": True,
-                        "runAsUser": 1000,
-                        "runAsGroup": 1000,
-                        "fsGroup": 1000,
+                        "runAsUser": TRAINER_USER,
+                        "runAsGroup": TRAINER_USER,
+                        "fsGroup": TRAINER_USER,
                         "fsGroupChangePolicy": "OnRootMismatch",
                         "seccompProfile": {"type": "RuntimeDefault"},
                     },

@@ -106,10 +106,6 @@ JOB_ALONE = {
         Reason.CONFIG_INVALID,
         ("PodFailurePolicy", "Container trainer for pod team/p failed with exit code 78 matching FailJob rule"),
     ),
-    "stopped": (
-        Reason.STOPPED,
-        ("PodFailurePolicy", "Container trainer for pod team/p failed with exit code 143 matching FailJob rule"),
-    ),
     "a crashed pod would still be listed": (
         Reason.POD_DELETED,
         ("BackoffLimitExceeded", "Job has reached the specified backoff limit"),

@@ -261,3 +261,11 @@ def test_nothing_of_a_finished_job_ever_changes() -> None:
             plan = decide.plan(seen, at(99999), SETTINGS)
             assert plan.status is None
             assert not [a for a in plan.actions if isinstance(a, Create)]
+
+
+def test_a_queue_may_hold_the_gang_for_as_long_as_it_likes() -> None:
+    starting = status(attempt(), phase=Phase.STARTING)
+    held = decide.plan(observed(job(starting), jobs=(child(suspended=True),)), at(9999), SETTINGS)
+    assert held.status is not None
+    assert held.status.phase == Phase.QUEUED
+    assert not held.actions

@@ -124,10 +124,10 @@ def run(passes: Passes, *keys: Key, workers: int = 2, seconds: float = 0.3, ever
     asyncio.run(story())
 
 
-def test_a_burst_of_events_becomes_one_pass() -> None:
+def test_a_burst_of_events_becomes_one_pass_now_and_one_when_it_is_over() -> None:
     passes = Passes()
     run(passes, *[KEY] * 20)
-    assert passes.calls == [(KEY, True)]
+    assert passes.calls == [(KEY, True)] * 2
 
 
 def test_an_event_during_a_pass_brings_another_one() -> None:

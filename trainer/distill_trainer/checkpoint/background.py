@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from distill_api.constants import Reason
-
 from distill_trainer.checkpoint.fence import superseded
 from distill_trainer.checkpoint.storage import storage_error
 from distill_trainer.errors import Permanent, Retryable, TrainerError

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_api.constants import Reason
-
 from distill_trainer.checkpoint import layout
 from distill_trainer.checkpoint.storage import atomic_write, naming_errors
 from distill_trainer.errors import Permanent, Retryable

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from distill_api.constants import Reason
-
 from distill_trainer.checkpoint import layout
 from distill_trainer.checkpoint.encoding import restore
 from distill_trainer.checkpoint.fence import check_owner

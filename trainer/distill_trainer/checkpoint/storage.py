@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from distill_api.constants import Reason
-
 from distill_trainer.errors import Permanent, Retryable, TrainerError
 
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})

@@ -1,0 +1,229 @@
+"""Checkpoints under real kills, older attempts, full and read-only file systems: whole, older, or loudly refused."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from checkpoint_support import Events, Opener, events, save
+from distill_api.constants import Reason
+from distill_trainer.checkpoint.checkpointer import Checkpointer
+from distill_trainer.checkpoint.fence import read_fence
+from distill_trainer.checkpoint.layout import committed_steps
+from distill_trainer.errors import Permanent, Retryable
+
+
+@pytest.fixture
+def open_at(tmp_path: Path) -> Iterator[Opener]:
+    """Opens checkpointers on the test's directory."""
+    opener = Opener(tmp_path / "checkpoints")
+    yield opener
+    opener.close()
+
+
+def test_an_older_attempt_that_still_lives_can_commit_nothing(open_at: Opener) -> None:
+    old = open_at(attempt=1)
+    save(old, 1)
+    new = open_at(attempt=2)
+    with pytest.raises(Retryable, match="attempt 2 of this job has started") as caught:
+        save(old, 5)
+
+    assert caught.value.reason is Reason.SUPERSEDED
+    assert committed_steps(new.directory) == [1]
+    assert not list(new.directory.glob("*.tmp"))
+    save(new, 2)
+    assert committed_steps(new.directory) == [1, 2]
+    with pytest.raises(Retryable, match="attempt 2 of this job has started"):
+        open_at(attempt=1)
+
+
+def test_an_old_writer_caught_in_mid_commit_by_a_new_attempt_commits_nothing(
+    open_at: Opener,
+) -> None:
+    old = open_at(attempt=1)
+    save(old, 1)
+    assert old.writer_pid is not None
+    for step in range(10, 16):
+        old.snapshot({"weight": torch.zeros(3_000_000)}, step)
+        time.sleep(random.uniform(0, 0.02))
+        os.kill(old.writer_pid, signal.SIGSTOP)
+        new = open_at(attempt=step)
+        before = committed_steps(old.directory)
+        os.kill(old.writer_pid, signal.SIGCONT)
+        try:
+            old.wait()
+        except Retryable as error:
+            refused = error
+        else:
+            refused = None  # it had ended before it was stopped
+        if refused is not None:
+            assert refused.reason is Reason.SUPERSEDED
+            assert committed_steps(old.directory) == before
+        assert not list(old.directory.glob("*.tmp"))
+        new.close()
+        old.close()
+        old = open_at(attempt=step)
+        assert old.writer_pid is not None
+
+
+def test_leftovers_of_dead_attempts_are_cleared_away(open_at: Opener) -> None:
+    save(open_at(), 1)
+    directory = open_at.directory
+    (directory / "step-9.a1.tmp").mkdir()
+    (directory / "step-9.a1.tmp" / "tensors.bin").write_bytes(b"x")
+    (directory / "trash-1").mkdir()
+    open_at(attempt=2)
+
+    assert sorted(path.name for path in directory.iterdir()) == ["fence", "step-1"]
+    fence = read_fence(directory)
+    assert fence is not None
+    assert fence.attempt == 2
+
+
+def test_a_killed_writer_is_replaced_and_its_order_done_again(open_at: Opener) -> None:
+    checkpointer = open_at(keep=50)
+    for step in range(1, 9):
+        checkpointer.snapshot({"weight": torch.full((1_000_000,), float(step))}, step)
+        time.sleep(random.uniform(0, 0.01))
+        assert checkpointer.writer_pid is not None
+        os.kill(checkpointer.writer_pid, signal.SIGKILL)
+        assert checkpointer.wait(30) == step
+    loaded = checkpointer.newest()
+
+    assert loaded is not None
+    assert (loaded.step, loaded.fallbacks) == (8, 0)
+    assert committed_steps(checkpointer.directory) == list(range(1, 9))
+
+
+def test_the_writer_ignores_the_signals_that_stop_the_training(open_at: Opener) -> None:
+    checkpointer = open_at()
+    save(checkpointer, 1)
+    pid = checkpointer.writer_pid
+    assert pid is not None
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(pid, number)
+    save(checkpointer, 2)
+
+    assert checkpointer.writer_pid == pid
+
+
+RANK = """
+    import sys, torch
+    from datetime import datetime
+    from pathlib import Path
+    from distill_trainer.checkpoint.checkpointer import Checkpointer
+    class Events:
+        def checkpoint_committed(self, step, at, seconds): print(step, flush=True)
+        def checkpoint_stalled(self, seconds): pass
+        def checkpoint_failed(self): pass
+        def checkpoint_fell_back(self, why): print("fell back", why, flush=True)
+    checkpointer = Checkpointer(
+        Path(sys.argv[1]), uid="uid", attempt=int(sys.argv[2]), keep=3, is_writer=True, metrics=Events()
+    )
+    loaded = checkpointer.newest()
+    step = loaded.step if loaded else 0
+    if loaded: assert bool((loaded.state["weight"] == step).all()), "a mixed checkpoint"
+    print("resumed", step, flush=True)
+    while True:
+        step += 1
+        checkpointer.snapshot({"weight": torch.full((400_000,), float(step))}, step)
+"""
+
+
+def test_sigkill_of_the_rank_at_any_moment_loses_no_committed_step(tmp_path: Path) -> None:
+    told = 0
+    for attempt in range(1, 7):
+        rank = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(RANK), str(tmp_path / "c"), str(attempt)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert rank.stdout is not None
+        first = rank.stdout.readline().split()
+        assert first[0] == "resumed", first
+        assert int(first[1]) >= told
+        rank.stdout.readline()
+        time.sleep(random.uniform(0, 0.1))
+        rank.kill()
+        told = max([told, *(int(line) for line in rank.stdout.read().split())])
+        rank.wait()
+    assert told > 6
+
+
+def test_a_commit_in_flight_is_finished_although_the_rank_is_killed(tmp_path: Path) -> None:
+    script = """
+        import os, signal, sys, torch
+        from pathlib import Path
+        from distill_trainer.checkpoint.checkpointer import Checkpointer
+        class Events:
+            def __getattr__(self, name): return lambda *_: None
+        checkpointer = Checkpointer(
+            Path(sys.argv[1]), uid="uid", attempt=1, keep=3, is_writer=True, metrics=Events()
+        )
+        checkpointer.snapshot({"weight": torch.ones(10_000_000)}, 42)
+        os.killpg(os.getpgid(0), signal.SIGKILL)
+    """
+    rank = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path / "c")], start_new_session=True
+    )
+    assert rank.wait() == -signal.SIGKILL
+    deadline = time.monotonic() + 20
+    while committed_steps(tmp_path / "c") != [42] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert committed_steps(tmp_path / "c") == [42]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 12 MB of its own."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("mounting a small file system needs root; run the tests as root to include this one")
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(volume)], capture_output=True)
+    if made.returncode:
+        pytest.skip(f"mounting is not allowed here ({made.stderr.decode().strip()}); run privileged to include this")
+    yield volume
+    subprocess.run(["umount", str(volume)], check=True)
+
+
+def test_a_full_volume_is_a_clear_permanent_error_and_older_checkpoints_stay(mounted: Path) -> None:
+    checkpointer = Checkpointer(mounted, uid="uid", attempt=1, keep=3, is_writer=True, metrics=Events())
+    save(checkpointer, 1)
+    checkpointer.snapshot({"weight": torch.zeros(4_000_000)}, 2)
+    with pytest.raises(Permanent, match=r"cannot write .*volume.*No space left on device; enlarge") as caught:
+        checkpointer.wait()
+
+    assert caught.value.reason is Reason.STORAGE_FULL
+    assert events(checkpointer).failures == 1
+    assert sorted(path.name for path in mounted.iterdir()) == ["fence", "step-1"]
+    loaded = checkpointer.newest()
+    assert loaded is not None
+    assert loaded.step == 1
+    checkpointer.close()
+
+
+def test_a_read_only_volume_is_found_before_the_first_step(mounted: Path) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
+    with pytest.raises(Permanent, match="Read-only file system; mount the checkpoints volume writable") as caught:
+        Checkpointer(mounted / "job", uid="uid", attempt=1, keep=3, is_writer=True, metrics=Events())
+    assert caught.value.reason is Reason.STORAGE_READ_ONLY
+
+
+def test_a_volume_that_becomes_read_only_is_told_at_the_next_commit(mounted: Path) -> None:
+    checkpointer = Checkpointer(mounted, uid="uid", attempt=1, keep=3, is_writer=True, metrics=Events())
+    save(checkpointer, 1)
+    subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
+    with pytest.raises(Permanent) as caught:
+        save(checkpointer, 2)
+    assert caught.value.reason is Reason.STORAGE_READ_ONLY
+    checkpointer.close()
