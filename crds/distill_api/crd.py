@@ -171,6 +171,9 @@ def _spec() -> Schema:
     properties["template"] = _pod_template()
     for volume in properties["volumes"]["properties"].values():
         volume["x-kubernetes-validations"] = validations(rules.VOLUME)
+    distillation = properties["distillation"]
+    distillation["x-kubernetes-validations"] = validations(rules.DISTILLATION)
+    distillation["properties"]["until"]["x-kubernetes-validations"] = validations(rules.UNTIL)
     toleration = properties["scheduling"]["properties"]["tolerations"]
     toleration["maxItems"] = 50
     return schema

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from distill_api.spec import DistillJobSpec, Volume
+    from distill_api.spec import Distillation, DistillJobSpec, Until, Volume
 
 T = TypeVar("T")
 
@@ -34,6 +34,28 @@ def check(model: T, rules: Sequence[Rule]) -> T:
 
 def _one_claim(volume: Volume) -> bool:
     return (volume.claim_name is None) != (volume.claim_template is None)
+
+
+def _one_end(until: Until) -> bool:
+    return [until.epochs, until.fraction, until.close_mosaic].count(None) == 2
+
+
+def _stop_has_an_end(distillation: Distillation) -> bool:
+    return distillation.schedule != "stop" or distillation.until is not None
+
+
+def _constant_has_no_end(distillation: Distillation) -> bool:
+    return distillation.schedule != "constant" or distillation.until is None
+
+
+def _ends_within_the_run(spec: DistillJobSpec) -> bool:
+    until = spec.distillation.until
+    return until is None or until.epochs is None or until.epochs <= spec.training.epochs
+
+
+def _mosaic_is_closed(spec: DistillJobSpec) -> bool:
+    until = spec.distillation.until
+    return until is None or until.close_mosaic is None or 0 < spec.training.close_mosaic < spec.training.epochs
 
 
 def _min_nodes(spec: DistillJobSpec) -> bool:
@@ -84,6 +106,28 @@ VOLUME: Sequence[Rule] = (
     ),
 )
 
+UNTIL: Sequence[Rule] = (
+    Rule(
+        "[has(self.epochs), has(self.fraction), has(self.closeMosaic)].filter(given, given).size() == 1",
+        "give exactly one of epochs, fraction and closeMosaic in distillation.until",
+        _one_end,
+    ),
+)
+
+DISTILLATION: Sequence[Rule] = (
+    Rule(
+        "self.schedule != 'stop' || has(self.until)",
+        "distillation.schedule is stop but nothing says when; give epochs, fraction or closeMosaic in distillation.until",
+        _stop_has_an_end,
+    ),
+    Rule(
+        "self.schedule != 'constant' || !has(self.until)",
+        "distillation.until has no effect on a constant weight; set distillation.schedule to stop or cosine,"
+        " or leave until out",
+        _constant_has_no_end,
+    ),
+)
+
 _PROCESSES = (
     "(has(self.accelerators.processesPerNode) ? self.accelerators.processesPerNode :"
     " (self.accelerators.perNode > 0 ? self.accelerators.perNode : 1))"
@@ -117,6 +161,19 @@ SPEC: Sequence[Rule] = (
         " || 'ReadWriteMany' in self.volumes.checkpoints.claimTemplate.accessModes",
         "several nodes write to one checkpoints volume: add ReadWriteMany to its accessModes, or set nodes: 1",
         _shared_checkpoints,
+    ),
+    Rule(
+        "!has(self.distillation.until) || !has(self.distillation.until.epochs)"
+        " || self.distillation.until.epochs <= self.training.epochs",
+        "distillation.until.epochs is larger than training.epochs; lower it, or leave schedule and until out",
+        _ends_within_the_run,
+    ),
+    Rule(
+        "!has(self.distillation.until) || !has(self.distillation.until.closeMosaic)"
+        " || (self.training.close_mosaic > 0 && self.training.close_mosaic < self.training.epochs)",
+        "distillation.until.closeMosaic needs mosaic to be closed during the run: set training.close_mosaic between 1"
+        " and training.epochs - 1",
+        _mosaic_is_closed,
     ),
     Rule(
         "!has(self.teacher) || self.teacher.model.endsWith('.pt')",

@@ -37,17 +37,41 @@ class Dataset(Model):
     """The data set's YAML file on the data volume."""
 
 
+class Until(Model):
+    """When distillation ends: one of the three. Training goes on without the teacher."""
+
+    epochs: Annotated[int, Field(ge=1)] | None = None
+    """After this many epochs."""
+    fraction: Annotated[float, Field(gt=0, le=1)] | None = None
+    """After this share of all training steps."""
+    close_mosaic: Literal[True] | None = None
+    """When mosaic is turned off, training.close_mosaic epochs before the end."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return rules.check(self, rules.UNTIL)
+
+
 class Distillation(Model):
     """How the student learns from the teacher."""
 
     weight: Annotated[float, Field(ge=0, le=1000)] = 6.0
     """Weight of the distillation loss in the total loss (Ultralytics' dis)."""
-    loss: Literal["sl2"] = "sl2"
-    """sl2: squared distance of projected student and teacher features, weighted by the teacher's class scores."""
-    schedule: Literal["constant"] = "constant"
-    """How the weight changes over the training run."""
+    loss: Literal["sl2", "cwd", "pkd", "logit"] = "sl2"
+    """sl2: squared distance of projected student and teacher features, weighted by the teacher's class scores.
+    cwd: divergence of where each channel responds. pkd: correlation of each channel. logit: cross-entropy of
+    the class scores, without a projector."""
+    schedule: Literal["constant", "cosine", "stop"] = "constant"
+    """How the weight changes. constant: not at all. cosine: to zero, at `until` or at the end of training. stop:
+    not at all until `until`, then zero. Once it is zero for good, no teacher runs and a step is a plain step."""
+    until: Until | None = None
+    """When the weight reaches zero; stop needs it, cosine may have it."""
     allow_cross_family: bool = False
     """Allow teacher and student of different YOLO families. Experimental."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return rules.check(self, rules.DISTILLATION)
 
 
 class Accelerators(Model):

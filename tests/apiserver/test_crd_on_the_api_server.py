@@ -36,6 +36,8 @@ def changed(path: str, value: object, base: Object | None = None) -> Object:
 
 TEMPLATE = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
+RULES = (*rules.SPEC, *rules.VOLUME, *rules.DISTILLATION, *rules.UNTIL)
+
 BROKEN: dict[str, Object] = {
     "give either claimName": changed("volumes.data", {"subPath": "x"}),
     "elastic.minNodes is larger": changed("elastic", {"minNodes": 3}),
@@ -45,6 +47,15 @@ BROKEN: dict[str, Object] = {
     ),
     "device is cuda but": changed("accelerators", {"perNode": 0}, changed("device", "cuda")),
     "several nodes write to one checkpoints volume": changed("volumes.checkpoints", {"claimTemplate": TEMPLATE}),
+    "give exactly one of epochs": changed(
+        "distillation", {"schedule": "stop", "until": {"epochs": 2, "fraction": 0.5}}
+    ),
+    "distillation.schedule is stop but": changed("distillation.schedule", "stop"),
+    "distillation.until has no effect": changed("distillation.until", {"fraction": 0.5}),
+    "distillation.until.epochs is larger": changed("distillation", {"schedule": "stop", "until": {"epochs": 1000}}),
+    "distillation.until.closeMosaic needs": changed(
+        "training.close_mosaic", 0, changed("distillation", {"schedule": "cosine", "until": {"closeMosaic": True}})
+    ),
     "teacher.model must be a trained .pt": changed("teacher.model", "yolo26s.yaml"),
     "student.model must be a .pt file": changed("student.model", "yolo26n"),
     "a .pt file is read from the models volume": changed("volumes.models", None),
@@ -70,13 +81,13 @@ def test_the_sample_of_these_tests_is_accepted(api: Api) -> None:
 
 
 def test_every_rule_is_broken_below() -> None:
-    checked = [rule.message for rule in (*rules.SPEC, *rules.VOLUME) if rule.holds is not None]
+    checked = [rule.message for rule in RULES if rule.holds is not None]
     assert {m for m in checked if not any(m.startswith(b) for b in BROKEN)} == set()
 
 
 @pytest.mark.parametrize("beginning", BROKEN)
 def test_a_broken_rule_is_refused_alike_by_the_api_server_and_by_python(api: Api, beginning: str) -> None:
-    (rule,) = [rule for rule in (*rules.SPEC, *rules.VOLUME) if rule.message.startswith(beginning)]
+    (rule,) = [rule for rule in RULES if rule.message.startswith(beginning)]
     with pytest.raises(Refused) as refused:
         api.create(BROKEN[beginning], "default", dryRun="All")
     assert refused.value.code == 422

@@ -46,6 +46,10 @@ def job_with(**spec: Any) -> dict[str, Any]:
     return job
 
 
+def stop(**until: Any) -> dict[str, Any]:
+    return {"schedule": "stop", "until": until}
+
+
 MISTAKES = {
     "unknown field": (job_with(studnet={"model": "x.pt"}), "spec.studnet"),
     "unknown training argument": (job_with(training__epoch=3), "spec.training.epoch"),
@@ -74,6 +78,24 @@ MISTAKES = {
         job_with(device="auto", accelerators={"perNode": 1, "processesPerNode": 2}),
         "each CUDA process needs one accelerator",
     ),
+    "unknown loss": (job_with(distillation__loss="mgd"), "spec.distillation.loss"),
+    "stop without an end": (job_with(distillation__schedule="stop"), "closeMosaic in distillation.until"),
+    "constant with an end": (
+        job_with(distillation__until={"fraction": 0.5}),
+        "set distillation.schedule to stop or cosine",
+    ),
+    "two ends": (job_with(distillation=stop(epochs=3, fraction=0.5)), "give exactly one of epochs"),
+    "no end named": (job_with(distillation=stop()), "give exactly one of epochs"),
+    "an end after the run": (job_with(distillation=stop(epochs=9), training={"epochs": 8}), "lower it"),
+    "mosaic is never closed": (
+        job_with(distillation=stop(closeMosaic=True), training={"close_mosaic": 0}),
+        "set training.close_mosaic",
+    ),
+    "mosaic is never on": (
+        job_with(distillation=stop(closeMosaic=True), training={"close_mosaic": 8, "epochs": 8}),
+        "set training.close_mosaic",
+    ),
+    "fraction of nothing": (job_with(distillation=stop(fraction=0)), "spec.distillation.until.fraction"),
     "bad digest": (job_with(teacher={"model": "t.pt", "sha256": "abc"}), "spec.teacher.sha256"),
 }
 
@@ -82,6 +104,21 @@ def test_a_complete_job_is_accepted_and_survives_a_round_trip() -> None:
     job = parse_job(JOB)
     assert job.spec.world_size == 2
     assert not job.spec.uses_cuda
+    assert parse_job({**JOB, "spec": job.spec.to_wire()}).spec == job.spec
+
+
+@pytest.mark.parametrize(
+    "distillation",
+    [
+        {"loss": "logit", "schedule": "cosine"},
+        {"loss": "cwd", "schedule": "cosine", "until": {"epochs": 4}},
+        stop(epochs=100),
+        stop(fraction=0.33),
+        stop(closeMosaic=True),
+    ],
+)
+def test_the_weight_can_end_in_several_ways(distillation: dict[str, Any]) -> None:
+    job = parse_job(job_with(distillation=distillation))
     assert parse_job({**JOB, "spec": job.spec.to_wire()}).spec == job.spec
 
 
