@@ -117,7 +117,7 @@ UNTIL: Sequence[Rule] = (
 DISTILLATION: Sequence[Rule] = (
     Rule(
         "self.schedule != 'stop' || has(self.until)",
-        "distillation.schedule is stop but nothing says when; give epochs, fraction or closeMosaic in distillation.until",
+        "distillation.schedule is stop but nothing says when; give epochs, fraction or closeMosaic in until",
         _stop_has_an_end,
     ),
     Rule(

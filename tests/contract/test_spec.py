@@ -79,7 +79,7 @@ MISTAKES = {
         "each CUDA process needs one accelerator",
     ),
     "unknown loss": (job_with(distillation__loss="mgd"), "spec.distillation.loss"),
-    "stop without an end": (job_with(distillation__schedule="stop"), "closeMosaic in distillation.until"),
+    "stop without an end": (job_with(distillation__schedule="stop"), "closeMosaic in until"),
     "constant with an end": (
         job_with(distillation__until={"fraction": 0.5}),
         "set distillation.schedule to stop or cosine",
