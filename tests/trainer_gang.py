@@ -1,8 +1,9 @@
 """A rank that trains on synthetic shards: the trainer's own step, DDP and state, without data set and launcher.
 
-    RANK=0 WORLD_SIZE=2 MASTER_ADDR=… MASTER_PORT=… python trainer_gang.py OUT SHARDS STEPS [STATE]
+    RANK=0 WORLD_SIZE=2 MASTER_ADDR=… MASTER_PORT=… python trainer_gang.py OUT SHARDS STEPS END NBS [STATE]
 
-Writes the state after every step and a report of what DDP and the optimizer hold. STATE is one to go on from.
+Writes the state after every step and a report of what DDP and the optimizer hold. Distillation ends before step END;
+gradients accumulate to NBS images. STATE is one to go on from.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import os
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +20,22 @@ from typing import Any
 SHARD_IMAGES = 2
 
 
-def run_gang(out: Path, world_size: int, *, shards: int = 4, steps: int = 3, state: Path | None = None) -> Path:
+def run_gang(
+    out: Path,
+    world_size: int,
+    *,
+    shards: int = 4,
+    steps: int = 3,
+    end: int = 100,
+    nbs: int = 8,
+    state: Path | None = None,
+) -> Path:
     """Run the ranks to their end and return `out`, which holds state-<step>.pt and report.json of rank 0."""
     out.mkdir(parents=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    arguments = [str(out), str(shards), str(steps), *([str(state)] if state else [])]
+    arguments = [str(out), *map(str, (shards, steps, end, nbs)), *([str(state)] if state else [])]
     ranks = [
         subprocess.Popen(
             [sys.executable, __file__, *arguments],
@@ -45,13 +56,15 @@ def run_gang(out: Path, world_size: int, *, shards: int = 4, steps: int = 3, sta
     return out
 
 
-def main(out: Path, shards: int, steps: int, state: Path | None) -> None:
+def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | None) -> None:
     import torch
     from ultralytics.utils.torch_utils import ModelEMA
 
     from distill_trainer import optim
+    from distill_trainer.distillation.constant import constant
     from distill_trainer.distillation.losses import LOSSES
     from distill_trainer.distillation.projector import Projector
+    from distill_trainer.distillation.schedule import WeightSchedule
     from distill_trainer.distributed import broadcast_state, process_group, replicate
     from distill_trainer.environment import from_torchrun
     from distill_trainer.models import neck_channels
@@ -68,10 +81,12 @@ def main(out: Path, shards: int, steps: int, state: Path | None) -> None:
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True, warn_only=True)
     environment = from_torchrun(uses_cuda=False)
-    student = build("yolo26n.yaml", optimizer="SGD", nbs=8, warmup_epochs=0.0)
+    student = build("yolo26n.yaml", optimizer="SGD", nbs=nbs, warmup_epochs=0.0)
     whole_teacher = teach(build("yolo26s.yaml", seed=1))
     teacher = Teacher(whole_teacher, environment.device, torch.float32)
-    projector = Projector(neck_channels(student), neck_channels(whole_teacher))
+    weight = WeightSchedule(6.0, constant, end)
+    over = state is not None and weight.over(int(state.stem.removeprefix("state-")))
+    projector = None if over else Projector(neck_channels(student), neck_channels(whole_teacher))
     task = DistillTask(student, projector, LOSSES["sl2"]).train()
     plan = optim.Plan(epochs=5, steps_per_epoch=2, batch=shards * SHARD_IMAGES, images=16, classes=3)
     optimizer, schedule = optim.build(task, student.args, plan)
@@ -85,22 +100,25 @@ def main(out: Path, shards: int, steps: int, state: Path | None) -> None:
             training.restore(saved)
         mine = shards_of(environment.rank, environment.world_size, shards)
         model = replicate(task, environment)
+        replicated = sorted({name.removeprefix("module.").split(".")[0] for name, _ in model.named_parameters()})
+        replica = weakref.ref(model)
         step = Step(
             model=model,
             task=task,
-            teacher=teacher,
+            teacher=None if over else teacher,
             optimizer=optimizer,
             schedule=schedule,
             scaler=training.scaler,
             precision=precision,
             ema=training.ema,
             preprocess=Preprocess(environment.device, 64, 32, 0.0, 0),
-            weight=lambda _: 6.0,
+            weight=weight,
             environment=environment,
             my_shards=mine,
             shards=shards,
             last_move=training.progress.step - 1,
         )
+        del model  # the step's alone
         results = []
         while (number := training.progress.step) < steps:
             batches = [shard_batch(SHARD_IMAGES, seed=number * shards + shard) for shard in mine]
@@ -112,7 +130,9 @@ def main(out: Path, shards: int, steps: int, state: Path | None) -> None:
                 torch.save(training.collect(), out / f"state-{training.progress.step}.pt")
     trained = {id(parameter) for parameter in task.parameters()}
     report = {
-        "replicated": sorted({name.removeprefix("module.").split(".")[0] for name, _ in model.named_parameters()}),
+        "replicated": replicated,
+        "replica_lives": replica() is not None,
+        "trained": sorted({name.split(".")[0] for name, _ in task.named_parameters()}),
         "optimized_elsewhere": sum(id(p) not in trained for g in optimizer.param_groups for p in g["params"]),
         "teacher_parameters": sum(p.requires_grad for p in teacher.parameters()),
         "teacher_unchanged": before == _digest(teacher.state_dict()),
@@ -129,8 +149,9 @@ def _digest(state: dict[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def _arguments(argv: Sequence[str]) -> tuple[Path, int, int, Path | None]:
-    return Path(argv[0]), int(argv[1]), int(argv[2]), Path(argv[3]) if len(argv) > 3 else None
+def _arguments(argv: Sequence[str]) -> tuple[Path, int, int, int, int, Path | None]:
+    shards, steps, end, nbs = map(int, argv[1:5])
+    return Path(argv[0]), shards, steps, end, nbs, Path(argv[5]) if len(argv) > 5 else None
 
 
 if __name__ == "__main__":

@@ -139,6 +139,22 @@ def test_a_run_stopped_by_sigterm_and_resumed_equals_the_undisturbed_one_bitwise
     assert message.result.teacher_map is not None
 
 
+def test_a_run_resumed_after_the_end_of_distillation_equals_the_undisturbed_one_bitwise(volumes: Volumes) -> None:
+    """Distillation ends in the middle of the first epoch; the commit after it holds no projector."""
+    ends = {"loss": "cwd", "schedule": "stop", "until": {"fraction": 1 / 3}}
+    volumes.run("calm-end", 1, distillation=ends)
+    volumes.run("disturbed-end", 1, stop_after=STEPS_PER_EPOCH, distillation=ends)
+    code, message = volumes.run("disturbed-end", 1, attempt=2, distillation=ends)
+    assert code == ExitCode.DONE
+    assert message.resumed_from_step is not None
+    assert message.resumed_from_step >= STEPS_PER_EPOCH
+    assert volumes.final_state("disturbed-end") == volumes.final_state("calm-end")
+    assert volumes.results("disturbed-end") == volumes.results("calm-end")
+    distilled = [float(row["train/dis_loss"]) for row in volumes.results("calm-end")]
+    assert distilled[0] > 0
+    assert distilled[1] == 0
+
+
 BAD = {
     "missing teacher": ({"teacher": {"model": "none.pt"}}, Reason.MODEL_NOT_FOUND, "teacher.pt"),
     "wrong digest": ({"teacher": {"model": "teacher.pt", "sha256": "0" * 64}}, Reason.DIGEST_MISMATCH, "000"),

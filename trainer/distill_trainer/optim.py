@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -113,5 +113,19 @@ def build(task: nn.Module, arguments: Any, plan: Plan) -> tuple[torch.optim.Opti
         group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
         group["initial_lr"] = group["lr"]
         group["initial_momentum"] = group.get("momentum", 0.0)
-    optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]
+    _drop_empty_groups(optimizer)
     return optimizer, Schedule(arguments, plan, chosen.warmup_bias_lr)
+
+
+def forget(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Take parameters out of the optimizer, with all that it remembers of them."""
+    gone = {id(parameter): parameter for parameter in parameters}
+    for group in optimizer.param_groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in gone]
+    for parameter in gone.values():
+        optimizer.state.pop(parameter, None)
+    _drop_empty_groups(optimizer)
+
+
+def _drop_empty_groups(optimizer: torch.optim.Optimizer) -> None:
+    optimizer.param_groups = [group for group in optimizer.param_groups if group["params"]]

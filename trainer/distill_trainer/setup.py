@@ -15,7 +15,7 @@ from distill_trainer.loading import check_sha256, find_model_file, load_checkpoi
 from distill_trainer.models import build_student, grid_size, student_source
 
 
-@dataclass(frozen=True)
+@dataclass
 class Prepared:
     """A job whose parts fit together. Models are on the CPU, in fp32."""
 
@@ -29,6 +29,10 @@ class Prepared:
     imgsz: int
     """Rounded up to a multiple of `stride`."""
     stride: int
+
+    def forget_teacher(self) -> None:
+        """Give the whole teacher's memory back, once what is needed of it has been cut out."""
+        self.teacher = None
 
 
 def prepare(spec: DistillJobSpec, directories: Directories) -> Prepared:

@@ -63,7 +63,7 @@ class TrainingProgress:
 
 @dataclass
 class TrainingState:
-    """The objects whose contents are saved."""
+    """The objects whose contents are saved. Once distillation has ended, there is no projector among them."""
 
     task: DistillTask
     ema: ModelEMA

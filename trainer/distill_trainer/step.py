@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from ultralytics.utils.torch_utils import ModelEMA
 
-from distill_trainer.distributed import gradients_stay_local, sum_over_ranks
+from distill_trainer.distillation.schedule import WeightSchedule
+from distill_trainer.distributed import gradients_stay_local, replicate, sum_over_ranks
 from distill_trainer.environment import Environment
-from distill_trainer.optim import MAX_GRADIENT_NORM, Schedule
+from distill_trainer.optim import MAX_GRADIENT_NORM, Schedule, forget
 from distill_trainer.phases import Phases
 from distill_trainer.precision import Precision
 from distill_trainer.preprocess import Preprocess
@@ -55,20 +57,19 @@ class Step:
         precision: Precision,
         ema: ModelEMA,
         preprocess: Preprocess,
-        weight: Callable[[int], float],
+        weight: WeightSchedule,
         environment: Environment,
         my_shards: Sequence[int],
         shards: int,
         last_move: int,
     ) -> None:
-        self._model, self._task, self._teacher = model, task, teacher
+        self._task, self._teacher = task, teacher
         self._optimizer, self._schedule, self._scaler = optimizer, schedule, scaler
         self._precision, self._ema, self._preprocess, self._weight = precision, ema, preprocess, weight
         self._environment, self._my_shards, self._shards = environment, my_shards, shards
         self._last_move = last_move
-        self._primed = environment.world_size <= 2  # two summands have one order
         self._names = component_names(task)
-        self._parameters = task.trained_parameters()
+        self._learn(model)
 
     def run(self, step: int, batches: Sequence[dict[str, Any]], stop: bool, phases: Phases) -> StepResult:
         """Train on this rank's shard batches of global step `step`; `stop` is this rank's wish to end."""
@@ -92,22 +93,55 @@ class Step:
         if pending is not None:
             pending.wait()
         with phases.measure("optimizer"):
-            return self._finish(step, signals)
+            result = self._finish(step, signals)
+        if self._weight.over(step + 1) and not self._weight.over(step):
+            self._end_distillation()
+        return result
 
     def ends_accumulation(self, step: int, end: int) -> bool:
         """Whether no further move of the optimizer is due between the move at `step` and step `end`."""
         return step + self._schedule.accumulate(step) >= end
 
+    def _learn(self, model: nn.Module) -> None:
+        """Train the parameters of the task as they are now, through its replica `model`."""
+        self._model = model
+        self._parameters = self._task.trained_parameters()
+        self._primed = self._environment.world_size <= 2  # two summands have one order
+
+    def _end_distillation(self) -> None:
+        """Give teacher and projector back, so that every later step is a plain step and every later commit holds none.
+
+        Runs right after the last step with a weight, before a commit of it: a run that is resumed from such a commit
+        has never had them. What the projector had accumulated but not yet moved is lost with it.
+        """
+        self._teacher = None
+        if (projector := self._task.projector) is not None:
+            self._task.projector = None
+            forget(self._optimizer, projector.parameters())
+            self._model, self._parameters = self._task, []
+            gc.collect()  # the old replica's hooks on the student's gradients go with it, before there is a new one
+            self._learn(replicate(self._task, self._environment))
+        del projector
+        gc.collect()
+        if self._environment.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def _prime(self, step: int, batches: Sequence[dict[str, Any]]) -> None:
         """Run one backward pass and forget it, so that DDP settles its gradient buckets before the first real step.
 
         DDP regroups its buckets after the first backward pass; the order in which gloo and nccl add up more than two
-        ranks depends on the grouping. Without this, a resumed run's first step would round differently.
+        ranks depends on the grouping. Without this, a resumed run's first step would round differently. What has been
+        accumulated stays.
         """
+        # Copies, for a gradient may be a view of a bucket, which the pass overwrites.
+        accumulated = [None if p.grad is None else p.grad.clone() for p in self._parameters]
+        self._optimizer.zero_grad()
         with running_statistics(self._task, update=False):
             losses = self._forward(step, -1, batches[-1], Phases())
             (losses[OBJECTIVE] * 0.0).backward()
         self._optimizer.zero_grad()
+        for parameter, gradient in zip(self._parameters, accumulated, strict=True):
+            parameter.grad = gradient
         self._primed = True
 
     def _forward(self, step: int, shard: int, batch: dict[str, Any], phases: Phases) -> dict[str, Tensor]:
@@ -118,7 +152,7 @@ class Step:
         seed_shard(self._preprocess.seed, step, max(shard, 0))
         statistics = nullcontext() if shard == 0 else running_statistics(self._task, update=False)
         with phases.measure("forward"), self._precision.autocast(), statistics:
-            losses: dict[str, Tensor] = self._model(batch, seen, self._weight(step))
+            losses: dict[str, Tensor] = self._model(batch, seen, self._weight.at(step))
         return losses
 
     def _finish(self, step: int, signals: Tensor) -> StepResult:

@@ -1,15 +1,15 @@
-"""What is trained and what DDP replicates: the student and, with a teacher, its projector."""
+"""What is trained and what DDP replicates: the student and, while features are distilled, its projector."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from distill_trainer.distillation.features import head_inputs
+from distill_trainer.distillation.features import Seen, seen
 from distill_trainer.distillation.losses import DistillationLoss
 from distill_trainer.distillation.projector import Projector
-from distill_trainer.teacher import TeacherOutput
 
 DISTILLATION_LOSS = "dis_loss"
 """Name of the distillation loss beside Ultralytics' own components, as Ultralytics logs it."""
@@ -29,26 +29,30 @@ class DistillTask(nn.Module):
         super().__init__()
         self.student_model = student  # the name that Ultralytics' optimizer rules look for
         self.projector = projector
-        self._distillation_loss = distillation_loss
+        self.distillation_loss = distillation_loss
 
-    def forward(
-        self, batch: dict[str, Any], teacher: TeacherOutput | None = None, weight: float = 0.0
-    ) -> dict[str, Tensor]:
+    def forward(self, batch: dict[str, Any], teacher: Seen | None = None, weight: float = 0.0) -> dict[str, Tensor]:
         """Losses of one shard batch whose `img` is [B, 3, H, W] in [0, 1].
 
         Returns Ultralytics' loss components, detached and per image; `dis_loss`, weight included, when there is a
-        teacher; and `objective`, the sum of all times B as in Ultralytics, which alone has a gradient.
+        distillation loss, 0 once the teacher has gone; and `objective`, the sum of all times B as in Ultralytics,
+        which alone has a gradient.
         """
         images = batch["img"]
         predictions = self.student_model(images)
         task_loss, components = self.student_model.loss(batch, predictions)
         losses = {name: value.detach() for name, value in components.items()}
         losses[OBJECTIVE] = task_loss.sum()
-        if teacher is not None and self.projector is not None and self._distillation_loss is not None:
-            projected = self.projector(head_inputs(predictions))
-            distillation = weight * self._distillation_loss(projected, teacher.features, teacher.logits)
-            losses[DISTILLATION_LOSS] = distillation.detach()
-            losses[OBJECTIVE] = losses[OBJECTIVE] + distillation * images.shape[0]
+        if self.distillation_loss is None:
+            return losses
+        if teacher is None:
+            return losses | {DISTILLATION_LOSS: torch.zeros((), device=images.device)}
+        student = seen(predictions)
+        if self.projector is not None:
+            student = student._replace(features=self.projector(student.features))
+        distillation = weight * self.distillation_loss.compare(student, teacher)
+        losses[DISTILLATION_LOSS] = distillation.detach()
+        losses[OBJECTIVE] = losses[OBJECTIVE] + distillation * images.shape[0]
         return losses
 
     def begin_epoch(self, epoch: int) -> None:
@@ -74,4 +78,4 @@ def component_names(task: DistillTask) -> list[str]:
     """Names of the losses that `forward` will return, without `objective`, in Ultralytics' order."""
     criterion = task.criterion
     names = list(getattr(criterion, "one2one", criterion).loss_names)
-    return [*names, DISTILLATION_LOSS] if task.projector is not None else names
+    return [*names, DISTILLATION_LOSS] if task.distillation_loss is not None else names

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.tasks import BaseModel
 
-
-class TeacherOutput(NamedTuple):
-    """What the student learns from, by level."""
-
-    features: tuple[Tensor, ...]
-    """Neck features [B, C, H, W]."""
-    logits: tuple[Tensor, ...]
-    """Class logits [B, nc, H, W]; for an end-to-end head the mean of its two branches."""
+from distill_trainer.distillation.features import Seen
 
 
 class _ClassBranches(nn.Module):
@@ -25,19 +18,18 @@ class _ClassBranches(nn.Module):
     def __init__(self, head: Any) -> None:
         super().__init__()
         self.f, self.i = head.f, head.i  # where BaseModel's forward finds the inputs
-        self.one2many = head.cv3
-        self.one2one = getattr(head, "one2one_cv3", None)
+        one2one = getattr(head, "one2one_cv3", None)
+        self.branches = nn.ModuleList([head.cv3] if one2one is None else [head.cv3, one2one])
 
-    def forward(self, features: list[Tensor]) -> TeacherOutput:
-        logits = [branch(feature) for branch, feature in zip(self.one2many, features, strict=True)]
-        if self.one2one is not None:
-            others = (branch(feature) for branch, feature in zip(self.one2one, features, strict=True))
-            logits = [(a + b) / 2 for a, b in zip(logits, others, strict=True)]
-        return TeacherOutput(tuple(features), tuple(logits))
+    def forward(self, features: list[Tensor]) -> Seen:
+        logits = (
+            tuple(level(feature) for level, feature in zip(branch, features, strict=True)) for branch in self.branches
+        )
+        return Seen(tuple(features), tuple(logits))
 
 
 class Teacher(BaseModel):
-    """A frozen model that maps images to TeacherOutput; convolutions and BatchNorm fused, channels-last.
+    """A frozen model that maps images to what it sees in them; convolutions and BatchNorm fused, channels-last.
 
     It is a plain object beside the trained modules: never inside DDP, an optimizer or a state_dict.
     """
@@ -59,7 +51,7 @@ class Teacher(BaseModel):
         return super().train(False)
 
     @torch.no_grad()  # not inference_mode: the student's backward pass saves these features
-    def look(self, images: Tensor) -> TeacherOutput:
+    def look(self, images: Tensor) -> Seen:
         """Features and class logits for images [B, 3, H, W] in [0, 1], in the teacher's own dtype."""
         images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         with torch.autocast(images.device.type, enabled=False):

@@ -16,7 +16,7 @@ from distill_trainer.commits import Commits
 from distill_trainer.data import TrainData
 from distill_trainer.distillation.losses import LOSSES
 from distill_trainer.distillation.projector import Projector
-from distill_trainer.distillation.schedule import SCHEDULES
+from distill_trainer.distillation.schedule import WeightSchedule, weight_schedule
 from distill_trainer.distributed import broadcast_state, process_group, replicate
 from distill_trainer.environment import Environment, cpu_threads, from_torchrun
 from distill_trainer.errors import Stopped
@@ -70,14 +70,12 @@ class _Attempt:
         precision = student_precision(self.spec.training.amp, environment.device)
         data, val_data = self._train_data(), self._val_data()
         score = self._teacher_score(val_data, precision)
-        teacher = self._teacher()
 
         weigh_classes(prepared.student, data.dataset.labels, arguments.cls_pw)
-        task = self._task()
         plan = Plan(arguments.epochs, data.steps_per_epoch, arguments.batch, data.images, prepared.dataset.nc)
-        optimizer, schedule = optim.build(task, arguments, plan)
-        state = TrainingState(task, ModelEMA(task.student_model), optimizer, precision.scaler(), TrainingProgress())
-        self._resume(state)
+        weight = weight_schedule(self.spec, plan.steps_per_epoch)
+        state, schedule = self._state(plan, weight, precision)
+        task, optimizer = state.task, state.optimizer
         if self.spec.training.compile:
             task.student_model.compile()
 
@@ -85,7 +83,7 @@ class _Attempt:
         step = Step(
             model=replicate(task, environment),
             task=task,
-            teacher=teacher,
+            teacher=self._teacher() if not weight.over(state.progress.step) else None,  # the step's alone, to give back
             optimizer=optimizer,
             schedule=schedule,
             scaler=state.scaler,
@@ -94,14 +92,13 @@ class _Attempt:
             preprocess=Preprocess(
                 environment.device, prepared.imgsz, prepared.stride, arguments.multi_scale, arguments.seed
             ),
-            weight=lambda step: (
-                self.spec.distillation.weight * SCHEDULES[self.spec.distillation.schedule](step, plan.total_steps)
-            ),
+            weight=weight,
             environment=environment,
             my_shards=my_shards,
             shards=self.spec.world_size,
             last_move=state.progress.step - 1,  # commits happen right after a move
         )
+        prepared.forget_teacher()
         commits = Commits(self.runtime.checkpointer, state, self.spec.checkpoint.interval_seconds)
         reporter = Reporter(
             self.runtime,
@@ -209,8 +206,8 @@ class _Attempt:
         )
 
     def _teacher(self) -> Teacher | None:
-        """The cut teacher; None without one, or when its weight is 0 and nothing could be learned from it."""
-        if self.prepared.teacher is None or self.spec.distillation.weight == 0:
+        """The cut teacher; None without one."""
+        if self.prepared.teacher is None:
             return None
         device = self.environment.device
         teacher = Teacher(self.prepared.teacher, device, teacher_dtype(device))
@@ -218,25 +215,31 @@ class _Attempt:
             teacher.compile()
         return teacher
 
-    def _task(self) -> DistillTask:
+    def _task(self, weight: WeightSchedule, step: int) -> DistillTask:
+        """What is trained from `step` on: no projector when the loss needs none or distillation is over by then."""
         student, teacher = self.prepared.student, self.prepared.teacher
+        loss = LOSSES[self.spec.distillation.loss] if weight.end > 0 else None
         projector = None
-        if teacher is not None and self.spec.distillation.weight > 0:
+        if teacher is not None and loss is not None and loss.projects and not weight.over(step):
             torch.manual_seed(self.spec.training.seed)
             projector = Projector(neck_channels(student), neck_channels(teacher))
-        task = DistillTask(student, projector, LOSSES[self.spec.distillation.loss])
+        task = DistillTask(student, projector, loss)
         task.to(self.environment.device)
         if self.environment.device.type == "cuda":
             task.to(memory_format=torch.channels_last)
         return task
 
-    def _resume(self, state: TrainingState) -> None:
-        """Put the newest checkpoint into `state` on every rank; only rank 0 reads it."""
+    def _state(self, plan: Plan, weight: WeightSchedule, precision: Precision) -> tuple[TrainingState, optim.Schedule]:
+        """What is trained, as the newest checkpoint left it, on every rank; only rank 0 reads it."""
         loaded = self.runtime.checkpointer.newest() if self.environment.is_main else None
         saved: dict[str, Any] | None = loaded.state if loaded is not None else None
         saved = broadcast_state(saved, self.environment.device)
+        task = self._task(weight, saved["progress"]["step"] if saved is not None else 0)
+        optimizer, schedule = optim.build(task, self.prepared.arguments, plan)
+        state = TrainingState(task, ModelEMA(task.student_model), optimizer, precision.scaler(), TrainingProgress())
         if saved is not None:
             state.restore(saved)
+        return state, schedule
 
     def _result(self, evaluation: Evaluation, score: TeacherScore | None) -> Result | None:
         """Rank 0's completion record, from a last validation of the best weights as they are on the volume."""

@@ -1,15 +1,36 @@
-"""The features that are compared: the neck's outputs, which are the inputs of the detection head."""
+"""What teacher and student each saw in a batch: all that a distillation loss may compare."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
+_BRANCHES = ("one2many", "one2one")
 
-def head_inputs(predictions: dict[str, Any]) -> tuple[Tensor, ...]:
-    """Neck features [B, C, H, W] by level, out of a Detect-family head's raw training predictions.
 
-    An end-to-end head feeds detached copies to its one-to-one branch, so the one-to-many branch is read.
+class Seen(NamedTuple):
+    """One model's view of a batch."""
+
+    features: tuple[Tensor, ...]
+    """Neck features [B, C, H, W] by level, the inputs of the detection head."""
+    logits: tuple[tuple[Tensor, ...], ...]
+    """Class logits [B, nc, H, W] by level, for each branch of the head: one-to-many, then one-to-one if it has one."""
+
+
+def seen(predictions: dict[str, Any]) -> Seen:
+    """What a Detect-family model saw, out of its head's raw training predictions.
+
+    An end-to-end head feeds detached copies to its one-to-one branch, so features are the one-to-many branch's.
     """
-    return tuple(predictions.get("one2many", predictions)["feats"])
+    branches = [predictions[name] for name in _BRANCHES if name in predictions] or [predictions]
+    features = tuple(branches[0]["feats"])
+    return Seen(features, tuple(_by_level(branch["scores"], features) for branch in branches))
+
+
+def _by_level(scores: Tensor, features: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """[B, nc, sum of H x W] -> [B, nc, H, W] by level."""
+    sizes = [feature.shape[-2:] for feature in features]
+    parts = scores.split([height * width for height, width in sizes], dim=-1)
+    return tuple(part.unflatten(-1, tuple(size)) for part, size in zip(parts, sizes, strict=True))

@@ -1,0 +1,202 @@
+"""Each distillation loss against its formula, written out with loops over plain numbers."""
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+import pytest
+import torch
+from torch import Tensor
+
+from distill_api.spec import Distillation
+from distill_trainer.distillation.cwd import cwd
+from distill_trainer.distillation.features import Seen, seen
+from distill_trainer.distillation.logit import logit
+from distill_trainer.distillation.losses import LOSSES
+from distill_trainer.distillation.pkd import pkd
+from distill_trainer.distillation.sl2 import sl2
+from distill_trainer.task import DistillTask
+from distill_trainer.teacher import Teacher
+from trainer_support import CPU, build, preprocessed, shard_batch, teach
+
+BATCH, CHANNELS, CLASSES, SIZES = 2, 3, 4, ((3, 2), (2, 1))
+EPSILON = 1e-5  # BatchNorm's
+
+
+def view(seed: int, branches: int = 2, scale: float = 1.0) -> Seen:
+    random = torch.Generator().manual_seed(seed)
+
+    def maps(channels: int) -> tuple[Tensor, ...]:
+        return tuple(scale * torch.randn(BATCH, channels, *size, generator=random) for size in SIZES)
+
+    return Seen(maps(CHANNELS), tuple(maps(CLASSES) for _ in range(branches)))
+
+
+def sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))
+
+
+def places(feature: Tensor) -> list[tuple[int, int, int]]:
+    images, _, height, width = feature.shape
+    return [(b, y, x) for b in range(images) for y in range(height) for x in range(width)]
+
+
+def standard_channel(feature: Tensor, channel: int) -> dict[tuple[int, int, int], float]:
+    values = {(b, y, x): float(feature[b, channel, y, x]) for b, y, x in places(feature)}
+    mean, variance = statistics.fmean(values.values()), statistics.pvariance(values.values())
+    return {place: (value - mean) / math.sqrt(variance + EPSILON) for place, value in values.items()}
+
+
+def plain_sl2(student: Seen, teacher: Seen) -> float:
+    total = 0.0
+    for level, (ours, theirs) in enumerate(zip(student.features, teacher.features, strict=True)):
+        above, below = 0.0, 0.0
+        for b, y, x in places(ours):
+            means = [
+                statistics.fmean(float(branch[level][b, c, y, x]) for branch in teacher.logits) for c in range(CLASSES)
+            ]
+            weight = max(map(sigmoid, means))
+            below += weight * CHANNELS
+            for c in range(CHANNELS):
+                above += weight * float(ours[b, c, y, x] - theirs[b, c, y, x]) ** 2
+        total += above / below
+    return total
+
+
+def plain_cwd(student: Seen, teacher: Seen, temperature: float = 1.0) -> float:
+    def distribution(standard: dict[tuple[int, int, int], float], image: int) -> list[float]:
+        exponentials = [math.exp(value / temperature) for (b, _, _), value in standard.items() if b == image]
+        return [value / sum(exponentials) for value in exponentials]
+
+    total = 0.0
+    for ours, theirs in zip(student.features, teacher.features, strict=True):
+        divergence = 0.0
+        for c in range(CHANNELS):
+            our_channel, their_channel = standard_channel(ours, c), standard_channel(theirs, c)
+            for b in range(BATCH):
+                for p, q in zip(distribution(their_channel, b), distribution(our_channel, b), strict=True):
+                    divergence += p * math.log(p / q)
+        total += temperature**2 * divergence / (BATCH * CHANNELS)
+    return total
+
+
+def plain_pkd(student: Seen, teacher: Seen) -> float:
+    """By its meaning: 1 - r, the mean over channels. BatchNorm's epsilon is why the comparison is not exact."""
+    total = 0.0
+    for ours, theirs in zip(student.features, teacher.features, strict=True):
+        correlations = [
+            statistics.correlation(
+                [float(ours[b, c, y, x]) for b, y, x in places(ours)],
+                [float(theirs[b, c, y, x]) for b, y, x in places(theirs)],
+            )
+            for c in range(CHANNELS)
+        ]
+        total += 1 - statistics.fmean(correlations)
+    return total
+
+
+def plain_logit(student: Seen, teacher: Seen) -> float:
+    means = []
+    for our_branch, their_branch in zip(student.logits, teacher.logits, strict=False):
+        above, objects = 0.0, 0.0
+        for ours, theirs in zip(our_branch, their_branch, strict=True):
+            for b, y, x in places(ours):
+                objects += max(sigmoid(float(theirs[b, c, y, x])) for c in range(CLASSES))
+                for c in range(CLASSES):
+                    p, q = sigmoid(float(ours[b, c, y, x])), sigmoid(float(theirs[b, c, y, x]))
+                    above += abs(p - q) * -(q * math.log(p) + (1 - q) * math.log(1 - p))
+        means.append(above / max(objects, 1.0))
+    return statistics.fmean(means)
+
+
+PLAIN: dict[str, Callable[[Seen, Seen], float]] = {
+    "sl2": plain_sl2,
+    "cwd": plain_cwd,
+    "pkd": plain_pkd,
+    "logit": plain_logit,
+}
+
+
+def test_every_loss_of_the_contract_exists_and_has_a_reference() -> None:
+    assert set(LOSSES) == set(get_args(Distillation.model_fields["loss"].annotation)) == set(PLAIN)
+
+
+@pytest.mark.parametrize("branches", [1, 2])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_its_formula(name: str, branches: int) -> None:
+    student, teacher = view(1, branches), view(2, branches)
+    expected = PLAIN[name](student, teacher)
+    assert expected > 0.01
+    assert float(LOSSES[name].compare(student, teacher)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("temperature", [0.5, 4.0])
+def test_cwd_has_a_temperature(temperature: float) -> None:
+    expected = plain_cwd(view(1), view(2), temperature)
+    assert float(cwd(view(1), view(2), temperature)) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_student_that_sees_the_same_has_nothing_to_learn(name: str) -> None:
+    assert float(LOSSES[name].compare(view(3), view(3))) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("compare", [cwd, pkd])
+def test_normalised_losses_do_not_see_the_scale_of_features(compare: Callable[[Seen, Seen], Tensor]) -> None:
+    student, teacher = view(1), view(2)
+    louder = student._replace(features=tuple(100 * feature + 7 for feature in student.features))
+    assert float(compare(louder, teacher)) == pytest.approx(float(compare(student, teacher)), rel=1e-3)
+    assert float(sl2(louder, teacher)) > 10 * float(sl2(student, teacher))
+
+
+def test_a_branch_that_the_teacher_lacks_is_not_taught() -> None:
+    student, teacher = view(1, branches=2), view(2, branches=1)
+    alone = student._replace(logits=student.logits[:1])
+    assert torch.equal(logit(student, teacher), logit(alone, teacher))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_teacher_in_bf16_gives_a_loss_in_fp32(name: str) -> None:
+    whole = view(2)
+
+    def rounded(levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        return tuple(level.bfloat16() for level in levels)
+
+    teacher = Seen(rounded(whole.features), tuple(rounded(branch) for branch in whole.logits))
+    loss = LOSSES[name].compare(view(1), teacher)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(float(LOSSES[name].compare(view(1), whole)), rel=0.05)
+
+
+@pytest.mark.parametrize("compare", [cwd, pkd])
+def test_a_channel_of_one_value_has_no_say_but_a_gradient(compare: Callable[[Seen, Seen], Tensor]) -> None:
+    ours = torch.randn(1, CHANNELS, 1, 1, requires_grad=True)
+    loss = compare(Seen((ours,), ()), Seen((torch.randn(1, CHANNELS, 1, 1),), ()))
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert ours.grad is not None
+    assert not ours.grad.any()
+
+
+@pytest.mark.parametrize("name", ["yolo26n.yaml", "yolov8n.yaml"])
+def test_student_and_teacher_see_the_same_in_the_same_model(name: str) -> None:
+    """The student's view is read off its predictions, the teacher's from a cut copy: both must mean the same."""
+    model = teach(build(name))
+    images = preprocessed(shard_batch(2))["img"]
+    theirs = Teacher(model, CPU, torch.float32).look(images)
+    head = model.model[-1]
+    head.training = True  # raw predictions, while every BatchNorm still uses its running statistics
+    with torch.no_grad():
+        ours = seen(model(images))
+    assert len(ours.logits) == len(theirs.logits) == (2 if name.startswith("yolo26") else 1)
+    for mine, other in zip((ours.features, *ours.logits), (theirs.features, *theirs.logits), strict=True):
+        for a, b in zip(mine, other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+
+
+def test_without_a_teacher_the_loss_is_named_but_zero() -> None:
+    task = DistillTask(build("yolo26n.yaml"), None, LOSSES["sl2"]).train()
+    batch = preprocessed(shard_batch(2))
+    assert float(task(batch)["dis_loss"]) == 0
+    assert "dis_loss" not in DistillTask(task.student_model).train()(batch)
