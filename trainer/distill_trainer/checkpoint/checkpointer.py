@@ -104,6 +104,7 @@ class Checkpointer:
         memory = self._buffer.reserve(plan.size + len(structure), pinned=on_device)
         if plan.specs != self._specs or not self._lies_in(memory):
             self._specs, self._views = plan.specs, encoding.views(memory, plan.specs)
+            memory[: plan.size].zero_()  # equal states make equal files, whatever lay between the tensors before
         for target, source in zip(self._views, plan.tensors, strict=True):
             target.copy_(source, non_blocking=True)
         if on_device:
