@@ -72,7 +72,7 @@ def main(out: Path, shards: int, steps: int, state: Path | None) -> None:
     whole_teacher = teach(build("yolo26s.yaml", seed=1))
     teacher = Teacher(whole_teacher, environment.device, torch.float32)
     projector = Projector(neck_channels(student), neck_channels(whole_teacher))
-    task = DistillTask(student, projector, LOSSES["sl2"]).train()
+    task = DistillTask(student, projector, LOSSES["sl2"]).to(memory_format=torch.channels_last).train()
     plan = optim.Plan(epochs=5, steps_per_epoch=2, batch=shards * SHARD_IMAGES, images=16, classes=3)
     optimizer, schedule = optim.build(task, student.args, plan)
     precision = student_precision("fp32", environment.device)

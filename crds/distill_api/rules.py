@@ -36,10 +36,6 @@ def _one_claim(volume: Volume) -> bool:
     return (volume.claim_name is None) != (volume.claim_template is None)
 
 
-def _min_nodes(spec: DistillJobSpec) -> bool:
-    return spec.elastic is None or spec.elastic.min_nodes <= spec.nodes
-
-
 def _batch_divides(spec: DistillJobSpec) -> bool:
     return spec.training.batch % spec.world_size == 0
 
@@ -91,11 +87,6 @@ _PROCESSES = (
 _CUDA = "(self.device == 'cuda' || (self.device == 'auto' && self.accelerators.perNode > 0))"
 
 SPEC: Sequence[Rule] = (
-    Rule(
-        "!has(self.elastic) || self.elastic.minNodes <= self.nodes",
-        "elastic.minNodes is larger than nodes; lower minNodes or raise nodes",
-        _min_nodes,
-    ),
     Rule(
         f"self.training.batch % (self.nodes * {_PROCESSES}) == 0",
         "training.batch is the global batch and must be divisible by nodes times processes per node",
