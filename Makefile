@@ -16,6 +16,7 @@ demo: venv ## Train, distil, preempt and recover on a real one-machine Kubernete
 	@PYTHONPATH=tests:examples/digits $(BIN)/python -m demo
 
 test: venv ## Run every test.
+	@if [ "$$(id -u)" = 0 ] && command -v go >/dev/null; then $(CLUSTER) binaries; fi
 	@$(BIN)/python -m pytest tests $(ARGS)
 
 test-fast: venv ## Run the tests that need neither root nor Kubernetes.

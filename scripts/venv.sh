@@ -7,6 +7,13 @@ cd "$(dirname "$0")/.."
 start=$SECONDS
 uv_version=$(sed -n 's/^uv==//p' constraints.txt)
 
+# Root on Debian gets the system's Python: it is the one that the demo's pods have too.
+if [ "$(id -u)" = 0 ] && [ -z "${PYTHON:-}" ] && [ ! -x /usr/bin/python3 ] && command -v apt-get >/dev/null; then
+    echo "· installing python3 and python3-venv (Debian)"
+    apt-get update -qq >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq python3 python3-venv >/dev/null
+fi
+
 python=
 for candidate in "${PYTHON:-}" /usr/bin/python3 python3 python3.13 python3.12 python3.11; do
     if [ -n "$candidate" ] && command -v "$candidate" >/dev/null &&

@@ -87,7 +87,7 @@ def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | N
     weight = WeightSchedule(6.0, constant, end)
     over = state is not None and weight.over(int(state.stem.removeprefix("state-")))
     projector = None if over else Projector(neck_channels(student), neck_channels(whole_teacher))
-    task = DistillTask(student, projector, LOSSES["sl2"]).train()
+    task = DistillTask(student, projector, LOSSES["sl2"]).to(memory_format=torch.channels_last).train()
     plan = optim.Plan(epochs=5, steps_per_epoch=2, batch=shards * SHARD_IMAGES, images=16, classes=3)
     optimizer, schedule = optim.build(task, student.args, plan)
     precision = student_precision("fp32", environment.device)

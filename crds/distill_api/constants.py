@@ -11,8 +11,12 @@ PLURAL: Final = "distilljobs"
 SINGULAR: Final = "distilljob"
 SHORT_NAME: Final = "dj"
 
+JOB_NAME: Final = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
+"""Pattern of a DistillJob's name: Services are named after it, so it is a DNS-1035 label."""
+JOB_NAME_LENGTH: Final = 52
+"""Longest name of a DistillJob: its pods' host names stay within 63 characters."""
+
 FIELD_MANAGER: Final = "distill-operator"
-FINALIZER: Final = f"{GROUP}/cleanup"
 
 
 class Label:
@@ -141,6 +145,8 @@ class Reason(StrEnum):
     BACKING_OFF = "BackingOff"
     NAME_TAKEN = "NameTaken"
     QUOTA_EXCEEDED = "QuotaExceeded"
+    NOT_ADMITTED = "NotAdmitted"
+    """An object is refused for a reason that may pass, such as a PriorityClass that does not exist yet."""
     PODS_TERMINATING = "PodsTerminating"
     # What an attempt does or did.
     ATTEMPT_CREATED = "AttemptCreated"
@@ -155,7 +161,6 @@ class Reason(StrEnum):
     POD_DELETED = "PodDeleted"
     DISRUPTED = "Disrupted"
     """A disruption whose kind is no longer known, because it ended while the operator was away."""
-    DELETED_BY_OPERATOR = "DeletedByOperator"
     SCHEDULING_TIMEOUT = "SchedulingTimeout"
     STOPPED = "Stopped"
     # … and failures that may be tried again.
@@ -201,7 +206,7 @@ DISRUPTIONS: Final = frozenset(
 )
 """Ends of an attempt that are not the trainer's doing: charged to preemptions, never to failures."""
 
-UNCHARGED: Final = frozenset({Reason.DELETED_BY_OPERATOR, Reason.SCHEDULING_TIMEOUT, Reason.SUSPENDED_BY_USER})
+UNCHARGED: Final = frozenset({Reason.SCHEDULING_TIMEOUT, Reason.SUSPENDED_BY_USER})
 """Ends of an attempt that the operator or the user asked for: charged to no budget."""
 
 PERMANENT: Final = frozenset(

@@ -9,6 +9,8 @@ import yaml
 from distill_api import rules
 from distill_api.constants import (
     GROUP,
+    JOB_NAME,
+    JOB_NAME_LENGTH,
     KIND,
     PLURAL,
     RESERVED_ENV,
@@ -229,7 +231,9 @@ def crd() -> Schema:
                                 "kind": {"type": "string"},
                                 "metadata": {
                                     "type": "object",
-                                    "properties": {"name": {"type": "string", "maxLength": 52}},
+                                    "properties": {
+                                        "name": {"type": "string", "maxLength": JOB_NAME_LENGTH, "pattern": JOB_NAME}
+                                    },
                                 },
                                 "spec": _spec(),
                                 "status": _status(),

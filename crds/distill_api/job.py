@@ -6,7 +6,7 @@ import yaml
 from pydantic import ConfigDict, Field, ValidationError
 
 from distill_api.base import Model
-from distill_api.constants import KIND
+from distill_api.constants import JOB_NAME, JOB_NAME_LENGTH, KIND
 from distill_api.spec import DistillJobSpec
 from distill_api.status import DistillJobStatus
 
@@ -16,8 +16,8 @@ class Metadata(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    name: str = Field(pattern=r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$", max_length=52)
-    """Name of the job. At most 52 characters, so that pod names stay within 63."""
+    name: str = Field(pattern=JOB_NAME, max_length=JOB_NAME_LENGTH)
+    """Name of the job: lower case letters, digits and -, a letter first, at most 52 characters."""
     namespace: str | None = None
     """Namespace of the job."""
     uid: str | None = None

@@ -1,8 +1,9 @@
 """What a training pod tells the operator: /status while it runs, the termination message when it ends."""
 
-from typing import Literal
+from datetime import datetime
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from distill_api.base import Model
 from distill_api.constants import Reason
@@ -12,8 +13,24 @@ MAX_MESSAGE = 4096
 """Kubernetes cuts a termination message here (bytes)."""
 
 
+State = Literal["starting", "training", "validating", "committing", "stopping", "done"]
+
+
+def _known_state(value: Any) -> Any:
+    return "training" if isinstance(value, str) and value not in get_args(State) else value
+
+
+def _known_reason(value: Any) -> Any:
+    return Reason.TRAINER_ERROR if isinstance(value, str) and value not in list(Reason) else value
+
+
 class TrainerStatus(Model):
-    """Body of GET /status on every rank. The operator reads rank 0's."""
+    """Body of GET /status on every rank. The operator reads rank 0's.
+
+    Trainer images may be newer than the operator: fields that it does not know are left out.
+    """
+
+    model_config = ConfigDict(extra="ignore")
 
     job: str
     """Name of the DistillJob."""
@@ -23,8 +40,10 @@ class TrainerStatus(Model):
     """Global rank."""
     world_size: int
     """Ranks in the gang."""
-    state: Literal["starting", "training", "validating", "committing", "stopping", "done"]
-    """What the rank does now."""
+    state: Annotated[State, BeforeValidator(_known_state)]
+    """What the rank does now; a state of a newer trainer is read as training."""
+    moved_at: datetime | None = None
+    """When the rank last made any progress of any kind: a step, a batch of a validation, a part of the data scan."""
     resumed_from_step: int | None = None
     """Committed step that the attempt started from; 0 for a fresh start, null until that is known."""
     steps_this_attempt: int = 0
@@ -36,12 +55,14 @@ class TrainerStatus(Model):
 
 
 class TerminationMessage(Model):
-    """JSON in the termination message of every training container."""
+    """JSON in the termination message of every training container; fields of newer trainers are left out."""
+
+    model_config = ConfigDict(extra="ignore")
 
     outcome: Literal["done", "stopped", "permanent", "failed"]
     """done and stopped are ends with everything committed; permanent means that trying again cannot help."""
-    reason: Reason
-    """Why the container ended; Completed for done."""
+    reason: Annotated[Reason, BeforeValidator(_known_reason)]
+    """Why the container ended; Completed for done. A reason of a newer trainer is read as TrainerError."""
     message: str = ""
     """What is wrong, where, and what to do, in one line."""
     rank: int | None = None

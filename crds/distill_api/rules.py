@@ -58,10 +58,6 @@ def _mosaic_is_closed(spec: DistillJobSpec) -> bool:
     return until is None or until.close_mosaic is None or 0 < spec.training.close_mosaic < spec.training.epochs
 
 
-def _min_nodes(spec: DistillJobSpec) -> bool:
-    return spec.elastic is None or spec.elastic.min_nodes <= spec.nodes
-
-
 def _batch_divides(spec: DistillJobSpec) -> bool:
     return spec.training.batch % spec.world_size == 0
 
@@ -135,11 +131,6 @@ _PROCESSES = (
 _CUDA = "(self.device == 'cuda' || (self.device == 'auto' && self.accelerators.perNode > 0))"
 
 SPEC: Sequence[Rule] = (
-    Rule(
-        "!has(self.elastic) || self.elastic.minNodes <= self.nodes",
-        "elastic.minNodes is larger than nodes; lower minNodes or raise nodes",
-        _min_nodes,
-    ),
     Rule(
         f"self.training.batch % (self.nodes * {_PROCESSES}) == 0",
         "training.batch is the global batch and must be divisible by nodes times processes per node",

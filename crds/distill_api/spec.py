@@ -85,17 +85,6 @@ class Accelerators(Model):
     """Training processes per node. Default: perNode, or 1 when perNode is 0. More than perNode only on CPUs."""
 
 
-class Elastic(Model):
-    """Let the job go on with fewer nodes when capacity is lost."""
-
-    min_nodes: Annotated[int, Field(ge=1)]
-    """Never run with fewer nodes than this."""
-    shrink_after_seconds: Seconds = 300
-    """Wait this long for lost capacity before the next attempt is made smaller."""
-    grow_after_seconds: Seconds = 600
-    """Run at least this long before growing back."""
-
-
 class Checkpoint(Model):
     """When progress is committed to the checkpoints volume."""
 
@@ -109,17 +98,19 @@ class Recovery(Model):
     """What happens when an attempt ends before the training is done."""
 
     max_failures: Annotated[int, Field(ge=0)] = 3
-    """Failures (crashes, out of memory, stalls) after which the job is Failed."""
+    """Failures (crashes, out of memory, stalls) that the job bears: more than this many make it Failed."""
     max_preemptions: Annotated[int, Field(ge=0)] | None = None
-    """Disruptions (preemption, eviction, node loss, deleted pods) after which the job is Failed. Default: no limit."""
+    """Disruptions (preemption, eviction, node loss, deleted pods) that the job bears: more than this many make it
+    Failed. Default: no limit."""
     stall_timeout_seconds: Seconds = 600
-    """An attempt that makes no step for this long is ended with cause Stalled."""
+    """An attempt that makes no progress, neither steps nor a validation, for this long is ended with cause Stalled."""
     scheduling_timeout_seconds: Seconds = 900
     """An attempt whose pods cannot all be scheduled for this long is taken back and tried again."""
     grace_period_seconds: Annotated[int, Field(ge=10, le=3600)] = 60
     """Time a pod has from SIGTERM to commit a checkpoint."""
     max_restarts_without_progress: Annotated[int, Field(ge=1)] = 5
-    """Restarts in a row without a newly committed step after which the job is Failed, whatever the budgets."""
+    """Restarts in a row without a newly committed step that the job bears: more than this many make it Failed,
+    whatever the budgets."""
 
 
 class ClaimResources(Model):
@@ -181,7 +172,8 @@ class Scheduling(Model):
 
 
 class DistillJobSpec(Model):
-    """A training run. Everything that defines it is immutable; suspend, deadlines and budgets may change."""
+    """A training run. What defines it is immutable; image, template, scheduling, checkpoint, recovery, suspend,
+    deadlines and TTL may change, and count from the next attempt on."""
 
     student: Student
     """The model to train."""
@@ -199,8 +191,6 @@ class DistillJobSpec(Model):
     """What each node's pod asks for."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto: CUDA when accelerators are asked for, else CPU. cpu trains on CPUs even beside accelerators."""
-    elastic: Elastic | None = None
-    """Let the job go on with fewer nodes when capacity is lost."""
     checkpoint: Checkpoint = Checkpoint()
     """When progress is committed."""
     recovery: Recovery = Recovery()

@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from distill_api.base import Model
 from distill_api.constants import ConditionType, Outcome, Phase, Reason
@@ -43,6 +43,8 @@ class Attempt(Model):
     """When its first step was seen."""
     stepped_at: datetime | None = None
     """When its newest step was seen."""
+    moved_at: datetime | None = None
+    """When rank 0 last made progress of any kind, by its own word: a validation counts, too."""
     ended_at: datetime | None = None
     """When its end was seen."""
     outcome: Outcome = Outcome.RUNNING
@@ -63,6 +65,8 @@ class Attempt(Model):
 
 class Progress(Model):
     """How far the training is, as rank 0 reports it."""
+
+    model_config = ConfigDict(extra="ignore")  # rank 0 may be newer than its reader
 
     epoch: int = 0
     """Epochs finished."""
@@ -98,6 +102,8 @@ class Progress(Model):
 
 class Result(Model):
     """What a finished job leaves, taken from rank 0's completion record."""
+
+    model_config = ConfigDict(extra="ignore")
 
     checkpoint: str
     """The student's weights, relative to the checkpoints volume: <job>/weights/best.pt."""

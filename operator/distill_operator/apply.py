@@ -4,7 +4,7 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from distill_api.constants import API_VERSION, FIELD_MANAGER, KIND
+from distill_api.constants import API_VERSION, FIELD_MANAGER, KIND, Reason
 from distill_api.status import DistillJobStatus
 from distill_operator import facts
 from distill_operator.facts import Object
@@ -53,10 +53,12 @@ async def _create(kube: Kube, namespace: str, owner_uid: str, action: Create) ->
             present = await kube.get(kind, namespace, action.manifest["metadata"]["name"])
             if present is None or facts.owned_by(present, owner_uid):
                 return None
-            return Rejection(action.what, error.message, taken=True)
-        if error.code not in REFUSALS or "cannot create resource" in error.message:  # our own rights: not the job's
+            return Rejection(action.what, error.message, Reason.NAME_TAKEN)
+        waits = facts.waits_for(error.message)
+        ours = "cannot create resource" in error.message  # the operator's own rights: not the job's fault
+        if ours or (error.code not in REFUSALS and waits is None):
             raise
-        return Rejection(action.what, error.message, quota=facts.is_quota(error.message))
+        return Rejection(action.what, error.message, waits)
     return None
 
 

@@ -1,9 +1,19 @@
 """The rules while no attempt is open: whether the job is over, must wait, or may start a further attempt."""
 
 from distill_api.constants import PERMANENT, Outcome, Phase, Reason
-from distill_operator import attempts, budgets, builders, claims, deadlines, messages, progress_guard
+from distill_operator import (
+    attempts,
+    budgets,
+    builders,
+    claims,
+    deadlines,
+    leftovers,
+    messages,
+    node_lost,
+    progress_guard,
+)
 from distill_operator.case import Case
-from distill_operator.intent import Action, Create, Decision, Delete, Notice
+from distill_operator.intent import Decision, Notice
 
 STRAYS_WAKE_SECONDS = 10.0
 CLAIM_WAKE_SECONDS = 5.0
@@ -37,30 +47,39 @@ def given_up(case: Case) -> Notice | None:
 
 
 def _over(case: Case, phase: Phase, notice: Notice) -> Decision:
-    status = case.in_phase(phase).model_copy(update={"finished_at": case.now, "next_attempt_at": None})
+    progress = case.status.progress
+    if progress is not None:  # there is nothing to arrive at any more
+        progress = progress.model_copy(update={"eta": None, "eta_seconds": None})
+    ended = {"finished_at": case.now, "next_attempt_at": None, "progress": progress}
+    status = case.in_phase(phase).model_copy(update=ended)
     return Decision(status, notice, wake_after=0.0)
 
 
 def _suspended(case: Case) -> Decision:
-    if case.observed.live_pods:
-        return _strays(case, case.status.phase)
+    strays = _strays(case, case.status.phase)
+    if strays is not None:
+        return strays
     notice = Notice(Reason.SUSPENDED_BY_USER, messages.SUSPENDED)
-    return Decision(case.in_phase(Phase.SUSPENDED), notice, leftovers(case))
+    cleared = leftovers.of_closed(case.observed, case.status.attempt)
+    return Decision(case.in_phase(Phase.SUSPENDED), notice, cleared)
 
 
 def _waiting(case: Case) -> Decision | None:
     """Why the next attempt may not begin yet: claims, an earlier gang, a back-off."""
     phase = _phase(case)
     observed, status = case.observed, case.status
-    problem = claims.problem(case.spec, observed.namespace, observed.claims or ())
+    problem = claims.problem(case.spec, observed.name, observed.namespace, observed.claims or ())
+    if problem is not None and problem.reason == Reason.NAME_TAKEN:
+        return Decision(case.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS)
     if problem is not None:
         left = claims.seconds_to_wait(status, case.settings.claim_wait, case.now)
         if left <= 0 or problem.reason in PERMANENT:
             return _over(case, Phase.FAILED, problem)
         wake = min(left, CLAIM_WAKE_SECONDS)
         return Decision(case.in_phase(phase), problem, wake_after=wake, invalid=problem)
-    if observed.live_pods:
-        return _strays(case, phase)
+    strays = _strays(case, phase)
+    if strays is not None:
+        return strays
     if status.next_attempt_at is not None and case.now < status.next_attempt_at:
         last = attempts.newest(status)
         message = messages.BACKING_OFF.format(
@@ -69,14 +88,25 @@ def _waiting(case: Case) -> Decision | None:
             at=status.next_attempt_at.strftime("%H:%M:%SZ"),
         )
         left = (status.next_attempt_at - case.now).total_seconds()
-        return Decision(case.in_phase(phase), Notice(Reason.BACKING_OFF, message), leftovers(case), left)
+        return Decision(
+            case.in_phase(phase),
+            Notice(Reason.BACKING_OFF, message),
+            leftovers.of_closed(observed, status.attempt),
+            left,
+        )
     return None
 
 
-def _strays(case: Case, phase: Phase) -> Decision:
-    names = ", ".join(pod.name for pod in case.observed.live_pods)
-    notice = Notice(Reason.PODS_TERMINATING, messages.STRAY_PODS.format(pods=names))
-    return Decision(case.in_phase(phase), notice, leftovers(case), STRAYS_WAKE_SECONDS)
+def _strays(case: Case, phase: Phase) -> Decision | None:
+    """What of earlier gangs lives, or may come to live."""
+    observed, newest = case.observed, case.status.attempt
+    late = ", ".join(job.name for job in leftovers.awake(observed, newest))
+    if not observed.live_pods and not late:
+        return None
+    names = ", ".join(pod.name for pod in observed.live_pods)
+    text = messages.STRAY_PODS.format(pods=names) if names else messages.LATE_JOBS.format(jobs=late)
+    notice = node_lost.blocking(observed.live_pods, case.now) or Notice(Reason.PODS_TERMINATING, text)
+    return Decision(case.in_phase(phase), notice, leftovers.of_closed(observed, newest), STRAYS_WAKE_SECONDS)
 
 
 def _phase(case: Case) -> Phase:
@@ -91,25 +121,11 @@ def _start(case: Case) -> Decision:
     observed = case.observed
     status = attempts.opened(case.status, case.spec.nodes, case.now)
     attempt = status.attempts[-1]
-    missing = claims.missing_from_templates(case.spec, observed.name, observed.claims or ())
-    to_create = (
-        *(Create(builders.claim(observed, volume)) for volume in missing),
-        *builders.gang(observed, attempt, case.settings.trainer_image),
-    )
+    to_create = builders.gang(observed, attempt, case.settings.trainer_image)
+    cleared = leftovers.of_closed(observed, case.status.attempt)
     notice = Notice(
         Reason.PODS_STARTING,
         messages.PODS_STARTING.format(attempt=attempt.number, running=0, nodes=attempt.nodes),
     )
     starting = status.model_copy(update={"phase": Phase.STARTING})
-    return Decision(starting, notice, (*leftovers(case), *to_create), case.settings.poll)
-
-
-def leftovers(case: Case) -> tuple[Action, ...]:
-    """What closed attempts leave: their Services, and every Job but the newest, whose pods keep the last logs."""
-    observed, newest = case.observed, case.status.attempt
-    services = [s for s in observed.services if s.owned and s.attempt <= newest]
-    jobs = [j for j in observed.jobs if j.owned and j.attempt < newest and not j.deleting]
-    return (
-        *(Delete("Service", service.name, service.uid) for service in services),
-        *(Delete("Job", job.name, job.uid) for job in jobs),
-    )
+    return Decision(starting, notice, (*cleared, *to_create), case.settings.poll)

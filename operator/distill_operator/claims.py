@@ -13,13 +13,18 @@ MANY_WRITERS = frozenset({"ReadWriteMany"})
 MANY_READERS = frozenset({"ReadWriteMany", "ReadOnlyMany"})
 
 
-def problem(spec: DistillJobSpec, namespace: str, claims: tuple[ClaimFacts, ...]) -> Notice | None:
-    """What is wrong with an existing claim that the job names; claims made from templates are the operator's."""
+def problem(spec: DistillJobSpec, name: str, namespace: str, claims: tuple[ClaimFacts, ...]) -> Notice | None:
+    """Why the claims behind the volumes of the job `name` cannot be used as they are."""
     found = {claim.name: claim for claim in claims}
     for volume, source in naming.volumes(spec).items():
+        present = found.get(naming.claim_name(name, volume, source))
+        if present is not None and present.deleting:
+            return Notice(Reason.NAME_TAKEN, messages.CLAIM_DELETING.format(claim=present.name, volume=volume))
         if source.claim_name is None:
+            if present is not None and not present.owned:
+                return Notice(Reason.NAME_TAKEN, messages.CLAIM_TAKEN.format(claim=present.name, volume=volume))
             continue
-        claim = found.get(source.claim_name)
+        claim = present
         place = {"claim": source.claim_name, "volume": volume}
         if claim is None:
             return Notice(Reason.CLAIM_NOT_FOUND, messages.CLAIM_NOT_FOUND.format(**place, namespace=namespace))
@@ -31,16 +36,6 @@ def problem(spec: DistillJobSpec, namespace: str, claims: tuple[ClaimFacts, ...]
             message = messages.CLAIM_ONE_NODE.format(nodes=spec.nodes, modes=modes, wanted=wanted, **place)
             return Notice(Reason.CONFIG_INVALID, message)
     return None
-
-
-def missing_from_templates(spec: DistillJobSpec, name: str, claims: tuple[ClaimFacts, ...]) -> list[str]:
-    """Volumes whose claim is to be created."""
-    found = {claim.name for claim in claims}
-    return [
-        volume
-        for volume, source in naming.volumes(spec).items()
-        if source.claim_template is not None and naming.claim_name(name, volume, source) not in found
-    ]
 
 
 def seconds_to_wait(status: DistillJobStatus, wait: float, now: datetime) -> float:

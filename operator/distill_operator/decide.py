@@ -43,8 +43,8 @@ def decide(case: Case) -> Decision:
     reason = during.end_of(case, attempt)
     if reason is None:
         return during.carry_on(case, attempt)
-    attempt = during.blamed(attempt, reason, case.now)
-    case = case.having(attempts.rewritten(case.status, attempt))
+    case = case.having(during.blamed(case, attempt, reason))
+    attempt = case.status.attempts[-1]
     if during.gang_is_alive(case.observed, attempt):
         return during.wind_down(case, attempt)
     return between.decide(case.having(during.closed(case, attempt)))

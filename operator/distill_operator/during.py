@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from distill_api.constants import UNCHARGED, Phase, Reason
+from distill_api.constants import UNCHARGED, ConditionType, Phase, Reason
 from distill_api.status import Attempt, DistillJobStatus
 from distill_operator import (
     attempts,
@@ -10,8 +10,12 @@ from distill_operator import (
     budgets,
     builders,
     classify,
+    conditions,
     deadlines,
+    facts,
+    leftovers,
     messages,
+    node_lost,
     progress,
     progress_guard,
     scheduling,
@@ -20,7 +24,7 @@ from distill_operator import (
 )
 from distill_operator.case import Case
 from distill_operator.intent import Action, Decision, Delete, Notice
-from distill_operator.observed import Observed, PodFacts
+from distill_operator.observed import Observed, PodFacts, Rejection
 
 ENDED_BY_OPERATOR = UNCHARGED | {
     Reason.STALLED,
@@ -37,17 +41,26 @@ NO_PODS_WAKE_SECONDS = 5.0
 """How often the clocks are looked at while no watch event is to be expected soon."""
 
 
+WAITS = {
+    Reason.NAME_TAKEN: messages.NAME_TAKEN,
+    Reason.QUOTA_EXCEEDED: messages.QUOTA,
+    Reason.NOT_ADMITTED: messages.NOT_ADMITTED,
+}
+"""What is said of a refusal that may pass."""
+
+
 def end_of(case: Case, attempt: Attempt) -> Notice | None:
     """Why the attempt is over or must end; None while it goes on. The first reason that was stored stays.
 
-    Only a completion record outdoes it: finished work is finished, whatever else happened to the pods.
+    A completion record outdoes it: finished work is finished, whatever else happened to the pods. And a broken
+    connection is explained by a node that turns out to be lost.
     """
     observed, spec, now = case.observed, case.spec, case.now
     record = classify.completion(observed, attempt.number)
     if record is not None:
         return record
     if attempt.reason is not None:
-        return Notice(attempt.reason, attempt.message or "")
+        return _seen_later(attempt, observed, now) or Notice(attempt.reason, attempt.message or "")
     pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
     return (
         classify.cause(observed, attempt.number, attempt.job_uid, now)
@@ -57,6 +70,11 @@ def end_of(case: Case, attempt: Attempt) -> Notice | None:
         or _taken_back(case, attempt, pods)
         or stall.stalled(attempt, pods, spec.recovery.stall_timeout_seconds, now)
     )
+
+
+def _seen_later(attempt: Attempt, observed: Observed, now: datetime) -> Notice | None:
+    pods = observed.pods_of(attempt.number)
+    return node_lost.cause(pods, now) if attempt.reason == Reason.PEER_LOST else None
 
 
 def _taken_back(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
@@ -71,23 +89,45 @@ def _taken_back(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Not
 
 def _refused(observed: Observed) -> Notice | None:
     rejection = observed.rejection
-    if rejection is None or rejection.quota or rejection.taken:
+    if rejection is None or rejection.waits is not None:
         return None
     message = messages.REJECTED.format(what=rejection.what, message=rejection.message)
     return Notice(Reason.POD_REJECTED, message)
 
 
-def blamed(attempt: Attempt, reason: Notice, now: datetime) -> Attempt:
-    """The attempt with the reason of its end stored, before anything is done about it."""
-    return attempt.model_copy(
-        update={"reason": reason.reason, "message": reason.message, "ended_at": attempt.ended_at or now}
-    )
+def blamed(case: Case, attempt: Attempt, reason: Notice) -> DistillJobStatus:
+    """The status with the reason of the attempt's end, and the result of one that is done.
+
+    Both are stored in one write, before anything is done about it: the record goes with rank 0's pod.
+    """
+    ended = {"reason": reason.reason, "message": reason.message, "ended_at": attempt.ended_at or case.now}
+    status = attempts.rewritten(case.status, attempt.model_copy(update=ended))
+    result = progress.result(case.observed, attempt.number) if reason.reason == Reason.COMPLETED else None
+    return status.model_copy(update={"result": result or status.result})
 
 
 def gang_is_alive(observed: Observed, attempt: Attempt) -> bool:
     """Whether a process of the attempt may still run, or its Job may still start one."""
     job = observed.job_of(attempt.number)
     return (job is not None and not job.inert) or any(pod.live for pod in observed.pods_of(attempt.number))
+
+
+def _held_up(rejection: Rejection | None) -> Notice | None:
+    """What a refusal waits for."""
+    if rejection is None or rejection.waits is None:
+        return None
+    text = WAITS[rejection.waits]
+    if facts.NO_PRIORITY_CLASS in rejection.message:
+        text = messages.NO_PRIORITY_CLASS
+    return Notice(rejection.waits, text.format(what=rejection.what, message=rejection.message))
+
+
+def _held_up_before(status: DistillJobStatus) -> Notice | None:
+    """What the last refusal waited for, as stored: it holds until the Job exists."""
+    told = conditions.find(status.conditions, ConditionType.RUNNING)
+    if status.phase != Phase.PENDING or told is None or told.reason not in WAITS:
+        return None
+    return Notice(Reason(told.reason), told.message)
 
 
 def carry_on(case: Case, attempt: Attempt) -> Decision:
@@ -97,25 +137,23 @@ def carry_on(case: Case, attempt: Attempt) -> Decision:
     if job is not None and attempt.job_uid is None:
         attempt = attempt.model_copy(update={"job_uid": job.uid})
     case = case.having(attempts.rewritten(case.status, attempt))
-    to_create = builders.gang(observed, attempt, case.settings.trainer_image) if job is None else ()
+    missing = builders.gang(observed, attempt, case.settings.trainer_image) if job is None else ()
+    to_do: tuple[Action, ...] = (*leftovers.late(observed, attempt.number), *missing)
 
-    rejection = observed.rejection
-    if rejection is not None:
-        text = messages.NAME_TAKEN if rejection.taken else messages.QUOTA
-        reason = Reason.NAME_TAKEN if rejection.taken else Reason.QUOTA_EXCEEDED
-        notice = Notice(reason, text.format(what=rejection.what, message=rejection.message))
-        return Decision(case.in_phase(Phase.PENDING), notice, to_create, NO_PODS_WAKE_SECONDS)
+    notice = _held_up(observed.rejection) or (_held_up_before(case.status) if job is None else None)
+    if notice is not None:
+        return Decision(case.in_phase(Phase.PENDING), notice, to_do, NO_PODS_WAKE_SECONDS)
     if job is not None and job.suspended:
         notice = Notice(Reason.PODS_STARTING, messages.QUEUED.format(attempt=attempt.number))
-        return Decision(case.in_phase(Phase.QUEUED), notice, (), NO_PODS_WAKE_SECONDS)
+        return Decision(case.in_phase(Phase.QUEUED), notice, to_do, NO_PODS_WAKE_SECONDS)
 
     pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
     if attempt.running_at is None:
         wake = case.settings.poll if any(pod.running for pod in pods) or not pods else _until_due(case, attempt, pods)
         notice = scheduling.waiting(pods, attempt.nodes, attempt.number)
-        return Decision(case.in_phase(Phase.STARTING), notice, to_create, wake)
+        return Decision(case.in_phase(Phase.STARTING), notice, to_do, wake)
     notice = Notice(Reason.TRAINING, messages.TRAINING.format(attempt=attempt.number))
-    return Decision(case.in_phase(Phase.RUNNING), notice, to_create, case.settings.poll)
+    return Decision(case.in_phase(Phase.RUNNING), notice, to_do, case.settings.poll)
 
 
 def _until_due(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> float:
@@ -129,7 +167,7 @@ def wind_down(case: Case, attempt: Attempt) -> Decision:
     """The attempt is over but pods still live: end those that will not end by themselves, and wait."""
     observed, reason = case.observed, attempt.reason or Reason.DISRUPTED
     live = [pod for pod in observed.pods_of(attempt.number) if pod.live]
-    notice = Notice(
+    notice = node_lost.blocking(live, case.now) or Notice(
         reason,
         messages.PODS_TERMINATING.format(
             attempt=attempt.number, reason=reason, message=attempt.message, live=len(live)
@@ -148,7 +186,7 @@ def wind_down(case: Case, attempt: Attempt) -> Decision:
 
 
 def closed(case: Case, attempt: Attempt) -> DistillJobStatus:
-    """The status once nothing of the gang lives: outcome, charge, back-off, and the result if there is one."""
+    """The status once nothing of the gang lives: outcome, charge and back-off."""
     reason = attempt.reason or Reason.DISRUPTED
     outcome = attempts.outcome_of(reason)
     status = attempts.rewritten(case.status, attempt.model_copy(update={"outcome": outcome}))
@@ -162,5 +200,4 @@ def closed(case: Case, attempt: Attempt) -> DistillJobStatus:
         case.settings,
     )
     next_at = case.now + timedelta(seconds=wait) if wait > 0 else None
-    result = progress.result(case.observed, attempt.number) if reason == Reason.COMPLETED else None
-    return status.model_copy(update={"next_attempt_at": next_at, "result": result or status.result})
+    return status.model_copy(update={"next_attempt_at": next_at})

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill_api.constants import TRAINER_CONTAINER, Label
+from distill_api.constants import TRAINER_CONTAINER, Label, Reason
 from distill_api.report import TerminationMessage
 from distill_operator.observed import (
     ClaimFacts,
@@ -22,6 +22,8 @@ from distill_operator.observed import (
 Object = dict[str, Any]
 
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+NO_PRIORITY_CLASS = "no PriorityClass with name"
+"""What the admission plugin Priority says of a class that does not exist."""
 
 
 def parse_time(text: str) -> datetime:
@@ -62,7 +64,9 @@ def pod_facts(pod: Object, *, gone: bool = False) -> PodFacts:
         ip=status.get("podIP"),
         scheduled_at=parse_time(scheduled["lastTransitionTime"]) if is_scheduled else None,
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
+        started_at=_started(status.get("containerStatuses") or ()),
         deleted_at=_deletion_asked(metadata),
+        end_due_at=parse_time(metadata["deletionTimestamp"]) if metadata.get("deletionTimestamp") else None,
         disruption=_disruption(conditions.get("DisruptionTarget")),
         reason=status.get("reason") or "",
         message=status.get("message") or "",
@@ -86,6 +90,12 @@ def _deletion_asked(metadata: Object) -> datetime | None:
         return None
     grace = timedelta(seconds=metadata.get("deletionGracePeriodSeconds") or 0)
     return parse_time(metadata["deletionTimestamp"]) - grace
+
+
+def _started(statuses: Iterable[Object]) -> datetime | None:
+    states = (s.get("state") or {} for s in statuses if s["name"] == TRAINER_CONTAINER)
+    started = ((state.get("running") or {}).get("startedAt") for state in states)
+    return next((parse_time(at) for at in started if at), None)
 
 
 def _disruption(condition: Object | None) -> Disruption | None:
@@ -155,20 +165,39 @@ def service_facts(service: Object, owner_uid: str) -> ServiceFacts:
     return ServiceFacts(metadata["name"], metadata["uid"], attempt_of(service), owned_by(service, owner_uid))
 
 
-def claim_facts(claim: Object) -> ClaimFacts:
+def claim_facts(claim: Object, owner_uid: str) -> ClaimFacts:
     """A PersistentVolumeClaim."""
+    metadata = claim["metadata"]
     phase = (claim.get("status") or {}).get("phase") or "Pending"
-    return ClaimFacts(claim["metadata"]["name"], tuple(claim["spec"].get("accessModes") or ()), phase)
+    return ClaimFacts(
+        metadata["name"],
+        tuple(claim["spec"].get("accessModes") or ()),
+        phase,
+        owned=owned_by(claim, owner_uid),
+        deleting=bool(metadata.get("deletionTimestamp")),
+    )
 
 
-def is_quota(message: str) -> bool:
-    """Whether a 403 says that a ResourceQuota is used up."""
-    return "exceeded quota" in message
+PASSING = (
+    "error looking up service account",
+    "not yet ready to handle request",
+    "failed calling webhook",
+    NO_PRIORITY_CLASS,
+)
+"""Refusals that end when somebody, or the control plane itself, has caught up."""
+
+
+def waits_for(message: str) -> Reason | None:
+    """What a refusal waits for; None when waiting cannot help."""
+    if "exceeded quota" in message:
+        return Reason.QUOTA_EXCEEDED
+    return Reason.NOT_ADMITTED if any(text in message for text in PASSING) else None
 
 
 def rejection_of_pods(job_name: str, messages: Iterable[str]) -> Rejection | None:
-    """What the Job controller's FailedCreate events say. A quota is reported only when nothing worse is."""
-    refused = [text for text in messages if "is forbidden" in text or "is invalid" in text]
-    for text in sorted(refused, key=is_quota):
-        return Rejection(f"pods of Job {job_name}", text.removeprefix("Error creating: "), quota=is_quota(text))
+    """What the Job controller's FailedCreate events say. What may pass is reported only when nothing worse is."""
+    texts = [text.removeprefix("Error creating: ") for text in messages]
+    refused = [text for text in texts if "is forbidden" in text or "is invalid" in text or waits_for(text)]
+    for text in sorted(refused, key=lambda text: waits_for(text) is not None):
+        return Rejection(f"pods of Job {job_name}", text, waits_for(text))
     return None

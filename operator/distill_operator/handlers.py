@@ -50,3 +50,6 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.watching.server_timeout = 600
     # Default: list and watch CRDs and namespaces to notice new ones. The CRD is there before the operator is.
     settings.scanning.disabled = True
+    # Default none: every Job and pod of the cluster would be sent, to be dropped here.
+    for group, version, plural in (("batch", "v1", "jobs"), ("", "v1", "pods")):
+        settings.watching.label_selectors[group, version, plural] = Label.JOB

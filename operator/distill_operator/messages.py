@@ -8,14 +8,29 @@ CLAIM_NOT_FOUND: Final = (
     "claimTemplate"
 )
 CLAIM_LOST: Final = 'claim "{claim}" of spec.volumes.{volume} has lost its volume; bind it again or create a new one'
+CLAIM_DELETING: Final = (
+    'claim "{claim}" of spec.volumes.{volume} is being deleted; the job waits until it is gone (kubectl describe pvc '
+    "{claim} tells which pods use it)"
+)
+CLAIM_TAKEN: Final = (
+    'claim "{claim}", which spec.volumes.{volume}.claimTemplate asks for, exists and belongs to something else; the '
+    "job waits until it is gone; delete it, or name it in claimName"
+)
 CLAIM_ONE_NODE: Final = (
     'spec.nodes is {nodes} but claim "{claim}" of spec.volumes.{volume} is {modes}; use a {wanted} claim or nodes: 1'
 )
 SPEC_UNREADABLE: Final = "this version of the operator cannot read the job: {errors}"
-STATUS_UNREADABLE: Final = "status cannot be read and is left as it is: {errors}"
 
 NAME_TAKEN: Final = "{what} exists and belongs to something else; the job waits until it is gone: {message}"
 QUOTA: Final = "a quota is used up; the job waits: {message}"
+NOT_ADMITTED: Final = (
+    "{what} is refused for now; the job waits, and the attempt is taken back after "
+    "spec.recovery.schedulingTimeoutSeconds: {message}"
+)
+NO_PRIORITY_CLASS: Final = (
+    "{what} is refused until the PriorityClass of spec.scheduling.priorityClassName exists; create it, or make the "
+    "job again with another one: {message}"
+)
 REJECTED: Final = "{what} is refused: {message}"
 
 PODS_STARTING: Final = "attempt {attempt}: {running} of {nodes} pods run; waiting for the first step"
@@ -24,6 +39,7 @@ NOT_STARTING: Final = "attempt {attempt}: pod {pod} cannot start: {reason}: {mes
 QUEUED: Final = "attempt {attempt}: its Job is suspended by a queue"
 TRAINING: Final = "attempt {attempt} makes steps"
 PODS_TERMINATING: Final = "attempt {attempt} has ended ({reason}: {message}); {live} of its pods still terminate"
+LATE_JOBS: Final = "the Job of an ended attempt has come late and is deleted: {jobs}"
 STRAY_PODS: Final = "pods of an earlier gang still terminate: {pods}"
 BACKING_OFF: Final = "attempt {attempt} ended ({reason}); the next one starts at {at}"
 ATTEMPT_CREATED: Final = "attempt {attempt} with {nodes} nodes"
@@ -40,6 +56,14 @@ COMPLETED: Final = "the student is at {checkpoint} on the checkpoints volume"
 
 POD_PREEMPTED: Final = "pod {pod} on node {node} was preempted: {message}"
 POD_EVICTED: Final = "pod {pod} was evicted from node {node}: {message}"
+POD_SILENT: Final = (
+    "pod {pod} is deleted, but node {node} has not answered for the whole grace period; the node is taken for lost"
+)
+PODS_SILENT: Final = (
+    "no further attempt starts while a pod may still run: {pods} should have ended long ago, but the node does not "
+    "answer. If it is off, delete it (kubectl delete node), taint it node.kubernetes.io/out-of-service=:NoExecute, or "
+    "delete the pod with kubectl delete pod --force"
+)
 POD_NODE_LOST: Final = "pod {pod} was given up with its node {node}: {message}"
 POD_DISRUPTED: Final = "a pod was disrupted while the operator was away: {message}"
 POD_REFUSED_BY_KUBELET: Final = "pod {pod} was refused by node {node}: {reason}: {message}"
@@ -63,7 +87,7 @@ SCHEDULING_TIMEOUT: Final = (
     "not all {nodes} pods could be scheduled within {seconds:.0f} s; the attempt is taken back: {message}"
 )
 START_TIMEOUT: Final = "pod {pod} was scheduled but did not start within {seconds:.0f} s: {message}"
-STALLED: Final = "no step for {seconds:.0f} s (spec.recovery.stallTimeoutSeconds); the last one seen was {step}"
+STALLED: Final = "no progress for {seconds:.0f} s (spec.recovery.stallTimeoutSeconds); the last step seen was {step}"
 NEVER_ANSWERED: Final = (
     "all pods run, but no step was seen for {seconds:.0f} s; see the log of rank 0, and whether a NetworkPolicy "
     "keeps the operator from port {port}"

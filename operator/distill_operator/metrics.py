@@ -1,11 +1,10 @@
 """The operator's own metrics, under the names of the contract."""
 
-from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from distill_api.constants import Phase
+from distill_api.constants import Phase, Reason
 from distill_api.metrics import OperatorMetric
 from distill_api.status import DistillJobStatus
 from distill_operator import announcements
@@ -74,14 +73,14 @@ class Metrics:
         for attempt in announcements.restarted(old, new):
             self._restarts.labels(*key, attempt.reason).inc()
         before = {attempt.number: attempt for attempt in old.attempts}
-        ended: dict[int, datetime | None] = {attempt.number: attempt.ended_at for attempt in new.attempts}
+        ended = {a.number: a.ended_at for a in new.attempts if a.reason != Reason.SUSPENDED_BY_USER}
         for attempt in new.attempts:
             earlier = before.get(attempt.number)
             if attempt.lost_steps and (earlier is None or earlier.lost_steps is None):
                 self._lost_steps.labels(*key).inc(attempt.lost_steps)
             if attempt.running_at is None or (earlier is not None and earlier.running_at is not None):
                 continue
-            previous_end = ended.get(attempt.number - 1)
+            previous_end = ended.get(attempt.number - 1)  # a suspension lasts for as long as the user likes
             if previous_end is not None:
                 self._restart.observe((attempt.running_at - previous_end).total_seconds())
             elif attempt.number == 1 and new.started_at is not None:

@@ -110,9 +110,11 @@ class Observer:
         uid = raw["metadata"]["uid"]
         noted = self._evidence.of(key)  # before the list: what is noted but not listed has gone, never come
         of_job = f"{Label.JOB}={name}"
-        raw_jobs, raw_pods, raw_services = await asyncio.gather(
-            *(self._kube.list(kind, namespace, labelSelector=of_job) for kind in ("Job", "Pod", "Service"))
+        raw_jobs, raw_services = await asyncio.gather(
+            *(self._kube.list(kind, namespace, labelSelector=of_job) for kind in ("Job", "Service"))
         )
+        # After the Jobs: every pod that a Job seen to be inert will ever have is in this list.
+        raw_pods = await self._kube.list("Pod", namespace, labelSelector=of_job)
         jobs = tuple(facts.job_facts(child, uid) for child in raw_jobs)
         known = {a.job_uid: a.number for a in job.status.attempts if a.job_uid}
         known |= {child.uid: child.attempt for child in jobs if child.owned}
@@ -153,7 +155,7 @@ class Observer:
         found = await asyncio.gather(
             *(self._kube.get("PersistentVolumeClaim", observed.namespace, name) for name in sorted(names))
         )
-        return tuple(facts.claim_facts(claim) for claim in found if claim is not None)
+        return tuple(facts.claim_facts(claim, observed.uid) for claim in found if claim is not None)
 
     async def _rejection(self, namespace: str, job: JobFacts) -> Rejection | None:
         selector = f"involvedObject.uid={job.uid},reason=FailedCreate"

@@ -3,8 +3,12 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from distill_api.constants import Reason
 from distill_api.job import DistillJob
 from distill_api.report import TerminationMessage, TrainerStatus
+
+SILENT_SECONDS = 60
+"""A kubelet that lives kills a pod at the end of its grace period, and tells it within seconds."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +52,12 @@ class PodFacts:
     scheduled_at: datetime | None = None
     unschedulable: str | None = None
     """The scheduler's message, while it finds no place."""
+    started_at: datetime | None = None
+    """When the training container started."""
     deleted_at: datetime | None = None
     """When deletion was asked for (not when the grace period ends)."""
+    end_due_at: datetime | None = None
+    """When the grace period of that deletion ends."""
     disruption: Disruption | None = None
     reason: str = ""
     """status.reason: set when the kubelet or the control plane ended the pod, such as Evicted."""
@@ -66,6 +74,11 @@ class PodFacts:
     def live(self) -> bool:
         """Whether a process of the pod may still run."""
         return not self.gone and self.phase not in ("Succeeded", "Failed")
+
+    def silent(self, now: datetime) -> bool:
+        """Whether its node's kubelet has had to end the pod long ago and has not said that it did."""
+        due = self.end_due_at
+        return self.live and due is not None and (now - due).total_seconds() > SILENT_SECONDS
 
     @property
     def running(self) -> bool:
@@ -114,6 +127,9 @@ class ClaimFacts:
     name: str
     access_modes: tuple[str, ...] = ()
     phase: str = "Pending"
+    owned: bool = False
+    """Whether this DistillJob (by UID) is its controller."""
+    deleting: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,10 +139,8 @@ class Rejection:
     what: str
     """Kind and name of the object."""
     message: str
-    quota: bool = False
-    """A quota is used up: waiting may help."""
-    taken: bool = False
-    """Something of another owner has the name."""
+    waits: Reason | None = None
+    """Why waiting may help: QuotaExceeded, NameTaken or NotAdmitted; None when it cannot."""
 
 
 @dataclass(frozen=True)

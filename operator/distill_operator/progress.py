@@ -7,6 +7,26 @@ from distill_api.status import Attempt, DistillJobStatus, Progress, Result
 from distill_operator import attempts
 from distill_operator.observed import Observed, PodFacts
 
+DIGITS = {
+    "student_map": 4,
+    "teacher_map": 4,
+    "map_gap": 4,
+    "distillation_loss": 4,
+    "first_distillation_loss": 4,
+    "images_per_second": 1,
+}
+"""Decimals that are worth printing."""
+MEASURED = (
+    "images_per_second",
+    "eta_seconds",
+    "committed_at",
+    "distillation_loss",
+    "first_distillation_loss",
+    "student_map",
+    "teacher_map",
+)
+"""Fields that a trainer leaves out until it has measured them; map_gap and eta follow from these."""
+
 
 def folded(status: DistillJobStatus, observed: Observed, now: datetime) -> DistillJobStatus:
     """The status with everything that the newest attempt's pods tell of their progress. Steps never go down."""
@@ -16,17 +36,32 @@ def folded(status: DistillJobStatus, observed: Observed, now: datetime) -> Disti
     progress = status.progress
     answer = observed.trainer
     if answer is not None and answer.job == observed.name and answer.attempt == attempt.number:
-        progress = completed(answer.progress)
-        attempt = _answered(attempt, answer, now)
+        attempt = _moved(attempt, answer, now)
+        if _knows_its_start(answer):
+            progress = continued(progress, answer.progress)
+            attempt = _answered(attempt, answer, now)
     for pod in observed.pods_of(attempt.number):
         attempt = _reported(attempt, pod)
-        progress = _last_progress(pod) or progress
+        last = _last_progress(pod)
+        progress = continued(progress, last) if last is not None else progress
     attempt = _with_lost_steps(status, attempt)
     if progress is not None and _content(progress) != _content(status.progress):
         progress = progress.model_copy(update={"updated_at": now})
     else:
         progress = status.progress
     return attempts.rewritten(status, attempt).model_copy(update={"progress": progress})
+
+
+def _knows_its_start(answer: TrainerStatus) -> bool:
+    """Before the trainer has read its checkpoint it reports a training that has not begun."""
+    return answer.resumed_from_step is not None or answer.steps_this_attempt > 0
+
+
+def _moved(attempt: Attempt, answer: TrainerStatus, now: datetime) -> Attempt:
+    if answer.moved_at is None:
+        return attempt
+    moved_at = min(answer.moved_at.replace(microsecond=0), now)  # the rank's clock may be ahead of ours
+    return attempt.model_copy(update={"moved_at": max(moved_at, attempt.moved_at or moved_at)})
 
 
 def _answered(attempt: Attempt, answer: TrainerStatus, now: datetime) -> Attempt:
@@ -50,7 +85,7 @@ def _reported(attempt: Attempt, pod: PodFacts) -> Attempt:
         return attempt
     return attempt.model_copy(
         update={
-            "step": _larger(attempt.step, report.step),
+            "step": _larger(attempt.step, report.step or None),
             "committed_step": _larger(attempt.committed_step, report.committed_step),
             "resumed_from_step": _first(attempt.resumed_from_step, report.resumed_from_step),
         }
@@ -59,7 +94,10 @@ def _reported(attempt: Attempt, pod: PodFacts) -> Attempt:
 
 def _last_progress(pod: PodFacts) -> Progress | None:
     report = pod.end.report if pod.end else None
-    return completed(report.progress) if report and report.progress and pod.rank == 0 else None
+    if report is None or pod.rank != 0:
+        return None
+    begun = report.resumed_from_step is not None or report.step or report.result
+    return report.progress if begun else None
 
 
 def _with_lost_steps(status: DistillJobStatus, attempt: Attempt) -> Attempt:
@@ -75,14 +113,26 @@ def result(observed: Observed, number: int) -> Result | None:
     return next((report.result for report in reports if report and report.result), None)
 
 
+def continued(old: Progress | None, new: Progress) -> Progress:
+    """The new progress; what it does not know (yet), such as a loss after a resume, stays as it was."""
+    if old is None:
+        return completed(new)
+    kept = {name: getattr(old, name) for name in MEASURED if getattr(new, name) is None}
+    return completed(new.model_copy(update=kept))
+
+
 def completed(progress: Progress) -> Progress:
-    """With the fields filled in that follow from others: the gap to the teacher and the ETA in words."""
+    """Fit to be printed: rounded, and with what follows from other fields, the gap to the teacher and the ETA."""
     gap, eta = progress.map_gap, progress.eta
     if gap is None and progress.student_map is not None and progress.teacher_map is not None:
-        gap = round(progress.teacher_map - progress.student_map, 6)
+        gap = progress.teacher_map - progress.student_map
     if eta is None and progress.eta_seconds is not None:
         eta = duration(progress.eta_seconds)
-    return progress.model_copy(update={"map_gap": gap, "eta": eta})
+    progress = progress.model_copy(update={"map_gap": gap, "eta": eta})
+    values = {name: getattr(progress, name) for name in DIGITS}
+    return progress.model_copy(
+        update={name: round(value, DIGITS[name]) for name, value in values.items() if value is not None}
+    )
 
 
 def duration(seconds: int) -> str:
@@ -101,17 +151,20 @@ def worth_writing(old: DistillJobStatus, new: DistillJobStatus, least_seconds: f
         return False
     if _without_progress(old) != _without_progress(new):
         return True
-    if old.progress is None or old.progress.updated_at is None:
-        return True
-    if new.progress is None or new.progress.updated_at is None:
-        return True
-    return (new.progress.updated_at - old.progress.updated_at).total_seconds() >= least_seconds
+    before, after = _told_at(old), _told_at(new)
+    return before is None or after is None or (after - before).total_seconds() >= least_seconds
+
+
+def _told_at(status: DistillJobStatus) -> datetime | None:
+    attempt = attempts.newest(status)
+    told = (status.progress.updated_at if status.progress else None, attempt.moved_at if attempt else None)
+    return max((moment for moment in told if moment is not None), default=None)
 
 
 def _without_progress(status: DistillJobStatus) -> DistillJobStatus:
     attempt = attempts.newest(status)
     if attempt is not None:
-        blank = attempt.model_copy(update={"step": None, "committed_step": None, "stepped_at": None})
+        blank = attempt.model_copy(update={"step": None, "committed_step": None, "stepped_at": None, "moved_at": None})
         status = attempts.rewritten(status, blank)
     return status.model_copy(update={"progress": None})
 

@@ -26,9 +26,9 @@ def counted(status: DistillJobStatus, attempt: Attempt, outcome: Outcome) -> Dis
 
 
 def exceeded(status: DistillJobStatus, recovery: Recovery) -> Notice | None:
-    """Why the job must end, when it has restarted too often without progress."""
+    """Why the job must end: a limit of 5 bears five restarts in a row without progress and ends it at the sixth."""
     count, limit = status.restarts_without_progress, recovery.max_restarts_without_progress
-    if count < limit:
+    if count <= limit:
         return None
     attempt = attempts.newest(status)
     last = (attempt.message if attempt else None) or ""

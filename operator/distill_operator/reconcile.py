@@ -84,8 +84,10 @@ class Reconciler:
             self._metrics.transition(key, old, plan.status)
             if old.phase != plan.status.phase:
                 LOG.info("%s/%s: %s, attempt %d", *key, plan.status.phase, plan.status.attempt)
-        rejection = await act(self._kube, key[0], raw["metadata"]["uid"], plan.actions)
-        await tell(self._kube, raw, plan.events, self._clock())
+        try:
+            rejection = await act(self._kube, key[0], raw["metadata"]["uid"], plan.actions)
+        finally:  # the transition is stored: the pass that tries the actions again will not see it as news
+            await tell(self._kube, raw, plan.events, self._clock())
         return sighting, rejection
 
     async def _refuse(self, error: UnreadableJobError) -> None:

@@ -40,7 +40,6 @@ RULES = (*rules.SPEC, *rules.VOLUME, *rules.DISTILLATION, *rules.UNTIL)
 
 BROKEN: dict[str, Object] = {
     "give either claimName": changed("volumes.data", {"subPath": "x"}),
-    "elastic.minNodes is larger": changed("elastic", {"minNodes": 3}),
     "training.batch is the global batch": changed("training.batch", 18),
     "each CUDA process needs one accelerator": changed(
         "accelerators", {"perNode": 2, "processesPerNode": 4}, changed("device", "cuda")
@@ -211,3 +210,9 @@ def test_defaults_are_stored_with_the_job(stored: Object) -> None:
     assert spec["recovery"]["maxFailures"] == 3
     assert "maxPreemptions" not in spec["recovery"]
     assert spec["training"]["lr0"] == 0.01
+
+
+@pytest.mark.parametrize("name", ["1st", "a.b"])
+def test_a_name_that_no_service_could_have_is_refused(api: Api, name: str) -> None:
+    with pytest.raises(Refused, match=r"metadata\.name"):
+        api.create(manifest(name), "default", dryRun="All")

@@ -22,11 +22,16 @@ def start_dns(control_plane: ControlPlane) -> None:
 
 def pretend_gpus(control_plane: ControlPlane, node: str, count: int) -> None:
     """Let ``node`` report ``count`` GPUs, which the scheduler hands out like real ones."""
+    control_plane.kubectl(*gpu_patch(node, count))
+
+
+def gpu_patch(node: str, count: int) -> tuple[str, ...]:
+    """The kubectl command that adds ``count`` GPUs to what ``node`` has."""
     resource = GPU.replace("/", "~1")
     patch = [
         {"op": "add", "path": f"/status/{kind}/{resource}", "value": str(count)} for kind in ("capacity", "allocatable")
     ]
-    control_plane.kubectl("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(patch))
+    return ("patch", "node", node, "--subresource=status", "--type=json", "-p", json.dumps(patch))
 
 
 def _corefile(kubeconfig: Path) -> str:

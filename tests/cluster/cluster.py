@@ -74,7 +74,8 @@ class Cluster(KubernetesAccess):
     ) -> "Cluster":
         """The machine's cluster with ``gpus`` pretended GPUs on each of ``nodes`` nodes.
 
-        A healthy one of this shape is taken as it is; anything else is removed first and made anew.
+        A healthy one of this shape is taken as it is; what is left of a broken one is removed first. Raises
+        RuntimeError while a healthy one of another shape runs.
         """
         if os.geteuid() != 0:
             raise RuntimeError("a cluster needs root; the API server alone does not: ControlPlane.start")
@@ -84,6 +85,8 @@ class Cluster(KubernetesAccess):
             running = cls.running()
             if running and running._serves(nodes, gpus, audit):
                 return running
+            if running and running.healthy:
+                raise RuntimeError("a cluster of another shape is running; `make cluster-down` ends it")
             binaries.ensure(report=report)
             state = settings.state_dir()
             if state.exists():
@@ -108,7 +111,7 @@ class Cluster(KubernetesAccess):
 
     @staticmethod
     def from_env() -> ExternalCluster | None:
-        """The cluster that DISTILL_KUBECONFIG or KUBECONFIG_TEST names, to be used in place of one's own."""
+        """The cluster that DISTILL_KUBECONFIG names, to be used in place of one's own."""
         return ExternalCluster.from_env()
 
     def down(self) -> None:

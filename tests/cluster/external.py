@@ -1,15 +1,19 @@
 """A cluster that someone else runs, such as kind, behind the interface of our own."""
 
+import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from . import imagebuild
 from .access import KubernetesAccess
+from .addons import GPU, gpu_patch
 
-_VARIABLES = ("DISTILL_KUBECONFIG", "KUBECONFIG_TEST")
+_VARIABLE = "DISTILL_KUBECONFIG"
 
 
 class ExternalCluster(KubernetesAccess):
@@ -17,27 +21,36 @@ class ExternalCluster(KubernetesAccess):
 
     @classmethod
     def from_env(cls) -> "ExternalCluster | None":
-        for variable in _VARIABLES:
-            if value := os.environ.get(variable):
-                kubeconfig = Path(value).expanduser()
-                if not kubeconfig.is_file():
-                    raise FileNotFoundError(f"{variable} is {value}, which is not a file")
-                return cls(kubeconfig)
-        return None
+        value = os.environ.get(_VARIABLE)
+        if not value:
+            return None
+        kubeconfig = Path(value).expanduser()
+        if not kubeconfig.is_file():
+            raise FileNotFoundError(f"{_VARIABLE} is {value}, which is not a file")
+        return cls(kubeconfig)
 
     def down(self) -> None:
         """Nothing: who started this cluster ends it."""
 
     def load_image(self, reference: str, nodes: Sequence[str] | None = None) -> None:
-        """Load an image into a kind cluster; elsewhere it must be pulled from a registry."""
+        """Build one of our images and load it into a kind cluster; elsewhere it must be pulled from a registry."""
         context = self.kubectl("config", "current-context").strip()
         if not context.startswith("kind-") or shutil.which("kind") is None:
             raise NotImplementedError(f"{reference}: push it to a registry that {context} pulls from")
+        for target in imagebuild.TARGETS:
+            if reference == imagebuild.reference(target):
+                imagebuild.build(target)
         only = ["--nodes", ",".join(nodes)] if nodes else []
-        subprocess.run(["kind", "load", "docker-image", reference, "--name", context[5:], *only], check=True)
+        with tempfile.TemporaryDirectory() as folder:
+            archive = Path(folder) / "image.tar"
+            imagebuild.export(reference, archive)
+            subprocess.run(["kind", "load", "image-archive", archive, "--name", context[5:], *only], check=True)
 
-    def pretend_gpus(self, *_: str) -> None:
-        """Nothing: a cluster of someone else's has the GPUs that it has."""
+    def pretend_gpus(self, count: int) -> None:
+        """Let nodes that have no GPUs report some, which the scheduler hands out like real ones."""
+        for node in json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]:
+            if GPU not in node["status"]["allocatable"]:
+                self.kubectl(*gpu_patch(node["metadata"]["name"], count))
 
     # The names of what needs the machines themselves, so that a test that asks for it learns why it cannot run here.
 
@@ -70,6 +83,4 @@ class ExternalCluster(KubernetesAccess):
         self._unsupported("enter the network")
 
     def _unsupported(self, what: str) -> NoReturn:
-        raise NotImplementedError(
-            f"cannot {what} of {self.kubeconfig}; unset {' and '.join(_VARIABLES)} to use our own"
-        )
+        raise NotImplementedError(f"cannot {what} of {self.kubeconfig}; unset {_VARIABLE} to use our own")

@@ -55,7 +55,6 @@ MISTAKES = {
     "unknown training argument": (job_with(training__epoch=3), "spec.training.epoch"),
     "epochs not positive": (job_with(training__epochs=0), "spec.training.epochs"),
     "batch not divisible": (job_with(training__batch=15), "divisible by nodes"),
-    "minNodes above nodes": (job_with(elastic={"minNodes": 3}), "elastic.minNodes is larger than nodes"),
     "two sources of a volume": (
         job_with(volumes__data={"claimName": "a", "claimTemplate": {"resources": {"requests": {"storage": "1Gi"}}}}),
         "either claimName",

@@ -45,8 +45,7 @@ def make_models(folder: Path, digits: dict[int, str]) -> None:
 @pytest.fixture(scope="session")
 def cluster(volumes: Path) -> Iterator[Cluster]:
     """A running cluster with the operator installed and the claims made."""
-    given = Cluster.from_env()
-    cluster = given or Cluster.up(nodes=2, gpus=2)
+    cluster, mine = stage.open_cluster(gpus=2)
     try:
         cluster.load_image(stage.OPERATOR_IMAGE)
         cluster.load_image(stage.BASE_IMAGE)
@@ -54,7 +53,7 @@ def cluster(volumes: Path) -> Iterator[Cluster]:
         stage.prepare_namespace(cluster, NAMESPACE, volumes)
         yield cluster
     finally:
-        if given is None and os.environ.get("KEEP") != "1":
+        if mine and os.environ.get("KEEP") != "1":
             cluster.down()
 
 

@@ -57,7 +57,8 @@ def awkward_volumes(cluster: object, volumes: Path) -> None:
     (data / "no-val.yaml").write_text(stage.yaml.safe_dump(config))
     for name, options in (("read-only", "ro,size=1m"), ("full", "size=64k")):
         folder = volumes / name
-        folder.mkdir()
+        folder.mkdir(exist_ok=True)
+        subprocess.run(["umount", "--lazy", folder], check=False, capture_output=True)  # of a run that was killed
         subprocess.run(
             ["mount", "-t", "tmpfs", "-o", f"{options},uid={stage.TRAINER_USER}", "tmpfs", folder], check=True
         )

@@ -3,6 +3,9 @@
 import hashlib
 import json
 
+import pytest
+
+from cluster import Cluster
 from demo import stage, table
 from e2e.jobs import NAMESPACE, Jobs, attempts, conditions, phase
 
@@ -53,9 +56,16 @@ def test_training_pods_hold_no_token_and_run_restricted(jobs: Jobs) -> None:
     assert nodes == set(jobs.cluster.node_names)
 
 
-def test_the_image_of_the_dockerfile_trains(jobs: Jobs) -> None:
-    node = jobs.cluster.node_names[0]
-    jobs.cluster.load_image(stage.TRAINER_IMAGE, nodes=[node])
+@pytest.fixture
+def node_with_trainer_image(cluster: Cluster) -> str:
+    """A node that holds the trainer image; building and loading it takes minutes the first time."""
+    node = cluster.node_names[0]
+    cluster.load_image(stage.TRAINER_IMAGE, nodes=[node])
+    return node
+
+
+def test_the_image_of_the_dockerfile_trains(jobs: Jobs, node_with_trainer_image: str) -> None:
+    node = node_with_trainer_image
     spec = jobs.spec(epochs=1)
     spec |= {
         "nodes": 1,

@@ -35,6 +35,8 @@ def misbehave(what: str) -> None:
         os._exit(5)
     elif what == "hang":
         time.sleep(3600)
+    elif what == "freeze":  # every thread, the watchdog's too
+        os.kill(os.getpid(), signal.SIGSTOP)
 
 
 def fake_train(run: RunConfig, runtime: Runtime) -> Result | None:

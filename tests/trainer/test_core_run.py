@@ -21,6 +21,8 @@ import generate
 from distill_api.constants import ExitCode, Reason
 from distill_api.report import TerminationMessage
 from distill_trainer.arguments import ultralytics_arguments
+from distill_trainer.checkpoint.fence import read_fence
+from distill_trainer.checkpoint.reading import newest_readable
 from distill_trainer.models import build_student, student_source
 from distill_trainer.results import save_weights
 from trainer_support import dataset, job_spec, teach
@@ -37,7 +39,9 @@ class Volumes:
         self.checkpoints = self.root / "checkpoints"
 
     def run(self, job: str, world_size: int, attempt: int = 1, stop_after: int | None = None, **spec: Any) -> Any:
-        """Run an attempt to its end, with SIGTERM once step `stop_after` is committed; its exit code and message."""
+        """Run an attempt to its end, with SIGTERM once the attempt is at work (`stop_after` 0) or that step is
+        committed; its exit code and message.
+        """
         message = self.root / f"{job}-{attempt}.json"
         claim = {"claimName": "claim"}
         with socket.socket() as probe:
@@ -80,8 +84,10 @@ class Volumes:
             env=os.environ | {"DISTILL_RUN": json.dumps(config), "JOB_COMPLETION_INDEX": "0", "OMP_NUM_THREADS": "1"},
         )
         if stop_after is not None:
-            committed = self.checkpoints / job / "checkpoints" / f"step-{stop_after}"
-            while process.poll() is None and not committed.exists():
+            folder = self.checkpoints / job / "checkpoints"
+            while process.poll() is None and not (
+                (folder / f"step-{stop_after}").exists() if stop_after else raised(folder, attempt)
+            ):
                 time.sleep(0.02)
             process.send_signal(signal.SIGTERM)
         code = process.wait(300)
@@ -94,6 +100,12 @@ class Volumes:
     def results(self, job: str) -> list[dict[str, str]]:
         with (self.checkpoints / job / "results.csv").open() as file:
             return [{key: value for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
+
+
+def raised(folder: Path, attempt: int) -> bool:
+    """Whether the attempt has raised its fence, the last thing before the training's own code."""
+    fence = read_fence(folder)
+    return fence is not None and fence.attempt == attempt
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +140,11 @@ def test_a_run_stopped_by_sigterm_and_resumed_equals_the_undisturbed_one_bitwise
     assert volumes.final_state(disturbed) == volumes.final_state(calm)
     assert volumes.results(disturbed) == volumes.results(calm)
 
+    saved = newest_readable(volumes.checkpoints / calm / "checkpoints", f"uid-of-{calm}", pytest.fail)
+    assert saved is not None
+    weight = saved.state["student"]["model.1.conv.weight"]
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+
     rows = volumes.results(calm)
     assert [row["epoch"] for row in rows] == ["1", "2"]
     assert all(float(row["train/dis_loss"]) > 0 for row in rows)
@@ -153,6 +170,21 @@ def test_a_run_resumed_after_the_end_of_distillation_equals_the_undisturbed_one_
     distilled = [float(row["train/dis_loss"]) for row in volumes.results("calm-end")]
     assert distilled[0] > 0
     assert distilled[1] == 0
+
+
+def test_a_stop_before_the_first_step_tells_of_the_checkpoint_that_is_there(volumes: Volumes) -> None:
+    job = "impatient"
+    _, first = volumes.run(job, 1, stop_after=STEPS_PER_EPOCH)
+    (volumes.checkpoints / job / "teacher.json").unlink()  # so that the next attempt measures the teacher again
+    code, message = volumes.run(job, 1, attempt=2, stop_after=0)
+
+    assert (code, message.outcome) == (ExitCode.STOPPED, "stopped")
+    assert message.step == message.committed_step == message.resumed_from_step == first.committed_step
+    assert message.progress is not None
+    assert message.progress.committed_step == first.committed_step
+    assert message.progress.committed_at is not None
+    assert f"committed step {first.committed_step}" in message.message
+    assert not (volumes.checkpoints / job / "teacher.json").exists()
 
 
 BAD = {

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from distill_trainer.distillation.schedule import WeightSchedule
 from distill_trainer.environment import Environment
 from distill_trainer.models import neck_channels, train_mode
 from distill_trainer.phases import Phases
-from distill_trainer.precision import student_precision
+from distill_trainer.precision import student_precision, teacher_dtype
 from distill_trainer.preprocess import Preprocess
 from distill_trainer.shards import running_statistics, shards_of
 from distill_trainer.state import TrainingProgress, TrainingState
@@ -226,3 +227,20 @@ def test_multi_scale_sizes_depend_on_the_step_alone() -> None:
     batch = preprocess(shard_batch(2, imgsz=128), 0)
     assert batch["img"].shape[-1] == sizes[0]
     assert float(batch["img"].max()) <= 1.0
+
+
+@pytest.mark.parametrize(
+    ("flags", "dtype"),
+    [("avx2 avx512_bf16 amx_bf16", torch.bfloat16), ("avx2 avx512_bf16", torch.float32), ("avx2", torch.float32)],
+)
+def test_the_teacher_is_bf16_on_cpus_that_multiply_it_in_tiles_alone(
+    tmp_path: Path, flags: str, dtype: torch.dtype
+) -> None:
+    cpuinfo = tmp_path / "cpuinfo"
+    cpuinfo.write_text(f"flags\t\t: fpu {flags}\n")
+    assert teacher_dtype(CPU, cpuinfo) is dtype
+
+
+def test_images_are_channels_last_on_every_device() -> None:
+    images = Preprocess(CPU, 64, 32, 0.0, 0)(shard_batch(2), 0)["img"]
+    assert images.is_contiguous(memory_format=torch.channels_last)

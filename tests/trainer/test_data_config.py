@@ -1,9 +1,13 @@
 """A wrong data set is refused in one line that says what is wrong and where; a right one is left untouched."""
 
+import fcntl
 import logging
 import os
 import pickle
 import shutil
+import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,11 +15,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
 
 from distill_api.constants import Reason
 from distill_api.training import Training
 from distill_trainer.data import TrainData, load_dataset, scanned
+from distill_trainer.data.scanned import ScannedDataset, scratch_directory
 from distill_trainer.errors import Permanent
 
 Edit = Callable[[Path, dict[str, Any]], None]
@@ -225,3 +231,34 @@ def test_an_unreadable_image_is_left_out_with_a_warning(root: Path, caplog: pyte
 
 def test_fraction_takes_the_first_images(root: Path) -> None:
     assert train_data(root, fraction=0.25).images == 6
+
+
+def test_a_scan_of_labels_and_the_wait_for_another_ranks_scan_are_told_to_move(
+    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    info = load_dataset(root / "digits.yaml", root, "detect")
+    moves: list[float] = []
+
+    def scan() -> None:
+        ScannedDataset(
+            info,
+            info.train,
+            imgsz=64,
+            hyp=get_cfg(overrides={"task": "detect"}),
+            moved=lambda: moves.append(time.monotonic()),
+        )
+
+    scan()
+    assert len(moves) == len(info.train)
+    (kept,) = scratch_directory().glob("*.pickle")
+    moves.clear()
+    with open(kept.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        waiting = threading.Thread(target=scan)
+        waiting.start()
+        time.sleep(0.5)
+        held = len(moves)
+        fcntl.flock(lock, fcntl.LOCK_UN)
+    waiting.join()
+    assert held >= 2

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch
 from checkpoint_support import Opener, events, save
 from distill_api.constants import Reason
 from distill_trainer.checkpoint.layout import committed_steps, damaged_steps
+from distill_trainer.commits import Commits
 from distill_trainer.errors import Permanent
 
 
@@ -143,3 +145,16 @@ def test_other_ranks_touch_nothing(open_at: Opener) -> None:
     assert checkpointer.snapshot({"weight": torch.ones(3)}, 1) == 0.0
     assert checkpointer.wait() == 0
     assert not checkpointer.directory.exists()
+
+
+def test_the_time_that_the_training_stands_still_for_commits_is_told(open_at: Opener) -> None:
+    clock = iter(range(100))
+    spent: list[float] = []
+    state = SimpleNamespace(collect=lambda: {"weight": torch.ones(3)}, progress=SimpleNamespace(step=4))
+    commits = Commits(open_at(), state, 60.0, spent=spent.append, clock=lambda: float(next(clock)))  # type: ignore[arg-type]
+    commits.commit_if_due()
+    assert spent == []
+    commits.commit_and_wait()
+
+    assert spent == [1.0, 1.0]
+    assert commits.committed_step == 4

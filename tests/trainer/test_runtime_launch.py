@@ -20,6 +20,7 @@ from distill_api.constants import Reason
 from distill_api.report import TerminationMessage
 from distill_api.run import Directories, RunConfig
 from distill_api.spec import DistillJobSpec
+from distill_trainer import launch
 
 HERE = Path(__file__).parent
 
@@ -267,6 +268,34 @@ def test_a_missing_or_wrong_configuration_is_exit_78_and_one_line(environ: dict[
     assert ended.stderr.startswith("error: ConfigInvalid: ")
     assert said in ended.stderr
     assert len(ended.stderr.splitlines()) == 1
+
+
+def test_a_mistake_in_the_configuration_reaches_the_termination_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "termination-log"
+    place.touch()
+    monkeypatch.setattr(launch, "DEFAULT_TERMINATION", place)
+    monkeypatch.setenv("DISTILL_RUN", '{"job": "x", "attempt": 3}')
+
+    assert launch.main() == 78
+    message = TerminationMessage.model_validate_json(place.read_text())
+    assert (message.outcome, message.reason, message.attempt) == ("permanent", Reason.CONFIG_INVALID, 3)
+    assert "uid: Field required" in message.message
+
+
+def test_a_gang_that_hangs_after_steps_and_is_killed_after_its_grace_has_failed(gang: Gang) -> None:
+    (node,) = gang.start(
+        processes=1, plan={"0": {"at": 7, "do": "freeze"}}, recovery={"gracePeriodSeconds": 10}, steps=4000
+    )
+    gang.wait_for_commit()
+    time.sleep(1)
+    node.process.send_signal(signal.SIGTERM)
+    code, message = node.end()
+
+    assert (code, message.outcome, message.reason) == (137, "failed", Reason.PROCESS_KILLED)
+    assert "had not committed within the grace period" in message.message
+    assert message.committed_step == 5
 
 
 def test_each_rank_serves_metrics_and_status_while_it_trains(gang: Gang) -> None:

@@ -8,7 +8,7 @@ import socket
 import time
 import urllib.error
 import urllib.request
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from distill_trainer.errors import Permanent, Retryable
 from distill_trainer.metrics import TrainerMetrics
 from distill_trainer.rendezvous import Endpoint, wait_for_name
 from distill_trainer.server import StatusServer
+from distill_trainer.timeouts import timeouts
 from distill_trainer.watchdog import Stall, Watchdog
 
 
@@ -135,6 +136,52 @@ def test_the_board_merges_progress_and_tells_the_time_left(tmp_path: Path) -> No
     assert TrainerStatus.model_validate_json((tmp_path / "status.json").read_text()).progress.step == 110
     with pytest.raises(ValueError, match="stat"):
         board.update(stat="x")
+    with pytest.raises(ValueError, match="stepp"):
+        board.progress(stepp=1)
+
+
+def test_the_board_says_when_the_rank_moved_last_and_where_it_was_resumed() -> None:
+    clock, at = Clock(), datetime(2026, 1, 1, tzinfo=UTC)
+    watchdog = Watchdog(timeout=60, stopping_timeout=10, stop_requested=bool, on_stall=lambda _: None, clock=clock)
+    board = StatusBoard(
+        job="j", attempt=2, rank=0, world_size=2, images_per_second=lambda: None, moved_at=lambda: watchdog.moved_at
+    )
+    board.resumed(100, at)
+    clock.now += 50
+    moved_at = board.status().moved_at
+    assert moved_at is not None
+    assert (datetime.now(UTC) - moved_at).total_seconds() == pytest.approx(50, abs=1)
+    watchdog.beat("validation")
+    told = json.loads(board.to_json())
+    assert datetime.now(UTC) - datetime.fromisoformat(told["movedAt"]) < timedelta(seconds=1)
+    assert (told["resumedFromStep"], told["progress"]["step"], told["progress"]["committedStep"]) == (100, 100, 100)
+    assert datetime.fromisoformat(told["progress"]["committedAt"]) == at
+
+
+def test_the_first_step_reaches_the_copy_at_once(tmp_path: Path) -> None:
+    board = board_of(Clock(), tmp_path / "status.json")
+    board.update(state="training")
+    board.update(steps_this_attempt=1)
+    assert TrainerStatus.model_validate_json((tmp_path / "status.json").read_text()).steps_this_attempt == 1
+
+
+def test_a_resumed_attempt_knows_its_last_checkpoint() -> None:
+    metrics = metrics_of(0)
+    metrics.resumed(10, datetime.fromtimestamp(50, UTC))
+    values = exposed(metrics)
+    assert (values[TrainerMetric.LAST_CHECKPOINT_STEP], values[TrainerMetric.LAST_CHECKPOINT_TIME]) == (10, 50)
+
+
+@pytest.mark.parametrize(
+    ("stall_timeout", "collective", "watchdog"),
+    [(600, 300, 480), (100, 60, 80), (12, 8.4, 9.6), (1, 0.7, 0.8), (7200, 3600, 5760)],
+)
+def test_a_waiting_collective_gives_up_first_then_the_watchdog_then_the_operator(
+    stall_timeout: int, collective: float, watchdog: float
+) -> None:
+    waits = timeouts(stall_timeout)
+    assert (waits.collective, waits.watchdog, waits.operator) == pytest.approx((collective, watchdog, stall_timeout))
+    assert waits.collective < waits.watchdog < waits.operator
 
 
 def test_committed_steps_and_fallbacks_reach_the_status() -> None:

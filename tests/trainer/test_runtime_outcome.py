@@ -61,8 +61,8 @@ def reported(rank: int, code: int, outcome: str, reason: Reason, at: float = 100
     return RankEnd(rank, code, at, RankReport(exit_code=code, at=at, message=message))
 
 
-def silent(rank: int, code: int, at: float = 100.0) -> RankEnd:
-    return RankEnd(rank, code, at, None)
+def silent(rank: int, code: int, at: float = 100.0, stepped: bool = False) -> RankEnd:
+    return RankEnd(rank, code, at, None, stepped)
 
 
 DONE_0 = reported(0, 0, "done", Reason.COMPLETED)
@@ -90,6 +90,9 @@ PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
         # SIGTERM met ranks that were still importing.
         ([silent(0, -15), silent(1, -15)], {"stop_requested": True}, 143, Reason.STOPPED, None),
         ([STOPPED_0, silent(1, -15)], {"stop_requested": True}, 143, Reason.STOPPED, None),
+        # Killed at the end of the grace period: with steps to lose it is no stop that has committed everything.
+        ([silent(0, -9), silent(1, -9)], {"stop_requested": True}, 143, Reason.STOPPED, None),
+        ([silent(0, -9), silent(1, -9, stepped=True)], {"stop_requested": True}, 137, Reason.PROCESS_KILLED, 0),
         ([silent(0, -11)], {}, 139, Reason.TRAINER_ERROR, 0),
         ([silent(0, -6)], {}, 134, Reason.PEER_LOST, 0),
         ([silent(0, -6)], {"world_size": 1}, 134, Reason.TRAINER_ERROR, 0),

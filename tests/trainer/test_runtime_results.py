@@ -18,7 +18,8 @@ from ultralytics.nn.tasks import DetectionModel
 
 from distill_trainer.checkpoint.storage import atomic_write
 from distill_trainer.errors import Retryable
-from distill_trainer.results import ResultsCsv, digest, draw_results, save_weights, write_args
+from distill_trainer.loading import file_sha256
+from distill_trainer.results import ResultsCsv, draw_results, save_weights, write_args
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -57,7 +58,7 @@ def test_weights_are_a_plain_ultralytics_checkpoint_of_the_student_alone(
     sha256 = save_weights(path, student, train_args={"imgsz": 64, "task": "detect"})
     loaded = YOLO(path)
 
-    assert sha256 == digest(path)
+    assert sha256 == file_sha256(path)
     assert loaded.names == student.names
     assert isinstance(loaded.model, DetectionModel)
     assert loaded.model.criterion is None

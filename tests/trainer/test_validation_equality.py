@@ -17,8 +17,13 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data import build_dataloader, build_yolo_dataset
 from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, SegmentationModel
 
+from distill_api.metrics import TrainerMetric
 from distill_api.training import Training
 from distill_trainer.data import TrainData, load_dataset
+from distill_trainer.environment import Environment
+from distill_trainer.errors import Stopped
+from distill_trainer.evaluation import run_validation
+from distill_trainer.metrics import TrainerMetrics
 from distill_trainer.validation import SUFFIX, VALIDATORS, ValData, validate
 
 SCRIPT = Path(__file__).with_name("validate_rank.py")
@@ -159,3 +164,29 @@ def test_the_model_is_left_as_it_came(trained: Any) -> None:
     assert model.training
     assert model.end2end
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_validation_beats_and_its_time_is_told_as_its_phase(make_digits: Any) -> None:
+    root = make_digits("detect", train=IMAGES, val=4)
+    info = load_dataset(root / "digits.yaml", root, "detect")
+    model = DetectionModel("yolo26n.yaml", nc=info.nc, verbose=False)
+    model.args = get_cfg(overrides={"task": "detect"})
+    metrics = TrainerMetrics(rank=0, world_size=1, checkpoint_interval=60, versions={})
+    beats: list[str] = []
+    states: list[dict[str, str]] = []
+    runtime: Any = SimpleNamespace(
+        metrics=metrics,
+        board=SimpleNamespace(update=lambda **fields: states.append(fields)),
+        watchdog=SimpleNamespace(beat=beats.append),
+        stop=SimpleNamespace(requested=False),
+    )
+    data = ValData(info, Training(imgsz=96), batch=2, **at("detect"))
+    place = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU)
+    found = run_validation(model, data, place, runtime, half=False, on_stop=lambda: Stopped(0, 0))
+
+    told = metrics.registry.get_sample_value(TrainerMetric.TIME, {"phase": "validation"})
+    assert told is not None
+    assert told >= found.seconds > 0
+    assert states == [{"state": "validating"}]
+    assert len(beats) >= data.batches_in_all
+    assert set(beats) == {"validation"}

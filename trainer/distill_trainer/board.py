@@ -26,6 +26,7 @@ class StatusBoard:
         rank: int,
         world_size: int,
         images_per_second: Callable[[], float | None],
+        moved_at: Callable[[], datetime | None] = lambda: None,
         copy: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -33,6 +34,7 @@ class StatusBoard:
         self._lock = threading.Lock()
         self._status = TrainerStatus(job=job, attempt=attempt, rank=rank, world_size=world_size, state="starting")
         self._rate = images_per_second
+        self._moved_at = moved_at
         self._copy = copy
         self._clock = clock
         self._copied_at = -_PERSIST_INTERVAL
@@ -41,12 +43,15 @@ class StatusBoard:
     def update(self, **fields: Any) -> None:
         """Set fields of the status: state, resumed_from_step, steps_this_attempt …"""
         with self._lock:
+            first_step = self._status.steps_this_attempt == 0 and fields.get("steps_this_attempt", 0) > 0
             self._set(fields)
-            self._persist()
+            # Whoever looks after a kill must know at once that there is something to lose.
+            self._persist(at_once=first_step)
 
     def progress(self, **fields: Any) -> None:
         """Set fields of the progress: step, steps, epoch, student_map …; the time left follows from them."""
         with self._lock:
+            _check(fields, Progress)
             now = self._clock()
             merged = self._status.progress.model_dump() | fields
             if "step" in fields and self._first_step is None:
@@ -59,6 +64,11 @@ class StatusBoard:
             self._set({"progress": Progress.model_validate(merged)})
             self._persist()
 
+    def resumed(self, step: int, committed_at: datetime | None) -> None:
+        """The attempt starts from this committed step; 0 for a fresh start. `committed_at`: where that is known."""
+        self.update(resumed_from_step=step)
+        self.progress(step=step, committed_step=step, committed_at=committed_at)
+
     def checkpoint_committed(self, step: int, at: datetime) -> None:
         """A checkpoint is durable."""
         self.progress(committed_step=step, committed_at=at)
@@ -70,7 +80,7 @@ class StatusBoard:
     def status(self) -> TrainerStatus:
         """What is true now."""
         with self._lock:
-            return self._status
+            return self._status.model_copy(update={"moved_at": self._moved_at()})
 
     def to_json(self) -> bytes:
         """Body of GET /status."""
@@ -83,12 +93,13 @@ class StatusBoard:
         return round((steps - step) * (now - since) / (step - first)) if steps >= step else None
 
     def _set(self, fields: dict[str, Any]) -> None:
+        _check(fields, TrainerStatus)
         values = {name: getattr(self._status, name) for name in TrainerStatus.model_fields}
         self._status = TrainerStatus.model_validate(values | fields)
 
-    def _persist(self) -> None:
+    def _persist(self, at_once: bool = False) -> None:
         now = self._clock()
-        if self._copy is None or now - self._copied_at < _PERSIST_INTERVAL:
+        if self._copy is None or (now - self._copied_at < _PERSIST_INTERVAL and not at_once):
             return
         self._copied_at = now
         temporary = self._copy.with_name(self._copy.name + ".tmp")
@@ -96,6 +107,12 @@ class StatusBoard:
         with contextlib.suppress(OSError):
             temporary.write_bytes(self._status.model_dump_json(by_alias=True, exclude_none=True).encode())
             os.replace(temporary, self._copy)
+
+
+def _check(fields: dict[str, Any], model: type[TrainerStatus] | type[Progress]) -> None:
+    """The models leave out what they do not know, for readers' sake; a writer's typing mistake must not vanish."""
+    if unknown := sorted(fields.keys() - model.model_fields.keys()):
+        raise ValueError(f"{model.__name__} has no {', '.join(unknown)}")
 
 
 def short_duration(seconds: int) -> str:

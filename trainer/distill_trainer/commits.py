@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch.distributed as dist
 
@@ -22,9 +23,12 @@ class Commits:
         checkpointer: Checkpointer,
         state: TrainingState,
         interval: float,
+        spent: Callable[[float], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`spent` is told the seconds that the training stood still, for each snapshot and each wait."""
         self._checkpointer, self._state, self._interval, self._clock = checkpointer, state, interval, clock
+        self._spent = spent
         self._last = clock()
 
     @property
@@ -39,7 +43,8 @@ class Commits:
 
     def commit(self) -> None:
         """Take a snapshot now; a background process makes it durable."""
-        self._checkpointer.snapshot(self._state.collect(), self._state.progress.step)
+        with self._measured():
+            self._checkpointer.snapshot(self._state.collect(), self._state.progress.step)
         self._last = self._clock()
 
     def commit_and_wait(self) -> None:
@@ -49,6 +54,15 @@ class Commits:
 
     def wait(self) -> None:
         """Return on every rank when what is being committed is durable."""
-        self._checkpointer.wait()
-        if dist.is_initialized():
-            dist.barrier()
+        with self._measured():
+            self._checkpointer.wait()
+            if dist.is_initialized():
+                dist.barrier()
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._spent(self._clock() - began)

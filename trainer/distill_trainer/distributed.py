@@ -16,7 +16,7 @@ from distill_trainer.environment import Environment
 
 
 @contextmanager
-def process_group(environment: Environment, timeout_seconds: int) -> Iterator[None]:
+def process_group(environment: Environment, timeout_seconds: float) -> Iterator[None]:
     """The gang's process group, from torchrun's rendezvous; nothing when there is one rank only.
 
     A peer that does not answer within `timeout_seconds` makes the waiting collective fail.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,10 +15,10 @@ from distill_trainer.commits import Commits
 from distill_trainer.distributed import broadcast_buffers, broadcast_state
 from distill_trainer.environment import Environment
 from distill_trainer.errors import Stopped
-from distill_trainer.loading import load_checkpoint
+from distill_trainer.loading import file_sha256, load_checkpoint
 from distill_trainer.optim import Plan
 from distill_trainer.reporting import Reporter
-from distill_trainer.results import digest, save_weights
+from distill_trainer.results import save_weights
 from distill_trainer.runtime import Runtime
 from distill_trainer.state import TrainingProgress
 from distill_trainer.task import DISTILLATION_LOSS
@@ -61,7 +62,7 @@ class Evaluation:
         state = dict(load_checkpoint(path).state_dict()) if self.environment.is_main else None
         model.load_state_dict(broadcast_state(state, self.environment.device) or {})
         metrics = self._validate(model)
-        return digest(path) if self.environment.is_main else "", metrics.map
+        return file_sha256(path) if self.environment.is_main else "", metrics.map
 
     def _take(self, validation: ValMetrics) -> None:
         """Remember the result, and save the weights it belongs to."""
@@ -83,6 +84,7 @@ class Evaluation:
         )
 
     def _stopped_while_validating(self) -> Stopped:
+        self.reporter.stopping()
         self.commits.wait()
         return Stopped(self.progress.step, self.commits.committed_step)
 
@@ -103,6 +105,7 @@ def run_validation(
         runtime.watchdog.beat("validation")
         return runtime.stop.requested
 
+    began = time.perf_counter()
     try:
         return validate(
             model,
@@ -113,3 +116,5 @@ def run_validation(
         )
     except Interrupted as interrupted:
         raise on_stop() from interrupted
+    finally:
+        runtime.metrics.phase("validation", time.perf_counter() - began)

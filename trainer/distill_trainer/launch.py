@@ -5,6 +5,7 @@ look for each other, and a container's first process that does not answer SIGTER
 period.
 """
 
+import json
 import logging
 import os
 import signal
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from distill_api.constants import Env, Reason
+from distill_api.constants import Path as ContainerPath
 from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
 from distill_trainer.agent import Failure, Gang, Torchrun, default_command
@@ -28,6 +30,9 @@ from distill_trainer.rendezvous import Endpoint, wait_for_name
 from distill_trainer.results import RunFiles
 
 log = logging.getLogger(__name__)
+
+DEFAULT_TERMINATION = Path(ContainerPath.TERMINATION)
+"""Where the termination message goes when the RunConfig, which names the place, cannot be read."""
 
 _REPORT_SECONDS = 5.0
 """What is kept of the grace period for the report."""
@@ -44,13 +49,19 @@ def main(command: Sequence[str] | None = None) -> int:
         run = read_run(os.environ)
         node_rank = _node_rank(os.environ, run)
     except Permanent as error:
-        print(f"error: {error.reason}: {error.message}", file=sys.stderr)
+        message = TerminationMessage(
+            outcome="permanent", reason=error.reason, message=error.message, attempt=_told_attempt(os.environ)
+        )
+        announce(Ending(error.exit_code, message))
+        if DEFAULT_TERMINATION.exists():  # only a container has one
+            write_termination_message(DEFAULT_TERMINATION, message)
         return error.exit_code
     # On a memory volume where there is one: the ranks copy their status here every second.
     with tempfile.TemporaryDirectory(prefix="distill-", ignore_cleanup_errors=True) as folder:
         ending = Launcher(run, node_rank, command or default_command(), Path(folder)).run()
     announce(ending)
-    write_termination_message(run, ending.message)
+    if run.directories.termination is not None:
+        write_termination_message(Path(run.directories.termination), ending.message)
     return ending.exit_code
 
 
@@ -139,8 +150,10 @@ class Launcher:
     def _end_of(self, local_rank: int) -> RankEnd:
         rank = self._first_rank + local_rank
         failure = self._failures.get(rank, Failure(0, 0.0))
-        report = Handover(self._folder, local_rank).report()
-        return RankEnd(rank, failure.exit_code, report.at if report else failure.at, report)
+        handover = Handover(self._folder, local_rank)
+        report, status = handover.report(), handover.status()
+        stepped = status is not None and status.steps_this_attempt > 0
+        return RankEnd(rank, failure.exit_code, report.at if report else failure.at, report, stepped)
 
     def _with_details(self, ending: Ending) -> Ending:
         """Fill in what a rank that was killed could not say: steps, and rank 0's progress."""
@@ -177,16 +190,22 @@ def announce(ending: Ending) -> None:
         print(f"error: {message.reason}: {message.message}", file=sys.stderr)
 
 
-def write_termination_message(run: RunConfig, message: TerminationMessage) -> None:
+def write_termination_message(path: Path, message: TerminationMessage) -> None:
     """Write the message where Kubernetes looks for it. A failure is logged: the exit code still tells the outcome."""
-    path = run.directories.termination
-    if path is None:
-        return
     try:
         # Kubernetes mounts this one file, so it cannot be replaced by a rename.
-        Path(path).write_text(message.to_json())
+        path.write_text(message.to_json())
     except OSError as error:
         log.error("the termination message cannot be written to %s: %s", path, error.strerror)
+
+
+def _told_attempt(environ: Mapping[str, str]) -> int:
+    """The attempt's number out of a RunConfig that is wrong elsewhere; 1 when it cannot be told."""
+    try:
+        number = json.loads(environ.get(Env.RUN, ""))["attempt"]
+    except (ValueError, KeyError, TypeError):
+        return 1
+    return number if isinstance(number, int) and number >= 1 else 1
 
 
 def _node_rank(environ: Mapping[str, str], run: RunConfig) -> int:

@@ -18,7 +18,7 @@ _REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
 
 def file_sha256(path: Path) -> str:
-    """Hex SHA-256 of a file."""
+    """Hex SHA-256 of a file. Raises OSError."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -39,7 +39,7 @@ def check_sha256(path: Path, expected: str | None) -> str:
     if expected is not None and digest != expected:
         raise Permanent(
             Reason.DIGEST_MISMATCH,
-            f"{path.name} has sha256 {digest} but the job expects {expected}; correct one of the two",
+            f"{path} has sha256 {digest} but the job expects {expected}; correct one of the two",
         )
     return digest
 
@@ -61,7 +61,7 @@ def load_checkpoint(path: Path) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise Permanent(
             Reason.MODEL_INVALID,
-            f"{path.name} holds no Ultralytics model but {type(model).__name__}; give a checkpoint as YOLO().save() or "
+            f"{path} holds no Ultralytics model but {type(model).__name__}; give a checkpoint as YOLO().save() or "
             "training writes it",
         )
     return _modernise(model.float().eval())
@@ -84,18 +84,18 @@ def _refusal(path: Path, error: Exception) -> Permanent:
     if wanted := _REFUSED_GLOBAL.search(str(cause)):
         return Permanent(
             Reason.MODEL_UNSAFE,
-            f"{path.name} wants to load {wanted[1]}, which is no Ultralytics or torch model class; "
+            f"{path} wants to load {wanted[1]}, which is no Ultralytics or torch model class; "
             "a .pt file can run code, so this one is refused",
         )
     if isinstance(cause, UnpicklingError) and torch.serialization._is_zipfile(path.open("rb")):
-        return Permanent(Reason.MODEL_UNSAFE, f"{path.name} holds something that is not safe to load: {_line(cause)}")
+        return Permanent(Reason.MODEL_UNSAFE, f"{path} holds something that is not safe to load: {_line(cause)}")
     return _damaged(path, error)
 
 
 def _damaged(path: Path, error: Exception) -> Permanent:
     return Permanent(
         Reason.MODEL_INVALID,
-        f"{path.name} cannot be read as a model ({path.stat().st_size} bytes; {_line(error)}); copy it again",
+        f"{path} cannot be read as a model ({path.stat().st_size} bytes; {_line(error)}); copy it again",
     )
 
 

@@ -34,6 +34,10 @@ class Observer(Protocol):
         self, progress: TrainingProgress, result: StepResult, seconds: float, phases: dict[str, float]
     ) -> None: ...
 
+    def committing(self) -> None: ...
+
+    def stopping(self) -> None: ...
+
 
 @dataclass(frozen=True)
 class Loop:
@@ -61,6 +65,8 @@ class Loop:
                 self.begin_epoch(epoch)
                 self._steps_until((epoch + 1) * self.plan.steps_per_epoch, batches)
                 self.end_epoch()
+        self.beat("checkpoint")
+        self.observer.committing()
         self.commits.commit_and_wait()
 
     def _steps_until(self, end: int, batches: Iterator[list[dict[str, Any]]]) -> None:
@@ -81,6 +87,7 @@ class Loop:
     def _commit(self, stop: bool, last_of_epoch: bool) -> None:
         self.beat("checkpoint")
         if stop:
+            self.observer.stopping()
             self.commits.commit_and_wait()
             raise Stopped(self.progress.step, self.commits.committed_step)
         if last_of_epoch:  # so that a validation may be interrupted

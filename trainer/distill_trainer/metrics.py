@@ -119,11 +119,14 @@ class TrainerMetrics:
         if self._rank == 0:
             self._planned.set(steps)
 
-    def resumed(self, step: int) -> None:
+    def resumed(self, step: int, committed_at: datetime | None = None) -> None:
         """The attempt starts from this committed step; 0 for a fresh start."""
         self._step.set(step)
         if self._rank == 0:
             self._resumed.set(step)
+            if committed_at is not None:
+                self._last_step.set(step)
+                self._last_time.set(committed_at.timestamp())
 
     def evaluated(self, model: str, *, map50: float, map50_95: float) -> None:
         """Validation result of "student" or "teacher"."""

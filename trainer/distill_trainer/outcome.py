@@ -49,6 +49,8 @@ class RankEnd:
     at: float
     """Unix time; where the rank has reported, the report's own."""
     report: RankReport | None
+    stepped: bool = False
+    """Whether its last status tells of a step in this attempt."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +131,15 @@ def conclude(
         blamed = min(culprits, key=lambda end: (end.at, end.rank))
     elif len(stopped) + len(done) == len(ends):
         blamed = min(stopped, key=lambda end: end.rank)
-    elif stop_requested and all(end.report is None for end in failed if end not in stopped):
+    elif (
+        stop_requested
+        and all(end.report is None for end in failed if end not in stopped)
+        and not any(end.stepped for end in ends)
+    ):
         return stopped_early(attempt)
     else:
         blamed = min((end for end in failed if end not in stopped), key=lambda end: (end.at, end.rank))
-    return _as_reported(blamed) if blamed.report else _killed(blamed, attempt, world_size, oom_killed)
+    return _as_reported(blamed) if blamed.report else _killed(blamed, attempt, world_size, stop_requested, oom_killed)
 
 
 def stopped_early(attempt: int) -> Ending:
@@ -159,7 +165,7 @@ def _as_reported(end: RankEnd) -> Ending:
     return Ending(end.report.exit_code, end.report.message)
 
 
-def _killed(end: RankEnd, attempt: int, world_size: int, oom_killed: bool) -> Ending:
+def _killed(end: RankEnd, attempt: int, world_size: int, stop_requested: bool, oom_killed: bool) -> Ending:
     reason, code = Reason.TRAINER_ERROR, FAILURE_EXIT_CODE
     if end.exit_code < 0:
         code = 128 - end.exit_code
@@ -169,6 +175,11 @@ def _killed(end: RankEnd, attempt: int, world_size: int, oom_killed: bool) -> En
             reason = Reason.OUT_OF_MEMORY if oom_killed else Reason.PROCESS_KILLED
             if oom_killed:
                 text += ": the container ran out of memory; raise its memory limit or lower training.workers"
+            elif stop_requested:
+                text += (
+                    ": asked to stop, it had not committed within the grace period; see what it waited for in its "
+                    "log, or raise recovery.gracePeriodSeconds"
+                )
         elif -end.exit_code == signal.SIGABRT and world_size > 1:
             # NCCL's own watchdog aborts the process when a collective does not end.
             reason = Reason.PEER_LOST

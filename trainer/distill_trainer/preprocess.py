@@ -33,9 +33,7 @@ class Preprocess:
         images: Tensor = moved["img"].float() / 255
         if self.multi_scale > 0:
             images = _resized(images, self.size_at(step), self.stride)
-        if self.device.type == "cuda":
-            images = images.contiguous(memory_format=torch.channels_last)
-        moved["img"] = images
+        moved["img"] = images.contiguous(memory_format=torch.channels_last)
         return moved
 
     def size_at(self, step: int) -> int:

@@ -35,8 +35,6 @@ class Reporter:
         self._steps_before = progress.step
         self._csv = ResultsCsv(runtime.files.results_csv)
         runtime.metrics.planned(steps=plan.total_steps, epochs=plan.epochs)
-        runtime.metrics.resumed(progress.step)
-        runtime.board.update(resumed_from_step=progress.step)
         runtime.board.progress(
             step=progress.step,
             steps=plan.total_steps,
@@ -76,6 +74,14 @@ class Reporter:
             step=progress.step, distillation_loss=progress.mean_losses().get(DISTILLATION_LOSS)
         )
         self._runtime.console.batch_done(losses)
+
+    def committing(self) -> None:
+        """Nothing is left to train; the rank waits until that is durable."""
+        self._runtime.board.update(state="committing")
+
+    def stopping(self) -> None:
+        """A stop was asked for; the rank waits until what it has is durable."""
+        self._runtime.board.update(state="stopping")
 
     def teacher_evaluated(self, map50: float, map50_95: float) -> None:
         """The teacher's own mAP is known."""

@@ -61,11 +61,6 @@ class RunFiles:
         return self.root / JobFile.RESULTS
 
     @property
-    def results_png(self) -> Path:
-        """The same as curves."""
-        return self.root / "results.png"
-
-    @property
     def args_yaml(self) -> Path:
         """Arguments of the run, as Ultralytics writes them."""
         return self.root / "args.yaml"
@@ -156,12 +151,6 @@ def draw_results(results_csv: Path) -> Path | None:
     except (ImportError, ValueError, IndexError, OSError, AssertionError) as error:
         log.warning("no curves were drawn: %s", error)
     return picture if picture.exists() else None
-
-
-def digest(path: Path) -> str:
-    """SHA-256 of a file as hex. Raises OSError."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _on_cpu(model: Any) -> Any:

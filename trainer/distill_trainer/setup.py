@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,19 +36,26 @@ class Prepared:
         self.teacher = None
 
 
-def prepare(spec: DistillJobSpec, directories: Directories) -> Prepared:
-    """Load and check everything. Raises Permanent with the reason that says what is wrong with which part."""
+def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str], None] = lambda _: None) -> Prepared:
+    """Load and check everything. Raises Permanent with the reason that says what is wrong with which part.
+
+    `beat` is called with what is done next, before each part.
+    """
+    beat("loading the student")
     models = Path(directories.models) if directories.models is not None else None
     data = Path(directories.data)
     source = student_source(models, spec.student.model)
     task = source[2]
+    beat("finding the data set")
     dataset = load_dataset(data / spec.dataset.config, data, task, single_cls=spec.training.single_cls)
+    beat("building the student")
     arguments = ultralytics_arguments(spec, task, spec.training.imgsz)
     student = build_student(source, dataset, arguments, spec.training.seed)
     stride = grid_size(student)
     arguments.imgsz = rounded_imgsz(spec.training.imgsz, stride)
     teacher, digest = None, None
     if spec.teacher is not None:
+        beat("loading the teacher")
         path = find_model_file(models or Path(), spec.teacher.model)
         digest = check_sha256(path, spec.teacher.sha256)
         teacher = load_checkpoint(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +37,7 @@ from distill_trainer.step import Step
 from distill_trainer.task import DistillTask
 from distill_trainer.teacher import Teacher
 from distill_trainer.teacher_score import TeacherScore, teacher_score
+from distill_trainer.timeouts import timeouts
 from distill_trainer.validation import ValData
 
 
@@ -44,12 +46,13 @@ def train(run: RunConfig, runtime: Runtime) -> Result | None:
 
     Raises Permanent, Retryable or Stopped; errors of collectives, when a peer is gone, pass through.
     """
+    began = time.perf_counter()
     environment = from_torchrun(run.spec.uses_cuda)
     torch.set_num_threads(cpu_threads(environment.local_world_size))
     init_seeds(run.spec.training.seed, deterministic=run.spec.training.deterministic)
-    prepared = prepare(run.spec, run.directories)
-    with process_group(environment, run.spec.recovery.stall_timeout_seconds):
-        return _Attempt(run, runtime, environment, prepared).run()
+    prepared = prepare(run.spec, run.directories, runtime.watchdog.beat)
+    with process_group(environment, timeouts(run.spec.recovery.stall_timeout_seconds).collective):
+        return _Attempt(run, runtime, environment, prepared, began).run()
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,8 @@ class _Attempt:
     runtime: Runtime
     environment: Environment
     prepared: Prepared
+    began: float
+    """By time.perf_counter."""
 
     @property
     def spec(self) -> DistillJobSpec:
@@ -69,13 +74,17 @@ class _Attempt:
         environment, prepared, arguments = self.environment, self.prepared, self.prepared.arguments
         precision = student_precision(self.spec.training.amp, environment.device)
         data, val_data = self._train_data(), self._val_data()
-        score = self._teacher_score(val_data, precision)
-
+        beat = self.runtime.watchdog.beat
+        beat("building the models")
         weigh_classes(prepared.student, data.dataset.labels, arguments.cls_pw)
         plan = Plan(arguments.epochs, data.steps_per_epoch, arguments.batch, data.images, prepared.dataset.nc)
         weight = weight_schedule(self.spec, plan.steps_per_epoch)
         state, schedule = self._state(plan, weight, precision)
         task, optimizer = state.task, state.optimizer
+        scoring = time.perf_counter()
+        score = self._teacher_score(val_data, precision, state.progress.step)
+        scoring = time.perf_counter() - scoring
+        beat("building the models")
         if self.spec.training.compile:
             task.student_model.compile()
 
@@ -99,7 +108,12 @@ class _Attempt:
             last_move=state.progress.step - 1,  # commits happen right after a move
         )
         prepared.forget_teacher()
-        commits = Commits(self.runtime.checkpointer, state, self.spec.checkpoint.interval_seconds)
+        commits = Commits(
+            self.runtime.checkpointer,
+            state,
+            self.spec.checkpoint.interval_seconds,
+            spent=lambda seconds: self.runtime.metrics.phase("checkpoint", seconds),
+        )
         reporter = Reporter(
             self.runtime,
             plan,
@@ -128,6 +142,7 @@ class _Attempt:
             task.begin_epoch(epoch)
             reporter.epoch_began(epoch)
 
+        self.runtime.metrics.phase("start", time.perf_counter() - self.began - scoring)
         Loop(
             plan=plan,
             progress=state.progress,
@@ -136,7 +151,7 @@ class _Attempt:
             stop=self.runtime.stop,
             commits=commits,
             observer=reporter,
-            beat=self.runtime.watchdog.beat,
+            beat=beat,
             begin_epoch=begin_epoch,
             end_epoch=evaluation.end_epoch,
         ).run()
@@ -160,6 +175,7 @@ class _Attempt:
             seed=self.spec.training.seed,
             workers=self.spec.training.workers,
             device=environment.device,
+            moved=lambda: self.runtime.watchdog.beat("scanning training labels"),
         )
 
     def _val_data(self) -> ValData:
@@ -175,9 +191,10 @@ class _Attempt:
             world_size=environment.world_size,
             workers=self.spec.training.workers,
             device=environment.device,
+            moved=lambda: self.runtime.watchdog.beat("scanning validation labels"),
         )
 
-    def _teacher_score(self, val_data: ValData, precision: Precision) -> TeacherScore | None:
+    def _teacher_score(self, val_data: ValData, precision: Precision, step: int) -> TeacherScore | None:
         model, digest = self.prepared.teacher, self.prepared.teacher_sha256
         if model is None or digest is None:
             return None
@@ -191,7 +208,7 @@ class _Attempt:
                 self.environment,
                 self.runtime,
                 half=_validates_in_half(self.environment, precision),
-                on_stop=lambda: Stopped(0, self.runtime.checkpointer.committed_step),
+                on_stop=lambda: Stopped(step, step),  # as resumed
             )
             model.cpu()
             return metrics.map50, metrics.map
@@ -224,13 +241,11 @@ class _Attempt:
             torch.manual_seed(self.spec.training.seed)
             projector = Projector(neck_channels(student), neck_channels(teacher))
         task = DistillTask(student, projector, loss)
-        task.to(self.environment.device)
-        if self.environment.device.type == "cuda":
-            task.to(memory_format=torch.channels_last)
-        return task
+        return task.to(self.environment.device).to(memory_format=torch.channels_last)
 
     def _state(self, plan: Plan, weight: WeightSchedule, precision: Precision) -> tuple[TrainingState, optim.Schedule]:
         """What is trained, as the newest checkpoint left it, on every rank; only rank 0 reads it."""
+        self.runtime.watchdog.beat("resuming")
         loaded = self.runtime.checkpointer.newest() if self.environment.is_main else None
         saved: dict[str, Any] | None = loaded.state if loaded is not None else None
         saved = broadcast_state(saved, self.environment.device)
@@ -239,6 +254,9 @@ class _Attempt:
         state = TrainingState(task, ModelEMA(task.student_model), optimizer, precision.scaler(), TrainingProgress())
         if saved is not None:
             state.restore(saved)
+        at = self.runtime.checkpointer.committed_at
+        self.runtime.board.resumed(state.progress.step, at)
+        self.runtime.metrics.resumed(state.progress.step, at)
         return state, schedule
 
     def _result(self, evaluation: Evaluation, score: TeacherScore | None) -> Result | None:

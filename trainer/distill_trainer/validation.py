@@ -28,7 +28,7 @@ from distill_api.training import Training
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.cpus import available_cpus, worker_count
-from distill_trainer.data.scanned import ScannedDataset
+from distill_trainer.data.scanned import ScannedDataset, nobody
 from distill_trainer.data.workers import batches
 
 VALIDATORS: dict[str, type[DetectionValidator]] = {
@@ -82,7 +82,9 @@ class ValData:
         world_size: int,
         workers: int,
         device: torch.device,
+        moved: Callable[[], None] = nobody,
     ) -> None:
+        """`moved` is called while the labels are scanned, as ScannedDataset does."""
         if task != dataset.task:
             raise ValueError(f"the data set was loaded for {dataset.task}, not for {task}")
         self.info = dataset
@@ -95,6 +97,7 @@ class ValData:
         self.dataset = ScannedDataset(
             dataset,
             dataset.val,
+            moved=moved,
             imgsz=imgsz,
             augment=False,
             hyp=data_arguments(training, task, imgsz),

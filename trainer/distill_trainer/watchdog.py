@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Watchdog:
     def phase(self) -> str:
         """What the main thread said last that it would do."""
         return self._last[1]
+
+    @property
+    def moved_at(self) -> datetime:
+        """When the main thread moved last."""
+        return datetime.now(UTC) - timedelta(seconds=self._clock() - self._last[0])
 
     def beat(self, phase: str) -> None:
         """Say that the main thread moves and goes on to `phase`. Cheap enough for every part of every step."""

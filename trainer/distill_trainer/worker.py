@@ -27,6 +27,7 @@ from distill_trainer.errors import TrainerError
 from distill_trainer.handover import FOLDER_VARIABLE, Handover, read_run
 from distill_trainer.outcome import FAILURE_EXIT_CODE, Ending, RankReport, ending_of
 from distill_trainer.stop import StopFlag
+from distill_trainer.timeouts import timeouts
 from distill_trainer.watchdog import Stall, Watchdog
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ class Rank:
         """Train, report, leave."""
         recovery = self._run.spec.recovery
         watchdog = Watchdog(
-            timeout=recovery.stall_timeout_seconds,
+            timeout=timeouts(recovery.stall_timeout_seconds).watchdog,
             stopping_timeout=recovery.grace_period_seconds / 3,
             stop_requested=lambda: self._stop.requested,
             on_stall=self._stalled,
@@ -105,6 +106,7 @@ class Rank:
             runtime = self._surround(watchdog)
             result = train(self._run, runtime)
             runtime.checkpointer.wait()
+            runtime.board.update(state="done")
         except BaseException as caught:  # noqa: BLE001  every end is reported, a SystemExit too
             error = caught
         watchdog.end()
@@ -137,6 +139,7 @@ class Rank:
             rank=place.rank,
             world_size=place.world_size,
             images_per_second=lambda: metrics.images_per_second,
+            moved_at=lambda: watchdog.moved_at,
             copy=self._handover.status_file,
         )
         server = StatusServer(
@@ -172,9 +175,12 @@ class Rank:
 
     def _stalled(self, stall: Stall) -> None:
         """End a rank whose main thread is stuck; runs in the watchdog's thread."""
+        if self._board is not None and stall.stopping:
+            self._board.update(state="stopping")
         stepped = self._board is not None and self._board.status().steps_this_attempt > 0
         text = f"rank {self._place.rank} has not moved for {stall.seconds:.0f} s in phase {stall.phase}"
-        if not stall.stopping:
+        if not stall.stopping or stall.seconds >= timeouts(self._run.spec.recovery.stall_timeout_seconds).collective:
+            # No collective waits that long: whoever stopped, this rank was stuck before.
             reason, text = Reason.STALLED, f"{text}; all threads' stacks are in its log"
         else:
             reason, text = Reason.PEER_LOST, f"asked to stop, but {text}, as when another rank is gone"
@@ -223,8 +229,8 @@ class Rank:
         status = self._board.status()
         step = status.progress.step
         committed = self._checkpointer.committed_step if self._checkpointer is not None else None
-        if self._place.rank != 0:
-            committed = committed or None
+        if self._place.rank != 0 or status.resumed_from_step is None:
+            committed = committed or None  # 0 only says that this rank has not looked
         return message.model_copy(
             update={
                 "step": step,

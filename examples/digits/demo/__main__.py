@@ -4,16 +4,15 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
-from cluster import Cluster
+from cluster import debian
 from demo import stage, story, table
 from demo.narrator import Narrator
 from distill_api.constants import Phase
 
 GPUS = 2
-TRAIN_IMAGES, VAL_IMAGES, IMGSZ = 640, 128, 128
+TRAIN_IMAGES, VAL_IMAGES, IMGSZ = 640, 96, 96
 RUNS = stage.ROOT / "runs"
 
 
@@ -27,22 +26,29 @@ def why_not_a_cluster() -> str | None:
         return "the one-machine Kubernetes needs root"
     if shutil.which("go") is None:
         return "Kubernetes is built with Go, and there is no `go` on the PATH"
+    try:
+        debian.suite()
+    except RuntimeError as error:
+        return str(error)
     return None
 
 
 def on_cluster(narrator: Narrator) -> None:
-    """The tour on a real Kubernetes; the cluster is taken down at the end, or kept with KEEP=1."""
-    keep = os.environ.get("KEEP") == "1"
-    cluster = Cluster.from_env() or Cluster.up(nodes=2, gpus=GPUS)
-    volumes = Path(tempfile.mkdtemp(prefix="distill-demo-", dir=_scratch()))
+    """The tour on a real Kubernetes; a cluster that it started is taken down at the end, or kept with KEEP=1."""
+    with narrator.step("starting Kubernetes: a control plane and two nodes"):
+        cluster, mine = stage.open_cluster(GPUS)
+    keep = os.environ.get("KEEP") == "1" or not mine
+    volumes = _scratch() / "demo"  # always the same, so that a kept cluster's claims still lead there
     try:
         with narrator.step("building the operator's image from the Dockerfile, and loading it"):
             cluster.load_image(stage.OPERATOR_IMAGE)
             cluster.load_image(stage.BASE_IMAGE)
+        if not mine:
+            story.clear(cluster)
+        shutil.rmtree(volumes / "runs", ignore_errors=True)
         with narrator.step("helm install distill-operator"):
             stage.install_operator(cluster)
         with narrator.step(f"making {TRAIN_IMAGES} + {VAL_IMAGES} scenes of handwritten digits"):
-            volumes.chmod(0o755)
             stage.make_directories(volumes)
             stage.make_digits(volumes / "data", train=TRAIN_IMAGES, val=VAL_IMAGES, imgsz=IMGSZ)
             stage.prepare_namespace(cluster, story.NAMESPACE, volumes)
@@ -59,7 +65,7 @@ def on_cluster(narrator: Narrator) -> None:
         prove(best, volumes / "data" / "digits.yaml", job["status"]["result"].get("studentMap"))
     finally:
         if keep:
-            narrator.say(f"kept, as KEEP=1 asks: export KUBECONFIG={cluster.kubeconfig}")
+            narrator.say(f"the cluster is kept: export KUBECONFIG={cluster.kubeconfig}")
             narrator.say(f"volumes are in {volumes}; `make cluster-down` ends it")
         else:
             with narrator.step("taking the cluster down"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from cluster import Cluster
+from cluster import Cluster, ExternalCluster
 from distill_api.constants import TRAINER_CONTAINER, TRAINER_USER
 
 ROOT = Path(__file__).parents[3]
@@ -21,6 +21,21 @@ BASE_IMAGE = "distill-base:dev"
 OPERATOR_IMAGE = "distill-operator:dev"
 TRAINER_IMAGE = "distill-trainer:dev"
 WORKSPACE = "/workspace"
+
+
+def open_cluster(gpus: int) -> tuple[Cluster | ExternalCluster, bool]:
+    """The cluster to use, and whether it was started here and so is to be taken down: the one that DISTILL_KUBECONFIG
+    names, the one that runs on this machine already, or a new one of two nodes.
+
+    Nodes of a given cluster must see this checkout at its own path (kind: extraMounts); the claims lead there.
+    """
+    given = Cluster.from_env()
+    if given is not None:
+        given.pretend_gpus(gpus)
+        return given, False
+    found = Cluster.running()
+    mine = found is None or not found.healthy
+    return Cluster.up(nodes=2, gpus=gpus), mine
 
 
 def namespace(name: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from distill_api.constants import Label
 NAMESPACE = "distill-demo"
 EXAMPLES = Path(__file__).parents[1]
 PREEMPTOR = "urgent"
-PREEMPTOR_SECONDS = 10
+PREEMPTOR_SECONDS = 5
 
 
 class TourFailed(Exception):
@@ -87,6 +87,7 @@ def watch(
     until: Callable[[dict[str, Any]], bool],
     *,
     seconds: float,
+    poll: float = 1,
 ) -> dict[str, Any]:
     """Follow a job, saying what changes, until a condition holds. Raises TourFailed when it fails or takes too long."""
     deadline = time.monotonic() + seconds
@@ -105,7 +106,7 @@ def watch(
             raise TourFailed(f"{name} failed: {failed.get('reason')}: {failed.get('message')}")
         if time.monotonic() > deadline:
             raise TourFailed(f"{name} took longer than {seconds:.0f} s; last seen: {summary(job)}")
-        time.sleep(1)
+        time.sleep(poll)
 
 
 def succeeded(job: dict[str, Any]) -> bool:
@@ -120,9 +121,16 @@ def training(job: dict[str, Any]) -> bool:
 
 
 def recovering(job: dict[str, Any]) -> bool:
-    """The first attempt has ended and its cause is known."""
-    attempts = job.get("status", {}).get("attempts", [])
-    return bool(attempts) and attempts[0].get("outcome") not in (None, "Running")
+    """The first attempt is ending, and the status says why."""
+    status = job.get("status", {})
+    return status.get("phase") == "Recovering" and "reason" in status["attempts"][0]
+
+
+def clear(cluster: Cluster) -> None:
+    """Remove what an earlier tour left in a kept cluster."""
+    cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=90s")
+    for claim in ("digits", "runs", "workspace"):
+        cluster.kubectl("delete", "pv", f"{NAMESPACE}-{claim}", "--ignore-not-found")
 
 
 def node_of_worker(cluster: Cluster, name: str) -> str:
@@ -146,12 +154,9 @@ def tell(cluster: Cluster, narrator: Narrator, *, gpus: int) -> dict[str, Any]:
     node = node_of_worker(cluster, name)
     narrator.say(f"an urgent pod of higher priority wants all GPUs of {node}: the scheduler preempts our worker")
     stage.apply(cluster, *preemptor(node, gpus))
-    job = watch(cluster, narrator, name, recovering, seconds=60)
+    job = watch(cluster, narrator, name, recovering, seconds=60, poll=0.2)
     first = job["status"]["attempts"][0]
-    narrator.say(
-        f"  phase {job['status']['phase']}, cause {first.get('reason')}: {first.get('message', '')}"
-        f" (committed step {first.get('committedStep')})"
-    )
+    narrator.say(f"  phase {job['status']['phase']}, cause {first.get('reason')}: {first.get('message', '')}")
     if first.get("reason") != "Preempted":
         raise TourFailed(f"expected the cause Preempted, the status says {first.get('reason')}")
     return watch(cluster, narrator, name, succeeded, seconds=600)

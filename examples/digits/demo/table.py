@@ -1,6 +1,7 @@
 """The tour's last table, and the proof that any Ultralytics user can load the result."""
 
 import csv
+import os
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,7 @@ def outcome(job: dict[str, Any], results: Path) -> list[str]:
 
 def validate(weights: Path, data: Path, imgsz: int, project: Path) -> float:
     """mAP50-95 of `YOLO(weights).val()`, with nothing of this project involved."""
+    os.environ["YOLO_VERBOSE"] = "false"
     from ultralytics import YOLO
 
     metrics = YOLO(str(weights)).val(

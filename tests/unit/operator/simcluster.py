@@ -14,11 +14,17 @@ from distill_api.status import DistillJobStatus
 from distill_operator import decide
 from distill_operator.evidence import with_departed
 from distill_operator.intent import Create, Delete, Plan
-from distill_operator.observed import ContainerEnd, Disruption, JobFacts, Observed, PodFacts, ServiceFacts
+from distill_operator.observed import ClaimFacts, ContainerEnd, Disruption, JobFacts, Observed, PodFacts, ServiceFacts
 from unit.operator.samples import CLAIMS, SETTINGS, answer, at, done, job, observed, report
 
 GRACE = 10
 TOTAL_STEPS = 20
+
+VOLUMES = {
+    "checkpoints": {"claimTemplate": {"resources": {"requests": {"storage": "1Gi"}}}},
+    "data": {"claimName": "digits"},
+    "models": {"claimName": "runs"},
+}
 
 FAULTS = ("preempt", "evict", "delete_pod", "oom", "kill", "peer_lost", "delete_job")
 CRASHES = ("after_status", "after_first_action", "forget")
@@ -28,7 +34,11 @@ CRASHES = ("after_status", "after_first_action", "forget")
 class Cluster:
     """The world. `dj` is the stored DistillJob; everything else is what Kubernetes has."""
 
-    dj: DistillJob = field(default_factory=job)
+    dj: DistillJob = field(default_factory=lambda: job(volumes=VOLUMES))
+    claims: tuple[str, ...] = ()
+    """Claims made from templates: without them no pod starts."""
+    underway: tuple[Create | Delete, ...] = ()
+    """Requests whose answer the operator never saw; they arrive when the test says so."""
     jobs: dict[str, JobFacts] = field(default_factory=dict)
     pods: dict[str, PodFacts] = field(default_factory=dict)
     services: dict[str, ServiceFacts] = field(default_factory=dict)
@@ -58,7 +68,7 @@ class Cluster:
             trainer = answer(self.step, self.committed, number=newest, resumed=start)
         return observed(
             self.dj, *pods, jobs=tuple(self.jobs.values()), services=tuple(self.services.values()), trainer=trainer,
-            claims=CLAIMS,
+            claims=(*CLAIMS, *(ClaimFacts(n, ("ReadWriteMany",), "Bound", owned=True) for n in self.claims)),
         )  # fmt: skip
 
     def start_of(self, attempt: int) -> int:
@@ -77,6 +87,9 @@ class Cluster:
         if plan.status is not None:
             self.store(plan.status)
         if crash == "after_status":
+            return plan
+        if crash == "timed_out":
+            self.underway = plan.actions
             return plan
         for action in plan.actions[:1] if crash == "after_first_action" else plan.actions:
             self.act(action)
@@ -109,6 +122,8 @@ class Cluster:
             self.uids += 1
             self.jobs[name] = JobFacts(name, f"job-{self.uids}", number, True, at(self.seconds))
             self.resumed[number], self.step = self.committed, self.committed
+        if kind == "PersistentVolumeClaim" and name not in self.claims:
+            self.claims = (*self.claims, name)
         if kind == "Service" and name not in self.services:
             self.uids += 1
             self.services[name] = ServiceFacts(name, f"svc-{self.uids}", number, True)
@@ -118,6 +133,12 @@ class Cluster:
             self.services = {n: s for n, s in self.services.items() if s.uid != action.uid}
         if action.kind == "Job":
             self.jobs = {n: replace(j, deleting=True) if j.uid == action.uid else j for n, j in self.jobs.items()}
+
+    def arrive(self) -> None:
+        """The requests that were under way reach the API server."""
+        for action in self.underway:
+            self.act(action)
+        self.underway = ()
 
     # --- what Kubernetes does by itself
 
@@ -186,6 +207,8 @@ class Cluster:
         """Start what waits, and end what was asked to."""
         for pod in list(self.pods.values()):
             if pod.phase == "Pending" and pod.deleted_at is None:
+                if "tiny-checkpoints" not in self.claims:
+                    continue
                 node = f"node{pod.rank}"
                 self.set_pod(pod, phase="Running", scheduled_at=at(self.seconds), node=node, ip=f"10.0.0.{pod.rank}")
             elif pod.live and pod.deleted_at is not None:

@@ -9,9 +9,12 @@ from hypothesis import strategies as st
 from distill_api.constants import ConditionType, Outcome, Phase, Reason
 from distill_operator import conditions, decide
 from distill_operator.intent import Create, Delete
-from distill_operator.observed import Rejection
+from distill_operator.observed import ClaimFacts, Rejection
 from unit.operator.samples import (
+    CLAIMS,
+    RESULT,
     SETTINGS,
+    answer,
     at,
     attempt,
     child,
@@ -184,8 +187,8 @@ def test_a_missing_claim_is_waited_for_and_then_fails_the_job() -> None:
     ("rejection", "phase", "reason"),
     [
         (Rejection("Job tiny-a1", "violates PodSecurity"), Phase.FAILED, Reason.POD_REJECTED),
-        (Rejection("Job tiny-a1", "exceeded quota", quota=True), Phase.PENDING, Reason.QUOTA_EXCEEDED),
-        (Rejection("Service tiny-a1", "exists", taken=True), Phase.PENDING, Reason.NAME_TAKEN),
+        (Rejection("Job tiny-a1", "exceeded quota", Reason.QUOTA_EXCEEDED), Phase.PENDING, Reason.QUOTA_EXCEEDED),
+        (Rejection("Service tiny-a1", "exists", Reason.NAME_TAKEN), Phase.PENDING, Reason.NAME_TAKEN),
     ],
 )
 def test_an_object_that_is_refused(rejection: Rejection, phase: Phase, reason: Reason) -> None:
@@ -269,3 +272,119 @@ def test_a_queue_may_hold_the_gang_for_as_long_as_it_likes() -> None:
     assert held.status is not None
     assert held.status.phase == Phase.QUEUED
     assert not held.actions
+
+
+def test_a_job_that_comes_after_its_attempt_was_closed_starts_no_gang_of_its_own() -> None:
+    cluster = Cluster()
+    cluster.operate("timed_out")
+    cluster.suspend(True)
+    cluster.operate()
+    assert cluster.dj.status.phase == Phase.SUSPENDED
+    cluster.arrive()
+    cluster.operate()
+    assert [facts.deleting for facts in cluster.jobs.values()] == [True]
+    over = cluster.settle()
+    assert (over.phase, over.attempt) == (Phase.SUCCEEDED, 2)
+
+
+def test_no_attempt_begins_while_the_job_of_a_closed_one_may_start_pods() -> None:
+    before = status(closed(1), phase=Phase.RECOVERING)
+    plan = decide.plan(observed(job(before), jobs=(child(),)), at(1), SETTINGS)
+    assert plan.status is not None
+    assert plan.status.attempt == 1
+    assert [(a.name, a.foreground) for a in plan.actions if isinstance(a, Delete)] == [("tiny-a1", True)]
+
+
+def test_the_job_of_an_earlier_attempt_that_comes_during_the_next_is_deleted() -> None:
+    second = status(closed(1), attempt(2, job_uid="job-2"))
+    seen = observed(job(second), pod(0, number=2), pod(1, number=2), jobs=(child(1), child(2)))
+    assert [a.name for a in decide.plan(seen, at(1), SETTINGS).actions if isinstance(a, Delete)] == ["tiny-a1"]
+
+
+TEMPLATE = {"checkpoints": {"claimTemplate": {"resources": {"requests": {"storage": "1Gi"}}}}}
+OTHERS = {"data": {"claimName": "digits"}, "models": {"claimName": "runs"}}
+
+
+@pytest.mark.parametrize("fields", [{"owned": False}, {"owned": True, "deleting": True}])
+def test_a_claim_of_somebody_else_is_waited_for_however_long_it_takes(fields: dict[str, bool]) -> None:
+    present = ClaimFacts("tiny-checkpoints", ("ReadWriteMany",), "Bound", **fields)
+    waiting = job(volumes={**TEMPLATE, **OTHERS})
+    for seconds in (0, 9999):
+        plan = decide.plan(observed(waiting, claims=(*CLAIMS, present)), at(seconds), SETTINGS)
+        if plan.status is not None:
+            waiting = waiting.model_copy(update={"status": plan.status})
+        assert (waiting.status.phase, waiting.status.attempt) == (Phase.PENDING, 0)
+    running = conditions.find(waiting.status.conditions, ConditionType.RUNNING)
+    assert running is not None
+    assert running.reason == Reason.NAME_TAKEN
+    assert "tiny-checkpoints" in running.message
+
+
+def test_a_claim_that_the_user_deletes_is_not_used() -> None:
+    leaving = (CLAIMS[0], ClaimFacts("digits", ("ReadWriteMany",), "Bound", deleting=True))
+    plan = decide.plan(observed(job(), claims=leaving), at(0), SETTINGS)
+    assert plan.status is not None
+    assert plan.status.phase == Phase.PENDING
+    assert not plan.actions
+
+
+def test_a_refusal_that_lasts_is_told_once_until_the_job_exists() -> None:
+    opened = status(attempt(job_uid=None), phase=Phase.STARTING)
+    taken = Rejection("Service tiny-a1", "exists", Reason.NAME_TAKEN)
+    pending = decide.plan(observed(job(opened), rejection=taken), at(1), SETTINGS).status
+    assert pending is not None
+    again = decide.plan(observed(job(pending)), at(6), SETTINGS)
+    assert again.status is None
+    assert [a for a in again.actions if isinstance(a, Create)]
+    made = decide.plan(observed(job(pending), jobs=(child(),)), at(7), SETTINGS).status
+    assert made is not None
+    assert made.phase == Phase.STARTING
+
+
+def test_the_result_is_stored_before_rank_zero_can_be_gone() -> None:
+    running = status(attempt())
+    pods = (pod(0, **ended(5, 0, done())), pod(1))
+    first = decide.plan(observed(job(running), *pods, jobs=(child(),)), at(5), SETTINGS).status
+    assert first is not None
+    assert first.phase == Phase.RUNNING
+    last = decide.plan(observed(job(first), jobs=(child(complete=True),)), at(9), SETTINGS).status
+    assert last is not None
+    assert last.phase == Phase.SUCCEEDED
+    assert last.result == RESULT
+
+
+def test_a_finished_job_has_no_eta() -> None:
+    running = status(attempt())
+    told = answer(50, eta_seconds=80)
+    mid = decide.plan(observed(job(running), pod(0), pod(1), jobs=(child(),), trainer=told), at(1), SETTINGS).status
+    assert mid is not None
+    assert mid.progress is not None
+    assert mid.progress.eta == "1m"
+    pods = [pod(0, **ended(5, 0, done())), pod(1, **ended(5, 0))]
+    over = decide.plan(observed(job(mid), *pods, jobs=(child(complete=True),)), at(9), SETTINGS).status
+    assert over is not None
+    assert over.progress is not None
+    assert (over.progress.eta, over.progress.eta_seconds, over.progress.step) == (None, None, 50)
+
+
+def test_a_node_without_power_is_a_disruption_and_names_what_holds_the_job() -> None:
+    lost = pod(0, **ended(10, 1, report("failed", Reason.PEER_LOST)))
+    dark = pod(1, deleted_at=at(11), end_due_at=at(71))
+    running = job(status(attempt(running_at=at(1), stepped_at=at(9), step=5)))
+    seen = {"jobs": (child(failing_at=at(11)),)}
+    early = decide.plan(observed(running, lost, dark, **seen), at(45), SETTINGS).status
+    assert early is not None
+    assert early.attempts[0].reason == Reason.PEER_LOST
+    running = running.model_copy(update={"status": early})
+    late = decide.plan(observed(running, lost, dark, **seen), at(132), SETTINGS).status
+    assert late is not None
+    assert (late.attempt, late.attempts[0].reason) == (1, Reason.NODE_LOST)
+    told = conditions.find(late.conditions, ConditionType.RUNNING)
+    assert told is not None
+    assert told.reason == Reason.NODE_LOST
+    assert "tiny-a1-1 on node node1" in told.message
+    assert "--force" in told.message
+    running = running.model_copy(update={"status": late})
+    forced = decide.plan(observed(running, lost, **seen), at(200), SETTINGS).status
+    assert forced is not None
+    assert (forced.attempt, forced.restarts) == (2, "0/1")

@@ -220,13 +220,13 @@ def test_a_complete_gang_without_steps_is_stalled(
 def test_claims_must_be_there_and_fit_the_number_of_nodes(
     found: tuple[ClaimFacts, ...], nodes: int, expected: Reason | None
 ) -> None:
-    problem = claims.problem(job(nodes=nodes).spec, "team", found)
+    problem = claims.problem(job(nodes=nodes).spec, "tiny", "team", found)
     assert (problem.reason if problem else None) == expected
 
 
 def test_the_message_about_a_claim_says_what_to_change() -> None:
     narrow = (ClaimFacts("runs", ("ReadWriteOnce",), "Bound"), CLAIMS[1])
-    problem = claims.problem(job().spec, "team", narrow)
+    problem = claims.problem(job().spec, "tiny", "team", narrow)
     assert problem is not None
     assert problem.message == (
         'spec.nodes is 2 but claim "runs" of spec.volumes.checkpoints is ReadWriteOnce; '
@@ -326,10 +326,10 @@ def test_refused_pods_are_told_from_a_quota_that_is_used_up() -> None:
     assert facts.rejection_of_pods("tiny-a1", ["Error creating: the server timed out"]) is None
     waiting = facts.rejection_of_pods("tiny-a1", [quota])
     assert waiting is not None
-    assert waiting.quota
+    assert waiting.waits == Reason.QUOTA_EXCEEDED
     worse = facts.rejection_of_pods("tiny-a1", [quota, security])
     assert worse is not None
-    assert not worse.quota
+    assert worse.waits is None
     assert worse.message.startswith("pods")
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,7 +12,9 @@ from pathlib import Path
 from distill_trainer.checkpoint import layout
 from distill_trainer.checkpoint.fence import read_fence
 from distill_trainer.checkpoint.manifest import FileEntry, Manifest
-from distill_trainer.checkpoint.storage import discard, sync_directory, write_all, write_durably
+from distill_trainer.checkpoint.storage import discard, exchange, sync_directory, write_all, write_durably
+
+log = logging.getLogger(__name__)
 
 _CHUNK = 4 << 20
 
@@ -40,11 +43,11 @@ def commit(order: Commit, files: dict[str, memoryview], now: Callable[[], dateti
     """Make a checkpoint of `files` durable under the name of its step, prune older ones, and return its time.
 
     Written, fsynced and described by a manifest under a temporary name, then renamed, then the parent is fsynced:
-    a crash at any moment leaves the older checkpoints as they were and this one whole or absent.
+    a crash at any moment leaves the older checkpoints as they were and this one whole or absent. One of the same step
+    is replaced, and readable until the new one is in its place. What cannot be deleted afterwards is left, and logged.
     Raises Fenced, or OSError after taking back what it had written.
     """
     temporary = layout.uncommitted(order.directory, order.step, order.attempt)
-    final = layout.committed(order.directory, order.step)
     discard(temporary)
     try:
         temporary.mkdir()
@@ -54,8 +57,7 @@ def commit(order: Commit, files: dict[str, memoryview], now: Callable[[], dateti
         write_durably(temporary / layout.MANIFEST, manifest.to_bytes())
         sync_directory(temporary)
         _check_fence(order)
-        discard(final)
-        os.rename(temporary, final)
+        _put_in_place(order, temporary)
         sync_directory(order.directory)
     except (OSError, Fenced) as error:
         with contextlib.suppress(OSError):
@@ -64,16 +66,44 @@ def commit(order: Commit, files: dict[str, memoryview], now: Callable[[], dateti
             # The fence's raiser makes uncommitted folders disappear: see fence.py.
             _check_fence(order)
         raise
+    for old in (temporary, layout.replaced(order.directory, order.step)):
+        _tidy_away(old)
     prune(order.directory, order.keep)
     return time
 
 
 def prune(directory: Path, keep: int) -> None:
     """Delete all but the newest `keep` (at least one) committed checkpoints and the newest damaged one."""
-    old = [layout.committed(directory, step) for step in layout.committed_steps(directory)[: -max(1, keep)]]
+    steps = layout.committed_steps(directory)[: -max(1, keep)]
+    old = [place(directory, step) for step in steps for place in (layout.committed, layout.replaced)]
     old += [layout.damaged(directory, step) for step in layout.damaged_steps(directory)[:-1]]
     for path in old:
+        _tidy_away(path)
+
+
+def _put_in_place(order: Commit, temporary: Path) -> None:
+    """Give the prepared checkpoint its name. At every moment there is one of that step to be read, if there was."""
+    final = layout.committed(order.directory, order.step)
+    if not final.exists():
+        os.rename(temporary, final)
+    elif not exchange(temporary, final):
+        aside = layout.replaced(order.directory, order.step)
+        discard(aside)
+        os.rename(final, aside)
+        try:
+            os.rename(temporary, final)
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.rename(aside, final)
+            raise
+
+
+def _tidy_away(path: Path) -> None:
+    try:
         discard(path)
+    except OSError as error:
+        # The commit is good without it, and the next one tries again.
+        log.warning("cannot delete %s, which is no longer needed: %s", path, error.strerror or error)
 
 
 def _check_fence(order: Commit) -> None:

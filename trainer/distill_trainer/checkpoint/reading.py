@@ -38,14 +38,14 @@ def newest_readable(directory: Path, uid: str, fell_back: Callable[[str], None])
     steps = layout.committed_steps(directory)
     unreadable: list[str] = []
     for step in reversed(steps):
-        path = layout.committed(directory, step)
+        path = layout.readable(directory, step)
         try:
             manifest = read_manifest(path)
             check_owner(directory, uid, manifest.uid)
             state = _read_state(path, manifest)
         except Damaged as damage:
             unreadable.append(f"step {step}: {damage}")
-            _set_aside(directory, step)
+            _set_aside(path, layout.damaged(directory, step))
         except OSError as error:
             unreadable.append(f"step {step}: {error.strerror or error}")
         else:
@@ -72,10 +72,9 @@ def _read_state(path: Path, manifest: Manifest) -> Any:
     return restore(structure, memory)
 
 
-def _set_aside(directory: Path, step: int) -> None:
-    aside = layout.damaged(directory, step)
+def _set_aside(path: Path, aside: Path) -> None:
     try:
-        os.rename(layout.committed(directory, step), aside)
+        os.rename(path, aside)
     except OSError as error:
         # Only tidiness is lost: the digest tells the next reader the same.
         log.warning("cannot rename the damaged checkpoint to %s: %s", aside, error)

@@ -1,7 +1,9 @@
 """Durable file operations, and what their errors mean to the user."""
 
 import contextlib
+import ctypes
 import errno
+import logging
 import os
 import shutil
 import uuid
@@ -11,8 +13,13 @@ from pathlib import Path
 from distill_api.constants import Reason
 from distill_trainer.errors import Permanent, Retryable, TrainerError
 
+log = logging.getLogger(__name__)
+
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_EXCHANGE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM})
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 
 
 def storage_error(error: OSError, path: Path | str) -> TrainerError:
@@ -106,14 +113,36 @@ def probe(directory: Path) -> None:
 def discard(path: Path) -> None:
     """Delete a folder or file so that it disappears under its name at once, whatever interrupts the deletion.
 
-    Whoever renames or reads the path at the same time finds all of it or nothing. Raises OSError.
+    Whoever renames or reads the path at the same time finds all of it or nothing. Raises OSError when the name cannot
+    be taken away. What cannot be deleted stays as trash, with a warning in the log.
     """
     trash = path.with_name(f"trash-{uuid.uuid4().hex[:8]}")
     try:
         os.rename(path, trash)
     except FileNotFoundError:
         return
-    if trash.is_dir():
-        shutil.rmtree(trash)
-    else:
-        trash.unlink()
+    try:
+        if trash.is_dir():
+            shutil.rmtree(trash)
+        else:
+            trash.unlink()
+    except OSError as error:
+        # NFS keeps a file that someone has open under another name, and its folder with it.
+        log.warning("cannot delete %s, formerly %s, yet: %s", trash, path.name, error.strerror or error)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Swap two names in one atomic operation; False, with nothing changed, where system or file system cannot.
+
+    Raises OSError. See renameat2(2), RENAME_EXCHANGE; NFS is among those that cannot.
+    """
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except AttributeError:
+        return False
+    if renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in _NO_EXCHANGE:
+        return False
+    raise OSError(number, os.strerror(number), str(one), None, str(other))

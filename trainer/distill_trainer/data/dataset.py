@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -14,7 +15,7 @@ from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.order import Token, sample_seed
 from distill_trainer.data.randomness import restored, seed_all
-from distill_trainer.data.scanned import ScannedDataset
+from distill_trainer.data.scanned import ScannedDataset, nobody
 
 CACHE_BYTES = 128 * 2**20
 """Decoded images that each worker keeps; a pool of 16 images of 640 px takes 20 MiB."""
@@ -50,13 +51,23 @@ class ImageCache:
 class TrainDataset(ScannedDataset):
     """Indexed by Token instead of by number."""
 
-    def __init__(self, info: DatasetInfo, training: Training, *, imgsz: int, stride: int, seed: int) -> None:
+    def __init__(
+        self,
+        info: DatasetInfo,
+        training: Training,
+        *,
+        imgsz: int,
+        stride: int,
+        seed: int,
+        moved: Callable[[], None] = nobody,
+    ) -> None:
         self._seed = seed
         self._decoded = ImageCache(CACHE_BYTES)
         arguments = data_arguments(training, info.task, imgsz)
         super().__init__(
             info,
             info.train,
+            moved=moved,
             imgsz=imgsz,
             augment=True,
             hyp=arguments,

@@ -12,7 +12,8 @@ import logging
 import os
 import pickle
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ from distill_trainer.errors import Permanent
 
 log = logging.getLogger(__name__)
 
+_LOCK_SECONDS = 0.1
+
+
+def nobody() -> None:
+    """Hears of no movement."""
+
 
 def scratch_directory() -> Path:
     """A directory that only this user can write: what is unpickled from it, this user has put there.
@@ -41,17 +48,28 @@ def scratch_directory() -> Path:
 
 
 @contextmanager
-def _locked(file: Path) -> Iterator[None]:
+def _locked(file: Path, moved: Callable[[], None]) -> Iterator[None]:
     with open(file.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                # To wait is to move: the rank that scans has a watchdog of its own, and its end frees the lock.
+                moved()
+                time.sleep(_LOCK_SECONDS)
         yield
 
 
 class ScannedDataset(YOLODataset):  # type: ignore[misc]
     """A split of a data set whose labels were checked: no label is out of range and at least one image has labels."""
 
-    def __init__(self, info: DatasetInfo, images: tuple[str, ...], **arguments: Any) -> None:
+    def __init__(
+        self, info: DatasetInfo, images: tuple[str, ...], *, moved: Callable[[], None] = nobody, **arguments: Any
+    ) -> None:
+        """`moved` is called again and again while labels are scanned, or while another rank scans them."""
         self.info = info
+        self._moved = moved
         self._images = images
         try:
             super().__init__(
@@ -59,6 +77,12 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
             )
         except (ValueError, RuntimeError) as error:  # how Ultralytics reports labels that it cannot use
             raise Permanent(Reason.DATASET_INVALID, f"data set {info.config}: {error}") from None
+        self._moved = nobody  # data-loading processes get a copy of this object
+
+    def result_to_label(self, result: Any) -> Any:
+        """One label file is read."""
+        self._moved()
+        return super().result_to_label(result)
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:  # noqa: ARG002 (Ultralytics' signature)
         """The images that were given, cut down to `fraction`."""
@@ -76,7 +100,7 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
                 f" {self.label_files[0]}",
             )
         kept = scratch_directory() / f"{cache_hash}-{DATASET_CACHE_VERSION}.pickle"
-        with _locked(kept):
+        with _locked(kept, self._moved):
             if kept.is_file():
                 with open(kept, "rb") as file:
                     return pickle.load(file), True

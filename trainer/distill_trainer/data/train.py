@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.cpus import available_cpus, worker_count
 from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import Order, Stream
+from distill_trainer.data.scanned import nobody
 from distill_trainer.data.workers import batches
 
 
@@ -37,12 +38,14 @@ class TrainData:
         seed: int,
         workers: int,
         device: torch.device,
+        moved: Callable[[], None] = nobody,
     ) -> None:
+        """`moved` is called while the labels are scanned, as ScannedDataset does."""
         if task != dataset.task:
             raise ValueError(f"the data set was loaded for {dataset.task}, not for {task}")
         if not my_shards or not set(my_shards) <= set(range(shards)):
             raise ValueError(f"shards {list(my_shards)} are not some of 0 to {shards - 1}")
-        self.dataset = TrainDataset(dataset, training, imgsz=imgsz, stride=stride, seed=seed)
+        self.dataset = TrainDataset(dataset, training, imgsz=imgsz, stride=stride, seed=seed, moved=moved)
         self.order = Order(
             images=len(self.dataset),
             batch=shards * shard_batch,

@@ -1,0 +1,109 @@
+"""What is printed of a training across its attempts, and when a gang counts as stalled."""
+
+from datetime import datetime
+
+import pytest
+
+from distill_api.constants import Reason
+from distill_api.report import TerminationMessage, TrainerStatus
+from distill_api.spec import Recovery
+from distill_api.status import Progress
+from distill_operator import progress, progress_guard, stall
+from distill_operator.observed import PodFacts
+from unit.operator.samples import answer, at, attempt, closed, ended, job, observed, pod, report, status
+
+
+def starting(number: int, moved_at: datetime | None = None) -> TrainerStatus:
+    return TrainerStatus(
+        job="tiny", attempt=number, rank=0, world_size=2, state="starting", moved_at=moved_at, progress=Progress()
+    )
+
+
+def test_a_trainer_that_has_not_resumed_yet_does_not_set_the_progress_back() -> None:
+    known = Progress(step=57, steps=100, committed_step=50, distillation_loss=1.2)
+    resuming = status(closed(1, step=57, committed_step=50), attempt(2), progress=known)
+    waiting = progress.folded(resuming, observed(job(resuming), trainer=starting(2)), at(5))
+    assert waiting.progress == known
+    assert waiting.attempts[1].step is None
+    told = answer(50, 50, number=2, resumed=50)
+    resumed = progress.folded(waiting, observed(job(waiting), trainer=told), at(6))
+    assert resumed.progress is not None
+    assert (resumed.progress.step, resumed.progress.committed_step) == (50, 50)
+    assert resumed.progress.distillation_loss == 1.2, "measured again only at the next step"
+    assert resumed.attempts[1].lost_steps == 7
+
+
+def test_a_rank_that_ends_before_it_resumed_does_not_set_the_progress_back() -> None:
+    known = Progress(step=57, steps=100, committed_step=50)
+    resuming = status(closed(1, step=57), attempt(2), progress=known)
+    last = report("failed", attempt=2, step=0, progress={})
+    told = progress.folded(resuming, observed(job(resuming), pod(0, number=2, **ended(9, 1, last))), at(10))
+    assert told.progress == known
+    assert told.attempts[1].step is None
+
+
+def test_numbers_are_rounded_to_what_is_worth_printing() -> None:
+    told = answer(
+        1, student_map=0.41234567, teacher_map=0.5, distillation_loss=0.015549247597725448, images_per_second=123.456
+    )
+    shown = progress.completed(told.progress)
+    assert (shown.student_map, shown.teacher_map, shown.map_gap) == (0.4123, 0.5, 0.0877)
+    assert (shown.distillation_loss, shown.images_per_second) == (0.0155, 123.5)
+
+
+@pytest.mark.parametrize(
+    ("pods", "seconds", "expected"),
+    [
+        ((pod(0), pod(1)), 1000, True),
+        ((pod(0, started_at=at(500)), pod(1)), 1000, False),
+        ((pod(0, started_at=at(500)), pod(1)), 1100, True),
+        ((pod(0), pod(1, **ended(5, 0))), 1000, True),
+        ((pod(0, **ended(5, 0)), pod(1, **ended(5, 0))), 1000, False),
+        ((pod(0), pod(1, **ended(5, 1))), 1000, False),
+        ((pod(0),), 1000, False),
+    ],
+)
+def test_the_clock_of_a_stall(pods: tuple[PodFacts, ...], seconds: float, expected: bool) -> None:
+    assert (stall.stalled(attempt(), pods, 600, at(seconds)) is not None) is expected
+
+
+def test_a_long_validation_is_no_stall() -> None:
+    running = status(attempt(running_at=at(1), stepped_at=at(1), step=30))
+    told = answer(30).model_copy(update={"state": "validating", "moved_at": at(990)})
+    moved = progress.folded(running, observed(job(running), trainer=told), at(1000))
+    assert stall.stalled(moved.attempts[0], (pod(0), pod(1)), 600, at(1589)) is None
+    assert stall.stalled(moved.attempts[0], (pod(0), pod(1)), 600, at(1590)) is not None
+    assert progress.worth_writing(running, moved, 5), "an answer that is missed must not turn the clock back"
+
+
+def test_preparations_before_the_first_step_are_no_stall() -> None:
+    begun = status(attempt())
+    moved = progress.folded(begun, observed(job(begun), trainer=starting(1, at(700))), at(700))
+    assert stall.stalled(moved.attempts[0], (pod(0), pod(1)), 600, at(800)) is None
+
+
+def test_a_clock_that_is_ahead_does_not_hide_a_stall() -> None:
+    begun = status(attempt())
+    moved = progress.folded(begun, observed(job(begun), trainer=starting(1, at(99999))), at(700))
+    assert moved.attempts[0].moved_at == at(700)
+
+
+def test_mere_movement_is_written_at_most_every_five_seconds() -> None:
+    old = status(attempt(moved_at=at(0)))
+    assert not progress.worth_writing(old, status(attempt(moved_at=at(3))), 5)
+    assert progress.worth_writing(old, status(attempt(moved_at=at(5))), 5)
+
+
+def test_restarts_without_progress_are_counted_like_failures() -> None:
+    limit = Recovery(max_restarts_without_progress=2)
+    assert progress_guard.exceeded(status(restarts_without_progress=2), limit) is None
+    assert progress_guard.exceeded(status(restarts_without_progress=3), limit) is not None
+
+
+def test_reports_of_a_newer_trainer_are_read() -> None:
+    told = TrainerStatus.model_validate(
+        {**starting(1).to_wire(), "state": "exporting", "new": 1, "progress": {"step": 4, "new": 2}}
+    )
+    assert (told.state, told.progress.step) == ("training", 4)
+    text = '{"outcome": "failed", "reason": "NewReason", "attempt": 1, "new": {}, "progress": {"new": 1}}'
+    assert TerminationMessage.model_validate_json(text).reason == Reason.TRAINER_ERROR
