@@ -4,10 +4,12 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster
+# Two processes of one thread each; what uses the cluster comes last, in one of them.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 NODES ?= 2
 GPUS ?= 2
 
-.PHONY: help demo test test-fast lint format generate venv constraints binaries cluster-up cluster-down clean
+.PHONY: help demo test test-fast bench-step lint format generate venv constraints binaries cluster-up cluster-down clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
@@ -17,10 +19,13 @@ demo: venv ## Train, distil, preempt and recover on a real one-machine Kubernete
 
 test: venv ## Run every test.
 	@if [ "$$(id -u)" = 0 ] && command -v go >/dev/null; then $(CLUSTER) binaries; fi
-	@$(BIN)/python -m pytest tests $(ARGS)
+	@$(PYTEST) tests $(ARGS)
 
 test-fast: venv ## Run the tests that need neither root nor Kubernetes.
-	@$(BIN)/python -m pytest tests/unit tests/contract tests/trainer $(ARGS)
+	@$(PYTEST) tests/unit tests/contract tests/trainer $(ARGS)
+
+bench-step: venv ## Time a training step against Ultralytics' own (about ten minutes).
+	@$(BIN)/python benchmarks/bench_step.py $(ARGS)
 
 lint: venv ## ruff, mypy, import-linter, helm lint, generated files, shellcheck, hadolint.
 	@scripts/lint.sh

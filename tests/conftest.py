@@ -36,8 +36,12 @@ def tier(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: ORDER.index(tier(item)) if tier(item) in ORDER else -1)
+    for item in items:
+        if tier(item) in NEEDS:  # one process after another uses the cluster
+            item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.fixture(scope="session", autouse=True)

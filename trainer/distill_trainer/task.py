@@ -50,7 +50,7 @@ class DistillTask(nn.Module):
         student = seen(predictions)
         if self.projector is not None:
             student = student._replace(features=self.projector(student.features))
-        distillation = weight * self.distillation_loss.compare(student, teacher)
+        distillation = weight * self.distillation_loss.compare(student, teacher.arrived())
         losses[DISTILLATION_LOSS] = distillation.detach()
         losses[OBJECTIVE] = losses[OBJECTIVE] + distillation * images.shape[0]
         return losses

@@ -45,6 +45,7 @@ class Teacher(BaseModel):
         self.eval().requires_grad_(False)
         self.to(device=device, dtype=dtype, memory_format=torch.channels_last)
         self.dtype = dtype
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def train(self, mode: bool = True) -> Teacher:  # noqa: ARG002  (the signature is nn.Module's)
         """Stays in eval mode whatever is asked: batch statistics of a frozen model are frozen too."""
@@ -52,7 +53,20 @@ class Teacher(BaseModel):
 
     @torch.no_grad()  # not inference_mode: the student's backward pass saves these features
     def look(self, images: Tensor) -> Seen:
-        """Features and class logits for images [B, 3, H, W] in [0, 1], in the teacher's own dtype."""
+        """Features and class logits for images [B, 3, H, W] in [0, 1], in the teacher's own dtype.
+
+        On CUDA the work is queued on a stream of its own, beside the student's forward pass; see `Seen.arrived`.
+        """
+        if self._stream is None:
+            return self._see(images)
+        self._stream.wait_stream(torch.cuda.current_stream(images.device))
+        with torch.cuda.stream(self._stream):
+            seen = self._see(images)
+            images.record_stream(self._stream)
+            return seen._replace(ready=self._stream.record_event())
+
+    def _see(self, images: Tensor) -> Seen:
         images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         with torch.autocast(images.device.type, enabled=False):
-            return self.predict(images)
+            seen: Seen = self(images)  # through __call__, which is what compile() replaces
+        return seen

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 _BRANCHES = ("one2many", "one2one")
@@ -17,6 +19,18 @@ class Seen(NamedTuple):
     """Neck features [B, C, H, W] by level, the inputs of the detection head."""
     logits: tuple[tuple[Tensor, ...], ...]
     """Class logits [B, nc, H, W] by level, for each branch of the head: one-to-many, then one-to-one if it has one."""
+    ready: torch.cuda.Event | None = None
+    """When the tensors are written, if that is on a CUDA stream of its own."""
+
+    def arrived(self) -> Seen:
+        """The same, for use on the current stream, which waits for the tensors; the host does not."""
+        if self.ready is None:
+            return self
+        stream = torch.cuda.current_stream(self.features[0].device)
+        stream.wait_event(self.ready)
+        for tensor in (*self.features, *chain.from_iterable(self.logits)):
+            tensor.record_stream(stream)  # its memory is not given away before this stream is done with it
+        return self._replace(ready=None)
 
 
 def seen(predictions: dict[str, Any]) -> Seen:

@@ -1,0 +1,248 @@
+"""A training step: plain, distilled here, and distilled by Ultralytics, in fp32 and bf16, interleaved.
+
+    make bench-step                       # both pairs; about ten minutes
+    python benchmarks/bench_step.py [--pair n-s] [--rounds 5] [--compile]
+
+A round is as many steps as make one move of the optimizer (64 images, Ultralytics' nominal batch). Prints medians of
+the rounds with their spread, the ratios within a round, milliseconds by phase, and peak memory: each contender has a
+process of its own, and all others wait while it runs. Writes build/bench/step.json with every sample. All train on the
+same recorded batches; data loading has a bench of its own (bench_data.py). Ultralytics' side runs its own
+DistillationModel, optimizer, scaler, clipping and EMA as its training loop calls them. "two ranks" is this project's
+distilled step on two DDP ranks (gloo) of one thread and half of the batch each, which Ultralytics has not on CPUs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from contenders import DEVICE, FORMATS, PAIRS, Bench, Pair
+
+from distill_trainer.allocator import keep_freed_memory
+from distill_trainer.distributed import process_group
+from distill_trainer.environment import Environment, cpu_threads, from_torchrun
+from distill_trainer.phases import Phases
+from distill_trainer.precision import teacher_dtype
+
+ROOT = Path(__file__).parents[1]
+CONTENDERS = (
+    *(f"{kind} {format_}" for format_ in FORMATS for kind in ("plain", "distilled", "ultralytics")),
+    "two-ranks fp32",
+)
+Samples = dict[str, list[dict[str, Any]]]
+"""Rounds by contender."""
+
+
+class Contender:
+    """A contender in a process of its own, so that neither memory nor allocator settings are shared."""
+
+    def __init__(self, pair: str, name: str, compiled: bool) -> None:
+        command = [sys.executable]
+        if name.startswith("two-ranks"):
+            command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+        command += [__file__, "--worker", f"{pair}/{name}"]
+        if compiled:
+            command.append("--compile")
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def run(self) -> dict[str, Any]:
+        """Run one round while every other contender waits: seconds and phases per step, and MiB at most so far."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write("run\n")
+        self._process.stdin.flush()
+        for line in self._process.stdout:
+            if line.startswith("{"):
+                result: dict[str, Any] = json.loads(line)
+                return result
+        raise SystemExit(f"a contender ended with code {self._process.wait()}")
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.communicate()
+
+
+def work(pair: Pair, name: str, compiled: bool) -> None:
+    """The other end of a Contender: one round for each line of rank 0's stdin."""
+    kind, format_ = name.split()
+    environment = from_torchrun(DEVICE.type == "cuda")
+    torch.set_num_threads(cpu_threads(environment.local_world_size))
+    if kind != "ultralytics" and DEVICE.type == "cpu":
+        keep_freed_memory()
+    with process_group(environment, 600):
+        run = Bench(pair, environment, compiled).contender(kind, format_)
+        done = 0
+        while _asked(environment):
+            phases = Phases()
+            _synchronise()
+            began = time.perf_counter()
+            for number in range(done, done + pair.steps):
+                run(number, phases)
+            done += pair.steps
+            _synchronise()
+            seconds = (time.perf_counter() - began) / pair.steps
+            spent = {phase: value / pair.steps for phase, value in phases.take().items()}
+            peak = torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            if dist.is_initialized():
+                dist.all_reduce(peak)
+            if environment.is_main:
+                print(json.dumps({"seconds": seconds, "phases": spent, "peak_mib": float(peak)}), flush=True)
+
+
+def _asked(environment: Environment) -> bool:
+    """Whether a further round is wanted, on every rank."""
+    asked = torch.tensor(int(environment.is_main and bool(sys.stdin.readline())))
+    if dist.is_initialized():
+        dist.broadcast(asked, src=0)
+    return bool(asked)
+
+
+def measure(pair: str, rounds: int, compiled: bool) -> Samples:
+    """Every round of every contender, interleaved."""
+    contenders = {name: Contender(pair, name, compiled) for name in CONTENDERS}
+    samples: Samples = {name: [] for name in CONTENDERS}
+    try:
+        for name in CONTENDERS:
+            print(f"  warming up: {name} {contenders[name].run()['seconds']:.2f} s per step", flush=True)
+        for turn in range(rounds):
+            shift = turn % len(CONTENDERS)  # nobody always goes first
+            for name in CONTENDERS[shift:] + CONTENDERS[:shift]:
+                samples[name].append(contenders[name].run())
+            print(f"  round {turn + 1} of {rounds}", flush=True)
+    finally:
+        for contender in contenders.values():
+            contender.close()
+    return samples
+
+
+def _synchronise() -> None:
+    if DEVICE.type == "cuda":
+        torch.cuda.synchronize()
+
+
+def ratio(samples: Samples, ours: str, theirs: str) -> list[float]:
+    """ours / theirs of each round."""
+    return [a["seconds"] / b["seconds"] for a, b in zip(samples[ours], samples[theirs], strict=True)]
+
+
+def best(samples: Samples, *kinds: str) -> str:
+    """The fastest contender of these kinds."""
+    names = [name for name in samples if name.startswith(kinds)]
+    return min(names, key=lambda name: _median(samples[name], "seconds"))
+
+
+def _median(rounds: Iterable[dict[str, Any]], key: str) -> float:
+    return statistics.median(sample[key] for sample in rounds)
+
+
+def _spread(values: Iterable[float]) -> str:
+    ordered = sorted(values)
+    return f"{statistics.median(ordered):.3f} ({ordered[0]:.3f} to {ordered[-1]:.3f})"
+
+
+def _phases(rounds: list[dict[str, Any]]) -> dict[str, float]:
+    """Median milliseconds by phase; what Step counts as forward is the student's pass, the projector and the losses."""
+    phases = {name: 1000 * statistics.median(r["phases"][name] for r in rounds) for name in rounds[0]["phases"]}
+    if "student forward" in phases:
+        phases["projector, losses"] = phases.pop("forward") - phases["student forward"]
+    return phases
+
+
+def report(pair: Pair, samples: Samples) -> dict[str, list[float]]:
+    """Print the pair's tables; return its ratios by round."""
+    print(f"\n{pair.title}\n\n  {'seconds per step':<20}  {'median (min to max)':<25}  peak MiB")
+    for name, rounds in samples.items():
+        print(f"  {name:<20}  {_spread(r['seconds'] for r in rounds):<25}  {_median(rounds, 'peak_mib'):8.0f}")
+    print("\n  milliseconds by phase")
+    for name, rounds in samples.items():
+        print(f"  {name:<20}  " + ", ".join(f"{phase} {value:.0f}" for phase, value in _phases(rounds).items()))
+    best_own, best_theirs = best(samples, "distilled", "two-ranks"), best(samples, "ultralytics")
+    pairs = {
+        "distilled / Ultralytics, fp32": ("distilled fp32", "ultralytics fp32"),
+        "distilled / Ultralytics, bf16": ("distilled bf16", "ultralytics bf16"),
+        f"best / best ({best_own}, {best_theirs})": (best_own, best_theirs),
+        "distilled / plain, fp32": ("distilled fp32", "plain fp32"),
+    }
+    ratios = {title: ratio(samples, *names) for title, names in pairs.items()}
+    memory = _median(samples["distilled fp32"], "peak_mib") / _median(samples["plain fp32"], "peak_mib")
+    print("\n  ratio of a round, median (min to max)")
+    for title, values in ratios.items():
+        print(f"  {title}: {_spread(values)}")
+    print(f"  peak memory, distilled / plain, fp32: {memory:.3f}")
+    return ratios | {"peak memory, distilled / plain, fp32": [memory]}
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pair", choices=PAIRS, action="append")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="training.compile on this project's side")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        pair, name = args.worker.split("/")
+        work(PAIRS[pair], name, args.compile)
+        return
+    results: dict[str, Any] = {
+        "machine": {
+            "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else _processor(),
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "teacher": str(teacher_dtype(DEVICE)),
+            "gflops_per_second": {name: multiplication_rate(FORMATS[name] or torch.float32) for name in FORMATS},
+        },
+        "settings": vars(args),
+    }
+    print(", ".join(f"{key} {value}" for key, value in results["machine"].items()))
+    alone = from_torchrun(DEVICE.type == "cuda")
+    for name in args.pair or PAIRS:
+        work_of = Bench(PAIRS[name], alone, compiled=False).gigaflops()
+        print(
+            f"{PAIRS[name].title}; GFLOP a step: " + ", ".join(f"{k} {v:.0f}" for k, v in work_of.items()), flush=True
+        )
+        samples = measure(name, args.rounds, args.compile)
+        results[name] = {
+            "pair": vars(PAIRS[name]),
+            "gflop": work_of,
+            "samples": samples,
+            "ratios": report(PAIRS[name], samples),
+        }
+    file = ROOT / "build" / "bench" / "step.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\nevery sample: {file.relative_to(ROOT)}")
+
+
+def multiplication_rate(dtype: torch.dtype) -> float:
+    """GFLOP/s of large matrix products: about the most that a convolution can reach here."""
+    size = 2048
+    matrix = torch.rand(size, size, device=DEVICE).to(dtype)
+    seconds = []
+    for _ in range(7):
+        _synchronise()
+        began = time.perf_counter()
+        matrix @ matrix
+        _synchronise()
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / statistics.median(seconds) / 1e9
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else 'CPU'}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+if __name__ == "__main__":
+    main()

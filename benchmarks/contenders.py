@@ -1,0 +1,186 @@
+"""What bench_step.py times: the same training step, made by this project and by the installed Ultralytics."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.distill_model import DistillationModel
+from ultralytics.utils.torch_utils import ModelEMA
+
+from distill_trainer import optim
+from distill_trainer.distillation.losses import LOSSES
+from distill_trainer.distillation.projector import Projector
+from distill_trainer.distillation.schedule import SCHEDULES, WeightSchedule
+from distill_trainer.distributed import replicate
+from distill_trainer.environment import Environment
+from distill_trainer.models import neck_channels, train_mode
+from distill_trainer.phases import Phases
+from distill_trainer.precision import Precision, teacher_dtype
+from distill_trainer.preprocess import Preprocess
+from distill_trainer.step import Step
+from distill_trainer.task import DistillTask
+from distill_trainer.teacher import Teacher
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from trainer_support import build, preprocessed, shard_batch, teach
+
+FORMATS = {"fp32": None, "bf16": torch.bfloat16}
+NOMINAL_BATCH = 64
+"""Images for which the optimizer moves once."""
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models and the size at which they are timed."""
+
+    student: str
+    teacher: str
+    imgsz: int
+    batch: int
+
+    @property
+    def steps(self) -> int:
+        """Steps until the optimizer moves."""
+        return NOMINAL_BATCH // self.batch
+
+    @property
+    def title(self) -> str:
+        return f"{self.student} <- {self.teacher}, {self.imgsz} px, batch {self.batch}"
+
+
+PAIRS = {
+    "n-s": Pair("yolo26n.yaml", "yolo26s.yaml", 320, 8),
+    "s-m": Pair("yolo26s.yaml", "yolo26m.yaml", 256, 4),
+}
+
+TimedStep = Callable[[int, Phases], None]
+
+
+class Bench:
+    """Builds contenders of one pair that start from the same weights and see the same batches."""
+
+    def __init__(self, pair: Pair, environment: Environment, compiled: bool) -> None:
+        self._pair, self._environment, self._compiled = pair, environment, compiled
+        settings = {"imgsz": pair.imgsz, "batch": pair.batch, "nbs": NOMINAL_BATCH, "warmup_epochs": 0.0}
+        self._student = build(pair.student, optimizer="auto", **settings)
+        self._teacher = teach(build(pair.teacher, seed=1, **settings))
+        images = pair.batch // environment.world_size
+        seeds = [(step, environment.rank) for step in range(pair.steps)]
+        self._batches = [shard_batch(images, seed=step * 10 + rank, imgsz=pair.imgsz) for step, rank in seeds]
+        self._plan = optim.Plan(epochs=100, steps_per_epoch=1000, batch=pair.batch, images=1000 * pair.batch, classes=3)
+
+    def gigaflops(self) -> dict[str, float]:
+        """Floating-point operations of one step, in 10^9: the cut teacher, and the student forwards and backwards."""
+        images = preprocessed(self._batches[0])["img"].to(DEVICE)
+        with FlopCounterMode(display=False) as teacher:
+            Teacher(self._teacher, DEVICE, torch.float32).look(images)
+        with FlopCounterMode(display=False) as student:
+            predictions = deepcopy(self._student).to(DEVICE).train()(images)
+            sum(branch["scores"].sum() + branch["boxes"].sum() for branch in predictions.values()).backward()
+        return {"teacher": teacher.get_total_flops() / 1e9, "student": student.get_total_flops() / 1e9}
+
+    def contender(self, kind: str, format_: str) -> TimedStep:
+        """One step of `kind`, the student's forward pass in `format_`."""
+        make = self._ultralytics if kind == "ultralytics" else self._own
+        return make(FORMATS[format_], kind != "plain")
+
+    def _own(self, dtype: torch.dtype | None, distils: bool) -> TimedStep:
+        student = deepcopy(self._student)
+        projector = Projector(neck_channels(student), neck_channels(self._teacher)) if distils else None
+        task = DistillTask(student, projector, LOSSES["sl2"] if distils else None)
+        task.to(DEVICE).to(memory_format=torch.channels_last)
+        train_mode(student, 0)
+        world = self._environment.world_size
+        optimizer, schedule = optim.build(task, student.args, self._plan)
+        precision = Precision(DEVICE.type, dtype)
+        teacher = Teacher(self._teacher, DEVICE, teacher_dtype(DEVICE)) if distils else None
+        ema = ModelEMA(student)
+        if self._compiled:
+            student.compile()
+        step = Step(
+            model=replicate(task, self._environment),
+            task=task,
+            teacher=teacher,
+            optimizer=optimizer,
+            schedule=schedule,
+            scaler=precision.scaler(),
+            precision=precision,
+            ema=ema,
+            preprocess=Preprocess(DEVICE, self._pair.imgsz, 32, 0.0, 0),
+            weight=WeightSchedule(6.0, SCHEDULES["constant"], self._plan.total_steps if distils else 0),
+            environment=self._environment,
+            my_shards=[self._environment.rank],
+            shards=world,
+            last_move=-1,
+        )
+        _split_forward(student)
+
+        def run(number: int, phases: Phases) -> None:
+            student.forward_clock = phases
+            step.run(number, [self._batches[number % len(self._batches)]], False, phases)
+
+        return run
+
+    def _ultralytics(self, dtype: torch.dtype | None, _distils: bool) -> TimedStep:
+        student = deepcopy(self._student)
+        student.to(DEVICE)
+        model = DistillationModel(teacher_model=deepcopy(self._teacher), student_model=student)
+        if DEVICE.type == "cuda":
+            model.to(memory_format=torch.channels_last)
+        model.train()
+        trainer: Any = SimpleNamespace(
+            args=deepcopy(student.args),
+            data={"nc": 3},
+            model=model,
+            device=DEVICE,
+            stride=32,
+            ema=ModelEMA(model),
+            scaler=torch.amp.GradScaler(DEVICE.type, enabled=False),
+        )
+        trainer.optimizer = BaseTrainer.build_optimizer(
+            trainer,
+            model=model,
+            name="auto",
+            lr=0.01,
+            momentum=0.937,
+            decay=trainer.args.weight_decay,
+            iterations=self._plan.total_steps,
+        )
+
+        def run(number: int, phases: Phases) -> None:
+            batch = dict(self._batches[number % len(self._batches)])
+            with torch.autocast(DEVICE.type, dtype=dtype, enabled=dtype is not None):
+                with phases.measure("data"):
+                    batch = DetectionTrainer.preprocess_batch(trainer, batch)
+                with phases.measure("teacher, student, loss"):
+                    loss, _ = model(batch)
+                    loss = loss.sum()
+            with phases.measure("backward"):
+                trainer.scaler.scale(loss).backward()
+            if (number + 1) % len(self._batches) == 0:
+                with phases.measure("optimizer"):
+                    BaseTrainer.optimizer_step(trainer)
+
+        return run
+
+
+def _split_forward(student: Any) -> None:
+    """Count the student's own forward pass apart from the losses and the projector."""
+    inner = student.predict
+
+    def timed(*args: Any, **kwargs: Any) -> Any:
+        with student.forward_clock.measure("student forward"):
+            return inner(*args, **kwargs)
+
+    object.__setattr__(student, "predict", timed)
