@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from ultralytics.nn import tasks
 from yaml import YAMLError
 
 from distill_api.constants import Reason
+from distill_api.mistakes import nearest
 from distill_trainer import pair
 from distill_trainer.errors import Permanent
 from distill_trainer.loading import find_model_file, load_checkpoint
@@ -25,17 +27,20 @@ _MODEL_CLASSES: Mapping[str, type[nn.Module]] = {
     "pose": tasks.PoseModel,
     "obb": tasks.OBBModel,
 }
+_SCALED = re.compile(r"yolov?\d+")
 _FROZEN_ALWAYS = ".dfl"
 """The fixed integration weights of a distribution focal loss head; Ultralytics never trains them either."""
 
 
-def student_source(root: Path | None, name: str) -> tuple[dict[str, Any], nn.Module | None, str]:
+def student_source(
+    root: Path | None, name: str, *, trust_pickle: bool = False
+) -> tuple[dict[str, Any], nn.Module | None, str]:
     """What a student is built from: its architecture, its pretrained model if it is a .pt, and its task.
 
     A .yaml is looked up on the models volume first, then among Ultralytics' own architectures. Nothing is downloaded.
     """
     if name.endswith(".pt"):
-        weights = load_checkpoint(find_model_file(_volume(root, name), name))
+        weights = load_checkpoint(find_model_file(_volume(root, name), name), trust_pickle=trust_pickle)
         pair.check_trainable(pair.facts(weights, name))
         return dict(weights.yaml), weights, str(weights.task)
     architecture = _architecture(root, name)
@@ -85,7 +90,9 @@ def freeze(student: nn.Module, layers: int) -> None:
         parameter.requires_grad_(not name.startswith(frozen) and _FROZEN_ALWAYS not in name)
     if not any(parameter.requires_grad for parameter in student.parameters()):
         raise Permanent(
-            Reason.CONFIG_INVALID, f"training.freeze={layers} freezes the whole student; lower training.freeze"
+            Reason.CONFIG_INVALID,
+            f"training.freeze={layers} freezes the whole student, which has {len(student.model)} layers; lower"
+            " training.freeze",
         )
 
 
@@ -139,18 +146,31 @@ def _architecture(root: Path | None, name: str) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise Permanent(
             Reason.MODEL_NOT_FOUND,
-            f"{name} is neither a file on the models volume nor an architecture of Ultralytics, such as yolo26n.yaml",
+            f"{name} is neither a file on the models volume nor an architecture of Ultralytics, such as "
+            f"{' or '.join(nearest(name, _architectures())) or 'yolo26n.yaml'}",
         ) from error
     except (ValueError, KeyError, TypeError, OSError, YAMLError) as error:
         raise Permanent(Reason.MODEL_INVALID, f"{name} cannot be read as an architecture: {error}") from error
 
 
+def _architectures() -> list[str]:
+    """Names of Ultralytics' own architectures, with their scales."""
+    folder = Path(tasks.__file__).parents[1] / "cfg" / "models"
+    return [
+        _SCALED.sub(rf"\g<0>{scale}", file.name, count=1) for file in folder.glob("*/yolo*.yaml") for scale in "nsmlx"
+    ]
+
+
 def _task(architecture: dict[str, Any], name: str) -> str:
     task = str(tasks.guess_model_task(architecture))
-    if task not in _MODEL_CLASSES:
-        head = architecture["head"][-1][2]
+    try:
+        head = str(architecture["head"][-1][2])
+    except (KeyError, IndexError, TypeError):
+        return task  # what is wrong is told where the model is built
+    if task not in _MODEL_CLASSES or head not in pair.HEADS:
         raise Permanent(
             Reason.MODEL_INVALID,
-            f"{name} has a {head} head (task {task}); students are detect, segment, pose or obb models",
+            f"{name} has a {head} head; students are detect, segment, pose or obb models of YOLOv5u, v8, v9, v10, 11, "
+            "12 or 26",
         )
     return task

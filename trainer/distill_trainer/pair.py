@@ -5,15 +5,23 @@ Ultralytics accepts most of these pairs silently, or fails in the first step.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from torch import nn
+
 from distill_api.constants import Reason
 from distill_trainer.errors import Permanent
 
+log = logging.getLogger(__name__)
+
 HEADS = frozenset({"Detect", "v10Detect", "Segment", "Segment26", "Pose", "Pose26", "OBB", "OBB26"})
 """Heads that distillation understands: those that inherit Detect's branches and have a fixed set of classes."""
+
+_YOLOV9 = dict.fromkeys(("ELAN1", "AConv", "ADown", "CBLinear", "CBFuse", "Identity"), "RepNCSPELAN4")
+"""Layers that one size of YOLOv9 has and another has not; they tell no families apart."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,8 @@ class ModelFacts:
     """Pixels per feature cell, by level."""
     fused: bool
     """Whether a fused end-to-end head lost the branch that is distilled."""
+    normalises: bool = True
+    """Whether BatchNorm is there to be trained; fusing for inference takes it away."""
 
 
 def facts(model: Any, name: str) -> ModelFacts:
@@ -45,12 +55,18 @@ def facts(model: Any, name: str) -> ModelFacts:
         name=name,
         task=str(getattr(model, "task", "")),
         head=type(head).__name__,
-        family=frozenset({type(layer).__name__ for layer in model.model[:-1]} | {regression}),
+        family=frozenset({_kind(layer) for layer in model.model[:-1]} | {regression}),
         names=tuple(str(model.names[key]) for key in sorted(model.names)),
         channels=int(model.yaml.get("channels", 3)),
         strides=tuple(int(stride) for stride in model.stride),
         fused=getattr(head, "cv2", ...) is None or getattr(head, "cv3", ...) is None,
+        normalises=any(isinstance(module, nn.BatchNorm2d) for module in model.modules()),
     )
+
+
+def _kind(layer: nn.Module) -> str:
+    name = type(layer).__name__
+    return _YOLOV9.get(name, name)
 
 
 def mismatches(student: ModelFacts, teacher: ModelFacts, allow_cross_family: bool = False) -> list[str]:
@@ -63,14 +79,21 @@ def mismatches(student: ModelFacts, teacher: ModelFacts, allow_cross_family: boo
 
 
 def check(student: ModelFacts, teacher: ModelFacts, allow_cross_family: bool = False) -> None:
-    """Raise Permanent(PairMismatch) with every reason of `mismatches`."""
+    """Raise Permanent(PairMismatch) with every reason of `mismatches`. Crossing families is said to be experimental."""
     if reasons := mismatches(student, teacher, allow_cross_family):
         raise Permanent(Reason.PAIR_MISMATCH, "; ".join(reasons))
+    if _family(student, teacher) is not None:
+        log.warning(
+            "EXPERIMENTAL: teacher %s and student %s are of different model families; their features have the same "
+            "levels and strides, so they are compared because distillation.allowCrossFamily is true",
+            teacher.name,
+            student.name,
+        )
 
 
 def check_trainable(model: ModelFacts) -> None:
     """Raise Permanent(ModelInvalid) for a model that cannot be trained here at all."""
-    reason = _unsupported_head(model) or _fused(model)
+    reason = _unsupported_head(model) or _fused(model) or _without_batchnorm(model)
     if reason:
         raise Permanent(Reason.MODEL_INVALID, reason)
 
@@ -95,6 +118,15 @@ def _fused(model: ModelFacts) -> str | None:
         return None
     return (
         f"{model.name} was fused for inference and has lost its one-to-many branch; "
+        "give the checkpoint as training wrote it"
+    )
+
+
+def _without_batchnorm(model: ModelFacts) -> str | None:
+    if model.normalises:
+        return None
+    return (
+        f"{model.name} was fused for inference and has no BatchNorm left to train; "
         "give the checkpoint as training wrote it"
     )
 

@@ -1,0 +1,126 @@
+"""Every model that is promised is trained under a teacher from its first step to its weights, stopped and resumed."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from ultralytics import YOLO
+from ultralytics.nn import tasks
+
+from distill_api.status import Result
+from trainer_inprocess import STEPS, Volumes
+from trainer_support import SUFFIX
+
+MakeVolumes = Callable[..., Volumes]
+
+
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> MakeVolumes:
+    made: dict[str, Volumes] = {}
+
+    def make(task: str = "detect") -> Volumes:
+        if task not in made:
+            made[task] = Volumes(tmp_path_factory.mktemp(task), task)
+        return made[task]
+
+    return make
+
+
+def assert_distilled(place: Volumes, job: str, result: Any, student: str) -> None:
+    """The run is over, its teacher was at work, and it leaves a plain student."""
+    assert isinstance(result, Result)
+    rows = place.results(job)
+    assert len(rows) == 2
+    assert all(float(row["train/dis_loss"]) > 0 for row in rows)
+    best = YOLO(place.root / "checkpoints" / job / "weights/best.pt")
+    fresh = YOLO(student, task=place.task).model.model[-1] if student.endswith(".yaml") else None
+    assert fresh is None or type(best.model.model[-1]) is type(fresh)
+    assert not any("projector" in name or "teacher" in name for name in best.model.state_dict())
+    assert dict(best.names) == place.classes
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb"])
+def test_every_task_resumes_bitwise(volumes: MakeVolumes, task: str) -> None:
+    place = volumes(task)
+    student, teacher = f"yolo26n{SUFFIX[task]}.yaml", place.save_model(f"yolo26s{SUFFIX[task]}.yaml")
+    calm = place.run("calm", student, teacher)
+    assert place.run("disturbed", student, teacher, stop_after=1) == 2
+    resumed = place.run("disturbed", student, teacher)
+    assert_distilled(place, "calm", calm, student)
+    assert place.final_state("disturbed") == place.final_state("calm")
+    assert place.results("disturbed") == place.results("calm")
+    assert resumed.student_map == calm.student_map
+
+
+@pytest.mark.parametrize(("student", "teacher"), ["sm", "mx", "lx"])
+def test_every_recommended_pair_trains_and_resumes(tmp_path: Path, student: str, teacher: str) -> None:
+    """n under s is what all other runs are made of."""
+    place = Volumes(tmp_path)
+    models = f"yolo26{student}.yaml", place.save_model(f"yolo26{teacher}.yaml")
+    once = {"training": {"epochs": 1}}
+    assert place.run("pair", *models, stop_after=1, **once) == 2
+    result = place.run("pair", *models, **once)
+    assert isinstance(result, Result)
+    assert [float(row["train/dis_loss"]) > 0 for row in place.results("pair")] == [True]
+    assert sum(p.numel() for p in YOLO(place.root / "checkpoints/pair/weights/best.pt").model.parameters()) > 9e6
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher"),
+    [
+        ("yolo11n.yaml", "yolo11s.yaml"),
+        ("yolov8n.yaml", "yolov8s.yaml"),
+        ("yolov9t.yaml", "yolov9s.yaml"),
+        ("yolov10n.yaml", "yolov10s.yaml"),
+        ("yolo12n.yaml", "yolo12s.yaml"),
+        ("yolov5n.yaml", "yolov5s.yaml"),
+    ],
+)
+def test_every_family_trains(volumes: MakeVolumes, student: str, teacher: str) -> None:
+    place = volumes()
+    job = student.removesuffix(".yaml")
+    assert_distilled(place, job, place.run(job, student, place.save_model(teacher, f"{job}-teacher.pt")), student)
+
+
+def test_yolo26_trains_without_its_end_to_end_head(volumes: MakeVolumes) -> None:
+    """end2end: false in the architecture, as in Ultralytics: one branch, and NMS. Its teacher has both branches."""
+    place = volumes()
+    architecture = tasks.yaml_model_load("yolo26n.yaml") | {"end2end": False}
+    (place.root / "models/yolo26n-nms.yaml").write_text(yaml.safe_dump(architecture))
+    result = place.run("nms", "yolo26n-nms.yaml", place.save_model("yolo26s.yaml"))
+    assert isinstance(result, Result)
+    head = YOLO(place.root / "checkpoints/nms/weights/best.pt").model.model[-1]
+    assert not hasattr(head, "one2one_cv3")
+    assert all(float(row["train/dis_loss"]) > 0 for row in place.results("nms"))
+
+
+def test_a_teacher_of_another_family_trains_a_student_when_the_job_allows_it(
+    volumes: MakeVolumes, caplog: pytest.LogCaptureFixture
+) -> None:
+    place = volumes()
+    student, teacher = "yolov8n.yaml", place.save_model("yolo26s.yaml")
+    with caplog.at_level(logging.WARNING, logger="distill_trainer"):
+        result = place.run("crossed", student, teacher, distillation={"allowCrossFamily": True})
+    assert_distilled(place, "crossed", result, student)
+    assert f"EXPERIMENTAL: teacher {teacher} and student {student}" in caplog.text
+
+
+def test_a_pretrained_student_starts_from_its_weights(volumes: MakeVolumes) -> None:
+    place = volumes()
+    student, teacher = place.save_model("yolo26n.yaml"), place.save_model("yolo26s.yaml")
+    still = {"lr0": 1e-9, "weight_decay": 0.0, "warmup_bias_lr": 0.0}
+    for job, pretrained in (("pretrained", True), ("architecture", False)):
+        result = place.run(job, student, teacher, training=still | {"pretrained": pretrained})
+        assert_distilled(place, job, result, student)
+    given = YOLO(place.root / "models" / student).model.model[0].conv.weight
+    first, other = (
+        YOLO(place.root / "checkpoints" / job / "weights/best.pt").model.model[0].conv.weight
+        for job in ("pretrained", "architecture")
+    )
+    assert torch.allclose(first, given, atol=1e-3)
+    assert not torch.allclose(other, given, atol=1e-2)
+    assert place.final_state("pretrained", STEPS) != place.final_state("architecture", STEPS)

@@ -1,0 +1,147 @@
+"""Whole runs of one rank in the test's own process: the real `train`, models, data, checkpoints and files; no launcher.
+
+Starting Python and torch takes longer than training a small model for six steps, and many models are to be tried.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+import yaml
+from ultralytics.utils.torch_utils import unset_deterministic
+
+import generate
+from checkpoint_support import Events
+from distill_api.run import RunConfig
+from distill_api.status import Result
+from distill_trainer.arguments import ultralytics_arguments
+from distill_trainer.board import StatusBoard
+from distill_trainer.checkpoint.checkpointer import Checkpointer
+from distill_trainer.console import Console
+from distill_trainer.errors import Stopped
+from distill_trainer.metrics import TrainerMetrics
+from distill_trainer.models import build_student, student_source
+from distill_trainer.results import ResultsCsv, RunFiles, save_weights
+from distill_trainer.runtime import Runtime
+from distill_trainer.stop import StopFlag
+from distill_trainer.train import train
+from distill_trainer.watchdog import Watchdog
+from trainer_support import dataset, job_spec, teach
+
+STEPS_PER_EPOCH, EPOCHS = 3, 2
+STEPS = STEPS_PER_EPOCH * EPOCHS
+IMGSZ = 64
+
+
+class StopAfter(StopFlag):
+    """A stop that is asked for when so many steps are done."""
+
+    def __init__(self, steps: int | None, done: Callable[[], int | None]) -> None:
+        super().__init__()
+        self._steps, self._done = steps, done
+
+    @property
+    def requested(self) -> bool:
+        return self._steps is not None and (self._done() or 0) >= self._steps
+
+
+@dataclass
+class Volumes:
+    """A data volume of digit scenes for one task, a models volume, and a checkpoints volume."""
+
+    root: Path
+    task: str = "detect"
+
+    def __post_init__(self) -> None:
+        generate.generate(self.root / "data", self.task, {"train": 12, "val": 4}, imgsz=IMGSZ, seed=0)
+        (self.root / "models").mkdir()
+
+    @property
+    def classes(self) -> dict[int, str]:
+        return dict(yaml.safe_load((self.root / "data/digits.yaml").read_text())["names"])
+
+    @property
+    def keypoints(self) -> Any:
+        return yaml.safe_load((self.root / "data/digits.yaml").read_text()).get("kpt_shape")
+
+    def save_model(self, architecture: str, name: str | None = None) -> str:
+        """Put a model of random weights for the data set's classes on the models volume; its name there."""
+        name = name or architecture.replace(".yaml", ".pt")
+        if not (self.root / "models" / name).exists():
+            arguments = ultralytics_arguments(job_spec(), self.task, IMGSZ)
+            source = student_source(self.root / "models", architecture)
+            known = SimpleNamespace(**(vars(dataset(self.classes)) | {"kpt_shape": self.keypoints}))
+            model = teach(build_student(source, known, arguments, seed=1))
+            save_weights(self.root / "models" / name, model, train_args=vars(arguments))
+        return name
+
+    def run(self, job: str, student: str, teacher: str | None, stop_after: int | None = None, **spec: Any) -> Any:
+        """The next attempt of `job`, to its end. Its Result, or the step at which it was stopped and committed."""
+        claim = {"claimName": "claim"}
+        training = {"epochs": EPOCHS, "batch": 4, "nbs": 4, "imgsz": IMGSZ, "optimizer": "SGD", "workers": 0}
+        config = RunConfig.model_validate(
+            {
+                "job": job,
+                "uid": f"uid-of-{job}",
+                "attempt": len(list(self.root.glob(f"{job}-attempt-*"))) + 1,
+                "nodes": 1,
+                "rendezvous": "127.0.0.1:0",
+                "directories": {name: str(self.root / name) for name in ("checkpoints", "data", "models")},
+                "spec": {
+                    "student": {"model": student},
+                    "teacher": {"model": teacher} if teacher else None,
+                    "dataset": {"config": "digits.yaml"},
+                    "accelerators": {"perNode": 0},
+                    "volumes": {"checkpoints": claim, "data": claim, "models": claim},
+                    "checkpoint": {"intervalSeconds": 1000},
+                }
+                | spec
+                | {"training": training | {"warmup_epochs": 1.0, "plots": False} | spec.pop("training", {})},
+            }
+        )
+        (self.root / f"{job}-attempt-{config.attempt}").touch()
+        return _run(config, stop_after)
+
+    def final_state(self, job: str, step: int = STEPS) -> bytes:
+        """What the job's last checkpoint holds."""
+        return (self.root / "checkpoints" / job / "checkpoints" / f"step-{step}" / "tensors.bin").read_bytes()
+
+    def results(self, job: str) -> list[dict[str, str]]:
+        rows = ResultsCsv(self.root / "checkpoints" / job / "results.csv").rows()
+        return [{key: value for key, value in row.items() if key != "time"} for row in rows]
+
+
+def _run(config: RunConfig, stop_after: int | None) -> Result | int | None:
+    metrics = TrainerMetrics(rank=0, world_size=1, checkpoint_interval=1, versions={})
+    board = StatusBoard(job=config.job, attempt=config.attempt, rank=0, world_size=1, images_per_second=lambda: None)
+    stop = StopAfter(stop_after, lambda: board.status().progress.step)
+    files = RunFiles.of(config)
+    checkpointer = Checkpointer(
+        files.checkpoints, uid=config.uid, attempt=config.attempt, keep=2, is_writer=True, metrics=Events()
+    )
+    runtime = Runtime(
+        rank=0,
+        local_rank=0,
+        world_size=1,
+        stop=stop,
+        board=board,
+        metrics=metrics,
+        watchdog=Watchdog(
+            timeout=600, stopping_timeout=600, stop_requested=lambda: stop.requested, on_stall=lambda _: None
+        ),
+        checkpointer=checkpointer,
+        files=files,
+        console=Console(enabled=False),
+    )
+    threads = torch.get_num_threads()
+    try:
+        return train(config, runtime)
+    except Stopped as stopped:
+        return stopped.committed_step
+    finally:
+        checkpointer.close()
+        torch.set_num_threads(threads)
+        unset_deterministic()
