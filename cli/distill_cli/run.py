@@ -1,12 +1,8 @@
 """`distill run`: the same trainer, checkpoints and resume as on a cluster, on this machine."""
 
-import os
+import shlex
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal
@@ -14,13 +10,13 @@ from typing import Annotated, Literal
 import typer
 from pydantic import ValidationError
 
-from distill_api.constants import Env, ExitCode, JobFile
+from distill_api.constants import ExitCode
 from distill_api.job import DistillJob
-from distill_api.report import TerminationMessage
-from distill_api.run import RunConfig
+from distill_api.local import Machine, Mistake
+from distill_api.mistakes import explain
 from distill_api.spec import DistillJobSpec
+from distill_api.trainer_process import Ended, TrainerProcess
 from distill_cli.jobfile import fail, load
-from distill_cli.local import Machine, Mistake, run_config
 
 
 def run(
@@ -39,25 +35,24 @@ def run(
     ] = None,
 ) -> None:
     """Run a DistillJob here. Ctrl-C commits a checkpoint; the same command again goes on from there."""
-    job = load(file)
-    if find_spec("distill_trainer") is None or find_spec("torch") is None:
-        fail("the trainer is not installed here; install distill-operator[trainer]")
-    with tempfile.TemporaryDirectory(prefix="distill-run-") as folder:
-        termination = Path(folder) / "termination.json"
-        try:
-            config = run_config(
-                _on_device(job, device), Machine(runs, _claims(volume or []), nproc), _free_port(), termination
-            )
-        except Mistake as mistake:
-            fail(str(mistake))
-        results = Path(config.directories.checkpoints) / config.job
-        again = "resuming" if config.attempt > 1 else "starting"
-        typer.echo(f"{again} {config.job}, attempt {config.attempt}, {config.world_size} ranks; results in {results}")
-        code = _launch(config)
-        text = termination.read_text() if termination.exists() else None
-        message = TerminationMessage.model_validate_json(text) if text else None
-    _tell(code, message, results, file)
-    raise typer.Exit(code)
+    job = _on_device(load(file), device)
+    try:
+        trainer = TrainerProcess(job, Machine(runs, _claims(volume or []), nproc))
+    except Mistake as mistake:
+        fail(str(mistake))
+
+    def pass_on(_signum: int, _frame: FrameType | None) -> None:
+        # A terminal tells the trainer as well; it counts only the first.
+        trainer.stop()
+
+    with trainer:
+        typer.echo(trainer.announcement())
+        trainer.start()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, pass_on)
+        ended = trainer.wait()
+    _tell(ended, trainer)
+    raise typer.Exit(ended.code)
 
 
 def _on_device(job: DistillJob, device: str | None) -> DistillJob:
@@ -66,7 +61,7 @@ def _on_device(job: DistillJob, device: str | None) -> DistillJob:
     try:
         spec = DistillJobSpec.model_validate(job.spec.to_wire() | {"device": device})
     except ValidationError as error:
-        fail(*(str(item["msg"]).removeprefix("Value error, ") for item in error.errors()))
+        fail(*explain(error, DistillJobSpec))
     return job.model_copy(update={"spec": spec})
 
 
@@ -80,39 +75,12 @@ def _claims(options: list[str]) -> dict[str, Path]:
     return claims
 
 
-def _launch(config: RunConfig) -> int:
-    environ = {**os.environ, Env.RUN: config.model_dump_json(by_alias=True), Env.NODE_RANK: "0"}
-    trainer = subprocess.Popen([sys.executable, "-m", "distill_trainer"], env=environ)
-
-    def pass_on(_signum: int, _frame: FrameType | None) -> None:
-        # A terminal tells the trainer as well; it counts only the first.
-        trainer.send_signal(signal.SIGTERM)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, pass_on)
-    code = trainer.wait()
-    return 128 - code if code < 0 else code
-
-
-def _tell(code: int, message: TerminationMessage | None, results: Path, file: Path) -> None:
-    if code == ExitCode.STOPPED:
-        typer.echo(f"to go on: distill run {file} (with the same options)")
-    elif code == ExitCode.DONE and message is not None:
-        result = message.result
-        scores = [
-            f"{name} mAP50-95 {value:.4f}"
-            for name, value in (
-                ("student", result.student_map if result else None),
-                ("teacher", result.teacher_map if result else None),
-            )
-            if value is not None
-        ]
-        typer.echo("  ".join([f"done: {results / JobFile.BEST}", *scores]))
-    elif code != ExitCode.PERMANENT:
-        typer.echo(f"to try again from the last checkpoint: distill run {file} (with the same options)", err=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _tell(ended: Ended, trainer: TrainerProcess) -> None:
+    command = "kubectl distill" if Path(sys.argv[0]).name == "kubectl-distill" else "distill"
+    again = f"{command} {shlex.join(sys.argv[1:])}"
+    if ended.stopped:
+        typer.echo(f"to go on: {again}")
+    elif ended.code == ExitCode.DONE:
+        typer.echo("  ".join(filter(None, [f"done: {trainer.best}", ended.scores()])))
+    elif ended.code != ExitCode.PERMANENT:
+        typer.echo(f"to try again from the last checkpoint: {again}", err=True)

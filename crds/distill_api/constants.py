@@ -78,12 +78,15 @@ class Env:
     """The RunConfig as JSON."""
     NODE_RANK: Final = "JOB_COMPLETION_INDEX"
     """Set by the Job controller of an Indexed Job."""
+    PARENT: Final = "DISTILL_PARENT"
+    """Process that a launcher without Kubernetes belongs to: when it is gone, the attempt commits and ends."""
 
 
 RESERVED_ENV: Final = frozenset(
     {
         Env.RUN,
         Env.NODE_RANK,
+        Env.PARENT,
         "MASTER_ADDR",
         "MASTER_PORT",
         "RANK",

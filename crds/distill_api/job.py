@@ -5,8 +5,10 @@ from typing import Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, ValidationError
 
+from distill_api import yamltext
 from distill_api.base import Model
 from distill_api.constants import JOB_NAME, JOB_NAME_LENGTH, KIND
+from distill_api.mistakes import explain
 from distill_api.spec import DistillJobSpec
 from distill_api.status import DistillJobStatus
 
@@ -40,30 +42,20 @@ class InvalidJob(ValueError):
     """A DistillJob that cannot be accepted; the text lists every mistake with its place."""
 
 
-def explain(error: ValidationError) -> str:
-    """One line per mistake: `spec.training.epochs: …`."""
-    lines = []
-    for item in error.errors():
-        place = ".".join(str(part) for part in item["loc"])
-        message = item["msg"].removeprefix("Value error, ")
-        lines.append(f"{place}: {message}" if place else message)
-    return "\n".join(lines)
-
-
 def parse_job(document: dict[str, Any]) -> DistillJob:
     """Make a DistillJob of a YAML document. Raises InvalidJob with one line per mistake."""
     try:
-        return DistillJob.model_validate(document)
+        return DistillJob.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise InvalidJob(explain(error)) from None
+        raise InvalidJob("\n".join(explain(error, DistillJob))) from None
 
 
 def read_job(text: str) -> DistillJob:
     """Find the one DistillJob in a YAML text, which may hold other documents. Raises InvalidJob."""
     try:
-        documents = [doc for doc in yaml.safe_load_all(text) if isinstance(doc, dict)]
+        documents = [doc for doc in yamltext.load_all(text) if isinstance(doc, dict)]
     except yaml.YAMLError as error:
-        raise InvalidJob(f"not a YAML file: {error}") from None
+        raise InvalidJob(f"not a YAML file: {yamltext.problem(error)}") from None
     jobs = [doc for doc in documents if doc.get("kind") == KIND]
     if len(jobs) != 1:
         raise InvalidJob(f"expected one document of kind {KIND}, found {len(jobs)}")

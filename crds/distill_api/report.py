@@ -13,7 +13,7 @@ MAX_MESSAGE = 4096
 """Kubernetes cuts a termination message here (bytes)."""
 
 
-State = Literal["starting", "training", "validating", "committing", "stopping", "done"]
+State = Literal["starting", "training", "validating", "committing", "finishing", "stopping", "done"]
 
 
 def _known_state(value: Any) -> Any:

@@ -91,6 +91,7 @@ def _models_volume(spec: DistillJobSpec) -> bool:
 
 def _paths_stay_inside(spec: DistillJobSpec) -> bool:
     paths = [spec.student.model, spec.dataset.config, *([spec.teacher.model] if spec.teacher else [])]
+    paths += [spec.report.baseline] if spec.report.baseline else []
     return not any(path.startswith("/") or ".." in path.split("/") for path in paths)
 
 
@@ -183,7 +184,8 @@ SPEC: Sequence[Rule] = (
         _models_volume,
     ),
     Rule(
-        "[self.student.model, self.dataset.config, has(self.teacher) ? self.teacher.model : 'none']"
+        "[self.student.model, self.dataset.config, has(self.teacher) ? self.teacher.model : 'none',"
+        " has(self.report.baseline) ? self.report.baseline : 'none']"
         ".all(p, !p.startsWith('/') && !p.split('/').exists(part, part == '..'))",
         "model and data set paths are relative to their volumes and may not leave them (no leading / and no ..)",
         _paths_stay_inside,

@@ -19,6 +19,9 @@ class Student(Model):
 
     model: RelativePath
     """A .pt file on the models volume, or the name of an Ultralytics architecture such as yolo26n.yaml."""
+    trust_pickle: bool = False
+    """Load a .pt file that holds other classes than Ultralytics' and torch's. Such a file can run any code in the
+    training pods; without this it is refused."""
 
 
 class Teacher(Model):
@@ -27,7 +30,11 @@ class Teacher(Model):
     model: RelativePath
     """A trained .pt file on the models volume, for example digits-teacher/weights/best.pt."""
     sha256: Sha256 | None = None
-    """Digest of the file. When it is given and differs, the job is refused."""
+    """SHA-256 of the file, 64 lower case hex digits. When it is given and differs, the job is refused before anything
+    of the file is loaded."""
+    trust_pickle: bool = False
+    """Load a file that holds other classes than Ultralytics' and torch's. Such a file can run any code in the
+    training pods; without this it is refused. Give sha256 as well, so that no other file is trusted."""
 
 
 class Dataset(Model):
@@ -160,6 +167,29 @@ class Volumes(Model):
     """Mounted read-only; holds the .pt files that student and teacher name."""
 
 
+class Export(Model):
+    """Formats that the best weights are also written in once the training is done, beside weights/best.pt."""
+
+    formats: Annotated[list[Literal["onnx", "torchscript"]], Field(max_length=2)] = []
+    """onnx: weights/best.onnx. torchscript: weights/best.torchscript. Both in fp32 at training.imgsz, as by
+    Ultralytics' export."""
+    dynamic: bool = False
+    """Let the number and size of images vary (onnx; TorchScript's always may)."""
+    simplify: bool = True
+    """Simplify the ONNX graph."""
+    nms: bool | None = None
+    """Unset: the model's raw output. true: with non-maximum suppression. false: the head that needs none
+    (YOLO26, YOLOv10)."""
+
+
+class Report(Model):
+    """What the report at the end of the training compares the student with, besides its teacher."""
+
+    baseline: RelativePath | None = None
+    """Another run: the name of a job whose results are on the checkpoints volume, or a .pt file on the checkpoints
+    or models volume. For example a run without a teacher."""
+
+
 class Scheduling(Model):
     """Where the pods may run."""
 
@@ -172,8 +202,8 @@ class Scheduling(Model):
 
 
 class DistillJobSpec(Model):
-    """A training run. What defines it is immutable; image, template, scheduling, checkpoint, recovery, suspend,
-    deadlines and TTL may change, and count from the next attempt on."""
+    """A training run. What defines it is immutable; image, template, scheduling, checkpoint, export, report,
+    recovery, suspend, deadlines and TTL may change, and count from the next attempt on."""
 
     student: Student
     """The model to train."""
@@ -193,6 +223,10 @@ class DistillJobSpec(Model):
     """auto: CUDA when accelerators are asked for, else CPU. cpu trains on CPUs even beside accelerators."""
     checkpoint: Checkpoint = Checkpoint()
     """When progress is committed."""
+    export: Export = Export()
+    """Formats that the student is also written in at the end."""
+    report: Report = Report()
+    """What report.html and report.json compare at the end."""
     recovery: Recovery = Recovery()
     """What happens when an attempt ends before the training is done."""
     volumes: Volumes

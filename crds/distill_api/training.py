@@ -61,6 +61,9 @@ class Training(Model):
     """Validate after every epoch; false validates only at the end."""
     iou: Fraction = 0.7
     """IoU threshold of non-maximum suppression in validation."""
+    nms: bool | None = None
+    """How an end-to-end model is validated. false: by its one-to-one head, without non-maximum suppression, as it is
+    deployed. Otherwise by its one-to-many head with it, which is Ultralytics' default."""
     max_det: Annotated[int, Field(ge=1)] = 300
     """Most detections per image in validation."""
     plots: bool = True

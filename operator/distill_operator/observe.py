@@ -9,7 +9,8 @@ import aiohttp
 from pydantic import ValidationError
 
 from distill_api.constants import KIND, TERMINAL_PHASES, Label, Phase
-from distill_api.job import DistillJob, explain
+from distill_api.job import DistillJob
+from distill_api.mistakes import explain
 from distill_api.report import TrainerStatus
 from distill_api.status import DistillJobStatus
 from distill_operator import attempts, facts, naming
@@ -106,7 +107,7 @@ class Observer:
         try:
             job = DistillJob.model_validate(raw)
         except ValidationError as error:
-            raise UnreadableJobError(raw, explain(error)) from None
+            raise UnreadableJobError(raw, "\n".join(explain(error, DistillJob))) from None
         uid = raw["metadata"]["uid"]
         noted = self._evidence.of(key)  # before the list: what is noted but not listed has gone, never come
         of_job = f"{Label.JOB}={name}"

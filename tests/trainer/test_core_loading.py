@@ -2,18 +2,23 @@
 
 import hashlib
 import os
+import subprocess
+import sys
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from ultralytics import YOLO
 
 from distill_api.constants import Reason
+from distill_api.run import Directories
 from distill_trainer.errors import Permanent
 from distill_trainer.loading import check_sha256, find_model_file, load_checkpoint
 from distill_trainer.models import build_student, student_source
-from trainer_support import build, dataset
+from distill_trainer.setup import prepare
+from trainer_support import build, dataset, job_spec
 
 
 class Runs:
@@ -24,6 +29,13 @@ class Runs:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, (self._command,)
+
+
+class Counted:
+    """A harmless class of somebody else's."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
 
 
 @pytest.fixture
@@ -57,14 +69,95 @@ def test_a_malicious_file_is_refused_by_name_and_runs_nothing(tmp_path: Path, zi
     assert marker.exists(), "the file would not have run anything; the test proves nothing"
 
 
-def test_a_malicious_object_inside_a_real_model_is_refused(trained: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("saved", [{}, {"_use_new_zipfile_serialization": False}, {"pickle_protocol": 4}])
+def test_a_malicious_object_deep_inside_a_real_model_runs_only_when_the_job_trusts_the_file(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, saved: dict[str, Any]
+) -> None:
     checkpoint = torch.load(trained, weights_only=False)
     marker = tmp_path / "marker"
-    checkpoint["model"].hidden = Runs(f"touch {marker}")
-    torch.save(checkpoint, trained)
-    with pytest.raises(Permanent, match=r"posix\.system"):
+    checkpoint["model"].hidden = {"deep": [("below", Runs(f"touch {marker}"))]}
+    torch.save(checkpoint, trained, **saved)
+    with pytest.raises(Permanent, match=r"posix\.system.*set trustPickle: true") as refusal:
         load_checkpoint(trained)
+    assert refusal.value.reason is Reason.MODEL_UNSAFE
     assert not marker.exists()
+    assert "TRUSTING" not in caplog.text
+
+    assert load_checkpoint(trained, trust_pickle=True).task == "detect"
+    assert marker.exists()
+    assert f"TRUSTING {trained} because the job sets trustPickle" in caplog.text
+    assert "It wants posix.system" in caplog.text
+
+
+@pytest.mark.parametrize("saved", [{"_use_new_zipfile_serialization": False}, {"pickle_protocol": 4}])
+def test_a_harmless_file_in_another_form_is_refused_with_what_to_do(trained: Path, saved: dict[str, Any]) -> None:
+    torch.save(torch.load(trained, weights_only=False), trained, **saved)
+    with pytest.raises(Permanent, match=r"pickled in a way .* write it again with torch\.save") as refusal:
+        load_checkpoint(trained)
+    assert refusal.value.reason is Reason.MODEL_UNSAFE
+    assert load_checkpoint(trained, trust_pickle=True).task == "detect"
+
+
+def test_a_module_that_is_not_here_is_named_and_never_installed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module: Any = ModuleType("absent_here")
+    module.Block = type("Block", (torch.nn.Module,), {"__module__": "absent_here"})
+    with monkeypatch.context() as present:
+        present.setitem(sys.modules, "absent_here", module)
+        checkpoint = torch.load(trained, weights_only=False)
+        checkpoint["model"].extra = module.Block()
+        torch.save(checkpoint, trained)
+    with pytest.raises(Permanent, match=r"wants to load absent_here\.Block") as refusal:
+        load_checkpoint(trained)
+    assert refusal.value.reason is Reason.MODEL_UNSAFE
+
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
+    with pytest.raises(Permanent, match=r"needs the Python module absent_here.*a job installs nothing") as refusal:
+        load_checkpoint(trained, trust_pickle=True)
+    assert refusal.value.reason is Reason.MODEL_INVALID
+
+
+def test_a_class_that_is_here_is_loaded_when_the_job_trusts_the_file(trained: Path) -> None:
+    checkpoint = torch.load(trained, weights_only=False)
+    checkpoint["notes"] = Counted(3)
+    torch.save(checkpoint, trained)
+    with pytest.raises(Permanent, match=rf"wants to load {Counted.__module__}\.Counted"):
+        load_checkpoint(trained)
+    assert load_checkpoint(trained, trust_pickle=True).task == "detect"
+
+
+def test_only_the_model_that_the_job_trusts_is_trusted(tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    torch.save({"model": Runs(f"touch {marker}")}, tmp_path / "evil.pt")
+    directories = Directories(checkpoints="", data="", models=str(tmp_path))
+    with pytest.raises(Permanent, match=r"evil\.pt wants to load posix\.system"):
+        prepare(job_spec(student={"model": "evil.pt"}, teacher={"model": "evil.pt", "trustPickle": True}), directories)
+    assert not marker.exists()
+    with pytest.raises(Permanent, match=r"evil\.pt holds no Ultralytics model"):
+        prepare(job_spec(student={"model": "evil.pt", "trustPickle": True}), directories)
+    assert marker.exists()
+
+
+@pytest.mark.parametrize("trusted", [False, True])
+def test_a_teacher_of_another_digest_is_refused_before_anything_is_unpickled(
+    make_digits: Any, tmp_path: Path, trusted: bool
+) -> None:
+    marker = tmp_path / "marker"
+    torch.save({"model": Runs(f"touch {marker}")}, tmp_path / "evil.pt")
+    directories = Directories(checkpoints="", data=str(make_digits(train=6, val=2, imgsz=64)), models=str(tmp_path))
+    teacher = {"model": "evil.pt", "sha256": "0" * 64, "trustPickle": trusted}
+    with pytest.raises(Permanent) as refusal:
+        prepare(job_spec(teacher=teacher, dataset={"config": "digits.yaml"}), directories)
+    assert refusal.value.reason is Reason.DIGEST_MISMATCH
+    assert not marker.exists()
+
+
+def test_a_flipped_byte_in_the_weights_is_found(trained: Path) -> None:
+    content = bytearray(trained.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    trained.write_bytes(content)
+    with pytest.raises(Permanent, match=r"is damaged: the checksum of .* is wrong; copy it again") as refusal:
+        load_checkpoint(trained)
+    assert refusal.value.reason is Reason.MODEL_INVALID
 
 
 @pytest.mark.parametrize(
@@ -84,9 +177,18 @@ def test_a_damaged_file_is_an_invalid_model(trained: Path, damage: object) -> No
     assert refusal.value.reason is Reason.MODEL_INVALID
 
 
-def test_a_file_without_a_model_is_an_invalid_model(tmp_path: Path) -> None:
-    torch.save({"weights": torch.zeros(3)}, tmp_path / "state.pt")
-    with pytest.raises(Permanent, match="holds no Ultralytics model") as refusal:
+@pytest.mark.parametrize(
+    ("content", "held"),
+    [
+        ({"weights": torch.zeros(3)}, "a dictionary of weights"),
+        ({"model": torch.nn.Linear(2, 2)}, "Linear"),
+        ([1, 2], "list"),
+        (torch.zeros(3), "Tensor"),
+    ],
+)
+def test_a_file_without_a_model_is_an_invalid_model(tmp_path: Path, content: object, held: str) -> None:
+    torch.save(content, tmp_path / "state.pt")
+    with pytest.raises(Permanent, match=f"holds no Ultralytics model but {held};") as refusal:
         load_checkpoint(tmp_path / "state.pt")
     assert refusal.value.reason is Reason.MODEL_INVALID
 
@@ -131,3 +233,12 @@ def test_a_pretrained_student_keeps_its_weights_and_gets_the_data_sets_classes(t
     assert student.names == dataset().names
     assert student.model[-1].nc == 3
     assert torch.equal(student.model[0].conv.weight, pretrained.model[0].conv.weight)
+
+
+def test_a_file_under_the_name_of_an_old_release_is_refused_before_ultralytics_looks_elsewhere(
+    trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(trained.parent)
+    trained.rename("yolov5s.pt")
+    with pytest.raises(Permanent, match=r"yolov5s\.pt has a name that Ultralytics reads as yolov5su\.pt"):
+        load_checkpoint(Path("yolov5s.pt"))

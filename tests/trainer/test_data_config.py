@@ -209,9 +209,11 @@ def test_training_images_without_any_label_are_refused(root: Path) -> None:
         train_data(root)
 
 
-def test_unusable_labels_are_told_by_the_first(root: Path) -> None:
-    with pytest.raises(Permanent, match=r"none of 24 images can be used for pose\. The first: .*require 11 columns"):
-        load(root, put(kpt_shape=[2, 3], flip_idx=[])) and train_data(root, "pose")
+def test_unusable_images_are_told_by_the_first(root: Path) -> None:
+    for image in (root / "images/train").iterdir():
+        image.write_bytes(b"not a picture")
+    with pytest.raises(Permanent, match=r"none of 24 images can be used for pose\. The first: .*000000\.jpg"):
+        train_data(root, "pose")
 
 
 def test_pose_labels_also_train_boxes(root: Path) -> None:
@@ -219,7 +221,7 @@ def test_pose_labels_also_train_boxes(root: Path) -> None:
 
 
 def test_boxes_cannot_train_masks(make_digits: Any) -> None:
-    with pytest.raises(Permanent, match="equal numbers of boxes and segments"):
+    with pytest.raises(Permanent, match=r"line 1: 5 columns, but a label for segment has 7 or more: a class and the"):
         train_data(make_digits("detect"), "segment")
 
 

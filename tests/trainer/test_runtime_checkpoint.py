@@ -12,7 +12,7 @@ from checkpoint_support import Opener, events, save
 from distill_api.constants import Reason
 from distill_trainer.checkpoint.layout import committed_steps, damaged_steps
 from distill_trainer.commits import Commits
-from distill_trainer.errors import Permanent
+from distill_trainer.errors import Permanent, Retryable
 
 
 @pytest.fixture
@@ -127,6 +127,15 @@ def test_training_never_starts_from_zero_beside_unreadable_checkpoints(open_at: 
 
 def test_a_fresh_directory_has_no_checkpoint(open_at: Opener) -> None:
     assert open_at().newest() is None
+
+
+def test_a_job_corrected_before_its_first_commit_takes_the_directory_over(open_at: Opener) -> None:
+    mistaken = open_at(attempt=3)
+    corrected = open_at(uid="corrected", attempt=1)
+    save(corrected, 1)
+    assert corrected.committed_step == 1
+    with pytest.raises(Retryable):
+        save(mistaken, 1)
 
 
 def test_another_jobs_directory_is_refused_and_left_as_it_is(open_at: Opener) -> None:

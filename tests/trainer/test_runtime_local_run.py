@@ -177,7 +177,23 @@ def test_ranks_whose_launcher_is_gone_commit_and_end(local: Local) -> None:
     assert f"stopped on request at step {local.committed()}; committed step {local.committed()}" in output
 
 
-def test_users_mistakes_end_with_one_line_and_78(local: Local) -> None:
+@pytest.mark.timeout(300)
+def test_a_run_whose_command_is_killed_commits_and_ends(local: Local) -> None:
+    first = local.start(epochs=500)
+    local.wait_for_commit(above=0)
+    (launcher,) = children(first.pid)
+    first.kill()
+    deadline = time.monotonic() + 60
+    while Path(f"/proc/{launcher}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    output, _ = first.communicate(timeout=60)
+
+    assert f"stopped on request at step {local.committed()}; committed step {local.committed()}" in output
+
+
+@pytest.mark.timeout(300)
+def test_users_mistakes_end_with_one_line_and_78_and_can_be_corrected(local: Local) -> None:
     nothing_to_read = local.start(dataset={"config": "absent.yaml"})
     output, _ = nothing_to_read.communicate(timeout=120)
     errors = [line for line in output.splitlines() if line.startswith("error: ")]
@@ -186,3 +202,7 @@ def test_users_mistakes_end_with_one_line_and_78(local: Local) -> None:
     assert len(errors) == 1
     assert "absent.yaml" in errors[0]
     assert "Traceback" not in output
+
+    corrected = local.start(epochs=1)
+    output, _ = corrected.communicate(timeout=200)
+    assert corrected.returncode == 0, output

@@ -1,4 +1,4 @@
-"""What a run leaves for people: weights that Ultralytics loads, results.csv without doubles, curves."""
+"""What a run leaves for people: weights that Ultralytics loads, results.csv without doubles, arguments."""
 
 import csv
 import os
@@ -19,7 +19,7 @@ from ultralytics.nn.tasks import DetectionModel
 from distill_trainer.checkpoint.storage import atomic_write
 from distill_trainer.errors import Retryable
 from distill_trainer.loading import file_sha256
-from distill_trainer.results import ResultsCsv, draw_results, save_weights, write_args
+from distill_trainer.results import ResultsCsv, save_weights, write_args
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -80,17 +80,6 @@ def test_weights_are_a_plain_ultralytics_checkpoint_of_the_student_alone(
 def test_args_are_written_as_yaml(tmp_path: Path) -> None:
     write_args(tmp_path / "args.yaml", {"task": "detect", "lr0": 0.01, "freeze": None})
     assert yaml.safe_load((tmp_path / "args.yaml").read_text()) == {"task": "detect", "lr0": 0.01, "freeze": None}
-
-
-def test_curves_are_drawn_without_a_display(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
-    for epoch in (1, 2, 3):
-        names = ("train/box_loss", "metrics/mAP50(B)", "val/box_loss", "train/dis_loss")
-        ResultsCsv(path).append({"epoch": epoch, "time": epoch, **dict.fromkeys(names, 1.0 / epoch)})
-    picture = draw_results(path)
-
-    assert picture is not None
-    assert picture.stat().st_size > 1000
 
 
 def test_a_kill_in_mid_write_leaves_the_old_file_or_the_new_one(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Validation over ranks gives what Ultralytics' own val gives, the same on every rank and for any world size."""
 
+import hashlib
 import json
 import os
 import socket
@@ -24,6 +25,7 @@ from distill_trainer.environment import Environment
 from distill_trainer.errors import Stopped
 from distill_trainer.evaluation import run_validation
 from distill_trainer.metrics import TrainerMetrics
+from distill_trainer.outputs.album import Album
 from distill_trainer.validation import SUFFIX, VALIDATORS, ValData, validate
 
 SCRIPT = Path(__file__).with_name("validate_rank.py")
@@ -112,7 +114,34 @@ def test_metrics_are_ultralytics_own_for_every_world_size(trained: Any, tmp_path
     assert alone.map == pytest.approx(sum(alone.per_class.values()) / len(alone.per_class))
     first, second = on_ranks(2, tmp_path / "both", weights, root, task)
     assert first == second
+    drawn = {"confusion": first.pop("confusion"), "pictures": first.pop("pictures")}
     assert first | {"seconds": alone.seconds} == asdict(alone), "the same figures whatever the world size"
+    assert drawn == in_an_album(weights, root, task), "the same pictures whatever the world size"
+
+
+def in_an_album(weights: Path, root: Path, task: str) -> dict[str, Any]:
+    """What pictures are drawn from, and those that are drawn while one rank validates alone."""
+    model = YOLO(weights).model.float()
+    model.args = get_cfg(overrides={"task": task})
+    album = Album()
+    data = ValData(load_dataset(root / "digits.yaml", root, task), Training(imgsz=96), batch=2, **at(task))
+    validate(model, data, device=CPU, album=album)
+    assert album.confusion is not None
+    assert album.page.problems == []
+    pictures = {name: hashlib.sha256(content).hexdigest() for name, content in album.page.pictures.items()}
+    return {"confusion": album.confusion.matrix.tolist(), "pictures": pictures}
+
+
+def test_pictures_are_drawn_from_what_ultralytics_draws_from(trained: Any, tmp_path: Path) -> None:
+    task, root, weights = trained
+    arguments = {"data": str(root / "digits.yaml"), "imgsz": 96, "batch": 2, "device": "cpu", "plots": True}
+    theirs = YOLO(weights).val(**arguments, verbose=False, project=str(tmp_path), name="val")
+    found = in_an_album(weights, root, task)
+    assert found["confusion"] == theirs.confusion_matrix.matrix.tolist()
+    assert sum(map(sum, found["confusion"])) > 0
+    names = {path.name for path in (tmp_path / "val").glob("val_batch*.jpg")}
+    assert set(found["pictures"]) == names
+    assert len(names) == 6
 
 
 def test_losses_are_those_of_ultralytics_training(trained: Any) -> None:

@@ -3,6 +3,7 @@
 RANK and WORLD_SIZE are set as torchrun sets them; `stop at batch` asks this rank alone to stop there.
 """
 
+import hashlib
 import json
 import os
 import sys
@@ -16,6 +17,7 @@ from ultralytics.cfg import get_cfg
 
 from distill_api.training import Training
 from distill_trainer.data import load_dataset
+from distill_trainer.outputs.album import Album
 from distill_trainer.validation import Interrupted, ValData, validate
 
 weights, root, task, report = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
@@ -31,6 +33,7 @@ data = ValData(
     task=task, imgsz=96, stride=32, batch=2, rank=rank, world_size=world_size, workers=2, device=device,
 )  # fmt: skip
 done: list[int] = []
+album = Album()
 try:
     found = asdict(
         validate(
@@ -39,9 +42,13 @@ try:
             device=device,
             progress=lambda number, _: done.append(number),
             stop=None if stop_at is None else lambda: len(done) == stop_at,
+            album=album,
         )
     )
     del found["seconds"]
+    assert album.confusion is not None
+    found["confusion"] = album.confusion.matrix.tolist()
+    found["pictures"] = {name: hashlib.sha256(content).hexdigest() for name, content in album.page.pictures.items()}
 except Interrupted:
     found = {"interrupted after": len(done)}
 report.write_text(json.dumps(found, sort_keys=True))

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from distill_api.job import DistillJob, parse_job
-from distill_cli.local import Machine, Mistake, local_uid, next_attempt, run_config
+from distill_api.local import Machine, Mistake, local_uid, next_attempt, run_config
 from distill_cli.main import app
 
 
@@ -58,7 +58,7 @@ def test_fewer_ranks_keep_the_shards_and_so_the_run(tmp_path: Path) -> None:
     half = run_config(job(), machine(tmp_path, 2), 1, tmp_path / "t")
 
     assert (half.world_size, half.spec.world_size, half.uid) == (2, 4, whole.uid)
-    with pytest.raises(Mistake, match="--nproc 3 does not divide the job's 4 shards"):
+    with pytest.raises(Mistake, match=r"nproc 3 does not divide the job's 4 shards .*; use one of 1, 2, 4"):
         run_config(job(), machine(tmp_path, 3), 1, tmp_path / "t")
 
 
@@ -67,14 +67,12 @@ def test_a_claim_may_be_any_directory(tmp_path: Path) -> None:
     config = run_config(job(), machine(tmp_path, digits=tmp_path / "elsewhere"), 1, tmp_path / "t")
 
     assert config.directories.data == str(tmp_path / "elsewhere/v1")
-    with pytest.raises(Mistake, match="names the claim other, which the job does not use"):
+    with pytest.raises(Mistake, match="the claim other, which the job does not use; its claims are ckpt, digits"):
         run_config(job(), machine(tmp_path, other=tmp_path), 1, tmp_path / "t")
 
 
 def test_a_missing_data_directory_is_named_with_the_option_that_gives_it(tmp_path: Path) -> None:
-    with pytest.raises(
-        Mistake, match=r"claim digits \(volumes.data\) does not exist; give it with --volume digits=DIR"
-    ):
+    with pytest.raises(Mistake, match=r"claim digits \(volumes.data\) does not exist; make it, or .*: digits=DIR"):
         run_config(job(), Machine(tmp_path, {}, None), 1, tmp_path / "t")
 
 
@@ -84,6 +82,8 @@ def test_the_next_attempt_follows_the_fence_of_the_same_run(tmp_path: Path) -> N
     assert next_attempt(tmp_path, "uid") == 1
     fence.write_text(json.dumps({"uid": "uid", "attempt": 4}))
     assert next_attempt(tmp_path, "uid") == 5
+    assert next_attempt(tmp_path, "other") == 1, "nothing was committed: the job was corrected"
+    (tmp_path / "checkpoints/step-3").mkdir()
     with pytest.raises(Mistake, match="holds another run"):
         next_attempt(tmp_path, "other")
     fence.write_text("{")
@@ -109,8 +109,8 @@ def test_validate_says_one_line_for_each_mistake_and_exits_78(tmp_path: Path) ->
 
     assert code == 78
     assert output.splitlines() == [
-        f"error: {file}: spec.training.epochs: Input should be greater than or equal to 1",
-        f"error: {file}: spec.training.batsch: Extra inputs are not permitted",
+        f"error: {file}: spec.training.epochs: must be greater than or equal to 1, but is 0",
+        f"error: {file}: spec.training.batsch: is no field here; did you mean batch?",
     ]
 
 

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
 
+CLEAR_LINE = "\r\x1b[K"
+"""What a terminal needs before a line that is written over the bar."""
 _REDRAW_SECONDS = 0.2
 
 
@@ -43,7 +45,7 @@ class Console:
         filled = width * self._done // max(1, self._batches)
         bar = "█" * filled + "·" * (width - filled)
         line = f"{self._title} {bar} {self._done}/{self._batches}  {describe(losses or {})}"
-        self._stream.write("\r\x1b[K" + line[: shutil.get_terminal_size().columns - 1])
+        self._stream.write(CLEAR_LINE + line[: shutil.get_terminal_size().columns - 1])
         self._stream.flush()
 
     def epoch_done(
@@ -64,7 +66,7 @@ class Console:
     def line(self, text: str) -> None:
         """One line, in place of the bar."""
         if self._enabled:
-            self._stream.write(("\r\x1b[K" if self._bar else "") + text + "\n")
+            self._stream.write((CLEAR_LINE if self._bar else "") + text + "\n")
             self._stream.flush()
 
 

@@ -71,6 +71,15 @@ def broadcast_buffers(model: nn.Module) -> None:
             dist.broadcast(buffer, src=0)
 
 
+def any_rank(asked: bool, device: torch.device) -> bool:
+    """Whether `asked` is true on any rank; the same answer on all of them."""
+    if not dist.is_initialized():
+        return asked
+    flag = torch.tensor([float(asked)], device=device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag.item())
+
+
 def broadcast_state(state: dict[str, Any] | None, device: torch.device) -> dict[str, Any] | None:
     """Rank 0's nested state on every rank: plain values as one object, tensors one by one over the fast path.
 

@@ -17,6 +17,7 @@ from distill_trainer.environment import Environment
 from distill_trainer.errors import Stopped
 from distill_trainer.loading import file_sha256, load_checkpoint
 from distill_trainer.optim import Plan
+from distill_trainer.outputs.album import Album
 from distill_trainer.reporting import Reporter
 from distill_trainer.results import save_weights
 from distill_trainer.runtime import Runtime
@@ -55,14 +56,17 @@ class Evaluation:
             self.progress.stopped_early = self.progress.out_of_patience(self.arguments.patience)
         self.reporter.epoch_ended(losses, validation)
 
-    def best(self) -> tuple[str, float]:
-        """Validate weights/best.pt as it is on the volume; its digest (rank 0's) and mAP50-95."""
+    def best(self, album: Album | None) -> tuple[str, ValMetrics]:
+        """Validate weights/best.pt as it is on the volume; its digest (rank 0's) and metrics. Raises Stopped.
+
+        The `album` collects what pictures are drawn from.
+        """
         path = self.runtime.files.best
         model = deepcopy(self.ema.ema)
         state = dict(load_checkpoint(path).state_dict()) if self.environment.is_main else None
         model.load_state_dict(broadcast_state(state, self.environment.device) or {})
-        metrics = self._validate(model)
-        return file_sha256(path) if self.environment.is_main else "", metrics.map
+        metrics = self._validate(model, album)
+        return file_sha256(path) if self.environment.is_main else "", metrics
 
     def _take(self, validation: ValMetrics) -> None:
         """Remember the result, and save the weights it belongs to."""
@@ -78,12 +82,13 @@ class Evaluation:
         broadcast_buffers(self.ema.ema)  # only rank 0, which has shard 0, moves running statistics
         return self._validate(self.ema.ema)
 
-    def _validate(self, model: Any) -> ValMetrics:
+    def _validate(self, model: Any, album: Album | None = None) -> ValMetrics:
         return run_validation(
-            model, self.data, self.environment, self.runtime, self.half, self._stopped_while_validating
+            model, self.data, self.environment, self.runtime, self.half, self.stopped_while_validating, album
         )
 
-    def _stopped_while_validating(self) -> Stopped:
+    def stopped_while_validating(self) -> Stopped:
+        """What to raise on every rank when a stop comes in a validation: all that is left to commit is committed."""
         self.reporter.stopping()
         self.commits.wait()
         return Stopped(self.progress.step, self.commits.committed_step)
@@ -96,6 +101,7 @@ def run_validation(
     runtime: Runtime,
     half: bool,
     on_stop: Callable[[], Stopped],
+    album: Album | None = None,
 ) -> ValMetrics:
     """Validate on all ranks, with status and time told. Raises what `on_stop` returns when a stop comes in between."""
     runtime.board.update(state="validating")
@@ -113,6 +119,7 @@ def run_validation(
             device=environment.device,
             half=half,
             stop=stopping,
+            album=album,
         )
     except Interrupted as interrupted:
         raise on_stop() from interrupted

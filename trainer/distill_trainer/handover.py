@@ -10,7 +10,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from distill_api.constants import Env, Reason
-from distill_api.job import explain
+from distill_api.mistakes import explain
 from distill_api.report import TrainerStatus
 from distill_api.run import RunConfig
 from distill_trainer.errors import Permanent
@@ -31,7 +31,7 @@ def read_run(environ: Mapping[str, str]) -> RunConfig:
     try:
         return RunConfig.model_validate_json(text)
     except ValidationError as error:
-        mistakes = "; ".join(explain(error).splitlines())
+        mistakes = "; ".join(explain(error, RunConfig))
         raise Permanent(Reason.CONFIG_INVALID, f"{Env.RUN} is no valid RunConfig: {mistakes}") from None
 
 

@@ -22,6 +22,7 @@ from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
 from distill_trainer.agent import Failure, Gang, Torchrun, default_command
 from distill_trainer.checkpoint import layout
+from distill_trainer.console import CLEAR_LINE
 from distill_trainer.errors import Permanent
 from distill_trainer.handover import FOLDER_VARIABLE, Handover, read_run
 from distill_trainer.oom import oom_kills
@@ -44,7 +45,10 @@ def main(command: Sequence[str] | None = None) -> int:
 
     `command` is what each worker runs; by default `python -m distill_trainer.worker`.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s launcher %(levelname)s: %(message)s", stream=sys.stderr)
+    over_the_bar = CLEAR_LINE if sys.stderr.isatty() else ""
+    logging.basicConfig(
+        level=logging.INFO, format=f"{over_the_bar}%(asctime)s launcher %(levelname)s: %(message)s", stream=sys.stderr
+    )
     try:
         run = read_run(os.environ)
         node_rank = _node_rank(os.environ, run)
@@ -88,7 +92,8 @@ class Launcher:
         threading.Thread(target=self._attempt, name="torchrun", daemon=True).start()
         # A wait without an end would sleep through a signal that the kernel gives to another thread.
         while not self._finished.wait(_LONGEST_SLEEP):
-            pass
+            if self._orphaned():
+                self._stop(signal.SIGTERM, None)
         return self._with_details(self._ending(oom_kills() > killed_before))
 
     def _attempt(self) -> None:
@@ -142,6 +147,12 @@ class Launcher:
             stop_requested=self._stop_requested,
             oom_killed=oom_killed,
         )
+
+    @staticmethod
+    def _orphaned() -> bool:
+        """Whether the process of the person who started this is gone."""
+        parent = os.environ.get(Env.PARENT, "")
+        return parent.isdigit() and os.getppid() != int(parent)
 
     @property
     def _first_rank(self) -> int:

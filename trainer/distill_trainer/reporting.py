@@ -9,6 +9,8 @@ from typing import Any
 import torch
 
 from distill_trainer.optim import Plan
+from distill_trainer.outputs.events import write_events
+from distill_trainer.outputs.optional import attempt
 from distill_trainer.results import ResultsCsv
 from distill_trainer.runtime import Runtime
 from distill_trainer.state import TrainingProgress
@@ -34,6 +36,7 @@ class Reporter:
         self._clock, self._epoch_began = clock, clock()
         self._steps_before = progress.step
         self._csv = ResultsCsv(runtime.files.results_csv)
+        self._tensorboard = True
         runtime.metrics.planned(steps=plan.total_steps, epochs=plan.epochs)
         runtime.board.progress(
             step=progress.step,
@@ -104,13 +107,22 @@ class Reporter:
         self._runtime.console.epoch_done(progress.epochs_finished, self._plan.epochs, short(losses), seconds, map50_95)
         if self._runtime.rank == 0:
             self._csv.append(self._row(losses, validation))
+            self._write_events()
+
+    def _write_events(self) -> None:
+        if self._tensorboard:
+            _, problem = attempt(
+                "TensorBoard",
+                lambda: write_events(self._runtime.files.tensorboard, self._csv.rows(), time.time()),
+            )
+            self._tensorboard = problem is None  # said once; the end of the run tries again
 
     def _row(self, losses: Mapping[str, float], validation: Any | None) -> dict[str, float]:
         """A row of results.csv: Ultralytics' columns in its order, rounded as it rounds them."""
         row = {"epoch": self._progress.epochs_finished, "time": round(self._progress.seconds, 3)}
         row |= {f"train/{name}": round(value, 5) for name, value in losses.items()}
         if validation is not None:
-            row |= validation.results
+            row |= {name: value for name, value in validation.results.items() if name != "fitness"}  # as Ultralytics
             row |= {f"val/{name}": round(value, 5) for name, value in validation.losses.items()}
             if DISTILLATION_LOSS in losses:
                 row[f"val/{DISTILLATION_LOSS}"] = 0.0  # no teacher runs in validation; Ultralytics writes 0 as well

@@ -4,9 +4,7 @@ import copy
 import csv
 import hashlib
 import io
-import logging
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,8 +16,6 @@ import yaml
 from distill_api.constants import JobFile
 from distill_api.run import RunConfig
 from distill_trainer.checkpoint.storage import atomic_write
-
-log = logging.getLogger(__name__)
 
 _EPOCH = "epoch"
 
@@ -59,6 +55,11 @@ class RunFiles:
     def results_csv(self) -> Path:
         """One row per epoch."""
         return self.root / JobFile.RESULTS
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files."""
+        return self.root / "tensorboard"
 
     @property
     def args_yaml(self) -> Path:
@@ -137,20 +138,6 @@ def save_weights(
     content = stream.getvalue()
     atomic_write(path, content)
     return hashlib.sha256(content).hexdigest()
-
-
-def draw_results(results_csv: Path) -> Path | None:
-    """Draw results.png beside results.csv by Ultralytics' own plot; None, with a warning in the log, if it cannot."""
-    from ultralytics.utils.plotting import plot_results
-
-    picture = results_csv.with_suffix(".png")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            plot_results(file=str(results_csv))
-    except (ImportError, ValueError, IndexError, OSError, AssertionError) as error:
-        log.warning("no curves were drawn: %s", error)
-    return picture if picture.exists() else None
 
 
 def _on_cpu(model: Any) -> Any:

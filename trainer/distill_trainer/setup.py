@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 
 from distill_api.run import Directories
 from distill_api.spec import DistillJobSpec
+from distill_api.training import Training
 from distill_trainer import pair
 from distill_trainer.arguments import rounded_imgsz, ultralytics_arguments
 from distill_trainer.data import DatasetInfo, load_dataset
 from distill_trainer.loading import check_sha256, find_model_file, load_checkpoint
 from distill_trainer.models import build_student, grid_size, student_source
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -44,7 +48,7 @@ def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str]
     beat("loading the student")
     models = Path(directories.models) if directories.models is not None else None
     data = Path(directories.data)
-    source = student_source(models, spec.student.model)
+    source = student_source(models, spec.student.model, trust_pickle=spec.student.trust_pickle)
     task = source[2]
     beat("finding the data set")
     dataset = load_dataset(data / spec.dataset.config, data, task, single_cls=spec.training.single_cls)
@@ -53,15 +57,33 @@ def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str]
     student = build_student(source, dataset, arguments, spec.training.seed)
     stride = grid_size(student)
     arguments.imgsz = rounded_imgsz(spec.training.imgsz, stride)
+    for line in said_aloud(spec.training, arguments.imgsz, stride):
+        log.info("%s", line)
     teacher, digest = None, None
     if spec.teacher is not None:
         beat("loading the teacher")
         path = find_model_file(models or Path(), spec.teacher.model)
         digest = check_sha256(path, spec.teacher.sha256)
-        teacher = load_checkpoint(path)
+        teacher = load_checkpoint(path, trust_pickle=spec.teacher.trust_pickle)
         pair.check(
             pair.facts(student, spec.student.model),
             pair.facts(teacher, spec.teacher.model),
             spec.distillation.allow_cross_family,
         )
     return Prepared(dataset, student, teacher, digest, arguments, task, arguments.imgsz, stride)
+
+
+def said_aloud(training: Training, imgsz: int, stride: int) -> list[str]:
+    """What is not done as the job says it, as in Ultralytics, one line each."""
+    lines = []
+    if imgsz != training.imgsz:
+        lines.append(
+            f"training.imgsz {training.imgsz} is no multiple of {stride}, the model's largest stride; images are "
+            f"{imgsz} px"
+        )
+    if training.mosaic > 0 and 0 < training.epochs <= training.close_mosaic:
+        lines.append(
+            f"training.close_mosaic {training.close_mosaic} is not below training.epochs {training.epochs}; mosaic is "
+            "never on"
+        )
+    return lines

@@ -9,11 +9,15 @@ from typing import Any
 import torch
 from ultralytics.utils.torch_utils import ModelEMA, init_seeds
 
+from distill_api.constants import JobFile
 from distill_api.run import RunConfig
 from distill_api.spec import DistillJobSpec
 from distill_api.status import Result
 from distill_trainer import optim
+from distill_trainer.allocator import keep_freed_memory
 from distill_trainer.commits import Commits
+from distill_trainer.comparison import Comparison
+from distill_trainer.compiling import check_compiler
 from distill_trainer.data import TrainData
 from distill_trainer.distillation.losses import LOSSES
 from distill_trainer.distillation.projector import Projector
@@ -21,22 +25,23 @@ from distill_trainer.distillation.schedule import WeightSchedule, weight_schedul
 from distill_trainer.distributed import broadcast_state, process_group, replicate
 from distill_trainer.environment import Environment, cpu_threads, from_torchrun
 from distill_trainer.errors import Stopped
-from distill_trainer.evaluation import Evaluation, run_validation
+from distill_trainer.evaluation import Evaluation
 from distill_trainer.loop import Loop
 from distill_trainer.models import neck_channels, train_mode, weigh_classes
 from distill_trainer.optim import Plan
+from distill_trainer.outputs.album import Album
+from distill_trainer.outputs.finish import Ended, Finish
 from distill_trainer.precision import Precision, student_precision, teacher_dtype
 from distill_trainer.preprocess import Preprocess
 from distill_trainer.reporting import Reporter
-from distill_trainer.results import draw_results, write_args
 from distill_trainer.runtime import Runtime
+from distill_trainer.scores import Score
 from distill_trainer.setup import Prepared, prepare
 from distill_trainer.shards import shards_of
 from distill_trainer.state import TrainingProgress, TrainingState
 from distill_trainer.step import Step
 from distill_trainer.task import DistillTask
 from distill_trainer.teacher import Teacher
-from distill_trainer.teacher_score import TeacherScore, teacher_score
 from distill_trainer.timeouts import timeouts
 from distill_trainer.validation import ValData
 
@@ -49,10 +54,21 @@ def train(run: RunConfig, runtime: Runtime) -> Result | None:
     began = time.perf_counter()
     environment = from_torchrun(run.spec.uses_cuda)
     torch.set_num_threads(cpu_threads(environment.local_world_size))
+    if environment.device.type == "cpu":
+        keep_freed_memory()
     init_seeds(run.spec.training.seed, deterministic=run.spec.training.deterministic)
     prepared = prepare(run.spec, run.directories, runtime.watchdog.beat)
     with process_group(environment, timeouts(run.spec.recovery.stall_timeout_seconds).collective):
-        return _Attempt(run, runtime, environment, prepared, began).run()
+        ended = _Attempt(run, runtime, environment, prepared, began).run()
+    if not environment.is_main:
+        return None
+    Finish(run, runtime, environment, prepared, ended).run()
+    return Result(
+        checkpoint=f"{run.job}/{JobFile.BEST}",
+        sha256=ended.student.sha256,
+        student_map=ended.student.map50_95,
+        teacher_map=ended.teacher.map50_95 if ended.teacher is not None else None,
+    )
 
 
 @dataclass(frozen=True)
@@ -70,11 +86,14 @@ class _Attempt:
     def spec(self) -> DistillJobSpec:
         return self.run_config.spec
 
-    def run(self) -> Result | None:
+    def run(self) -> Ended:
         environment, prepared, arguments = self.environment, self.prepared, self.prepared.arguments
         precision = student_precision(self.spec.training.amp, environment.device)
-        data, val_data = self._train_data(), self._val_data()
         beat = self.runtime.watchdog.beat
+        if self.spec.training.compile:
+            beat("compiling")
+            check_compiler(environment.device)
+        data, val_data = self._train_data(), self._val_data()
         beat("building the models")
         weigh_classes(prepared.student, data.dataset.labels, arguments.cls_pw)
         plan = Plan(arguments.epochs, data.steps_per_epoch, arguments.batch, data.images, prepared.dataset.nc)
@@ -155,7 +174,7 @@ class _Attempt:
             begin_epoch=begin_epoch,
             end_epoch=evaluation.end_epoch,
         ).run()
-        return self._result(evaluation, score)
+        return self._ended(evaluation, score, data)
 
     @property
     def _shard_batch(self) -> int:
@@ -194,33 +213,15 @@ class _Attempt:
             moved=lambda: self.runtime.watchdog.beat("scanning validation labels"),
         )
 
-    def _teacher_score(self, val_data: ValData, precision: Precision, step: int) -> TeacherScore | None:
+    def _comparison(self, val_data: ValData, half: bool) -> Comparison:
+        return Comparison(val_data, self.prepared, self.environment, self.runtime, half)
+
+    def _teacher_score(self, val_data: ValData, precision: Precision, step: int) -> Score | None:
         model, digest = self.prepared.teacher, self.prepared.teacher_sha256
         if model is None or digest is None:
             return None
-        model.args = self.prepared.arguments
-
-        def measure() -> tuple[float, float]:
-            model.to(self.environment.device)
-            metrics = run_validation(
-                model,
-                val_data,
-                self.environment,
-                self.runtime,
-                half=_validates_in_half(self.environment, precision),
-                on_stop=lambda: Stopped(step, step),  # as resumed
-            )
-            model.cpu()
-            return metrics.map50, metrics.map
-
-        return teacher_score(
-            self.runtime.files.root / "teacher.json",
-            self.environment,
-            sha256=digest,
-            dataset=self.prepared.dataset.digest,
-            imgsz=self.prepared.imgsz,
-            measure=measure,
-        )
+        comparison = self._comparison(val_data, _validates_in_half(self.environment, precision))
+        return comparison.score(model, "teacher", digest, on_stop=lambda: Stopped(step, step))  # as resumed
 
     def _teacher(self) -> Teacher | None:
         """The cut teacher; None without one."""
@@ -259,21 +260,25 @@ class _Attempt:
         self.runtime.metrics.resumed(state.progress.step, at)
         return state, schedule
 
-    def _result(self, evaluation: Evaluation, score: TeacherScore | None) -> Result | None:
-        """Rank 0's completion record, from a last validation of the best weights as they are on the volume."""
-        sha256, student_map = evaluation.best()
-        files = self.runtime.files
-        self.runtime.board.progress(student_map=student_map)
-        if not self.environment.is_main:
-            return None
-        write_args(files.args_yaml, vars(self.prepared.arguments))
-        if self.prepared.arguments.plots:
-            draw_results(files.results_csv)
-        return Result(
-            checkpoint=f"{self.run_config.job}/weights/{files.best.name}",
-            sha256=sha256,
-            student_map=student_map,
-            teacher_map=score.map50_95 if score is not None else None,
+    def _ended(self, evaluation: Evaluation, teacher: Score | None, data: TrainData) -> Ended:
+        """What all ranks find out together once nothing is left to train: how good the weights on the volume are."""
+        album = Album() if self.prepared.arguments.plots else None
+        sha256, metrics = evaluation.best(album)
+        self.runtime.board.progress(student_map=metrics.map)
+        student = Score.of(metrics, sha256=sha256, dataset=self.prepared.dataset.digest, imgsz=self.prepared.imgsz)
+        asked = self.spec.report.baseline
+        baseline = None
+        if asked is not None:
+            comparison = self._comparison(evaluation.data, evaluation.half)
+            baseline = comparison.baseline(self.run_config.directories, asked, evaluation.stopped_while_validating)
+        return Ended(
+            progress=evaluation.progress,
+            student=student,
+            teacher=teacher,
+            baseline=baseline,
+            album=album,
+            labels=data.dataset.labels,
+            val_images=metrics.images,
         )
 
 

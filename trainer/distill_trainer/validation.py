@@ -7,12 +7,12 @@ the same metrics from all of them, in the order of the batches. So the result do
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,13 @@ from ultralytics.models.yolo.obb import OBBValidator
 from ultralytics.models.yolo.pose import PoseValidator
 from ultralytics.models.yolo.segment import SegmentationValidator
 
-from distill_api.training import Training
 from distill_trainer.data.arguments import data_arguments
-from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.cpus import available_cpus, worker_count
-from distill_trainer.data.scanned import ScannedDataset, nobody
-from distill_trainer.data.workers import batches
+from distill_trainer.data.scanned import ScannedDataset
+from distill_trainer.distributed import any_rank
+from distill_trainer.outputs.album import Album, Page
+from distill_trainer.validation_data import ValData
+
+__all__ = ["SUFFIX", "VALIDATORS", "Interrupted", "ValData", "ValMetrics", "validate"]
 
 VALIDATORS: dict[str, type[DetectionValidator]] = {
     "detect": DetectionValidator,
@@ -66,97 +67,20 @@ class ValMetrics:
     seconds: float
 
 
-class ValData:
-    """The validation split and this rank's share of its batches."""
-
-    def __init__(
-        self,
-        dataset: DatasetInfo,
-        training: Training,
-        *,
-        task: str,
-        imgsz: int,
-        stride: int,
-        batch: int,
-        rank: int,
-        world_size: int,
-        workers: int,
-        device: torch.device,
-        moved: Callable[[], None] = nobody,
-    ) -> None:
-        """`moved` is called while the labels are scanned, as ScannedDataset does."""
-        if task != dataset.task:
-            raise ValueError(f"the data set was loaded for {dataset.task}, not for {task}")
-        self.info = dataset
-        self.training = training
-        self.task = task
-        self.imgsz = imgsz
-        self.batch = batch
-        self.rank = rank
-        self.world_size = world_size
-        self.dataset = ScannedDataset(
-            dataset,
-            dataset.val,
-            moved=moved,
-            imgsz=imgsz,
-            augment=False,
-            hyp=data_arguments(training, task, imgsz),
-            rect=True,
-            batch_size=batch,
-            stride=stride,
-            pad=0.5,
-            single_cls=training.single_cls,
-            prefix="val: ",
-        )
-        self._device = device
-        self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        # On a CPU the model takes all cores anyway; a second process would only wait for them.
-        self._workers = worker_count(workers, self._ranks_on_node, available_cpus()) if device.type == "cuda" else 0
-
-    @property
-    def images(self) -> int:
-        """Images in the validation split."""
-        return len(self.dataset)
-
-    @property
-    def batches_in_all(self) -> int:
-        """Batches of all ranks together."""
-        return -(-self.images // self.batch)
-
-    @property
-    def my_batches(self) -> list[int]:
-        """Numbers of the batches that this rank takes."""
-        return list(range(self.rank, self.batches_in_all, self.world_size))
-
-    @contextmanager
-    def open(self) -> Iterator[Iterator[dict[str, Any]]]:
-        """This rank's batches as Ultralytics' collate_fn makes them, in the order of `my_batches`."""
-        sampler = [
-            list(range(number * self.batch, min((number + 1) * self.batch, self.images))) for number in self.my_batches
-        ]
-        with batches(
-            self.dataset,
-            sampler,
-            self.dataset.collate_fn,
-            workers=min(self._workers, len(sampler)),
-            batch_bytes=self.batch * self.info.channels * self.imgsz**2,
-            ranks_on_node=self._ranks_on_node,
-            pin_memory=self._device.type == "cuda",
-        ) as made:
-            yield made
-
-
 @dataclass
 class _Share:
-    """What one rank found: per batch, its number, its images' matches and its loss items."""
+    """What one rank found: per batch, its number, its images' matches and its loss items; and its page of an album."""
 
     numbers: list[int] = field(default_factory=list)
     matches: list[dict[str, list[Any]]] = field(default_factory=list)
     losses: list[dict[str, float]] = field(default_factory=list)
+    page: Page | None = None
 
 
-def _validator(data: ValData, model: nn.Module, device: torch.device, scratch: Path) -> DetectionValidator:
-    arguments = data_arguments(data.training, data.task, data.imgsz, mode="val", rect=True, plots=False)
+def _validator(
+    data: ValData, model: nn.Module, device: torch.device, scratch: Path, pictured: bool
+) -> DetectionValidator:
+    arguments = data_arguments(data.training, data.task, data.imgsz, mode="val", rect=True, plots=pictured)
     validator = VALIDATORS[data.task](args=vars(arguments), save_dir=scratch)
     validator.training = False
     validator.device = device
@@ -174,34 +98,29 @@ class _Loader:
 
 
 @contextmanager
-def _one_to_many_head(model: nn.Module) -> Iterator[None]:
-    """Use the head that Ultralytics validates by default, with NMS, and put the model back as it was."""
-    was_training = model.training
-    end2end = getattr(model, "end2end", None)
+def _head(model: nn.Module, nms: bool | None) -> Iterator[None]:
+    """Use the head that Ultralytics validates for its argument `nms`, and put the model back as it was."""
+    was_training, head = model.training, model.model[-1]
+    two_branches = getattr(head, "one2one_cv3", None) is not None
+    before = getattr(model, "end2end", False)
     model.eval()
-    if end2end:
-        model.end2end = False
+    if two_branches:
+        model.end2end = nms is False
     try:
         yield
     finally:
-        if end2end:
-            model.end2end = end2end
+        if two_branches:
+            model.end2end = before
         model.train(was_training)
 
 
-def _anyone_stops(stop: Callable[[], bool] | None, device: torch.device, world_size: int) -> bool:
-    if stop is None:
-        return False
-    asked = stop()
-    if world_size == 1:
-        return asked
-    flag = torch.tensor([float(asked)], device=device)
-    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
-    return bool(flag.item())
-
-
 def _one_batch(
-    validator: DetectionValidator, model: nn.Module, batch: dict[str, Any], device: torch.device, half: bool
+    validator: DetectionValidator,
+    model: nn.Module,
+    batch: dict[str, Any],
+    device: torch.device,
+    half: bool,
+    look: Callable[[dict[str, Any], list[dict[str, Tensor]]], None] | None,
 ) -> tuple[dict[str, list[Any]], dict[str, float]]:
     """Matches of each image of the batch, and the batch's loss items."""
     batch = validator.preprocess(batch)
@@ -211,6 +130,8 @@ def _one_batch(
         items: dict[str, Tensor] = model.loss(batch, predictions)[1]
         found = validator.postprocess(predictions)
     validator.update_metrics(found, batch)
+    if look is not None:
+        look(batch, found)
     matches = {key: list(values) for key, values in validator.metrics.stats.items()}
     validator.metrics.clear_stats()
     validator.metrics.clear_image_metrics()
@@ -269,12 +190,14 @@ def validate(
     half: bool = False,
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    album: Album | None = None,
 ) -> ValMetrics:
     """Validate an Ultralytics model on all ranks together; each must call this with the same weights.
 
     The model is left in the mode it came in. `half` runs it under autocast (fp16 on CUDA, bf16 on CPU).
     `progress(done, total)` is called after each of this rank's batches. With `stop`, the ranks agree before each
     batch whether any of them is asked to stop; either all of them or none must give it. Raises Interrupted then.
+    An `album`, which all ranks must give or none, collects what pictures of this validation are drawn from.
     """
     started = time.perf_counter()
     share = _Share()
@@ -282,21 +205,29 @@ def validate(
     with (
         tempfile.TemporaryDirectory() as scratch,
         torch.no_grad(),
-        _one_to_many_head(model),
+        _head(model, data.training.nms),
         data.open() as made,
     ):
-        validator = _validator(data, model, device, Path(scratch))
+        validator = _validator(data, model, device, Path(scratch), pictured=album is not None)
+        share.page = album.page if album is not None else None
         for done in range(rounds):
-            if _anyone_stops(stop, device, data.world_size):
+            if stop is not None and any_rank(stop(), device):
                 raise Interrupted("validation was interrupted by a request to stop")
             if done >= len(data.my_batches):
                 continue
-            matches, losses = _one_batch(validator, model, next(made), device, half)
-            share.numbers.append(data.my_batches[done])
+            number = data.my_batches[done]
+            look = partial(album.look, validator, number) if album is not None else None
+            matches, losses = _one_batch(validator, model, next(made), device, half, look)
+            share.numbers.append(number)
             share.matches.append(matches)
             share.losses.append(losses)
             if progress is not None:
                 progress(done + 1, len(data.my_batches))
-        matches, losses = _merged(_gathered(share, data.world_size))
-        validator.metrics.stats = matches
-        return _report(validator, data.task, losses, data.images, time.perf_counter() - started)
+        shares = _gathered(share, data.world_size)
+        matches, losses = _merged(shares)
+        validator.metrics.stats = {key: list(values) for key, values in matches.items()}  # emptied by the report
+        validator.args.plots = False  # Ultralytics would draw now, on every rank
+        report = _report(validator, data.task, losses, data.images, time.perf_counter() - started)
+        if album is not None:
+            album.bind([each.page for each in shares], validator, matches)
+        return report

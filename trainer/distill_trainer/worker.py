@@ -23,6 +23,8 @@ from distill_api.constants import METRICS_PORT, ExitCode, Reason
 from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
 from distill_api.status import Result
+from distill_trainer import offline
+from distill_trainer.console import CLEAR_LINE
 from distill_trainer.errors import TrainerError
 from distill_trainer.handover import FOLDER_VARIABLE, Handover, read_run
 from distill_trainer.outcome import FAILURE_EXIT_CODE, Ending, RankReport, ending_of
@@ -70,6 +72,7 @@ def main(train: Train | None = None) -> NoReturn:
     stop.install()
     stop.follow_parent()
     faulthandler.enable()
+    offline.stay_offline()
     place = Place.from_environ(os.environ)
     _configure_logging(place)
     Rank(read_run(os.environ), place, stop, Path(os.environ[FOLDER_VARIABLE])).work(train)
@@ -272,9 +275,10 @@ class _Observers:
 
 
 def _configure_logging(place: Place) -> None:
+    over_the_bar = CLEAR_LINE if sys.stderr.isatty() else ""
     logging.basicConfig(
         level=logging.INFO if place.rank == 0 else logging.WARNING,
-        format=f"%(asctime)s rank {place.rank} %(levelname)s %(name)s: %(message)s",
+        format=f"{over_the_bar}%(asctime)s rank {place.rank} %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
     )
 

@@ -41,9 +41,11 @@ def read_fence(directory: Path) -> Fence | None:
 def raise_fence(directory: Path, uid: str, attempt: int) -> None:
     """Let only `attempt` and later ones commit.
 
-    Raises Permanent when the directory belongs to another job, Retryable when a newer attempt has been here.
+    Raises Permanent when the directory holds another job's checkpoints, Retryable when a newer attempt has been here.
     """
     present = read_fence(directory)
+    if present is not None and present.uid != uid and not any(directory.glob("step-*")):
+        present = None  # a job that has ended by a mistake before its first commit, and was corrected
     if present is not None:
         check_owner(directory, uid, present.uid)
         if present.attempt > attempt:

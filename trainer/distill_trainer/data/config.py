@@ -14,11 +14,17 @@ import yaml
 from ultralytics.data.utils import FORMATS_HELP_MSG, IMG_FORMATS, img2label_paths
 
 from distill_api.constants import Reason
-from distill_trainer.data.labels import check_label_files
+from distill_api.mistakes import nearest
+from distill_api.yamltext import problem
+from distill_trainer.data.labels import LabelRules, check_label_files
 from distill_trainer.errors import Permanent
 
 LABELS_CHECKED = 256
 """Label files per split that `load_dataset` reads; all of them are read when the data set is opened."""
+
+_LISTED = 8
+"""Names that a message lists at most."""
+_KEYS = frozenset({"path", "train", "val", "validation", "test", "names", "nc", "download"})
 
 
 @dataclass(frozen=True)
@@ -66,11 +72,17 @@ def _read(config: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        raise _refuse(f"data set {config} does not exist; dataset.config is relative to the data volume") from None
+        beside = sorted(file.name for pattern in ("*.yaml", "*.yml") for file in config.parent.glob(pattern))[:_LISTED]
+        hint = f"; {config.parent} has {', '.join(beside)}" if beside else ""
+        raise _refuse(
+            f"data set {config} does not exist; dataset.config is relative to the data volume{hint}"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise _refuse(f"data set {config} cannot be read: {error}") from None
     except yaml.YAMLError as error:
-        raise _refuse(f"data set {config} is not a YAML file: {error}") from None
+        raise _refuse(f"data set {config} is not a YAML file: {problem(error)}") from None
+    if content is None:
+        raise _refuse(f"data set {config} is empty; it needs train, val and names")
     if not isinstance(content, dict):
         raise _refuse(f"data set {config} must be a YAML mapping with train, val and names")
     return content
@@ -138,7 +150,7 @@ def _listed(file: Path) -> Iterator[str]:
             yield os.path.normpath(file.parent / line.strip())
 
 
-def _images(entries: Iterable[Path], config: Path, split: str) -> tuple[str, ...]:
+def _images(entries: Iterable[Path], config: Path, split: str, hint: str) -> tuple[str, ...]:
     found: list[str] = []
     for entry in entries:
         if entry.is_dir():
@@ -146,7 +158,7 @@ def _images(entries: Iterable[Path], config: Path, split: str) -> tuple[str, ...
         elif entry.is_file():
             found += _listed(entry)
         else:
-            raise _refuse(f"data set {config}: {split} is {entry}, which does not exist")
+            raise _refuse(f"data set {config}: {split} is {entry}, which does not exist{hint}")
     images = tuple(sorted(name for name in found if name.rpartition(".")[2].lower() in IMG_FORMATS))
     if not images:
         where = ", ".join(str(entry) for entry in entries)
@@ -159,9 +171,14 @@ def _split(content: dict[str, Any], split: str, root: Path, config: Path, data_r
     if value is None and split == "val":
         value = content.get("validation")
     if not value:
-        raise _refuse(f"data set {config} has no {split}: add {split}: <folder of images>")
+        near = [str(key) for key in nearest(split, map(str, content)) if key not in _KEYS]
+        meant = f"; did you mean its {' or '.join(near)}?" if near else ""
+        raise _refuse(f"data set {config} has no {split}: add {split}: <folder of images>{meant}")
     entries = value if isinstance(value, list) else [value]
-    images = _images([_inside(root / str(entry), data_root, config, split) for entry in entries], config, split)
+    if not all(isinstance(entry, str) for entry in entries):
+        raise _refuse(f"data set {config}: {split} must be a folder of images, a list file, or a list of them")
+    hint = "; its download is never run, so put the images there first" if content.get("download") else ""
+    images = _images([_inside(root / entry, data_root, config, split) for entry in entries], config, split, hint)
     for image in images:
         _inside(Path(image), data_root, config, split)
     return images
@@ -193,7 +210,7 @@ def load_dataset(config_path: Path, data_root: Path, task: str, *, single_cls: b
     root = _root(content, config, data_root)
     splits = {split: _split(content, split, root, config, data_root) for split in ("train", "val")}
     for images in splits.values():
-        check_label_files(img2label_paths(_sample(images)), len(names), single_cls=single_cls)
+        check_label_files(img2label_paths(_sample(images)), LabelRules(task, len(names), kpt_shape, single_cls))
     if single_cls:
         names = {0: "item"}
     digest = sha256(repr((task, names, channels, kpt_shape, flip_idx, sigmas)).encode())

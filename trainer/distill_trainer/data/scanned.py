@@ -22,8 +22,9 @@ from ultralytics.data import YOLODataset
 from ultralytics.data.dataset import DATASET_CACHE_VERSION
 
 from distill_api.constants import Reason
+from distill_trainer import offline
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.labels import check_label_files
+from distill_trainer.data.labels import LabelRules, check_label_files
 from distill_trainer.data.randomness import restored
 from distill_trainer.errors import Permanent
 
@@ -41,9 +42,8 @@ def scratch_directory() -> Path:
 
     Raises PermissionError when another user made it first.
     """
-    directory = Path(tempfile.gettempdir()) / f"distill-trainer-{os.getuid()}" / "labels"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    directory.chmod(0o700)  # fails when it is another user's
+    directory = offline.scratch_directory() / "labels"
+    directory.mkdir(exist_ok=True)
     return directory
 
 
@@ -118,16 +118,34 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
         usable = {label["im_file"] for label in cache["labels"]}
         label_of = dict(zip(self.im_files, self.label_files, strict=True))
         dropped = [image for image in self.im_files if image not in usable]
-        check_label_files([label_of[image] for image in dropped], len(self.info.names), single_cls=self.single_cls)
+        info = self.info
+        rules = LabelRules(info.task, info.nc, info.kpt_shape, self.single_cls)
+        check_label_files([label_of[image] for image in [*dropped, *self._without_outline(cache)]], rules)
         if not usable:
             raise Permanent(
                 Reason.DATASET_INVALID,
                 f"data set {self.info.config}: none of {len(dropped)} images can be used for {self.info.task}."
                 f" The first: {cache['msgs'][0]}",
             )
+        if not any(len(label["cls"]) for label in cache["labels"]):
+            raise Permanent(
+                Reason.DATASET_INVALID,
+                f"data set {info.config}: no {'training' if self.augment else 'val'} image has any label; "
+                f"{self.im_files[0]} has its labels in {self.label_files[0]}",
+            )
         if dropped:
             first = next(message for message in cache["msgs"] if dropped[0] in message)
             log.warning("%s: %d unreadable images are left out; the first: %s", self.info.config, len(dropped), first)
+
+    def _without_outline(self, cache: dict[str, Any]) -> list[str]:
+        """Images of which Ultralytics has taken boxes where the task needs masks or rotated boxes."""
+        if self.info.task not in ("segment", "obb"):
+            return []
+        return [
+            label["im_file"]
+            for label in cache["labels"]
+            if len(label["segments"]) < len(label["cls"]) or any(len(outline) < 3 for outline in label["segments"])
+        ]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample, without drawing from the trainer's own random generators."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import Order, Stream
 from distill_trainer.data.scanned import nobody
 from distill_trainer.data.workers import batches
+
+log = logging.getLogger(__name__)
 
 
 class TrainData:
@@ -57,7 +60,16 @@ class TrainData:
         self._batch_bytes = shard_batch * dataset.channels * imgsz * imgsz
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._pin_memory = device.type == "cuda"
-        self.workers = worker_count(workers, self._ranks_on_node, available_cpus())
+        cpus = available_cpus()
+        self.workers = worker_count(workers, self._ranks_on_node, cpus)
+        if self.workers < workers:
+            log.info(
+                "training.workers is %d, but %d ranks share %d CPUs here; %d data-loading processes per rank are used",
+                workers,
+                self._ranks_on_node,
+                cpus,
+                self.workers,
+            )
 
     @property
     def images(self) -> int:

@@ -1,0 +1,142 @@
+"""What is said about a wrong field: where it is, what is wrong, and which name was probably meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from functools import cache
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+Model = type[BaseModel]
+
+ULTRALYTICS_ELSEWHERE: Mapping[str, str] = {
+    "model": "spec.student.model",
+    "data": "spec.dataset.config",
+    "distill_model": "spec.teacher.model",
+    "dis": "spec.distillation.weight",
+    "name": "metadata.name",
+    "project": "spec.volumes.checkpoints",
+    "save_period": "spec.checkpoint.intervalSeconds",
+}
+"""Arguments of Ultralytics that a job says elsewhere and by another name."""
+_LISTED = 12
+"""A message lists all fields there are, up to this many."""
+
+
+def explain(error: ValidationError, model: Model) -> list[str]:
+    """One line per mistake in an input for `model`: `spec.training.epochs: must be …`."""
+    lines = []
+    for item in error.errors(include_url=False):
+        place = ".".join(str(part) for part in item["loc"])
+        said = _said(item, model)
+        lines.append(f"{place}: {said}" if place else said)
+    return lines
+
+
+def nearest(name: str, names: Iterable[str]) -> list[str]:
+    """Those of `names` that `name` is probably meant to be, the nearest first; empty when nothing is near."""
+    meant = _plain(name)
+    score = {known: SequenceMatcher(None, meant, _plain(known)).ratio() for known in names}
+    best = max(score.values(), default=0.0)
+    near = [known for known in score if score[known] >= max(0.6, best - 0.05)]
+    return sorted(near, key=lambda known: -score[known])[:3]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _said(item: Mapping[str, Any], model: Model) -> str:
+    kind, value, location = item["type"], item["input"], item["loc"]
+    if kind == "extra_forbidden":
+        return _unknown(location, model)
+    if kind == "missing":
+        return "is missing"
+    if kind == "model_type":
+        return _no_mapping(value, _model_at(location, model))
+    if kind == "value_error":  # a rule of the contract, which says all that is to be said
+        return str(item["msg"]).removeprefix("Value error, ")
+    if kind == "string_pattern_mismatch" and (field := _field(location, model)) is not None:
+        return f"{_shown(value)} does not fit: {_first_sentence(field)}"
+    expected = str(item["msg"]).removeprefix("Input ").replace("should", "must", 1).partition(", ")
+    listed = expected[0] if kind.endswith(("_parsing", "_from_float")) else "".join(expected)
+    return f"{listed[0].lower()}{listed[1:]}, but is {_shown(value)}"
+
+
+def _first_sentence(field: FieldInfo) -> str:
+    return " ".join((field.description or "").split()).partition(". ")[0].rstrip(".")
+
+
+def _no_mapping(value: object, expected: Model | None) -> str:
+    fields = ", ".join(list(_fields(expected))[:6]) if expected is not None else ""
+    if value is None:
+        return "is empty; leave it out, or give fields below it"
+    return f"must be a mapping with fields such as {fields}, but is {_shown(value)}"
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if value is not None else "empty"
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def _unknown(location: Sequence[str | int], model: Model) -> str:
+    name = str(location[-1])
+    parent = _model_at(location[:-1], model)
+    if parent is None:
+        return "is no field"
+    here, there = list(_fields(parent)), ULTRALYTICS_ELSEWHERE.get(name)
+    if there in _places(model):
+        return f"is no field here; a job says that as {there}"
+    elsewhere = [place for place in _places(model) if place.rpartition(".")[2] == name]
+    near = elsewhere or nearest(name, here)
+    if near:
+        return f"is no field here; did you mean {' or '.join(near)}?"
+    return f"is no field; there are {', '.join(here)}" if len(here) <= _LISTED else "is no field"
+
+
+def _fields(model: Model) -> dict[str, FieldInfo]:
+    """Fields by the name that users write."""
+    return {field.alias or name: field for name, field in model.model_fields.items()}
+
+
+def _field(location: Sequence[str | int], model: Model) -> FieldInfo | None:
+    parent = _model_at(location[:-1], model)
+    return None if parent is None else _fields(parent).get(str(location[-1]))
+
+
+def _model_at(location: Sequence[str | int], model: Model) -> Model | None:
+    current: Model | None = model
+    for part in location:
+        if isinstance(part, int) or current is None:
+            continue
+        field = _fields(current).get(part)
+        current = _inner(field.annotation) if field is not None else None
+    return current
+
+
+def _inner(annotation: Any) -> Model | None:
+    """The model inside of an annotation such as `Teacher | None` or `list[Attempt]`."""
+    if get_origin(annotation) is Annotated or get_origin(annotation) in (Union, UnionType, list):
+        found = (_inner(argument) for argument in get_args(annotation))
+        return next((inner for inner in found if inner is not None), None)
+    return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
+
+
+@cache
+def _places(model: Model) -> tuple[str, ...]:
+    """Paths of all fields below a model, the shallow ones first."""
+    return tuple(sorted(_walk(model), key=lambda place: place.count(".")))
+
+
+def _walk(model: Model, prefix: str = "") -> Iterator[str]:
+    for name, field in _fields(model).items():
+        if name == "status":  # not the user's to write
+            continue
+        yield prefix + name
+        inner = _inner(field.annotation)
+        if inner is not None:
+            yield from _walk(inner, f"{prefix}{name}.")

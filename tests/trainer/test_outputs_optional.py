@@ -1,0 +1,210 @@
+"""Outputs that fail or are interrupted: one clear line, no half file, and no process left behind."""
+
+import logging
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from ultralytics.nn.tasks import DetectionModel
+
+from distill_api.run import Directories
+from distill_api.spec import Export
+from distill_trainer.comparison import Comparison, find_baseline
+from distill_trainer.environment import Environment
+from distill_trainer.errors import Permanent, Stopped
+from distill_trainer.outputs import export as exporting
+from distill_trainer.outputs.chart import Line, line_chart, nice_ticks, whole_ticks
+from distill_trainer.outputs.events import write_events
+from distill_trainer.outputs.export import export_weights
+from distill_trainer.outputs.optional import OutputProblem, attempt
+from distill_trainer.outputs.pictures import draw_labels, draw_results
+from distill_trainer.results import ResultsCsv, save_weights
+from trainer_support import CPU, build
+
+
+def export(best: Path, form: str = "torchscript", moved: Any = lambda: None) -> list[str]:
+    return export_weights(best, form, Export(formats=[form]), imgsz=64, sha256="0" * 64, moved=moved)  # type: ignore[list-item]
+
+
+@pytest.fixture(scope="module")
+def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model = DetectionModel("yolo26n.yaml", nc=2, verbose=False)
+    path = tmp_path_factory.mktemp("run") / "weights/best.pt"
+    save_weights(path, model, train_args={"imgsz": 64, "task": "detect"})
+    return path
+
+
+def children() -> set[str]:
+    """Processes that export, by their command lines."""
+    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    return {line for line in listed.splitlines() if "export_process" in line and sys.executable in line}
+
+
+def test_a_stop_ends_an_export_at_once_and_leaves_no_file(best: Path) -> None:
+    began = time.monotonic()
+    running: list[set[str]] = []
+
+    def stop_soon() -> None:
+        running.append(children())
+        if time.monotonic() - began > 1.0:
+            raise Stopped(3, 3)
+
+    with pytest.raises(Stopped):
+        export(best, moved=stop_soon)
+    ours = {line for seen in running for line in seen}
+    assert ours, "the export ran in a process of its own"
+    assert not ours & children()
+    assert time.monotonic() - began < 10
+    assert len(running) >= 3, "the watchdog hears of it all the time"
+    assert os.listdir(best.parent) == ["best.pt"]
+
+
+def test_an_export_that_fails_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    broken = tmp_path / "best.pt"
+    torch.save({"model": None}, broken)
+    with caplog.at_level(logging.WARNING):
+        made, problem = attempt("torchscript", lambda: export(broken))
+    assert made is None
+    assert problem
+    assert caplog.messages == [f"torchscript: not written: {problem}"]
+    assert "\n" not in problem
+    assert "Traceback" not in problem
+    assert os.listdir(tmp_path) == ["best.pt"]
+
+
+def test_a_missing_package_is_named_and_nothing_is_installed(best: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "find_spec", lambda name: None if name == "onnx" else name)
+    with pytest.raises(OutputProblem, match=r"the package onnx is missing; install distill-operator\[trainer\]"):
+        export(best, "onnx")
+
+
+def test_events_follow_results_csv_when_a_resumed_run_goes_back(tmp_path: Path) -> None:
+    path, folder = tmp_path / "results.csv", tmp_path / "tensorboard"
+
+    def finish(epoch: int, loss: float) -> None:
+        ResultsCsv(path).append({"epoch": epoch, "time": 1.0, "train/box_loss": loss})
+        write_events(folder, ResultsCsv(path).rows(), wall_time=float(epoch))
+
+    def shown() -> list[tuple[int, float]]:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        return [(event.step, event.value) for event in events.Scalars("train/box_loss")]
+
+    for epoch in (1, 2, 3):
+        finish(epoch, loss=epoch)
+    (folder / ".events.out.tfevents.00000004.abc.tmp").write_bytes(b"of a write that was killed")
+    finish(2, loss=20.0)
+    assert shown() == [(1, 1.0), (2, 20.0)]
+    finish(3, loss=30.0)
+    (folder / "events.out.tfevents.00000001").unlink()
+    finish(4, loss=40.0)
+    assert shown() == [(1, 1.0), (2, 20.0), (3, 30.0), (4, 40.0)]
+    assert len(os.listdir(folder)) == 4
+
+
+def test_curves_are_drawn_also_of_epochs_that_were_not_validated(tmp_path: Path) -> None:
+    path = tmp_path / "results.csv"
+    for epoch in (1, 2, 3):
+        row = {"epoch": epoch, "time": epoch, "train/box_loss": 1.0 / epoch, "train/dis_loss": 2.0 / epoch}
+        if epoch == 3:
+            row |= {"metrics/mAP50(B)": 0.5, "val/box_loss": 1.0}
+        ResultsCsv(path).append(row)
+    assert draw_results(path) == ["results.png"]
+    assert (tmp_path / "results.png").stat().st_size > 10_000
+    assert sorted(os.listdir(tmp_path)) == ["results.csv", "results.png"]
+
+
+def test_a_picture_that_cannot_be_drawn_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        made, problem = attempt("labels", lambda: draw_labels([], {0: "a"}, tmp_path))
+    assert made is None
+    assert problem
+    assert "\n" not in problem
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_picture_is_drawn_without_asking_the_network_for_a_font(tmp_path: Path) -> None:
+    script = """
+import socket, sys
+def refuse(*_, **__):
+    raise SystemExit("the network was asked")
+import distill_trainer, torch
+from pathlib import Path
+from ultralytics.utils.plotting import plot_images
+socket.getaddrinfo = socket.create_connection = refuse
+labels = {"img": torch.rand(1, 3, 64, 64), "cls": torch.zeros(1), "bboxes": torch.full((1, 4), 0.5),
+          "batch_idx": torch.zeros(1)}
+plot_images(labels, paths=["\\u4e00.jpg"], fname=Path(sys.argv[1]), names={0: "na\\u00efve"}, threaded=False)
+"""
+    picture, settings = tmp_path / "picture.jpg", tmp_path / "settings"
+    environ = os.environ | {"YOLO_CONFIG_DIR": str(settings)}
+    subprocess.run([sys.executable, "-c", script, str(picture)], env=environ, check=True, timeout=120)
+    assert picture.stat().st_size > 1000
+
+
+def test_a_baseline_is_a_job_or_a_file_on_either_volume(tmp_path: Path) -> None:
+    volumes = Directories(checkpoints=str(tmp_path / "runs"), models=str(tmp_path / "models"))
+    names = ("runs/plain/weights/best.pt", "runs/single.pt", "models/hub/weights/best.pt", "models/old.pt")
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = [find_baseline(volumes, name) for name in ("plain", "single.pt", "hub", "old.pt")]
+    assert found == [tmp_path / name for name in names]
+    with pytest.raises(Permanent, match=r"report.baseline missing is neither a \.pt file nor a job"):
+        find_baseline(volumes, "missing")
+
+
+@pytest.mark.parametrize(
+    ("other", "says"),
+    [
+        (("yolo26n-obb.yaml", "obb"), "other task than the student (obb instead of detect)"),
+        (("yolov8n.yaml", "detect"), None),
+        ("garbage", "cannot be read as a model"),
+    ],
+    ids=["task", "family", "damaged"],
+)
+def test_a_baseline_that_cannot_be_compared_is_not_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: Any, says: str | None
+) -> None:
+    path = tmp_path / "other.pt"
+    if isinstance(other, str):
+        path.write_text(other)
+    else:
+        save_weights(path, build(*other), train_args={})
+    score = object()
+    comparison: Any = Comparison(
+        data=None, prepared=SimpleNamespace(student=build("yolo26n.yaml")), half=False, runtime=None,
+        environment=Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU),
+    )  # fmt: skip
+    monkeypatch.setattr(Comparison, "score", lambda *_: score)
+    found = comparison.baseline(Directories(checkpoints=str(tmp_path), models=None), "other.pt", lambda: Stopped(0, 0))
+    if says is None:
+        assert (found.score, found.problem) == (score, None)
+    else:
+        assert found.score is None
+        assert says in found.problem
+        assert "\n" not in found.problem
+
+
+def test_ticks_are_round_and_enclose_the_data() -> None:
+    assert nice_ticks(0.0, 0.61) == [0.0, 0.2, 0.4, 0.6, 0.8]
+    assert nice_ticks(0.0, 13.2) == [0.0, 5.0, 10.0, 15.0]
+    assert nice_ticks(0.0, 0.0) == [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    assert whole_ticks(1, 4) == [1, 2, 3, 4]
+    assert whole_ticks(1, 300)[0] == 1
+    assert whole_ticks(1, 300)[-1] == 300
+
+
+def test_a_chart_leaves_out_lines_without_points() -> None:
+    assert line_chart([Line("none", [])], "epoch", "loss") == ""
+    drawn = line_chart([Line("none", []), Line("a < b", [(1, 0.5)])], "epoch", "loss")
+    assert "a &lt; b" in drawn
+    assert "none</text>" not in drawn

@@ -1,0 +1,225 @@
+"""The end of a run, on rank 0 alone: everything for people that is made of the finished weights.
+
+Each output is optional: one that cannot be made is said in the log and in the report, and the run is done all the
+same. A request to stop ends it between two outputs, or in the middle of an export; the next attempt has nothing left
+to train and comes here again.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics import __version__ as ultralytics_version
+
+from distill_api.run import RunConfig
+from distill_trainer.checkpoint.storage import atomic_write
+from distill_trainer.comparison import Baseline
+from distill_trainer.environment import Environment
+from distill_trainer.errors import Stopped
+from distill_trainer.loading import load_checkpoint
+from distill_trainer.outputs import pictures
+from distill_trainer.outputs.album import Album
+from distill_trainer.outputs.events import write_events
+from distill_trainer.outputs.export import export_weights
+from distill_trainer.outputs.measure import Cost, device_name, measure
+from distill_trainer.outputs.optional import attempt
+from distill_trainer.outputs.page import page
+from distill_trainer.outputs.report import Dataset, Measured, ModelReport, Output, Report, Training, Who, numbers
+from distill_trainer.results import ResultsCsv, write_args
+from distill_trainer.runtime import Runtime
+from distill_trainer.scores import Score
+from distill_trainer.setup import Prepared
+from distill_trainer.state import TrainingProgress
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What all ranks have found out together once the training was over."""
+
+    progress: TrainingProgress
+    student: Score
+    """Of weights/best.pt as it lies on the volume."""
+    teacher: Score | None
+    baseline: Baseline | None
+    album: Album | None
+    """What pictures are drawn from; None: none are."""
+    labels: Sequence[Any]
+    """Labels of the training images."""
+    val_images: int
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A model of the report."""
+
+    who: Who
+    file: str
+    """Relative to its volume."""
+    path: Path
+    score: Score
+    trusted: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes; 0 when the file is gone, which the measuring of its cost tells."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Makes every output of an ended run."""
+
+    run_config: RunConfig
+    runtime: Runtime
+    environment: Environment
+    prepared: Prepared
+    ended: Ended
+
+    def run(self) -> None:
+        """Write all outputs, the report last. Raises Stopped."""
+        self.runtime.board.update(state="finishing")
+        outputs = [self._make(name, make) for name, make in self._outputs()]
+        if self.ended.baseline is not None and self.ended.baseline.problem is not None:
+            log.warning("baseline: not compared: %s", self.ended.baseline.problem)
+            outputs.append(Output(name="baseline", problem=self.ended.baseline.problem))
+        models: dict[Who, ModelReport] = {}
+        for model in self._models():
+            cost, problem = attempt(f"cost of the {model.who}", partial(self._cost, model))
+            if problem is not None:
+                outputs.append(Output(name=f"cost of the {model.who}", problem=problem))
+            models[model.who] = _model_report(model, cost)
+        report, _ = attempt("report.json", lambda: self._report(models, outputs))
+        if report is not None:
+            attempt("report.html", lambda: atomic_write(self._root / "report.html", page(report)))
+            log.info("what this run has left is listed in %s", self._root / "report.html")
+
+    @property
+    def _root(self) -> Path:
+        return self.runtime.files.root
+
+    def _moved(self) -> None:
+        self.runtime.watchdog.beat("writing outputs")
+        if self.runtime.stop.requested:
+            raise Stopped(self.ended.progress.step, self.runtime.checkpointer.committed_step)
+
+    def _make(self, name: str, make: Callable[[], list[str]]) -> Output:
+        self._moved()
+        files, problem = attempt(name, make)
+        return Output(name=name, files=files or [], problem=problem)
+
+    def _outputs(self) -> list[tuple[str, Callable[[], list[str]]]]:
+        album, root, files = self.ended.album, self._root, self.runtime.files
+        outputs: list[tuple[str, Callable[[], list[str]]]] = [
+            ("weights", lambda: [str(path.relative_to(root)) for path in (files.best, files.last)]),
+            ("arguments", self._arguments),
+            ("TensorBoard", self._events),
+        ]
+        if album is not None:
+            outputs += [
+                ("training curves", lambda: [files.results_csv.name, *pictures.draw_results(files.results_csv)]),
+                ("confusion matrix", lambda: pictures.draw_confusion(album, root)),
+                ("precision and recall", lambda: pictures.draw_curves(album, root)),
+                ("validation batches", lambda: pictures.write_batches(album, root)),
+                ("labels", lambda: pictures.draw_labels(self.ended.labels, self.prepared.dataset.names, root)),
+            ]
+        return outputs + [(form, self._exporting(form)) for form in dict.fromkeys(self.run_config.spec.export.formats)]
+
+    def _arguments(self) -> list[str]:
+        path = self.runtime.files.args_yaml
+        write_args(path, vars(self.prepared.arguments))
+        return [path.name]
+
+    def _events(self) -> list[str]:
+        folder = self.runtime.files.tensorboard
+        write_events(folder, ResultsCsv(self.runtime.files.results_csv).rows(), time.time())
+        return [folder.name]
+
+    def _exporting(self, form: str) -> Callable[[], list[str]]:
+        return lambda: export_weights(
+            self.runtime.files.best,
+            form,
+            self.run_config.spec.export,
+            imgsz=self.prepared.imgsz,
+            sha256=self.ended.student.sha256,
+            moved=self._moved,
+        )
+
+    def _models(self) -> list[_Model]:
+        spec, directories, ended = self.run_config.spec, self.run_config.directories, self.ended
+        best = self.runtime.files.best
+        name = str(best.relative_to(directories.checkpoints))
+        models = [_Model("student", name, best, ended.student, spec.student.trust_pickle)]
+        if spec.teacher is not None and ended.teacher is not None:
+            path = Path(directories.models or "") / spec.teacher.model
+            models.append(_Model("teacher", spec.teacher.model, path, ended.teacher, spec.teacher.trust_pickle))
+        baseline = ended.baseline
+        if baseline is not None and baseline.path is not None and baseline.score is not None:
+            models.append(_Model("baseline", baseline.name, baseline.path, baseline.score))
+        return models
+
+    def _cost(self, model: _Model) -> Cost:
+        self._moved()
+        return measure(
+            load_checkpoint(model.path, trust_pickle=model.trusted),
+            imgsz=self.prepared.imgsz,
+            channels=self.prepared.dataset.channels,
+            device=self.environment.device,
+            moved=self._moved,
+        )
+
+    def _report(self, models: dict[Who, ModelReport], outputs: list[Output]) -> Report:
+        spec, ended, prepared = self.run_config.spec, self.ended, self.prepared
+        distilled = spec.distillation if spec.teacher is not None else None
+        report = Report(
+            job=self.run_config.job,
+            task=prepared.task,
+            imgsz=prepared.imgsz,
+            dataset=Dataset(config=spec.dataset.config, digest=prepared.dataset.digest, images=ended.val_images),
+            measured=Measured(
+                device=str(self.environment.device),
+                name=device_name(self.environment.device),
+                threads=torch.get_num_threads(),
+                torch=torch.__version__,
+                ultralytics=ultralytics_version,
+            ),
+            training=Training(
+                epochs=ended.progress.epochs_finished,
+                planned=spec.training.epochs,
+                best_epoch=ended.progress.best_epoch,
+                seconds=round(ended.progress.seconds, 3),
+                loss=distilled.loss if distilled else None,
+                weight=distilled.weight if distilled else None,
+                schedule=distilled.schedule if distilled else None,
+            ),
+            models=models,
+            epochs=numbers(ResultsCsv(self.runtime.files.results_csv).rows()),
+            outputs=outputs,
+        )
+        atomic_write(self._root / "report.json", report.to_json())
+        return report
+
+
+def _model_report(model: _Model, cost: Cost | None) -> ModelReport:
+    score = model.score
+    return ModelReport(
+        file=model.file,
+        sha256=score.sha256,
+        size_mb=model.size / 1e6,
+        map=score.map50_95,
+        map50=score.map50,
+        precision=score.precision,
+        recall=score.recall,
+        map_by_class=score.per_class,
+        parameters=cost.parameters if cost else None,
+        gflops=cost.gflops if cost else None,
+        latency_ms=cost.latency_ms if cost else None,
+    )
