@@ -9,7 +9,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-l
 NODES ?= 2
 GPUS ?= 2
 
-.PHONY: help demo test test-fast bench-step lint format generate venv constraints binaries cluster-up cluster-down clean
+.PHONY: help demo test test-fast bench-step bench-recovery chaos lint format generate venv constraints binaries \
+  cluster-up cluster-down clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
@@ -54,6 +55,14 @@ cluster-up: venv ## Start the one-machine cluster: make cluster-up NODES=2 GPUS=
 
 cluster-down: venv ## Stop it and clean up.
 	@$(CLUSTER) down
+
+chaos: venv ## Kill a small run at random moments; it ends bitwise equal: make chaos N=50 SEED=0 PER_RUN=10 EPOCHS=6.
+	@$(BIN)/python benchmarks/chaos.py --kills $(or $(N),50) --seed $(or $(SEED),0) --per-run $(or $(PER_RUN),10) \
+	  --epochs $(or $(EPOCHS),6)
+
+bench-recovery: venv ## Measure checkpoints and recovery: make bench-recovery SAVES=15 RECOVERIES=5.
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python benchmarks/bench_recovery.py --saves $(or $(SAVES),15) \
+	  --recoveries $(or $(RECOVERIES),5)
 
 clean: ## Remove what builds and tests made in the checkout.
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

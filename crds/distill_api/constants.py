@@ -35,6 +35,8 @@ class Component(StrEnum):
     OPERATOR = "operator"
     TRAINER = "trainer"
     CHECK = "check"
+    PLACEHOLDER = "placeholder"
+    """Pods that ask the scheduler for the nodes that a smaller attempt lacks, and hold them until it has grown."""
 
 
 TRAINER_CONTAINER: Final = "trainer"
@@ -155,6 +157,8 @@ class Reason(StrEnum):
     ATTEMPT_CREATED = "AttemptCreated"
     TRAINING = "Training"
     RESUMED = "Resumed"
+    FEWER_NODES = "FewerNodes"
+    """An elastic job runs with fewer nodes than it asks for."""
     SUSPENDED_BY_USER = "SuspendedByUser"
     COMPLETED = "Completed"
     # Why an attempt ended without being done: disruptions.
@@ -166,6 +170,8 @@ class Reason(StrEnum):
     """A disruption whose kind is no longer known, because it ended while the operator was away."""
     SCHEDULING_TIMEOUT = "SchedulingTimeout"
     STOPPED = "Stopped"
+    # … the end of an attempt that makes way for one with more nodes …
+    GROWING = "Growing"
     # … and failures that may be tried again.
     OUT_OF_MEMORY = "OutOfMemory"
     PROCESS_KILLED = "ProcessKilled"
@@ -209,7 +215,7 @@ DISRUPTIONS: Final = frozenset(
 )
 """Ends of an attempt that are not the trainer's doing: charged to preemptions, never to failures."""
 
-UNCHARGED: Final = frozenset({Reason.SCHEDULING_TIMEOUT, Reason.SUSPENDED_BY_USER})
+UNCHARGED: Final = frozenset({Reason.SCHEDULING_TIMEOUT, Reason.SUSPENDED_BY_USER, Reason.GROWING})
 """Ends of an attempt that the operator or the user asked for: charged to no budget."""
 
 PERMANENT: Final = frozenset(

@@ -64,6 +64,8 @@ def structural(schema: Schema, definitions: Schema) -> Schema:
     if "$ref" in schema:
         target = definitions[schema["$ref"].rsplit("/", 1)[1]]
         return structural({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, definitions)
+    if "anyOf" in schema and {option.get("type") for option in schema["anyOf"]} == {"integer", "string"}:
+        return _integer_or_word(schema)
     if "anyOf" in schema:
         (only,) = [option for option in schema["anyOf"] if option.get("type") != "null"]
         outer = {k: v for k, v in schema.items() if k != "anyOf"}
@@ -91,6 +93,18 @@ def structural(schema: Schema, definitions: Schema) -> Schema:
     if "items" in schema:
         out["items"] = structural(schema["items"], definitions)
     return out
+
+
+def _integer_or_word(schema: Schema) -> Schema:
+    """A number or one word, as Kubernetes writes it: a number's bounds leave strings alone, a pattern numbers."""
+    number, word = sorted(schema["anyOf"], key=lambda option: str(option["type"]))
+    return {
+        "description": " ".join(schema["description"].split()),
+        "default": schema["default"],
+        "x-kubernetes-int-or-string": True,
+        **{bound: number[bound] for bound in ("minimum", "maximum") if bound in number},
+        "pattern": f"^{word['const']}$",
+    }
 
 
 def validations(of: Sequence[rules.Rule]) -> list[Schema]:

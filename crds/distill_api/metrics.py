@@ -42,6 +42,8 @@ class OperatorMetric:
     JOBS: Final = "distill_operator_jobs"  # gauge {namespace, phase}
     RESTARTS: Final = "distill_operator_restarts_total"  # {namespace, job, reason}
     LOST_STEPS: Final = "distill_operator_lost_steps_total"  # {namespace, job}
+    GOODPUT_RATIO: Final = "distill_operator_goodput_ratio"  # {namespace, job}
+    JOB_TIME: Final = "distill_operator_job_time_seconds"  # gauge {namespace, job, kind}
     RESTART_SECONDS: Final = "distill_operator_restart_seconds"  # histogram: end of an attempt to next step
     TIME_TO_FIRST_STEP: Final = "distill_operator_time_to_first_step_seconds"  # histogram
     PASS_SECONDS: Final = "distill_operator_pass_duration_seconds"  # histogram

@@ -24,6 +24,21 @@ def _known_reason(value: Any) -> Any:
     return Reason.TRAINER_ERROR if isinstance(value, str) and value not in list(Reason) else value
 
 
+class RankSeconds(Model):
+    """Seconds since the rank's process began to report. Each second is counted once."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    starting: float = 0.0
+    """Until the first step of this attempt was finished, a validation of the teacher left out."""
+    training: float = 0.0
+    """Steps, with their waits for data."""
+    checkpoint: float = 0.0
+    """Training stood still for a snapshot, or for a commit to become durable."""
+    validation: float = 0.0
+    """Validations, and the writing of the weights that follows."""
+
+
 class TrainerStatus(Model):
     """Body of GET /status on every rank. The operator reads rank 0's.
 
@@ -50,6 +65,8 @@ class TrainerStatus(Model):
     """Steps finished by this attempt."""
     checkpoint_fallbacks: int = 0
     """Damaged checkpoints that this attempt had to step over to find a readable one."""
+    seconds: RankSeconds | None = None
+    """Where the rank's time went in this attempt."""
     progress: Progress = Progress()
     """How far the training is."""
 
@@ -77,6 +94,8 @@ class TerminationMessage(Model):
     """Committed step that the attempt started from."""
     progress: Progress | None = None
     """Rank 0's last progress."""
+    seconds: RankSeconds | None = None
+    """Where rank 0's time went in this attempt."""
     result: Result | None = None
     """Rank 0's completion record; present exactly when outcome is done on node 0."""
 

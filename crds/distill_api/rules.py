@@ -62,6 +62,10 @@ def _batch_divides(spec: DistillJobSpec) -> bool:
     return spec.training.batch % spec.world_size == 0
 
 
+def _least_nodes(spec: DistillJobSpec) -> bool:
+    return spec.elastic is None or spec.elastic.min_nodes <= spec.nodes
+
+
 def _processes(spec: DistillJobSpec) -> bool:
     asked = spec.accelerators.processes_per_node
     return asked is None or not spec.uses_cuda or asked == spec.accelerators.per_node
@@ -136,6 +140,11 @@ SPEC: Sequence[Rule] = (
         f"self.training.batch % (self.nodes * {_PROCESSES}) == 0",
         "training.batch is the global batch and must be divisible by nodes times processes per node",
         _batch_divides,
+    ),
+    Rule(
+        "!has(self.elastic) || self.elastic.minNodes <= self.nodes",
+        "elastic.minNodes is larger than nodes; lower it, or raise nodes",
+        _least_nodes,
     ),
     Rule(
         f"!has(self.accelerators.processesPerNode) || !{_CUDA}"

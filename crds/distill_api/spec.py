@@ -95,8 +95,9 @@ class Accelerators(Model):
 class Checkpoint(Model):
     """When progress is committed to the checkpoints volume."""
 
-    interval_seconds: Seconds = 60
-    """Commit a checkpoint about this often, and at the end of every epoch."""
+    interval_seconds: Seconds | Literal["auto"] = 60
+    """Commit a checkpoint about this often, and at the end of every epoch. auto: as often as pays, from what a commit
+    costs and how often the job has been disrupted, both as measured; between 5 and 600 seconds."""
     keep: Annotated[int, Field(ge=1, le=100)] = 3
     """Newest checkpoints to keep; the previous one is the fall-back for a damaged one."""
 
@@ -115,9 +116,29 @@ class Recovery(Model):
     """An attempt whose pods cannot all be scheduled for this long is taken back and tried again."""
     grace_period_seconds: Annotated[int, Field(ge=10, le=3600)] = 60
     """Time a pod has from SIGTERM to commit a checkpoint."""
+    node_lost_timeout_seconds: Seconds = 60
+    """A pod whose deletion its node has not confirmed for this long after the pod's grace period is given up with
+    its node: the operator removes the pod's object and starts the next attempt. What may still run there can commit
+    nothing any more. The wait spares a node whose kubelet only restarts."""
     max_restarts_without_progress: Annotated[int, Field(ge=1)] = 5
     """Restarts in a row without a newly committed step that the job bears: more than this many make it Failed,
     whatever the budgets."""
+
+
+class Elastic(Model):
+    """May the job run with fewer nodes while the cluster has no room for all of them? The result is the same: the
+    global batch stays, and each rank does the work of those that are missing, one part after the other."""
+
+    min_nodes: Annotated[int, Field(ge=1)] = 1
+    """Fewest nodes of an attempt. Between minNodes and nodes those sizes are used that make a step faster than the
+    next smaller one does: nodes divided by 1, 2, 3 … and rounded up, so 4, 2, 1 of 4 and 8, 4, 3, 2, 1 of 8."""
+    shrink_after_seconds: Seconds = 300
+    """An attempt whose pods cannot all be scheduled for this long is taken back, and the next one has as many nodes
+    as could be had. Once it has minNodes only, recovery.schedulingTimeoutSeconds applies instead."""
+    grow_after_seconds: Seconds = 600
+    """A smaller attempt that has made steps for this long asks the scheduler for the missing nodes with placeholder
+    pods, and trains on; once these run, it commits and makes way for a larger attempt. After a larger attempt that
+    could not be scheduled after all this time doubles, up to 32 times as long."""
 
 
 class ClaimResources(Model):
@@ -202,7 +223,7 @@ class Scheduling(Model):
 
 
 class DistillJobSpec(Model):
-    """A training run. What defines it is immutable; image, template, scheduling, checkpoint, export, report,
+    """A training run. What defines it is immutable; image, template, scheduling, elastic, checkpoint, export, report,
     recovery, suspend, deadlines and TTL may change, and count from the next attempt on."""
 
     student: Student
@@ -221,6 +242,8 @@ class DistillJobSpec(Model):
     """What each node's pod asks for."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto: CUDA when accelerators are asked for, else CPU. cpu trains on CPUs even beside accelerators."""
+    elastic: Elastic | None = None
+    """Whether the job may run with fewer nodes. Default: always with all nodes."""
     checkpoint: Checkpoint = Checkpoint()
     """When progress is committed."""
     export: Export = Export()

@@ -28,6 +28,32 @@ class Condition(Model):
     """The metadata.generation that this condition was made from."""
 
 
+class Spent(Model):
+    """Where time went. Each second is counted once."""
+
+    productive_seconds: float = 0.0
+    """Steps whose work was kept, with their waits for data."""
+    checkpoint_stall_seconds: float = 0.0
+    """Training stood still for a snapshot, or for a commit to become durable."""
+    lost_work_seconds: float = 0.0
+    """Steps that were not committed when their attempt ended and had to be done again."""
+    restart_seconds: float = 0.0
+    """Neither waiting for nodes nor training: starting up, noticing an end, winding down, backing off."""
+    waiting_for_capacity_seconds: float = 0.0
+    """Not all pods had a node."""
+    validation_seconds: float = 0.0
+    """Validations of student and teacher."""
+
+
+class Goodput(Spent):
+    """Where the job's time went since its first attempt was decided. Time while the job is suspended is left out."""
+
+    ratio: float | None = None
+    """productiveSeconds divided by all seconds; null before there are any."""
+    accounted_until: datetime
+    """Until when; while steps are made, when rank 0 last answered."""
+
+
 class Attempt(Model):
     """One gang of pods, from its creation to its end."""
 
@@ -39,6 +65,8 @@ class Attempt(Model):
     """When the attempt was decided."""
     job_uid: str | None = None
     """UID of the attempt's Job; null until the operator has seen that it exists."""
+    scheduled_at: datetime | None = None
+    """When all its pods had a node."""
     running_at: datetime | None = None
     """When its first step was seen."""
     stepped_at: datetime | None = None
@@ -61,6 +89,12 @@ class Attempt(Model):
     """Last step of this attempt that is safe on the checkpoints volume."""
     lost_steps: Annotated[int, Field(ge=0)] | None = None
     """Steps of the previous attempt that this one had to do again."""
+    grow_at: datetime | None = None
+    """When an attempt with fewer nodes than asked for asks for the missing ones, next."""
+    next_nodes: int | None = None
+    """Pods of the next attempt, where this one has ended so that it has another number of them."""
+    spent: Spent | None = None
+    """Where the time from this attempt's beginning to the next one's went."""
 
 
 class Progress(Model):
@@ -146,5 +180,7 @@ class DistillJobStatus(Model):
     """When the job became Succeeded or Failed."""
     progress: Progress | None = None
     """How far the training is."""
+    goodput: Goodput | None = None
+    """Where the job's time went."""
     result: Result | None = None
     """What the finished job leaves."""

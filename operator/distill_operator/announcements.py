@@ -30,7 +30,7 @@ def _of_attempt(old: Attempt | None, new: Attempt) -> list[Event]:
         events.append(Event("Normal", Reason.TRAINING, message))
     if new.reason is not None and new.reason != Reason.COMPLETED and (old is None or old.reason is None):
         message = messages.ATTEMPT_ENDED.format(attempt=new.number, message=new.message)
-        asked = new.reason == Reason.SUSPENDED_BY_USER
+        asked = new.reason in (Reason.SUSPENDED_BY_USER, Reason.GROWING)
         events.append(Event("Normal" if asked else "Warning", new.reason, message))
     return events
 

@@ -36,10 +36,15 @@ async def act(kube: Kube, namespace: str, owner_uid: str, actions: tuple[Action,
     for action in actions:
         match action:
             case Delete():
-                await kube.delete(action.kind, namespace, action.name, action.uid, foreground=action.foreground)
+                await kube.delete(
+                    action.kind, namespace, action.name, action.uid,
+                    foreground=action.foreground, at_once=action.at_once,
+                )  # fmt: skip
             case Create():
                 rejection = await _create(kube, namespace, owner_uid, action)
-                if rejection is not None:
+                if rejection is not None and action.optional:
+                    LOG.info("%s of %s was refused: %s", action.what, namespace, rejection.message)
+                elif rejection is not None:
                     return rejection
     return None
 

@@ -7,6 +7,8 @@ from distill_operator import (
     builders,
     claims,
     deadlines,
+    elasticity,
+    growth,
     leftovers,
     messages,
     node_lost,
@@ -60,7 +62,7 @@ def _suspended(case: Case) -> Decision:
     if strays is not None:
         return strays
     notice = Notice(Reason.SUSPENDED_BY_USER, messages.SUSPENDED)
-    cleared = leftovers.of_closed(case.observed, case.status.attempt)
+    cleared = (*leftovers.of_closed(case.observed, case.status.attempt), *growth.cleared(case))
     return Decision(case.in_phase(Phase.SUSPENDED), notice, cleared)
 
 
@@ -104,9 +106,15 @@ def _strays(case: Case, phase: Phase) -> Decision | None:
     if not observed.live_pods and not late:
         return None
     names = ", ".join(pod.name for pod in observed.live_pods)
+    timeout = case.spec.recovery.node_lost_timeout_seconds
     text = messages.STRAY_PODS.format(pods=names) if names else messages.LATE_JOBS.format(jobs=late)
-    notice = node_lost.blocking(observed.live_pods, case.now) or Notice(Reason.PODS_TERMINATING, text)
-    return Decision(case.in_phase(phase), notice, leftovers.of_closed(observed, newest), STRAYS_WAKE_SECONDS)
+    notice = node_lost.blocking(observed.live_pods, timeout, case.now) or Notice(Reason.PODS_TERMINATING, text)
+    actions = (
+        *leftovers.of_closed(observed, newest),
+        *node_lost.removals(observed.live_pods, timeout, case.now),
+    )
+    left = node_lost.seconds_left(observed.live_pods, timeout, case.now)
+    return Decision(case.in_phase(phase), notice, actions, min(left or STRAYS_WAKE_SECONDS, STRAYS_WAKE_SECONDS))
 
 
 def _phase(case: Case) -> Phase:
@@ -119,10 +127,10 @@ def _phase(case: Case) -> Phase:
 def _start(case: Case) -> Decision:
     """Open the next attempt: it is stored first, so that no number is ever used twice."""
     observed = case.observed
-    status = attempts.opened(case.status, case.spec.nodes, case.now)
+    status = attempts.opened(case.status, elasticity.of_next(case.status, case.spec), case.now)
     attempt = status.attempts[-1]
     to_create = builders.gang(observed, attempt, case.settings.trainer_image)
-    cleared = leftovers.of_closed(observed, case.status.attempt)
+    cleared = (*leftovers.of_closed(observed, case.status.attempt), *growth.cleared(case))
     notice = Notice(
         Reason.PODS_STARTING,
         messages.PODS_STARTING.format(attempt=attempt.number, running=0, nodes=attempt.nodes),

@@ -71,7 +71,9 @@ def derived(
     smaller = attempt is not None and attempt.nodes < spec.nodes
     if attempt is not None and smaller:
         message = messages.SMALLER.format(nodes=attempt.nodes, asked=spec.nodes)
-        put(ConditionType.DEGRADED, True, Reason.ATTEMPT_CREATED, message)
+        if attempt.grow_at is not None:
+            message += messages.GROWS_AT.format(at=attempt.grow_at.strftime("%H:%M:%SZ"))
+        put(ConditionType.DEGRADED, True, Reason.FEWER_NODES, message)
     else:
         put(ConditionType.DEGRADED, False, Reason.ACCEPTED, messages.FULL_SIZE)
 

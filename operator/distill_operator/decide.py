@@ -4,7 +4,17 @@ from datetime import datetime
 
 from distill_api.constants import TERMINAL_PHASES, Phase
 from distill_api.status import DistillJobStatus
-from distill_operator import announcements, attempts, between, conditions, deadlines, during, finished, progress
+from distill_operator import (
+    announcements,
+    attempts,
+    between,
+    conditions,
+    deadlines,
+    during,
+    finished,
+    goodput,
+    progress,
+)
 from distill_operator.case import Case
 from distill_operator.intent import Decision, Plan
 from distill_operator.observed import Observed
@@ -20,7 +30,7 @@ def plan(observed: Observed, now: datetime, settings: Settings) -> Plan:
         return finished.plan(observed, now)
 
     decision = decide(Case(observed, progress.folded(stored, observed, now), now, settings))
-    status = described(decision, observed, now)
+    status = goodput.accounted(stored, described(decision, observed, now), observed, now)
     wake_after = _before_deadline(decision, observed, now)
     if not progress.worth_writing(stored, status, settings.progress_write):
         return Plan(actions=decision.actions, wake_after=wake_after)

@@ -1,6 +1,6 @@
 """The rules while an attempt is open: from its decision until the last process of its gang is gone."""
 
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from distill_api.constants import UNCHARGED, ConditionType, Phase, Reason
 from distill_api.status import Attempt, DistillJobStatus
@@ -12,7 +12,9 @@ from distill_operator import (
     classify,
     conditions,
     deadlines,
+    elasticity,
     facts,
+    growth,
     leftovers,
     messages,
     node_lost,
@@ -53,14 +55,14 @@ def end_of(case: Case, attempt: Attempt) -> Notice | None:
     """Why the attempt is over or must end; None while it goes on. The first reason that was stored stays.
 
     A completion record outdoes it: finished work is finished, whatever else happened to the pods. And a broken
-    connection is explained by a node that turns out to be lost.
+    connection or a stall is explained by a node that turns out to be lost.
     """
     observed, spec, now = case.observed, case.spec, case.now
     record = classify.completion(observed, attempt.number)
     if record is not None:
         return record
     if attempt.reason is not None:
-        return _seen_later(attempt, observed, now) or Notice(attempt.reason, attempt.message or "")
+        return _seen_later(case, attempt) or Notice(attempt.reason, attempt.message or "")
     pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
     return (
         classify.cause(observed, attempt.number, attempt.job_uid, now)
@@ -69,12 +71,15 @@ def end_of(case: Case, attempt: Attempt) -> Notice | None:
         or _refused(observed)
         or _taken_back(case, attempt, pods)
         or stall.stalled(attempt, pods, spec.recovery.stall_timeout_seconds, now)
+        or growth.due(case, attempt)
     )
 
 
-def _seen_later(attempt: Attempt, observed: Observed, now: datetime) -> Notice | None:
-    pods = observed.pods_of(attempt.number)
-    return node_lost.cause(pods, now) if attempt.reason == Reason.PEER_LOST else None
+def _seen_later(case: Case, attempt: Attempt) -> Notice | None:
+    if attempt.reason not in node_lost.EXPLAINED:
+        return None
+    pods, timeout = case.observed.pods_of(attempt.number), case.spec.recovery.node_lost_timeout_seconds
+    return node_lost.cause(pods, timeout, case.now)
 
 
 def _taken_back(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
@@ -84,7 +89,31 @@ def _taken_back(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Not
     if job is not None and job.suspended:
         return None
     timeout = case.spec.recovery.scheduling_timeout_seconds
-    return scheduling.overdue(pods, attempt.nodes, attempt.started_at, timeout, observed.uid, attempt.number, case.now)
+    return _shrunk(case, attempt, pods) or scheduling.overdue(
+        pods, attempt.nodes, attempt.started_at, timeout, observed.uid, attempt.number, case.now
+    )
+
+
+def _shrunk(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
+    """Whether the gang has waited long enough for nodes to try with fewer."""
+    size = _next_size(case, attempt, Reason.SCHEDULING_TIMEOUT)
+    had_room = attempt.scheduled_at is not None  # a pod of it that is gone is another matter
+    if size is None or case.spec.elastic is None or had_room:
+        return None
+    timeout = case.spec.elastic.shrink_after_seconds
+    notice = scheduling.unplaced(pods, attempt.nodes, attempt.started_at, timeout, case.now)
+    return notice and Notice(notice.reason, notice.message + messages.SHRINKING.format(nodes=size))
+
+
+def _next_size(case: Case, attempt: Attempt, reason: Reason) -> int | None:
+    """The number of nodes that the attempt ends for, when it ends for this reason and for another number."""
+    if reason == Reason.GROWING:
+        return growth.target(case, attempt)
+    pods = [pod for pod in case.observed.pods_of(attempt.number) if not pod.gone]
+    placed = sum(pod.scheduled_at is not None for pod in pods)
+    if reason != Reason.SCHEDULING_TIMEOUT or placed >= attempt.nodes:
+        return None
+    return elasticity.smaller(case.spec, attempt.nodes, placed)
 
 
 def _refused(observed: Observed) -> Notice | None:
@@ -101,6 +130,8 @@ def blamed(case: Case, attempt: Attempt, reason: Notice) -> DistillJobStatus:
     Both are stored in one write, before anything is done about it: the record goes with rank 0's pod.
     """
     ended = {"reason": reason.reason, "message": reason.message, "ended_at": attempt.ended_at or case.now}
+    if attempt.reason is None:  # later the pods are gone that tell how much room there is
+        ended["next_nodes"] = _next_size(case, attempt, reason.reason)
     status = attempts.rewritten(case.status, attempt.model_copy(update=ended))
     result = progress.result(case.observed, attempt.number) if reason.reason == Reason.COMPLETED else None
     return status.model_copy(update={"result": result or status.result})
@@ -148,6 +179,8 @@ def carry_on(case: Case, attempt: Attempt) -> Decision:
         return Decision(case.in_phase(Phase.QUEUED), notice, to_do, NO_PODS_WAKE_SECONDS)
 
     pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
+    case, grow = growth.pursued(case, attempt)
+    to_do = (*to_do, *grow)
     if attempt.running_at is None:
         wake = case.settings.poll if any(pod.running for pod in pods) or not pods else _until_due(case, attempt, pods)
         notice = scheduling.waiting(pods, attempt.nodes, attempt.number)
@@ -167,7 +200,8 @@ def wind_down(case: Case, attempt: Attempt) -> Decision:
     """The attempt is over but pods still live: end those that will not end by themselves, and wait."""
     observed, reason = case.observed, attempt.reason or Reason.DISRUPTED
     live = [pod for pod in observed.pods_of(attempt.number) if pod.live]
-    notice = node_lost.blocking(live, case.now) or Notice(
+    timeout = case.spec.recovery.node_lost_timeout_seconds
+    notice = node_lost.blocking(live, timeout, case.now) or Notice(
         reason,
         messages.PODS_TERMINATING.format(
             attempt=attempt.number, reason=reason, message=attempt.message, live=len(live)
@@ -177,18 +211,24 @@ def wind_down(case: Case, attempt: Attempt) -> Decision:
     patience = timedelta(seconds=case.spec.recovery.grace_period_seconds + PATIENCE_SECONDS)
     left = (ended_at + patience - case.now).total_seconds()
     job = observed.job_of(attempt.number)
-    actions: tuple[Action, ...] = ()
-    if job is not None and not job.deleting and (reason in ENDED_BY_OPERATOR or left <= 0):
-        actions = (Delete("Job", job.name, job.uid, foreground=True),)
+    lost = node_lost.removals(live, timeout, case.now)
+    actions: tuple[Action, ...] = growth.cleared(case) if reason != Reason.GROWING else ()
+    if job is not None and not job.deleting and (reason in ENDED_BY_OPERATOR or left <= 0 or lost):
+        # Also what lets a pod go that is given up: the Job controller holds it until it knows how it ended.
+        actions = (*actions, Delete("Job", job.name, job.uid, foreground=True))
+    actions = (*actions, *lost)
     keeps_phase = reason in (Reason.SUSPENDED_BY_USER, Reason.COMPLETED)
     phase = case.status.phase if keeps_phase else Phase.RECOVERING
-    return Decision(case.in_phase(phase), notice, actions, left if left > 0 else NO_PODS_WAKE_SECONDS)
+    waits = (left if left > 0 else NO_PODS_WAKE_SECONDS, node_lost.seconds_left(live, timeout, case.now))
+    wake = min(seconds for seconds in waits if seconds is not None)
+    return Decision(case.in_phase(phase), notice, actions, wake)
 
 
 def closed(case: Case, attempt: Attempt) -> DistillJobStatus:
     """The status once nothing of the gang lives: outcome, charge and back-off."""
     reason = attempt.reason or Reason.DISRUPTED
     outcome = attempts.outcome_of(reason)
+    resized = attempt.next_nodes is not None
     status = attempts.rewritten(case.status, attempt.model_copy(update={"outcome": outcome}))
     status = progress_guard.counted(budgets.charged(status, outcome), attempt, outcome)
     wait = backoff.delay(
@@ -199,5 +239,6 @@ def closed(case: Case, attempt: Attempt) -> DistillJobStatus:
         attempt.number,
         case.settings,
     )
+    wait = 0.0 if resized else wait
     next_at = case.now + timedelta(seconds=wait) if wait > 0 else None
     return status.model_copy(update={"next_attempt_at": next_at})

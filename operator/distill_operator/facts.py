@@ -7,13 +7,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill_api.constants import TRAINER_CONTAINER, Label, Reason
+from distill_api.constants import TRAINER_CONTAINER, Component, Label, Reason
 from distill_api.report import TerminationMessage
 from distill_operator.observed import (
     ClaimFacts,
     ContainerEnd,
     Disruption,
     JobFacts,
+    Placeholders,
     PodFacts,
     Rejection,
     ServiceFacts,
@@ -35,6 +36,11 @@ def attempt_of(obj: Object) -> int:
     """The attempt label's number; 0 when there is none."""
     text = (obj["metadata"].get("labels") or {}).get(Label.ATTEMPT, "")
     return int(text) if text.isdigit() else 0
+
+
+def is_placeholder(obj: Object) -> bool:
+    """Whether it is a placeholder pod, or the Job of such pods."""
+    return bool((obj["metadata"].get("labels") or {}).get(Label.COMPONENT) == Component.PLACEHOLDER)
 
 
 def owned_by(obj: Object, uid: str) -> bool:
@@ -157,6 +163,14 @@ def job_facts(job: Object, owner_uid: str) -> JobFacts:
         failure_reason=failure.get("reason", "") if failure else "",
         failure_message=failure.get("message", "") if failure else "",
     )
+
+
+def placeholders(jobs: Iterable[Object], pods: Iterable[Object], owner_uid: str) -> Placeholders | None:
+    """The placeholders of the DistillJob with this UID, among its children."""
+    job = next((job_facts(job, owner_uid) for job in jobs if is_placeholder(job) and owned_by(job, owner_uid)), None)
+    if job is None:
+        return None
+    return Placeholders(job, tuple(found for found in map(pod_facts, pods) if found.owner_uid == job.uid))
 
 
 def service_facts(service: Object, owner_uid: str) -> ServiceFacts:

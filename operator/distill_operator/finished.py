@@ -22,6 +22,9 @@ def _leftovers(observed: Observed) -> tuple[Action, ...]:
     services = [service for service in observed.services if service.owned]
     jobs = [job for job in observed.jobs if job.owned and not job.deleting]
     finished_last = [job for job in jobs if job.attempt == newest and job.inert]
+    held = observed.placeholders
+    if held is not None and not held.job.deleting:
+        jobs = [*jobs, held.job]
     return (
         *(Delete("Service", service.name, service.uid) for service in services),
         *(Delete("Job", job.name, job.uid) for job in jobs if job not in finished_last),

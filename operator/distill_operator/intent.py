@@ -20,6 +20,8 @@ class Create:
     """Create an object unless it exists and is ours. A refusal is an observation for the next plan."""
 
     manifest: dict[str, Any] = field(hash=False)
+    optional: bool = False
+    """The job goes on without it: a refusal is logged and no more."""
 
     @property
     def what(self) -> str:
@@ -36,6 +38,8 @@ class Delete:
     uid: str
     foreground: bool = False
     """Keep the object until what it owns is gone."""
+    at_once: bool = False
+    """With a grace period of zero: a pod's object goes whether or not its node confirms that the pod has ended."""
 
 
 Action = Create | Delete

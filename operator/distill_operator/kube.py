@@ -92,12 +92,16 @@ class Kube:
         path = self._path(kind, metadata["namespace"], metadata["name"]) + "/status"
         return await self._request("PUT", path, {"fieldManager": FIELD_MANAGER}, obj)
 
-    async def delete(self, kind: str, namespace: str, name: str, uid: str, *, foreground: bool) -> None:
+    async def delete(
+        self, kind: str, namespace: str, name: str, uid: str, *, foreground: bool, at_once: bool = False
+    ) -> None:
         """Delete exactly this object; nothing happens when it is gone or has another UID. Raises ApiError."""
-        options = {
+        options: Object = {
             "preconditions": {"uid": uid},
             "propagationPolicy": "Foreground" if foreground else "Background",
         }
+        if at_once:
+            options["gracePeriodSeconds"] = 0
         try:
             await self._request("DELETE", self._path(kind, namespace, name), {}, options)
         except ApiError as error:

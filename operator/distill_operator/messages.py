@@ -51,18 +51,24 @@ SUSPENDED: Final = "spec.suspend is true; set it to false to go on"
 SUSPENDING: Final = "spec.suspend is true; the pods commit and stop"
 NOT_SUSPENDED: Final = "spec.suspend is false"
 FULL_SIZE: Final = "runs with the nodes it asks for"
-SMALLER: Final = "runs with {nodes} of {asked} nodes"
+SMALLER: Final = "nodes {nodes}/{asked}: there was no room for more"
+GROWS_AT: Final = "; the others are asked for from {at} on"
+SHRINKING: Final = "; the next attempt has {nodes} nodes"
+GROWING: Final = (
+    "there is room for more nodes; the attempt commits and makes way for one with {more} instead of {nodes}"
+)
 COMPLETED: Final = "the student is at {checkpoint} on the checkpoints volume"
 
 POD_PREEMPTED: Final = "pod {pod} on node {node} was preempted: {message}"
 POD_EVICTED: Final = "pod {pod} was evicted from node {node}: {message}"
-POD_SILENT: Final = (
-    "pod {pod} is deleted, but node {node} has not answered for the whole grace period; the node is taken for lost"
+POD_GIVEN_UP: Final = (
+    "pod {pod} was deleted, but node {node} has not confirmed its end {seconds} s after the grace period "
+    "(spec.recovery.nodeLostTimeoutSeconds); the pod is given up with its node"
 )
 PODS_SILENT: Final = (
-    "no further attempt starts while a pod may still run: {pods} should have ended long ago, but the node does not "
-    "answer. If it is off, delete it (kubectl delete node), taint it node.kubernetes.io/out-of-service=:NoExecute, or "
-    "delete the pod with kubectl delete pod --force"
+    "{pods} should have ended, but the node does not answer; given up at {at} "
+    "(spec.recovery.nodeLostTimeoutSeconds), after which the next attempt starts. If the node is known to be off, "
+    "delete it (kubectl delete node) to go on at once"
 )
 POD_NODE_LOST: Final = "pod {pod} was given up with its node {node}: {message}"
 POD_DISRUPTED: Final = "a pod was disrupted while the operator was away: {message}"

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from distill_api.constants import Phase, Reason
 from distill_api.metrics import OperatorMetric
 from distill_api.status import DistillJobStatus
-from distill_operator import announcements
+from distill_operator import announcements, goodput
 from distill_operator.evidence import Key
 
 RESTART_BUCKETS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600)
@@ -37,6 +37,8 @@ class Metrics:
         self._lost_steps = Counter(
             OperatorMetric.LOST_STEPS, "Steps that had to be done again.", of_job, registry=self.registry
         )
+        self._goodput = gauge(OperatorMetric.GOODPUT_RATIO, "Productive share of a job's time.", of_job)
+        self._time = gauge(OperatorMetric.JOB_TIME, "Seconds of a job's life by kind.", [*of_job, "kind"])
         self._restart = histogram(
             OperatorMetric.RESTART_SECONDS,
             "Seconds from the end of an attempt to the first step of the next.",
@@ -67,6 +69,10 @@ class Metrics:
         self._set_phase(key, status.phase)
         if status.progress is not None:
             self._committed.labels(*key).set(status.progress.committed_step)
+        if status.goodput is not None:
+            self._goodput.labels(*key).set(status.goodput.ratio or 0.0)
+            for kind in goodput.KINDS:
+                self._time.labels(*key, kind.removesuffix("_seconds")).set(getattr(status.goodput, kind))
 
     def transition(self, key: Key, old: DistillJobStatus, new: DistillJobStatus) -> None:
         """Count what happened between two stored statuses of a job."""
@@ -89,9 +95,8 @@ class Metrics:
     def forget(self, key: Key) -> None:
         """The job is gone."""
         self._set_phase(key, None)
-        for metric in (self._committed, self._lost_steps):
+        for metric in (self._committed, self._lost_steps, self._restarts, self._goodput, self._time):
             metric.remove_by_labels({"namespace": key[0], "job": key[1]})
-        self._restarts.remove_by_labels({"namespace": key[0], "job": key[1]})
 
     def _set_phase(self, key: Key, phase: Phase | None) -> None:
         old = self._phases.pop(key, None)

@@ -2,6 +2,7 @@
 
     <job>-a<N>                    Job and headless Service of attempt N
     <job>-a<N>-<i>                host name of node rank i; the Job controller adds a suffix to the pod's name
+    <job>-grow                    Job of the placeholder pods that ask for further nodes
     <job>                         NetworkPolicy of the gang
     <job>-<volume>                claim made from volumes.<volume>.claimTemplate
 
@@ -15,6 +16,11 @@ from distill_api.spec import DistillJobSpec, Volume
 def attempt_name(job: str, attempt: int) -> str:
     """Job and Service of an attempt."""
     return f"{job}-a{attempt}"
+
+
+def placeholder_name(job: str) -> str:
+    """Job of the placeholder pods."""
+    return f"{job}-grow"
 
 
 def rendezvous(job: str, namespace: str, attempt: int) -> str:

@@ -116,10 +116,10 @@ class Observer:
         )
         # After the Jobs: every pod that a Job seen to be inert will ever have is in this list.
         raw_pods = await self._kube.list("Pod", namespace, labelSelector=of_job)
-        jobs = tuple(facts.job_facts(child, uid) for child in raw_jobs)
+        jobs = tuple(facts.job_facts(child, uid) for child in raw_jobs if not facts.is_placeholder(child))
         known = {a.job_uid: a.number for a in job.status.attempts if a.job_uid}
         known |= {child.uid: child.attempt for child in jobs if child.owned}
-        listed = [facts.pod_facts(pod) for pod in raw_pods]
+        listed = [facts.pod_facts(pod) for pod in raw_pods if not facts.is_placeholder(pod)]
         pods = facts.of_attempts(with_departed(listed, noted), known)
         pods = tuple(pod for pod in pods if not pod.gone or pod.attempt == job.status.attempt)
         self._evidence.keep_only(key, {pod.uid for pod in pods} | (self._evidence.of(key).keys() - noted.keys()))
@@ -130,6 +130,7 @@ class Observer:
             jobs=jobs,
             pods=pods,
             services=tuple(facts.service_facts(service, uid) for service in raw_services),
+            placeholders=facts.placeholders(raw_jobs, raw_pods, uid),
         )
         return Sighting(await self._with_details(observed), raw, at)
 

@@ -7,9 +7,6 @@ from distill_api.constants import Reason
 from distill_api.job import DistillJob
 from distill_api.report import TerminationMessage, TrainerStatus
 
-SILENT_SECONDS = 60
-"""A kubelet that lives kills a pod at the end of its grace period, and tells it within seconds."""
-
 
 @dataclass(frozen=True)
 class ContainerEnd:
@@ -75,11 +72,6 @@ class PodFacts:
         """Whether a process of the pod may still run."""
         return not self.gone and self.phase not in ("Succeeded", "Failed")
 
-    def silent(self, now: datetime) -> bool:
-        """Whether its node's kubelet has had to end the pod long ago and has not said that it did."""
-        due = self.end_due_at
-        return self.live and due is not None and (now - due).total_seconds() > SILENT_SECONDS
-
     @property
     def running(self) -> bool:
         """Whether the pod's containers run and nobody asked them to stop."""
@@ -108,6 +100,14 @@ class JobFacts:
     def inert(self) -> bool:
         """Whether the Job controller will create no pod for it any more."""
         return self.deleting or self.complete or self.failing_at is not None
+
+
+@dataclass(frozen=True)
+class Placeholders:
+    """The Job of placeholder pods, and the pods that it has now."""
+
+    job: JobFacts
+    pods: tuple[PodFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,6 +156,8 @@ class Observed:
     services: tuple[ServiceFacts, ...] = ()
     claims: tuple[ClaimFacts, ...] | None = None
     """Claims that the job names and that exist; None when they were not read in this pass."""
+    placeholders: Placeholders | None = None
+    """Pods that ask for further nodes; they are none of the gang and stand in no other list."""
     trainer: TrainerStatus | None = None
     """What rank 0 answered, when there was somebody to ask."""
     rejection: Rejection | None = None

@@ -4,7 +4,7 @@ import aiohttp
 
 from distill_api.constants import GROUP, PLURAL, Label
 from distill_operator.evidence import Evidence, Key
-from distill_operator.facts import Object
+from distill_operator.facts import Object, is_placeholder
 from distill_operator.kube import Kube
 from distill_operator.metrics import Metrics
 from distill_operator.observe import STATUS_SECONDS, Observer
@@ -71,7 +71,8 @@ class Operator:
     def pod_changed(self, pod: Object, *, deleted: bool) -> None:
         """A training pod was created, changed or deleted: its facts are kept, for it may be gone soon."""
         key = _key_of_child(pod)
-        self._evidence.note(key, pod, deleted=deleted)
+        if not is_placeholder(pod):
+            self._evidence.note(key, pod, deleted=deleted)
         self._wake(key)
 
     def _wake(self, key: Key) -> None:

@@ -16,6 +16,8 @@ DIGITS = {
     "images_per_second": 1,
 }
 """Decimals that are worth printing."""
+GOODPUT_WRITE_SECONDS = 60
+"""Least time between status writes that carry nothing but where the time went: a queue of jobs writes little."""
 MEASURED = (
     "images_per_second",
     "eta_seconds",
@@ -44,7 +46,7 @@ def folded(status: DistillJobStatus, observed: Observed, now: datetime) -> Disti
         attempt = _reported(attempt, pod)
         last = _last_progress(pod)
         progress = continued(progress, last) if last is not None else progress
-    attempt = _with_lost_steps(status, attempt)
+    attempt = _placed(_with_lost_steps(status, attempt), observed)
     if progress is not None and _content(progress) != _content(status.progress):
         progress = progress.model_copy(update={"updated_at": now})
     else:
@@ -100,6 +102,14 @@ def _last_progress(pod: PodFacts) -> Progress | None:
     return report.progress if begun else None
 
 
+def _placed(attempt: Attempt, observed: Observed) -> Attempt:
+    """The attempt with the moment at which the last of its pods got a node."""
+    times = [pod.scheduled_at for pod in observed.pods_of(attempt.number) if pod.scheduled_at is not None]
+    if attempt.scheduled_at is not None or len(times) < attempt.nodes:
+        return attempt
+    return attempt.model_copy(update={"scheduled_at": max(times)})
+
+
 def _with_lost_steps(status: DistillJobStatus, attempt: Attempt) -> Attempt:
     before = attempts.last_step_before(status, attempt.number)
     if attempt.lost_steps is not None or attempt.resumed_from_step is None or before is None:
@@ -152,7 +162,16 @@ def worth_writing(old: DistillJobStatus, new: DistillJobStatus, least_seconds: f
     if _without_progress(old) != _without_progress(new):
         return True
     before, after = _told_at(old), _told_at(new)
+    if before == after:
+        return _time_passed(old, new)
     return before is None or after is None or (after - before).total_seconds() >= least_seconds
+
+
+def _time_passed(old: DistillJobStatus, new: DistillJobStatus) -> bool:
+    """Whether nothing has happened for long enough to store where that time went."""
+    if old.goodput is None or new.goodput is None:
+        return True
+    return (new.goodput.accounted_until - old.goodput.accounted_until).total_seconds() >= GOODPUT_WRITE_SECONDS
 
 
 def _told_at(status: DistillJobStatus) -> datetime | None:
@@ -166,7 +185,8 @@ def _without_progress(status: DistillJobStatus) -> DistillJobStatus:
     if attempt is not None:
         blank = attempt.model_copy(update={"step": None, "committed_step": None, "stepped_at": None, "moved_at": None})
         status = attempts.rewritten(status, blank)
-    return status.model_copy(update={"progress": None})
+    timeless = [attempt.model_copy(update={"spent": None}) for attempt in status.attempts]
+    return status.model_copy(update={"progress": None, "goodput": None, "attempts": timeless})
 
 
 def _content(progress: Progress | None) -> Progress | None:

@@ -27,6 +27,18 @@ def due(
     return max(placed) + allowed if any(_is_starting(pod) for pod in pods) else None
 
 
+def unplaced(
+    pods: tuple[PodFacts, ...], nodes: int, started_at: datetime, timeout: int, now: datetime
+) -> Notice | None:
+    """Why the attempt is taken back, once some of its pods have found no node for `timeout` seconds."""
+    if sum(pod.scheduled_at is not None for pod in pods) >= nodes or now < started_at + timedelta(seconds=timeout):
+        return None
+    why = next((pod.unschedulable for pod in pods if pod.unschedulable), "no pod was created")
+    return Notice(
+        Reason.SCHEDULING_TIMEOUT, messages.SCHEDULING_TIMEOUT.format(nodes=nodes, seconds=timeout, message=why)
+    )
+
+
 def overdue(
     pods: tuple[PodFacts, ...], nodes: int, started_at: datetime, timeout: int, uid: str, number: int, now: datetime
 ) -> Notice | None:
@@ -37,11 +49,10 @@ def overdue(
     due_at = due(pods, nodes, started_at, timeout, uid, number)
     if due_at is None or now < due_at:
         return None
+    too_few = unplaced(pods, nodes, started_at, timeout, now)
     late = next((pod for pod in pods if _is_starting(pod)), None)
-    if late is None or sum(pod.scheduled_at is not None for pod in pods) < nodes:
-        why = next((pod.unschedulable for pod in pods if pod.unschedulable), "no pod was created")
-        message = messages.SCHEDULING_TIMEOUT.format(nodes=nodes, seconds=timeout, message=why)
-        return Notice(Reason.SCHEDULING_TIMEOUT, message)
+    if too_few is not None or late is None:
+        return too_few
     reason = Reason.IMAGE_PULL if late.waiting in IMAGE_PULL else Reason.SCHEDULING_TIMEOUT
     why = f"{late.waiting} {late.waiting_message}".strip() or "its containers were not started"
     return Notice(reason, messages.START_TIMEOUT.format(pod=late.name, seconds=timeout, message=why))

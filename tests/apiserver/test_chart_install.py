@@ -96,7 +96,7 @@ def test_operator_may_do_its_work_and_no_more(plane: ControlPlane, install: Any)
     foreign: list[Wish] = [
         ("get", "", "secrets", "team-a"),
         ("create", "", "pods", "team-a"),
-        ("delete", "", "pods", "team-a"),
+        ("update", "", "pods/status", "team-a"),
         ("create", "", "pods/exec", "team-a"),
         ("list", "", "nodes", None),
         ("list", "", "namespaces", None),

@@ -41,6 +41,7 @@ RULES = (*rules.SPEC, *rules.VOLUME, *rules.DISTILLATION, *rules.UNTIL)
 BROKEN: dict[str, Object] = {
     "give either claimName": changed("volumes.data", {"subPath": "x"}),
     "training.batch is the global batch": changed("training.batch", 18),
+    "elastic.minNodes is larger": changed("elastic.minNodes", 3),
     "each CUDA process needs one accelerator": changed(
         "accelerators", {"perNode": 2, "processesPerNode": 4}, changed("device", "cuda")
     ),
@@ -191,6 +192,7 @@ def test_every_immutable_field_is_tried() -> None:
         {"activeDeadlineSeconds": 3600},
         {"ttlSecondsAfterFinished": 60},
         {"checkpoint": {"keep": 5}},
+        {"elastic": {"minNodes": 1}},
     ],
     ids=lambda change: next(iter(change)),
 )

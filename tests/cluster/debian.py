@@ -22,6 +22,7 @@ PACKAGES = {
     "procps": "/sbin/sysctl",
     "prometheus": "/usr/bin/prometheus",
     "runc": "/usr/sbin/runc",
+    "strace": "/usr/bin/strace",
     "util-linux": "/usr/bin/nsenter",
 }
 # What a Python image starts from; torch, torchvision and the headless OpenCV bring the rest themselves.

@@ -79,6 +79,7 @@ MISTAKES = {
         job_with(device="auto", accelerators={"perNode": 1, "processesPerNode": 2}),
         "each CUDA process needs one accelerator",
     ),
+    "more nodes at least than at most": (job_with(elastic={"minNodes": 3}), "elastic.minNodes is larger than nodes"),
     "unknown loss": (job_with(distillation__loss="mgd"), "spec.distillation.loss"),
     "stop without an end": (job_with(distillation__schedule="stop"), "closeMosaic in until"),
     "constant with an end": (

@@ -17,6 +17,7 @@ from distill_api.run import RunConfig
 from distill_api.status import Result
 from distill_trainer.errors import Permanent, Stopped
 from distill_trainer.runtime import Runtime
+from distill_trainer.timeouts import timeouts
 from distill_trainer.worker import main
 
 STEPS = int(os.environ.get("FAKE_STEPS", "40"))
@@ -42,7 +43,8 @@ def misbehave(what: str) -> None:
 def fake_train(run: RunConfig, runtime: Runtime) -> Result | None:
     """Count to STEPS, summing a counter over all ranks, with checkpoints every few steps."""
     mine = json.loads(os.environ.get("FAKE_PLAN", "{}")).get(str(runtime.rank), {})
-    dist.init_process_group("gloo", timeout=timedelta(seconds=20))
+    collective = timeouts(run.spec.recovery.stall_timeout_seconds).collective
+    dist.init_process_group("gloo", timeout=timedelta(seconds=collective))
     try:
         loaded = runtime.checkpointer.newest() if runtime.rank == 0 else None
         start = torch.tensor([loaded.step if loaded else 0])
@@ -62,6 +64,7 @@ def fake_train(run: RunConfig, runtime: Runtime) -> Result | None:
             runtime.metrics.step(images=2, seconds=SECONDS, step=step, epoch=0)
             stopping = bool(flags[0] > 0)
             if stopping or step % 5 == 0:
+                runtime.watchdog.beat("checkpoint")
                 runtime.checkpointer.snapshot({"step": step, "weights": torch.full((1000,), float(step))}, step)
             if stopping:
                 runtime.checkpointer.wait()

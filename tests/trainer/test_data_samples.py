@@ -83,7 +83,7 @@ def test_workers_do_not_matter(reference: tuple[str, Path, list[list[str]]], cou
     assert run(made) == expected
 
 
-@pytest.mark.parametrize(("world_size", "shards"), [(1, 4), (2, 2), (2, 4), (4, 4)])
+@pytest.mark.parametrize(("world_size", "shards"), [(1, 4), (2, 2), (2, 4), (3, 4), (4, 4)])
 def test_ranks_and_shards_do_not_matter(
     reference: tuple[str, Path, list[list[str]]], world_size: int, shards: int
 ) -> None:
@@ -97,6 +97,13 @@ def test_ranks_and_shards_do_not_matter(
 def test_a_run_resumed_in_mid_epoch_sees_the_rest(reference: tuple[str, Path, list[list[str]]], count: int) -> None:
     task, root, expected = reference
     assert run(data(root, task, 1, [0], workers=count, **EVERYTHING), start=4) == expected[4:]
+
+
+def test_objects_that_are_pasted_from_other_images_do_not_depend_on_workers_either(make_digits: Any) -> None:
+    mixed = EVERYTHING | {"copy_paste": 1.0, "copy_paste_mode": "mixup"}
+    runs = [run(data(make_digits("segment"), "segment", 1, [0], workers=count, **mixed)) for count in (0, 3)]
+    assert runs[0] == runs[1]
+    assert runs[0] != run(data(make_digits("segment"), "segment", 1, [0], **EVERYTHING))
 
 
 def test_the_image_cache_does_not_matter(

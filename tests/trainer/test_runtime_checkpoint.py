@@ -160,7 +160,8 @@ def test_the_time_that_the_training_stands_still_for_commits_is_told(open_at: Op
     clock = iter(range(100))
     spent: list[float] = []
     state = SimpleNamespace(collect=lambda: {"weight": torch.ones(3)}, progress=SimpleNamespace(step=4))
-    commits = Commits(open_at(), state, 60.0, spent=spent.append, clock=lambda: float(next(clock)))  # type: ignore[arg-type]
+    clocked = lambda: float(next(clock))  # noqa: E731
+    commits = Commits(open_at(), state, lambda: 60.0, spent=spent.append, clock=clocked)  # type: ignore[arg-type]
     commits.commit_if_due()
     assert spent == []
     commits.commit_and_wait()

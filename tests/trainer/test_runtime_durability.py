@@ -10,8 +10,10 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import NoReturn
 
 import pytest
@@ -22,10 +24,14 @@ from distill_api.constants import Reason
 from distill_trainer.checkpoint import layout
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.checkpoint.commit import Commit, commit
-from distill_trainer.checkpoint.fence import read_fence
+from distill_trainer.checkpoint.fence import Fence, read_fence
 from distill_trainer.checkpoint.layout import committed_steps
 from distill_trainer.checkpoint.manifest import read_manifest, read_verified
+from distill_trainer.checkpoint.storage import clear_temporaries
+from distill_trainer.commits import Commits
 from distill_trainer.errors import Permanent, Retryable
+from distill_trainer.results import ResultsCsv
+from syscalls import needs_strace
 
 
 @pytest.fixture
@@ -50,6 +56,17 @@ def test_an_older_attempt_that_still_lives_can_commit_nothing(open_at: Opener) -
     assert committed_steps(new.directory) == [1, 2]
     with pytest.raises(Retryable, match="attempt 2 of this job has started"):
         open_at(attempt=1)
+
+
+def test_of_two_processes_that_are_the_same_attempt_only_the_later_one_commits(open_at: Opener) -> None:
+    first, second = open_at(attempt=1), open_at(attempt=1)
+    with pytest.raises(Retryable, match="attempt 1 of this job was started a second time") as caught:
+        save(first, 5)
+    assert caught.value.reason is Reason.SUPERSEDED
+    with pytest.raises(Retryable, match="a second time"):
+        first.check_fence()
+    save(second, 2)
+    assert committed_steps(open_at.directory) == [2]
 
 
 def test_an_old_writer_caught_in_mid_commit_by_a_new_attempt_commits_nothing(
@@ -242,6 +259,7 @@ def test_a_volume_that_becomes_read_only_is_told_at_the_next_commit(mounted: Pat
     checkpointer.close()
 
 
+FENCE = Fence("uid", 1, "holder")
 FILE_EVENTS = {"open", "os.mkdir", "os.rename", "os.rmdir", "os.remove", "shutil.rmtree", "ctypes.call_function"}
 
 
@@ -261,7 +279,7 @@ def _commit_again(directory: Path, content: bytes, killed_at: int) -> bool:
         sys.addaudithook(count)
         files = {layout.TENSORS: memoryview(content), layout.STRUCTURE: memoryview(b"")}
         try:
-            commit(Commit(directory, "uid", 1, 7, "2", keep=1), files, lambda: datetime.now(UTC))
+            commit(Commit(directory, FENCE, 7, "2", keep=1), files, lambda: datetime.now(UTC))
             os._exit(0)
         finally:
             os._exit(1)
@@ -304,8 +322,10 @@ def test_a_commit_is_good_although_an_old_checkpoint_cannot_be_deleted(
         raise OSError(errno.ENOTEMPTY, "Directory not empty", str(path))
 
     monkeypatch.setattr(shutil, "rmtree", busy)  # as on NFS while another client has a file of it open
+    fence = read_fence(open_at.directory)
+    assert fence is not None
     files = {layout.TENSORS: memoryview(b"2"), layout.STRUCTURE: memoryview(b"")}
-    commit(Commit(open_at.directory, "uid", 1, 2, "2", keep=1), files, lambda: datetime.now(UTC))
+    commit(Commit(open_at.directory, fence, 2, "2", keep=1), files, lambda: datetime.now(UTC))
     assert committed_steps(open_at.directory) == [2]
     assert "cannot delete" in caplog.text
 
@@ -315,3 +335,69 @@ def test_a_commit_is_good_although_an_old_checkpoint_cannot_be_deleted(
     monkeypatch.undo()
     open_at(attempt=3)
     assert sorted(path.name for path in open_at.directory.iterdir()) == ["fence", "step-2"]
+
+
+@contextmanager
+def slow_storage(writer: int | None, delay: str) -> Iterator[None]:
+    """Let every fsync of the writer process take this long."""
+    needs_strace()
+    options = ["-e", "trace=fsync", "-e", f"inject=fsync:delay_enter={delay}", "-o", os.devnull]
+    strace = subprocess.Popen(["strace", "-f", "-p", str(writer), *options], stderr=subprocess.PIPE, text=True)
+    assert strace.stderr is not None
+    assert "attached" in strace.stderr.readline()
+    try:
+        yield
+    finally:
+        strace.terminate()
+        strace.communicate(timeout=20)
+
+
+def test_commits_that_take_longer_than_the_interval_do_not_hold_up_the_training(open_at: Opener) -> None:
+    checkpointer, progress = open_at(), SimpleNamespace(step=0)
+    state = SimpleNamespace(collect=lambda: {"step": progress.step}, progress=progress)
+    commits = Commits(checkpointer, state, lambda: 0.01)  # type: ignore[arg-type]
+    longest = 0.0
+    with slow_storage(checkpointer.writer_pid, "100ms"):  # of which a commit has five
+        for progress.step in range(1, 101):
+            time.sleep(0.02)
+            began = time.monotonic()
+            commits.commit_if_due()
+            longest = max(longest, time.monotonic() - began)
+    commits.commit_and_wait()
+    assert longest < 0.1
+    assert 2 <= len(events(checkpointer).committed) <= 10
+    loaded = checkpointer.newest()
+    assert loaded is not None
+    assert loaded.step == loaded.state["step"] == 100
+
+
+def test_a_commit_that_never_ends_ends_the_training_and_not_in_silence(open_at: Opener) -> None:
+    checkpointer, progress = open_at(), SimpleNamespace(step=1)
+    state = SimpleNamespace(collect=lambda: {"step": progress.step}, progress=progress)
+    commits = Commits(checkpointer, state, lambda: 0.0, hung_after=1.0)  # type: ignore[arg-type]
+    with slow_storage(checkpointer.writer_pid, "1000s"):
+        commits.commit_if_due()
+        commits.commit_if_due()
+        time.sleep(1)
+        with pytest.raises(Retryable, match=r"rank 0 has waited 1 s in phase checkpoint for .* to store") as caught:
+            commits.commit_if_due()
+    assert caught.value.reason is Reason.STALLED
+
+
+def test_an_older_attempt_that_wakes_up_replaces_no_results(open_at: Opener, tmp_path: Path) -> None:
+    old, results = open_at(attempt=1), tmp_path / "results.csv"
+    rows = ResultsCsv(results, old.check_fence)
+    rows.append({"epoch": 1, "loss": 1.0})
+    open_at(attempt=2)
+    with pytest.raises(Retryable, match="attempt 2 of this job has started"):
+        rows.append({"epoch": 2, "loss": 0.5})
+    assert [row["epoch"] for row in rows.rows()] == ["1"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "results.csv"]
+
+
+def test_what_an_interrupted_write_has_left_is_cleared_away(tmp_path: Path) -> None:
+    for name in ("best.pt", ".best.pt.0123abcd.tmp", ".mine.tmp"):
+        (tmp_path / name).touch()
+    clear_temporaries(tmp_path)
+    clear_temporaries(tmp_path / "absent")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".mine.tmp", "best.pt"]

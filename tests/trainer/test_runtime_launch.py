@@ -4,123 +4,19 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from distill_api.constants import Reason
 from distill_api.report import TerminationMessage
-from distill_api.run import Directories, RunConfig
-from distill_api.spec import DistillJobSpec
 from distill_trainer import launch
-
-HERE = Path(__file__).parent
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@dataclass
-class Node:
-    """A launcher, as one pod would run it."""
-
-    process: "subprocess.Popen[str]"
-    termination: Path
-    log: Path
-
-    def end(self, timeout: float = 60) -> tuple[int, TerminationMessage]:
-        """Wait for its end."""
-        code = self.process.wait(timeout)
-        return code, TerminationMessage.model_validate_json(self.termination.read_text())
-
-
-@dataclass
-class Gang:
-    """Starts the nodes of an attempt on this machine."""
-
-    root: Path
-    nodes: list[Node] = field(default_factory=list)
-
-    def start(
-        self,
-        *,
-        nodes: int = 1,
-        processes: int = 2,
-        attempt: int = 1,
-        plan: dict[str, Any] | None = None,
-        recovery: dict[str, Any] | None = None,
-        steps: int = 40,
-        only: range | None = None,
-    ) -> list[Node]:
-        """Start every node (or `only` some) of one attempt."""
-        spec = DistillJobSpec.model_validate(
-            {
-                "student": {"model": "yolo26n.yaml"},
-                "dataset": {"config": "data.yaml"},
-                "training": {"batch": 4},
-                "nodes": nodes,
-                "accelerators": {"perNode": 0, "processesPerNode": processes},
-                "recovery": {"gracePeriodSeconds": 15, **(recovery or {})},
-                "volumes": {"checkpoints": {"claimName": "c"}, "data": {"claimName": "d"}},
-            }
-        )
-        endpoint = f"127.0.0.1:{free_port()}"
-        started = []
-        for rank in only or range(nodes):
-            termination = self.root / f"termination-{attempt}-{rank}"
-            run = RunConfig(
-                job="fake",
-                uid="uid-1",
-                attempt=attempt,
-                nodes=nodes,
-                rendezvous=endpoint,
-                spec=spec,
-                directories=Directories(checkpoints=str(self.root / "volume"), termination=str(termination)),
-            )
-            log = self.root / f"log-{attempt}-{rank}"
-            with open(log, "w") as stream:
-                process = subprocess.Popen(
-                    [sys.executable, str(HERE / "fake_launch.py")],
-                    env={
-                        **os.environ,
-                        "DISTILL_RUN": run.model_dump_json(by_alias=True),
-                        "JOB_COMPLETION_INDEX": str(rank),
-                        "FAKE_PLAN": json.dumps(plan or {}),
-                        "FAKE_STEPS": str(steps),
-                        "OMP_NUM_THREADS": "1",
-                    },
-                    stdout=stream,
-                    stderr=stream,
-                    text=True,
-                )
-            started.append(Node(process, termination, log))
-        self.nodes += started
-        return started
-
-    def committed(self) -> list[int]:
-        """Steps with a committed checkpoint."""
-        folder = self.root / "volume/fake/checkpoints"
-        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-        return sorted(int(name.removeprefix("step-")) for name in names if re.fullmatch(r"step-\d+", name))
-
-    def wait_for_commit(self, above: int = 0) -> None:
-        """Return when a checkpoint newer than `above` is committed."""
-        deadline = time.monotonic() + 60
-        while not any(step > above for step in self.committed()):
-            assert time.monotonic() < deadline, self.nodes[-1].log.read_text()
-            time.sleep(0.05)
+from launched_gang import Gang
 
 
 @pytest.fixture
@@ -128,13 +24,7 @@ def gang(tmp_path: Path) -> Iterator[Gang]:
     """A gang whose processes do not outlive the test."""
     gang = Gang(tmp_path)
     yield gang
-    for node in gang.nodes:
-        if node.process.poll() is None:
-            node.process.terminate()
-            try:
-                node.process.wait(20)
-            except subprocess.TimeoutExpired:
-                node.process.kill()
+    gang.end()
 
 
 def test_done_on_two_nodes_is_exit_0_with_a_completion_record_from_rank_0_alone(gang: Gang) -> None:
@@ -256,7 +146,7 @@ def test_a_peer_that_never_comes_ends_the_wait_with_a_clear_message(gang: Gang) 
     ("environ", "said"),
     [
         ({}, "DISTILL_RUN is not set"),
-        ({"DISTILL_RUN": '{"job": "x"}'}, "no valid RunConfig: uid: Field required; attempt: Field required"),
+        ({"DISTILL_RUN": '{"job": "x"}'}, "no valid RunConfig: uid: is missing; attempt: is missing"),
     ],
 )
 def test_a_missing_or_wrong_configuration_is_exit_78_and_one_line(environ: dict[str, str], said: str) -> None:

@@ -1,6 +1,7 @@
 """What an end means: tables from errors to reports, and from the ranks' ends to the container's."""
 
 import signal
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from distill_api.report import TerminationMessage
 from distill_api.status import Result
 from distill_trainer.errors import Permanent, Retryable, Stopped
 from distill_trainer.outcome import RankEnd, RankReport, conclude, ending_of
+from distill_trainer.pulse import Silence
 
 RESULT = Result(checkpoint="job/weights/best.pt", sha256="0" * 64)
 
@@ -33,6 +35,13 @@ class DistBackendError(RuntimeError):
             Reason.PEER_LOST,
             "lost connection to a peer: RuntimeError: ",
         ),
+        (
+            RuntimeError("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 7000ms for recv operation"),
+            1,
+            "failed",
+            Reason.PEER_LOST,
+            "rank 3 waited in vain for another rank in phase backward: RuntimeError: ",
+        ),
         (MemoryError(), 1, "failed", Reason.OUT_OF_MEMORY, "lower training.batch"),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),
@@ -48,7 +57,7 @@ class DistBackendError(RuntimeError):
 def test_every_error_has_a_code_a_reason_and_one_line(
     error: BaseException | None, code: int, outcome: str, reason: Reason, text: str
 ) -> None:
-    ending = ending_of(error, RESULT if error is None else None, rank=3, attempt=2)
+    ending = ending_of(error, RESULT if error is None else None, rank=3, attempt=2, phase="backward")
 
     assert (ending.exit_code, ending.message.outcome, ending.message.reason) == (code, outcome, reason)
     assert text in ending.message.message
@@ -61,8 +70,14 @@ def reported(rank: int, code: int, outcome: str, reason: Reason, at: float = 100
     return RankEnd(rank, code, at, RankReport(exit_code=code, at=at, message=message))
 
 
-def silent(rank: int, code: int, at: float = 100.0, stepped: bool = False) -> RankEnd:
-    return RankEnd(rank, code, at, None, stepped)
+def silent(rank: int, code: int, at: float = 100.0, stepped: bool = False, silence: Silence | None = None) -> RankEnd:
+    return RankEnd(rank, code, at, None, stepped, silence)
+
+
+def waited(rank: int, at: float) -> RankEnd:
+    end = reported(rank, 1, "failed", Reason.PEER_LOST, at)
+    assert end.report is not None
+    return replace(end, report=end.report.model_copy(update={"waited": True}))
 
 
 DONE_0 = reported(0, 0, "done", Reason.COMPLETED)
@@ -70,6 +85,7 @@ STOPPED_0 = reported(0, 143, "stopped", Reason.STOPPED)
 STOPPED_1 = reported(1, 143, "stopped", Reason.STOPPED)
 ECHO_0 = reported(0, 1, "failed", Reason.PEER_LOST, at=99.5)
 ERROR_1 = reported(1, 1, "failed", Reason.TRAINER_ERROR, at=100.2)
+FROZEN = Silence(300.0, "forward", 77)
 PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
 
 
@@ -87,6 +103,14 @@ PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
         ([PERMANENT_0, ERROR_1], {}, 78, Reason.PAIR_MISMATCH, 0),
         # Killed by torchrun's agent 30 s after this node lost its peer on another node.
         ([ECHO_0, silent(1, -9, at=130)], {}, 1, Reason.PEER_LOST, 0),
+        # The launcher ended a rank without a pulse, for which the others had waited, or which a stop waited for.
+        ([waited(0, at=99.5), silent(1, -9, at=130, silence=FROZEN)], {}, 1, Reason.STALLED, 1),
+        ([silent(0, -9, silence=FROZEN)], {"stop_requested": True}, 1, Reason.STALLED, 0),
+        # All have waited for each other: the gang has stalled. Another node's rank may know better.
+        ([waited(0, at=99.7), waited(1, at=99.5)], {}, 1, Reason.STALLED, 1),
+        ([waited(0, at=99.7), waited(1, at=99.5)], {"world_size": 4}, 1, Reason.PEER_LOST, 1),
+        ([ECHO_0, waited(1, at=99.7)], {}, 1, Reason.STALLED, 1),
+        ([waited(0, at=99.5), ERROR_1], {}, 1, Reason.TRAINER_ERROR, 1),
         # SIGTERM met ranks that were still importing.
         ([silent(0, -15), silent(1, -15)], {"stop_requested": True}, 143, Reason.STOPPED, None),
         ([STOPPED_0, silent(1, -15)], {"stop_requested": True}, 143, Reason.STOPPED, None),

@@ -1,11 +1,12 @@
 """torchrun on this node, through its Python API: a static rendezvous and no restarts inside an attempt."""
 
+import importlib
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,17 +131,23 @@ class Torchrun:
                 self._signal(signal.SIGTERM)
             return self.started
 
-    def kill(self) -> None:
-        """End the workers at once."""
+    def kill(self, pids: Iterable[int] | None = None) -> None:
+        """End the workers at once, or those of them with these process ids."""
         with self._lock:
-            self._signal(signal.SIGKILL)
+            self._signal(signal.SIGKILL, set(self._pids if pids is None else pids))
 
-    def _signal(self, number: signal.Signals) -> None:
-        for pid in self._pids:
+    def _signal(self, number: signal.Signals, only: Collection[int] | None = None) -> None:
+        for pid in self._pids if only is None else [pid for pid in self._pids if pid in only]:
             try:
                 os.kill(pid, number)
             except ProcessLookupError:
                 continue
+
+
+def load_torchrun() -> None:
+    """Import what `Torchrun.run` needs: PyTorch, mostly."""
+    for module in ("agent.server.local_elastic_agent", "rendezvous.static_tcp_rendezvous"):
+        importlib.import_module(f"torch.distributed.elastic.{module}")
 
 
 def default_command() -> list[str]:

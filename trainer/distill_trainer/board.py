@@ -11,6 +11,7 @@ from typing import Any
 
 from distill_api.report import TrainerStatus
 from distill_api.status import Progress
+from distill_trainer.ledger import Ledger
 
 _PERSIST_INTERVAL = 1.0
 
@@ -27,14 +28,18 @@ class StatusBoard:
         world_size: int,
         images_per_second: Callable[[], float | None],
         moved_at: Callable[[], datetime | None] = lambda: None,
+        checkpoint_stalls: Callable[[], float] = lambda: 0.0,
         copy: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`copy`: a file that is kept within a second of the truth, for whoever looks after the rank was killed."""
+        """`checkpoint_stalls`: seconds so far that training stood still for checkpoints.
+
+        `copy`: a file that is kept within a second of the truth, for whoever looks after the rank was killed."""
         self._lock = threading.Lock()
         self._status = TrainerStatus(job=job, attempt=attempt, rank=rank, world_size=world_size, state="starting")
         self._rate = images_per_second
         self._moved_at = moved_at
+        self._ledger = Ledger(checkpoint_stalls, clock)
         self._copy = copy
         self._clock = clock
         self._copied_at = -_PERSIST_INTERVAL
@@ -44,7 +49,12 @@ class StatusBoard:
         """Set fields of the status: state, resumed_from_step, steps_this_attempt …"""
         with self._lock:
             first_step = self._status.steps_this_attempt == 0 and fields.get("steps_this_attempt", 0) > 0
+            stepped = fields.get("steps_this_attempt", 0) > self._status.steps_this_attempt
             self._set(fields)
+            if "state" in fields:
+                self._ledger.enter(self._status.state)
+            if stepped:
+                self._ledger.step()
             # Whoever looks after a kill must know at once that there is something to lose.
             self._persist(at_once=first_step)
 
@@ -80,7 +90,7 @@ class StatusBoard:
     def status(self) -> TrainerStatus:
         """What is true now."""
         with self._lock:
-            return self._status.model_copy(update={"moved_at": self._moved_at()})
+            return self._status.model_copy(update={"moved_at": self._moved_at(), "seconds": self._ledger.seconds()})
 
     def to_json(self) -> bytes:
         """Body of GET /status."""
@@ -105,7 +115,8 @@ class StatusBoard:
         temporary = self._copy.with_name(self._copy.name + ".tmp")
         # Losing the copy costs a detail of a message; it is no reason to end a training run.
         with contextlib.suppress(OSError):
-            temporary.write_bytes(self._status.model_dump_json(by_alias=True, exclude_none=True).encode())
+            copied = self._status.model_copy(update={"seconds": self._ledger.seconds()})
+            temporary.write_bytes(copied.model_dump_json(by_alias=True, exclude_none=True).encode())
             os.replace(temporary, self._copy)
 
 

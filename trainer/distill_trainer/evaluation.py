@@ -76,7 +76,13 @@ class Evaluation:
             self.progress.student_map, self.progress.student_map50 = validation.map, validation.map50
         if self.environment.is_main:
             for path in [self.runtime.files.last] + ([self.runtime.files.best] if improved else []):
-                save_weights(path, self.ema.ema, train_args=vars(self.arguments), metrics=dict(validation.results))
+                save_weights(
+                    path,
+                    self.ema.ema,
+                    train_args=vars(self.arguments),
+                    metrics=dict(validation.results),
+                    guard=self.runtime.checkpointer.check_fence,
+                )
 
     def _validate_student(self) -> ValMetrics:
         broadcast_buffers(self.ema.ema)  # only rank 0, which has shard 0, moves running statistics

@@ -48,6 +48,11 @@ class Handover:
         return self.folder / f"status-{self.local_rank}.json"
 
     @property
+    def pulse_file(self) -> Path:
+        """The rank's pulse; see pulse.py."""
+        return self.folder / f"pulse-{self.local_rank}"
+
+    @property
     def report_file(self) -> Path:
         """What the rank says of its own end."""
         return self.folder / f"report-{self.local_rank}.json"

@@ -20,15 +20,17 @@ from distill_api.constants import Env, Reason
 from distill_api.constants import Path as ContainerPath
 from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
-from distill_trainer.agent import Failure, Gang, Torchrun, default_command
+from distill_trainer.agent import Failure, Gang, Torchrun, default_command, load_torchrun
 from distill_trainer.checkpoint import layout
 from distill_trainer.console import CLEAR_LINE
 from distill_trainer.errors import Permanent
 from distill_trainer.handover import FOLDER_VARIABLE, Handover, read_run
 from distill_trainer.oom import oom_kills
 from distill_trainer.outcome import Ending, RankEnd, conclude, ending_of, stopped_early
+from distill_trainer.pulse import Listener, Silence, ask_for_stacks, given_up, lives
 from distill_trainer.rendezvous import Endpoint, wait_for_name
 from distill_trainer.results import RunFiles
+from distill_trainer.timeouts import timeouts
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +85,10 @@ class Launcher:
         self._torchrun: Torchrun | None = None
         self._failures: dict[int, Failure] = {}
         self._error: BaseException | None = None
+        self._silences: dict[int, Silence] = {}
+        handovers = {rank: Handover(folder, rank) for rank in range(run.local_world_size)}
+        self._reports = [handover.report_file for handover in handovers.values()]
+        self._listener = Listener({rank: handover.pulse_file for rank, handover in handovers.items()})
 
     def run(self) -> Ending:
         """Run the ranks to their end. SIGTERM and SIGINT are handed to them once, and waited for."""
@@ -94,12 +100,14 @@ class Launcher:
         while not self._finished.wait(_LONGEST_SLEEP):
             if self._orphaned():
                 self._stop(signal.SIGTERM, None)
+            self._end_silent_ranks()
         return self._with_details(self._ending(oom_kills() > killed_before))
 
     def _attempt(self) -> None:
         try:
             endpoint = Endpoint.parse(self._run.rendezvous)
             join_timeout = float(self._run.spec.recovery.scheduling_timeout_seconds)
+            load_torchrun()  # takes seconds, in which the cluster's DNS learns node 0's name
             wait_for_name(endpoint.host, join_timeout)
             gang = Gang(
                 run_id=f"{self._run.job}-{self._run.attempt}",
@@ -115,6 +123,26 @@ class Launcher:
             self._error = error
         finally:
             self._finished.set()
+
+    def _end_silent_ranks(self) -> None:
+        """End ranks that cannot end themselves, so that what waits for them does not wait any longer."""
+        left = {rank for rank, report in enumerate(self._reports) if report.exists()}
+        heard = self._listener.look()
+        silences = {rank: silence for rank, silence in heard.items() if rank not in left and lives(silence.pid)}
+        limits = timeouts(self._run.spec.recovery.stall_timeout_seconds)
+        stuck = given_up(silences, limits, others_leave=bool(left) or self._stop_requested)
+        new = {rank: silence for rank, silence in stuck.items() if rank not in self._silences}
+        if not new or self._torchrun is None:
+            return
+        for rank, silence in new.items():
+            log.error(
+                "rank %d has answered nothing for %.0f s, in phase %s; ending it",
+                self._first_rank + rank, silence.seconds, silence.phase,
+            )  # fmt: skip
+        self._silences |= new
+        # A process that is ending may be asked as well; those that have ended are not in the way.
+        ask_for_stacks(silence.pid for silence in silences.values())
+        self._torchrun.kill(silence.pid for silence in new.values())
 
     def _stop(self, signum: int, _frame: FrameType | None) -> None:
         if self._stop_requested:
@@ -164,7 +192,8 @@ class Launcher:
         handover = Handover(self._folder, local_rank)
         report, status = handover.report(), handover.status()
         stepped = status is not None and status.steps_this_attempt > 0
-        return RankEnd(rank, failure.exit_code, report.at if report else failure.at, report, stepped)
+        at = report.at if report else failure.at
+        return RankEnd(rank, failure.exit_code, at, report, stepped, self._silences.get(local_rank))
 
     def _with_details(self, ending: Ending) -> Ending:
         """Fill in what a rank that was killed could not say: steps, and rank 0's progress."""
@@ -187,6 +216,7 @@ class Launcher:
         if message.progress is None and self._node_rank == 0:
             status = Handover(self._folder, 0).status()
             details["progress"] = status.progress if status else None
+            details["seconds"] = status.seconds if status else None
         return Ending(ending.exit_code, message.model_copy(update=details))
 
 

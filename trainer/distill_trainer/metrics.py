@@ -25,6 +25,7 @@ class TrainerMetrics:
         self._world_size = world_size
         self._recent: deque[tuple[int, float]] = deque(maxlen=_RATE_WINDOW)
         self._planned_steps = 0
+        self.checkpoint_stall_seconds = 0.0
         self._losses = self._gauge(Name.LOSS, "Loss of the last step by component, weights included", "component")
         self._images = self._counter(Name.IMAGES, "Images that this rank has trained on")
         self._steps = self._counter(Name.STEPS, "Global steps finished in this attempt")
@@ -50,7 +51,8 @@ class TrainerMetrics:
         self._ratio = self._gauge(Name.PROGRESS_RATIO, "Share of the steps that are finished")
         self._evaluation = self._gauge(Name.EVAL_MAP, "mAP at the last validation", "model", "iou")
         self._resumed = self._gauge(Name.RESUMED_FROM_STEP, "Committed step that this attempt started from")
-        self._gauge(Name.CHECKPOINT_INTERVAL, "Seconds between checkpoints, as asked for").set(checkpoint_interval)
+        self._interval = self._gauge(Name.CHECKPOINT_INTERVAL, "Seconds between checkpoints, as asked for or found")
+        self._interval.set(checkpoint_interval)
         self._saves = self._counter(Name.CHECKPOINT_SAVES, "Checkpoints by result", "result")
         self._fallbacks = self._counter(Name.CHECKPOINT_FALLBACKS, "Damaged checkpoints that were stepped over")
         self._stall = self._histogram(
@@ -86,6 +88,8 @@ class TrainerMetrics:
     def phase(self, name: str, seconds: float) -> None:
         """Time went into data, teacher, forward, backward, optimizer, validation, checkpoint or start."""
         self._time.labels(name).inc(max(0.0, seconds))
+        if name == "checkpoint":
+            self.checkpoint_stall_seconds += max(0.0, seconds)
 
     def losses(self, components: Mapping[str, float]) -> None:
         """Losses of the last step: box, cls, dfl, dis …"""
@@ -133,6 +137,11 @@ class TrainerMetrics:
         if self._rank == 0:
             self._evaluation.labels(model, "50").set(map50)
             self._evaluation.labels(model, "50-95").set(map50_95)
+
+    def checkpoint_interval(self, seconds: float) -> None:
+        """Checkpoints are now committed this often."""
+        if self._rank == 0:
+            self._interval.set(seconds)
 
     def checkpoint_committed(self, step: int, at: datetime, seconds: float) -> None:
         """A checkpoint is durable."""

@@ -7,7 +7,7 @@ import re
 import signal
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from distill_api.base import Model
@@ -15,6 +15,7 @@ from distill_api.constants import ExitCode, Reason
 from distill_api.report import TerminationMessage
 from distill_api.status import Result
 from distill_trainer.errors import Permanent, Stopped, TrainerError
+from distill_trainer.pulse import Silence
 
 FAILURE_EXIT_CODE = 1
 
@@ -23,6 +24,7 @@ _PEER_LOSS_TEXT = re.compile(
     r"gloo/|Connection closed by peer|Connection reset by peer|Connection refused|Broken pipe|NCCL|"
     r"Timed out waiting|wait timeout|Socket closed|\[c10d\]|ProcessGroup"
 )
+_WAITED_TEXT = re.compile(r"[Tt]imed out|[Tt]imeout")
 _ECHO_EXIT_SIGNALS = frozenset({signal.SIGTERM, signal.SIGKILL})
 _ECHO_SECONDS = 2.0
 """A rank that a signal ends later than this after the first end was ended by the launcher."""
@@ -37,6 +39,8 @@ class RankReport(Model):
     """Unix time of the end."""
     message: TerminationMessage
     """The same in the form that the operator reads."""
+    waited: bool = False
+    """The rank has waited in vain for another one, rather than seen a connection break."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,8 @@ class RankEnd:
     report: RankReport | None
     stepped: bool = False
     """Whether its last status tells of a step in this attempt."""
+    silence: Silence | None = None
+    """That it had no pulse any more, where the launcher has given it up for that."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +67,14 @@ class Ending:
     message: TerminationMessage
     unexpected: bool = False
     """An error nobody has foreseen: its traceback belongs in the log."""
+    waited: bool = False
+    """Another rank did not answer: where this one waited belongs in the log."""
 
 
-def ending_of(error: BaseException | None, result: Result | None, *, rank: int, attempt: int) -> Ending:
-    """How a rank ends whose training returned `result` or raised `error`."""
+def ending_of(
+    error: BaseException | None, result: Result | None, *, rank: int, attempt: int, phase: str = "start"
+) -> Ending:
+    """How a rank ends whose training returned `result` or raised `error` in `phase`."""
 
     def end(
         code: int,
@@ -72,12 +82,13 @@ def ending_of(error: BaseException | None, result: Result | None, *, rank: int, 
         reason: Reason,
         text: str,
         unexpected: bool = False,
+        waited: bool = False,
         result: Result | None = None,
     ) -> Ending:
         message = TerminationMessage(
             outcome=outcome, reason=reason, message=text, rank=rank, attempt=attempt, result=result
         )
-        return Ending(code, message, unexpected)
+        return Ending(code, message, unexpected, waited)
 
     if error is None:
         return end(ExitCode.DONE, "done", Reason.COMPLETED, "", result=result)
@@ -89,6 +100,9 @@ def ending_of(error: BaseException | None, result: Result | None, *, rank: int, 
         return end(FAILURE_EXIT_CODE, "failed", error.reason, error.message)
     text = last_line(error)
     if is_peer_loss(error):
+        if _WAITED_TEXT.search(text):
+            said = f"rank {rank} waited in vain for another rank in phase {phase}: {text}"
+            return end(FAILURE_EXIT_CODE, "failed", Reason.PEER_LOST, said, waited=True)
         return end(FAILURE_EXIT_CODE, "failed", Reason.PEER_LOST, f"lost connection to a peer: {text}")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         advice = "lower training.batch or training.imgsz, or use accelerators with more memory"
@@ -117,8 +131,11 @@ def conclude(
     """How the container ends: the rank that failed first is to blame, and what followed is its echo.
 
     `ends` holds every rank of this node. A rank that only lost its peers, or that the launcher ended itself, is
-    blamed only when there is no other.
+    blamed only when there is no other. When all ranks of the gang are here and have only waited for each other, the
+    gang has stalled.
     """
+    # What a silent rank said once it was asked for its stacks is that the others had left meanwhile.
+    ends = [end if end.silence is None else replace(end, report=None) for end in ends]
     done = [end for end in ends if end.report is not None and end.report.message.outcome == "done"]
     if len(done) == len(ends):
         first = min(done, key=lambda end: end.rank)
@@ -139,7 +156,12 @@ def conclude(
         return stopped_early(attempt)
     else:
         blamed = min((end for end in failed if end not in stopped), key=lambda end: (end.at, end.rank))
-    return _as_reported(blamed) if blamed.report else _killed(blamed, attempt, world_size, stop_requested, oom_killed)
+    if blamed.report is None:
+        return _killed(blamed, attempt, world_size, stop_requested, oom_killed)
+    waited = [end for end in failed if end.report is not None and end.report.waited]
+    if waited and not culprits and len(ends) == world_size:
+        return _stalled_together(min(waited, key=lambda end: (end.at, end.rank)))
+    return _as_reported(blamed)
 
 
 def stopped_early(attempt: int) -> Ending:
@@ -154,6 +176,8 @@ def stopped_early(attempt: int) -> Ending:
 def _is_echo(end: RankEnd, started: float, stop_requested: bool) -> bool:
     if end.report is not None:
         return end.report.message.reason is Reason.PEER_LOST
+    if end.silence is not None:
+        return False
     if end.exit_code == -signal.SIGTERM:
         return True
     late = end.at - started > _ECHO_SECONDS
@@ -165,9 +189,20 @@ def _as_reported(end: RankEnd) -> Ending:
     return Ending(end.report.exit_code, end.report.message)
 
 
+def _stalled_together(end: RankEnd) -> Ending:
+    assert end.report is not None
+    return Ending(end.report.exit_code, end.report.message.model_copy(update={"reason": Reason.STALLED}))
+
+
 def _killed(end: RankEnd, attempt: int, world_size: int, stop_requested: bool, oom_killed: bool) -> Ending:
     reason, code = Reason.TRAINER_ERROR, FAILURE_EXIT_CODE
-    if end.exit_code < 0:
+    if end.silence is not None:
+        reason = Reason.STALLED
+        text = (
+            f"rank {end.rank} has answered nothing for {end.silence.seconds:.0f} s, in phase {end.silence.phase}: "
+            "its process was stopped or hung as a whole; its threads' stacks are in its log"
+        )
+    elif end.exit_code < 0:
         code = 128 - end.exit_code
         name = _signal_name(-end.exit_code)
         text = f"rank {end.rank} was ended by {name}"

@@ -35,7 +35,7 @@ class Reporter:
         self._optimizer, self._scaler, self._images = optimizer, scaler, images_per_step
         self._clock, self._epoch_began = clock, clock()
         self._steps_before = progress.step
-        self._csv = ResultsCsv(runtime.files.results_csv)
+        self._csv = ResultsCsv(runtime.files.results_csv, runtime.checkpointer.check_fence)
         self._tensorboard = True
         runtime.metrics.planned(steps=plan.total_steps, epochs=plan.epochs)
         runtime.board.progress(

@@ -5,7 +5,7 @@ import csv
 import hashlib
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -70,8 +70,9 @@ class RunFiles:
 class ResultsCsv:
     """results.csv with Ultralytics' columns. Every write replaces the file as a whole."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, guard: Callable[[], None] = lambda: None) -> None:
+        """`guard` is called before the file is replaced; what it raises prevents that."""
+        self._path, self._guard = path, guard
 
     def append(self, row: Mapping[str, float]) -> None:
         """Add the row of an epoch, `row["epoch"]` from 1. Rows of this epoch and later ones, which a run before the
@@ -83,7 +84,7 @@ class ResultsCsv:
         writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows([*kept, {name: _number(value) for name, value in row.items()}])
-        atomic_write(self._path, stream.getvalue().encode())
+        atomic_write(self._path, stream.getvalue().encode(), self._guard)
 
     def rows(self) -> list[dict[str, str]]:
         """All rows, oldest first; empty when there is no file."""
@@ -99,13 +100,18 @@ def write_args(path: Path, args: Mapping[str, Any]) -> None:
 
 
 def save_weights(
-    path: Path, model: Any, *, train_args: Mapping[str, Any], metrics: Mapping[str, float] | None = None
+    path: Path,
+    model: Any,
+    *,
+    train_args: Mapping[str, Any],
+    metrics: Mapping[str, float] | None = None,
+    guard: Callable[[], None] = lambda: None,
 ) -> str:
     """Write a plain Ultralytics checkpoint of `model` (the student's nn.Module: no teacher, no projector), which
     `YOLO(path)` loads, and return the file's SHA-256.
 
     As after Ultralytics' strip_optimizer: fp16, no gradients, no criterion, no optimizer. `model` itself is left as
-    it is. The file appears as a whole or not at all. Raises TrainerError.
+    it is. The file appears as a whole or not at all; `guard` is called before it does. Raises TrainerError.
     """
     import torch
     from ultralytics import __version__
@@ -136,7 +142,7 @@ def save_weights(
     stream = io.BytesIO()
     torch.save(checkpoint, stream)
     content = stream.getvalue()
-    atomic_write(path, content)
+    atomic_write(path, content, guard)
     return hashlib.sha256(content).hexdigest()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,11 @@ from distill_api.spec import DistillJobSpec
 from distill_api.status import Result
 from distill_trainer import optim
 from distill_trainer.allocator import keep_freed_memory
-from distill_trainer.commits import Commits
+from distill_trainer.commits import Commits, interval_of
 from distill_trainer.comparison import Comparison
 from distill_trainer.compiling import check_compiler
 from distill_trainer.data import TrainData
+from distill_trainer.data.cpus import available_cpus
 from distill_trainer.distillation.losses import LOSSES
 from distill_trainer.distillation.projector import Projector
 from distill_trainer.distillation.schedule import WeightSchedule, weight_schedule
@@ -130,7 +132,8 @@ class _Attempt:
         commits = Commits(
             self.runtime.checkpointer,
             state,
-            self.spec.checkpoint.interval_seconds,
+            interval=self._commit_interval(state),
+            hung_after=timeouts(self.spec.recovery.stall_timeout_seconds).watchdog,
             spent=lambda seconds: self.runtime.metrics.phase("checkpoint", seconds),
         )
         reporter = Reporter(
@@ -175,6 +178,16 @@ class _Attempt:
             end_epoch=evaluation.end_epoch,
         ).run()
         return self._ended(evaluation, score, data)
+
+    def _commit_interval(self, state: TrainingState) -> Callable[[], float]:
+        return interval_of(
+            self.spec.checkpoint.interval_seconds,
+            self.runtime.checkpointer,
+            state.progress,
+            attempt=self.run_config.attempt,
+            cpus=available_cpus() if self.environment.device.type == "cpu" else 0,
+            told=self.runtime.metrics.checkpoint_interval,
+        )
 
     @property
     def _shard_batch(self) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from distill_trainer.pulse import Pulse
+
 
 @dataclass(frozen=True)
 class Stall:
@@ -32,12 +34,15 @@ class Watchdog:
         stopping_timeout: float,
         stop_requested: Callable[[], bool],
         on_stall: Callable[[Stall], None],
+        pulse: Pulse | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`pulse` tells the launcher of every phase, and about every second that this process runs at all."""
         self._timeout = timeout
         self._stopping_timeout = min(timeout, stopping_timeout)
         self._stop_requested = stop_requested
         self._on_stall = on_stall
+        self._pulse = pulse
         self._clock = clock
         self._last = (clock(), "start")
         self._stop_seen: float | None = None
@@ -56,6 +61,8 @@ class Watchdog:
     def beat(self, phase: str) -> None:
         """Say that the main thread moves and goes on to `phase`. Cheap enough for every part of every step."""
         self._last = (self._clock(), phase)
+        if self._pulse is not None:
+            self._pulse.phase(phase)
 
     def check(self) -> Stall | None:
         """The stall, if there is one now."""
@@ -77,13 +84,16 @@ class Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def end(self) -> None:
-        """Stop watching."""
+        """Stop watching; the pulse goes on to the end of the process."""
         self._ended.set()
 
     def _watch(self) -> None:
         interval = min(1.0, self._stopping_timeout / 4)
-        while not self._ended.wait(interval):
-            stall = self.check()
+        while True:
+            if self._pulse is not None:
+                self._pulse.beat()
+            time.sleep(interval)
+            stall = None if self._ended.is_set() else self.check()
             if stall is not None:
                 # What every thread does is the one thing that cannot be found out later.
                 faulthandler.dump_traceback(sys.stderr, all_threads=True)

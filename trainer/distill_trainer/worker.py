@@ -28,6 +28,7 @@ from distill_trainer.console import CLEAR_LINE
 from distill_trainer.errors import TrainerError
 from distill_trainer.handover import FOLDER_VARIABLE, Handover, read_run
 from distill_trainer.outcome import FAILURE_EXIT_CODE, Ending, RankReport, ending_of
+from distill_trainer.pulse import STACKS, Pulse, ask_for_stacks, feel
 from distill_trainer.stop import StopFlag
 from distill_trainer.timeouts import timeouts
 from distill_trainer.watchdog import Stall, Watchdog
@@ -73,6 +74,7 @@ def main(train: Train | None = None) -> NoReturn:
     stop.follow_parent()
     faulthandler.enable()
     offline.stay_offline()
+    faulthandler.register(STACKS, all_threads=True)
     place = Place.from_environ(os.environ)
     _configure_logging(place)
     Rank(read_run(os.environ), place, stop, Path(os.environ[FOLDER_VARIABLE])).work(train)
@@ -99,6 +101,7 @@ class Rank:
             stopping_timeout=recovery.grace_period_seconds / 3,
             stop_requested=lambda: self._stop.requested,
             on_stall=self._stalled,
+            pulse=Pulse(self._handover.pulse_file),
         )
         watchdog.start()
         error: BaseException | None = None
@@ -113,9 +116,11 @@ class Rank:
         except BaseException as caught:  # noqa: BLE001  every end is reported, a SystemExit too
             error = caught
         watchdog.end()
-        ending = ending_of(error, result, rank=self._place.rank, attempt=self._run.attempt)
+        ending = ending_of(error, result, rank=self._place.rank, attempt=self._run.attempt, phase=watchdog.phase)
         if ending.unexpected:
             log.error("the training ended by an error that was not foreseen", exc_info=error)
+        elif ending.waited:
+            log.error("another rank did not answer; this one waited here", exc_info=error)
         elif error is not None:
             log.info("this rank ends: %s: %s", ending.message.reason, ending.message.message)
         self._leave(ending)
@@ -123,17 +128,19 @@ class Rank:
     def _surround(self, watchdog: Watchdog) -> "Runtime":
         from distill_trainer.board import StatusBoard
         from distill_trainer.checkpoint.checkpointer import Checkpointer
+        from distill_trainer.checkpoint.interval import FIRST_SECONDS
+        from distill_trainer.checkpoint.storage import clear_temporaries
         from distill_trainer.console import Console
         from distill_trainer.metrics import TrainerMetrics
         from distill_trainer.results import RunFiles
         from distill_trainer.runtime import Runtime
         from distill_trainer.server import StatusServer
 
-        run, place = self._run, self._place
+        run, place, interval = self._run, self._place, self._run.spec.checkpoint.interval_seconds
         metrics = TrainerMetrics(
             rank=place.rank,
             world_size=place.world_size,
-            checkpoint_interval=run.spec.checkpoint.interval_seconds,
+            checkpoint_interval=FIRST_SECONDS if interval == "auto" else interval,
             versions={name: version(name) for name in ("torch", "ultralytics")},
         )
         self._board = board = StatusBoard(
@@ -143,6 +150,7 @@ class Rank:
             world_size=place.world_size,
             images_per_second=lambda: metrics.images_per_second,
             moved_at=lambda: watchdog.moved_at,
+            checkpoint_stalls=lambda: metrics.checkpoint_stall_seconds,
             copy=self._handover.status_file,
         )
         server = StatusServer(
@@ -163,6 +171,9 @@ class Rank:
             is_writer=place.rank == 0,
             metrics=_Observers(metrics, board),
         )
+        if place.rank == 0:  # after the fence is raised, so that an older attempt cannot put its own in place
+            for folder in (files.root, files.weights):
+                clear_temporaries(folder)
         return Runtime(
             rank=place.rank,
             local_rank=place.local_rank,
@@ -191,6 +202,7 @@ class Rank:
         if stall.stopping and not stepped:
             outcome, code, reason = "stopped", int(ExitCode.STOPPED), Reason.STOPPED
         log.error("%s", text)
+        self._ask_siblings_for_stacks()
         message = TerminationMessage.model_validate(
             {
                 "outcome": outcome,
@@ -200,17 +212,25 @@ class Rank:
                 "attempt": self._run.attempt,
             }
         )
-        self._leave(Ending(code, message))
+        self._leave(Ending(code, message), timeouts(self._run.spec.recovery.stall_timeout_seconds).last_commit)
 
-    def _leave(self, ending: Ending) -> NoReturn:
+    def _ask_siblings_for_stacks(self) -> None:
+        """What the node's other ranks do now; they will not be there to be asked later."""
+        ranks = set(range(self._place.local_world_size)) - {self._place.local_rank}
+        felt = [feel(Handover(self._folder, rank).pulse_file) for rank in ranks]
+        ask_for_stacks(sibling.pid for sibling in felt if sibling is not None)
+
+    def _leave(self, ending: Ending, commit_seconds: float = _COMMIT_SECONDS) -> NoReturn:
         self._leaving.acquire()  # never released: the first of main thread and watchdog leaves for both
         at = time.time()
         if self._checkpointer is not None:
             try:
-                self._checkpointer.wait(_COMMIT_SECONDS)
+                self._checkpointer.wait(commit_seconds)
             except TrainerError as error:
                 log.error("the last snapshot was not committed: %s", error.message)
-        report = RankReport(exit_code=ending.exit_code, at=at, message=self._completed(ending.message))
+        report = RankReport(
+            exit_code=ending.exit_code, at=at, message=self._completed(ending.message), waited=ending.waited
+        )
         try:
             self._handover.leave_report(report)
         except OSError as error:
@@ -240,6 +260,7 @@ class Rank:
                 "committed_step": committed,
                 "resumed_from_step": status.resumed_from_step,
                 "progress": status.progress if self._place.rank == 0 else None,
+                "seconds": status.seconds if self._place.rank == 0 else None,
             }
         )
 

@@ -15,7 +15,7 @@ from prometheus_client.registry import Collector
 
 from cluster import binaries
 from distill_api.constants import Phase
-from distill_api.status import Attempt, DistillJobStatus, Progress
+from distill_api.status import Attempt, DistillJobStatus, Goodput, Progress
 from distill_operator.metrics import Metrics
 from distill_trainer.metrics import TrainerMetrics
 
@@ -120,7 +120,11 @@ def operator_metrics() -> CollectorRegistry:
     metrics, key, now = Metrics(), ("team", "digits"), datetime.now(UTC)
     first = Attempt(number=1, nodes=2, started_at=now, running_at=now + timedelta(seconds=12))
     status = DistillJobStatus(
-        phase=Phase.RUNNING, attempts=[first], started_at=now, progress=Progress(committed_step=30)
+        phase=Phase.RUNNING,
+        attempts=[first],
+        started_at=now,
+        progress=Progress(committed_step=30),
+        goodput=Goodput(productive_seconds=9, restart_seconds=1, ratio=0.9, accounted_until=now),
     )
 
     def work() -> None:

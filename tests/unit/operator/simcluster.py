@@ -8,13 +8,24 @@ import random
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
+
 from distill_api.constants import TERMINAL_PHASES, Outcome, Phase, Reason
 from distill_api.job import DistillJob
-from distill_api.status import DistillJobStatus
-from distill_operator import decide
+from distill_api.status import Attempt, DistillJobStatus, Spent
+from distill_operator import decide, goodput
 from distill_operator.evidence import with_departed
 from distill_operator.intent import Create, Delete, Plan
-from distill_operator.observed import ClaimFacts, ContainerEnd, Disruption, JobFacts, Observed, PodFacts, ServiceFacts
+from distill_operator.observed import (
+    ClaimFacts,
+    ContainerEnd,
+    Disruption,
+    JobFacts,
+    Observed,
+    Placeholders,
+    PodFacts,
+    ServiceFacts,
+)
 from unit.operator.samples import CLAIMS, SETTINGS, answer, at, done, job, observed, report
 
 GRACE = 10
@@ -27,6 +38,11 @@ VOLUMES = {
 }
 
 FAULTS = ("preempt", "evict", "delete_pod", "oom", "kill", "peer_lost", "delete_job")
+OUTAGES = ("darken", "lighten")
+ROOM = ("less_room", "more_room")
+NODES = 6
+UNREACHABLE_SECONDS = 100
+"""After how long the pods of a dark node are deleted: the node controller's patience and the pods' toleration."""
 CRASHES = ("after_status", "after_first_action", "forget")
 
 
@@ -49,7 +65,18 @@ class Cluster:
     """The step on the checkpoints volume."""
     step: int = 0
     uids: int = 0
-    charges: dict[str, int] = field(default_factory=lambda: {"failures": 0, "preemptions": 0})
+    completions: dict[str, int] = field(default_factory=dict)
+    """Pods of each Job, by its name."""
+    holders: dict[str, PodFacts] = field(default_factory=dict)
+    """Placeholder pods."""
+    room: int = NODES
+    """Nodes that pods of the job may come to."""
+    dark: dict[str, int] = field(default_factory=dict)
+    """Nodes without power, and since when."""
+
+    suspended_seconds: float = 0
+    """Between passes that found the job suspended."""
+    last_pass: int = 0
 
     # --- what the operator sees and does
 
@@ -67,9 +94,14 @@ class Cluster:
             start = self.start_of(newest)
             trainer = answer(self.step, self.committed, number=newest, resumed=start)
         return observed(
-            self.dj, *pods, jobs=tuple(self.jobs.values()), services=tuple(self.services.values()), trainer=trainer,
+            self.dj, *pods, jobs=tuple(j for j in self.jobs.values() if j.attempt), placeholders=self.held(),
+            services=tuple(self.services.values()), trainer=trainer,
             claims=(*CLAIMS, *(ClaimFacts(n, ("ReadWriteMany",), "Bound", owned=True) for n in self.claims)),
         )  # fmt: skip
+
+    def held(self) -> Placeholders | None:
+        facts = self.jobs.get("tiny-grow")
+        return Placeholders(facts, tuple(self.holders.values())) if facts is not None else None
 
     def start_of(self, attempt: int) -> int:
         return self.resumed.get(attempt, 0)
@@ -83,6 +115,9 @@ class Cluster:
         """One pass, perhaps cut off."""
         if crash == "forget":
             self.noted = {}
+        if self.dj.status.phase == Phase.SUSPENDED and self.dj.status.attempt:
+            self.suspended_seconds += self.seconds - self.last_pass
+        self.last_pass = self.seconds
         plan = self.plan()
         if plan.status is not None:
             self.store(plan.status)
@@ -108,8 +143,23 @@ class Cluster:
         if new.phase == Phase.SUCCEEDED:
             assert new.result is not None, "success without a record"
             assert new.attempts[-1].outcome == Outcome.SUCCEEDED
+        self.check_time(old, new)
         DistillJobStatus.model_validate(new.to_wire())
         self.dj = self.dj.model_copy(update={"status": new})
+
+    def check_time(self, old: DistillJobStatus, new: DistillJobStatus) -> None:
+        """Every second is accounted for once, and nothing that was accounted for is taken back."""
+        if new.goodput is None or new.started_at is None:
+            assert new.attempt == 0
+            return
+        if old.phase == new.phase == Phase.SUSPENDED:
+            return
+        life = (new.goodput.accounted_until - new.started_at).total_seconds() - self.suspended_seconds
+        assert goodput.total(new.goodput) == pytest.approx(life, abs=0.05)
+        assert all(getattr(new.goodput, kind) >= 0 for kind in goodput.KINDS)
+        if old.goodput is not None and new.attempt > old.attempt:
+            last, now = measured(old.attempts[-1]), measured(new.attempts[-2])
+            assert all(a <= b for a, b in zip(last, now, strict=True)), "time went back"
 
     def act(self, action: Create | Delete) -> None:
         if isinstance(action, Delete):
@@ -117,10 +167,13 @@ class Cluster:
             return
         kind, name = action.manifest["kind"], action.manifest["metadata"]["name"]
         number = int(action.manifest["metadata"]["labels"].get("distilljob.dev/attempt", 0))
-        if kind == "Job" and name not in self.jobs:
+        if kind == "Job" and name == "tiny-grow":
+            self.hold(action.manifest["spec"]["parallelism"])
+        elif kind == "Job" and name not in self.jobs:
             assert not [p for p in self.pods.values() if p.live], "a second gang was created while the first one lives"
             self.uids += 1
             self.jobs[name] = JobFacts(name, f"job-{self.uids}", number, True, at(self.seconds))
+            self.completions[name] = action.manifest["spec"]["completions"]
             self.resumed[number], self.step = self.committed, self.committed
         if kind == "PersistentVolumeClaim" and name not in self.claims:
             self.claims = (*self.claims, name)
@@ -128,7 +181,23 @@ class Cluster:
             self.uids += 1
             self.services[name] = ServiceFacts(name, f"svc-{self.uids}", number, True)
 
+    def hold(self, count: int) -> None:
+        if "tiny-grow" in self.jobs:
+            return
+        self.uids += 1
+        self.jobs["tiny-grow"] = JobFacts("tiny-grow", f"job-{self.uids}", 0, True, at(self.seconds))
+        for number in range(count):
+            uid = f"pod-{self.uids}-{number}"
+            self.holders[uid] = PodFacts(f"tiny-grow-{number}", uid, 0, "Pending", at(self.seconds))
+
     def delete(self, action: Delete) -> None:
+        if action.kind == "Pod":
+            pod = self.pods.get(action.uid)
+            assert action.at_once
+            assert pod is None or pod.node in self.dark, "a pod was given up although its node answers"
+            owner = next((j for j in self.jobs.values() if pod is not None and j.uid == pod.owner_uid), None)
+            if pod is not None and (owner is None or owner.deleting):  # else the Job controller's finalizer keeps it
+                self.remove(pod)
         if action.kind == "Service":
             self.services = {n: s for n, s in self.services.items() if s.uid != action.uid}
         if action.kind == "Job":
@@ -156,7 +225,13 @@ class Cluster:
 
     def controllers(self) -> None:
         """Job controller and garbage collector, once."""
+        self.node_controller()
         for name, facts in list(self.jobs.items()):
+            if name == "tiny-grow":
+                if facts.deleting:
+                    self.holders = {}
+                    del self.jobs[name]
+                continue
             pods = self.pods_of(facts)
             if facts.deleting:
                 for pod in pods:
@@ -183,11 +258,11 @@ class Cluster:
             for pod in pods:
                 if pod.live:
                     self.terminate(pod)
-        elif pods and all(p.phase == "Succeeded" for p in pods) and len(pods) == 2:
+        elif pods and all(p.phase == "Succeeded" for p in pods) and len(pods) == self.completions[facts.name]:
             self.jobs[facts.name] = replace(facts, complete=True)
         else:
             have = {p.rank for p in pods}
-            for rank in {0, 1} - have:
+            for rank in sorted(set(range(self.completions[facts.name])) - have):
                 self.uids += 1
                 self.set_pod(
                     PodFacts(
@@ -199,9 +274,25 @@ class Cluster:
     def terminate(self, pod: PodFacts) -> None:
         """Deletion by a controller, in two steps: asked for, then gone."""
         if pod.deleted_at is None and pod.live:
-            self.set_pod(pod, deleted_at=at(self.seconds))
-        else:
+            self.set_pod(pod, deleted_at=at(self.seconds), end_due_at=at(self.seconds + GRACE))
+        elif not pod.live or pod.node not in self.dark:
             self.remove(pod)
+
+    def node_controller(self) -> None:
+        """Pods of nodes that have been silent for long are deleted; their nodes do not hear of it."""
+        for pod in list(self.pods.values()):
+            since = self.dark.get(pod.node or "")
+            if since is None or self.seconds - since < UNREACHABLE_SECONDS:
+                continue
+            if pod.live and pod.deleted_at is None:
+                gone = Disruption("DeletionByTaintManager", "the node is unreachable", at(self.seconds))
+                self.set_pod(pod, disruption=gone)
+                self.terminate(self.pods[pod.uid])
+
+    def free_node(self) -> str | None:
+        """A node that has power and no pod of the job."""
+        taken = {p.node for p in (*self.pods.values(), *self.holders.values()) if p.live} | self.dark.keys()
+        return next((f"node{n}" for n in range(self.room) if f"node{n}" not in taken), None)
 
     def kubelets(self) -> None:
         """Start what waits, and end what was asked to."""
@@ -209,18 +300,30 @@ class Cluster:
             if pod.phase == "Pending" and pod.deleted_at is None:
                 if "tiny-checkpoints" not in self.claims:
                     continue
-                node = f"node{pod.rank}"
-                self.set_pod(pod, phase="Running", scheduled_at=at(self.seconds), node=node, ip=f"10.0.0.{pod.rank}")
-            elif pod.live and pod.deleted_at is not None:
+                node = self.free_node()
+                if node is None:
+                    self.set_pod(pod, unschedulable="0/6 nodes are available")
+                    continue
+                self.set_pod(
+                    pod, phase="Running", scheduled_at=at(self.seconds), node=node, ip=f"10.0.0.{pod.rank}",
+                    unschedulable=None,
+                )  # fmt: skip
+            elif pod.live and pod.deleted_at is not None and pod.node not in self.dark:
                 self.commit()
                 end = ContainerEnd("trainer", 143, at(self.seconds), "Error", report("stopped", Reason.STOPPED))
                 self.set_pod(pod, phase="Failed", end=end)
+        for uid, pod in list(self.holders.items()):
+            node = self.free_node()
+            if pod.phase == "Pending" and node is not None:
+                self.holders[uid] = replace(pod, phase="Running", scheduled_at=at(self.seconds), node=node)
 
     # --- what the training does
 
     def gang(self) -> list[PodFacts]:
         pods = [p for p in self.pods.values() if p.running]
-        return sorted(pods, key=lambda p: p.rank or 0) if len(pods) == 2 else []
+        owner = next((j.name for j in self.jobs.values() if pods and j.uid == pods[0].owner_uid), "")
+        whole = len(pods) == self.completions.get(owner, 0) and not any(p.node in self.dark for p in pods)
+        return sorted(pods, key=lambda p: p.rank or 0) if whole else []
 
     def train(self) -> None:
         if self.gang():
@@ -258,6 +361,13 @@ class Cluster:
         if kind == "delete_job":
             self.jobs = {name: replace(facts, deleting=True) for name, facts in self.jobs.items()}
 
+    def outage(self, kind: str, rank: int) -> None:
+        """A pod's node loses power, or all get it back: then their kubelets end what they were asked to."""
+        if kind == "lighten":
+            self.dark = {}
+        for pod in [p for p in self.pods.values() if kind == "darken" and p.live and p.rank == rank and p.node]:
+            self.dark.setdefault(pod.node or "", self.seconds)
+
     def suspend(self, wanted: bool) -> None:
         self.dj = self.dj.model_copy(update={"spec": self.dj.spec.model_copy(update={"suspend": wanted})})
 
@@ -267,6 +377,10 @@ class Cluster:
         self.seconds += 1
         if name in FAULTS:
             self.fault(name, rank)
+        elif name in OUTAGES:
+            self.outage(name, rank)
+        elif name in ROOM:
+            self.room = min(max(self.room + (-1 if name == "less_room" else 1), 1), NODES)
         elif name in CRASHES:
             self.operate(crash=name)
         elif name == "wait":
@@ -290,8 +404,9 @@ class Cluster:
             assert status.preemptions == outcomes.count(Outcome.DISRUPTED)
 
     def settle(self, rounds: int = 400) -> DistillJobStatus:
-        """Let everything go well until the job is over."""
+        """Let everything go well until the job is over. Nodes that are dark stay dark; there are others."""
         self.suspend(False)
+        self.room = NODES + len(self.dark)
         for _ in range(rounds):
             for name in ("operate", "controllers", "kubelets", "train", "commit"):
                 self.step_world(name)
@@ -300,6 +415,12 @@ class Cluster:
                 return self.dj.status
             self.seconds += 20
         raise AssertionError(f"the job is not over: {self.dj.status}")
+
+
+def measured(attempt: Attempt) -> tuple[float, ...]:
+    spent = attempt.spent or Spent()
+    training = spent.productive_seconds + spent.lost_work_seconds
+    return (training, spent.checkpoint_stall_seconds, spent.validation_seconds, goodput.total(spent))
 
 
 def shuffled(seed: int, length: int) -> list[tuple[str, int]]:

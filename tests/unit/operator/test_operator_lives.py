@@ -28,7 +28,7 @@ from unit.operator.samples import (
     report,
     status,
 )
-from unit.operator.simcluster import CRASHES, FAULTS, Cluster
+from unit.operator.simcluster import CRASHES, FAULTS, OUTAGES, Cluster
 
 LIFE = [name for _ in range(9) for name in ("operate", "controllers", "operate", "kubelets", "operate", "train")]
 DISRUPTED_BY = {"preempt": Reason.PREEMPTED, "evict": Reason.EVICTED, "delete_pod": Reason.POD_DELETED}
@@ -105,7 +105,10 @@ def test_suspending_at_any_moment_costs_nothing(moment: int) -> None:
     assert (over.phase, over.restarts) == (Phase.SUCCEEDED, "0/0")
 
 
-STEPS = ("operate", "controllers", "kubelets", "train", "commit", "wait", "suspend", "resume", *FAULTS, *CRASHES)
+STEPS = (
+    "operate", "controllers", "kubelets", "train", "commit", "wait", "suspend", "resume",
+    *FAULTS, *OUTAGES, *CRASHES,
+)  # fmt: skip
 
 
 @settings(max_examples=300, deadline=None)
@@ -365,26 +368,3 @@ def test_a_finished_job_has_no_eta() -> None:
     assert over is not None
     assert over.progress is not None
     assert (over.progress.eta, over.progress.eta_seconds, over.progress.step) == (None, None, 50)
-
-
-def test_a_node_without_power_is_a_disruption_and_names_what_holds_the_job() -> None:
-    lost = pod(0, **ended(10, 1, report("failed", Reason.PEER_LOST)))
-    dark = pod(1, deleted_at=at(11), end_due_at=at(71))
-    running = job(status(attempt(running_at=at(1), stepped_at=at(9), step=5)))
-    seen = {"jobs": (child(failing_at=at(11)),)}
-    early = decide.plan(observed(running, lost, dark, **seen), at(45), SETTINGS).status
-    assert early is not None
-    assert early.attempts[0].reason == Reason.PEER_LOST
-    running = running.model_copy(update={"status": early})
-    late = decide.plan(observed(running, lost, dark, **seen), at(132), SETTINGS).status
-    assert late is not None
-    assert (late.attempt, late.attempts[0].reason) == (1, Reason.NODE_LOST)
-    told = conditions.find(late.conditions, ConditionType.RUNNING)
-    assert told is not None
-    assert told.reason == Reason.NODE_LOST
-    assert "tiny-a1-1 on node node1" in told.message
-    assert "--force" in told.message
-    running = running.model_copy(update={"status": late})
-    forced = decide.plan(observed(running, lost, **seen), at(200), SETTINGS).status
-    assert forced is not None
-    assert (forced.attempt, forced.restarts) == (2, "0/1")

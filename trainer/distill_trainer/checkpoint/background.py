@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ class BackgroundWriter:
         self._on_answer = on_answer
         self._changed = threading.Condition()
         self._order: Order | None = None
+        self._submitted = 0.0
         self._deaths = 0
         self._error: TrainerError | None = None
         self._closed = False
@@ -45,6 +47,12 @@ class BackgroundWriter:
             return self._order is not None
 
     @property
+    def in_flight_seconds(self) -> float:
+        """For how long the order has been in flight; 0 without one."""
+        with self._changed:
+            return time.monotonic() - self._submitted if self._order is not None else 0.0
+
+    @property
     def pid(self) -> int:
         """Process id of the present writer process."""
         return self._process.pid
@@ -53,6 +61,7 @@ class BackgroundWriter:
         """Hand over an order. None may be in flight."""
         with self._changed:
             self._order = order
+            self._submitted = time.monotonic()
             self._deaths = 0
             self._send()
 

@@ -2,20 +2,33 @@
 
 import logging
 import time
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
+from distill_api.constants import Reason
 from distill_trainer.checkpoint import encoding, layout
 from distill_trainer.checkpoint.background import Answer, BackgroundWriter
 from distill_trainer.checkpoint.buffer import SharedBuffer
-from distill_trainer.checkpoint.fence import raise_fence
+from distill_trainer.checkpoint.fence import raise_fence, read_fence, superseded
 from distill_trainer.checkpoint.reading import Loaded, newest_readable
 from distill_trainer.checkpoint.storage import discard, naming_errors, probe
+from distill_trainer.errors import Retryable
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a commit costs the training."""
+
+    stall_seconds: float
+    """The training stood still for the snapshot."""
+    writer_cpu_seconds: float
+    """Processor time of the writer process, which training on CPUs goes without."""
 
 
 class CheckpointEvents(Protocol):
@@ -50,9 +63,12 @@ class Checkpointer:
         self.directory = directory
         self.committed_step = 0
         """Newest step known to be safe in the directory; 0 for none."""
+        self.cost: Cost | None = None
+        """What the newest commit has cost; None before the first, and on ranks that do not write."""
         self.committed_at: datetime | None = None
         self._uid = uid
         self._attempt = attempt
+        self._stalled = 0.0
         self._keep = keep
         self._events = metrics
         self._specs: list[encoding.TensorSpec] | None = None
@@ -60,7 +76,7 @@ class Checkpointer:
         self._writer: BackgroundWriter | None = None
         if is_writer:
             probe(directory)
-            raise_fence(directory, uid, attempt)
+            self._fence = raise_fence(directory, uid, attempt)
             with naming_errors(directory):
                 for path in layout.leftovers(directory):
                     discard(path)
@@ -73,9 +89,20 @@ class Checkpointer:
         return self._writer is not None and self._writer.busy
 
     @property
+    def in_flight_seconds(self) -> float:
+        """For how long the commit in flight has been under way; 0 without one."""
+        return self._writer.in_flight_seconds if self._writer is not None else 0.0
+
+    @property
     def writer_pid(self) -> int | None:
         """Process id of the writer process; None on other ranks."""
         return self._writer.pid if self._writer else None
+
+    def check_fence(self) -> None:
+        """Raise Retryable(Superseded) on the writer when another attempt has started since."""
+        fence = read_fence(self.directory) if self._writer is not None else None
+        if fence is not None and fence != self._fence:
+            raise Retryable(Reason.SUPERSEDED, superseded(self._attempt, fence.attempt))
 
     def newest(self) -> Loaded | None:
         """The newest checkpoint that matches its digests, on the CPU; None for a fresh start.
@@ -114,8 +141,7 @@ class Checkpointer:
         self._writer.submit(
             {
                 "directory": str(self.directory),
-                "uid": self._uid,
-                "attempt": self._attempt,
+                "fence": asdict(self._fence),
                 "step": step,
                 "keep": self._keep,
                 "torch": torch.__version__,
@@ -123,7 +149,7 @@ class Checkpointer:
                 "structureBytes": len(structure),
             }
         )
-        stalled = time.perf_counter() - started
+        self._stalled = stalled = time.perf_counter() - started
         self._events.checkpoint_stalled(stalled)
         return stalled
 
@@ -155,6 +181,7 @@ class Checkpointer:
     def _committed(self, answer: Answer) -> None:
         at = datetime.fromisoformat(answer["committedAt"]).astimezone(UTC)
         self.committed_step, self.committed_at = answer["step"], at
+        self.cost = Cost(self._stalled, answer["cpuSeconds"])
         log.info(
             "committed step %d in %.2f s to %s",
             answer["step"],

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from distill_trainer.checkpoint import layout
-from distill_trainer.checkpoint.fence import read_fence
+from distill_trainer.checkpoint.fence import Fence, read_fence
 from distill_trainer.checkpoint.manifest import FileEntry, Manifest
 from distill_trainer.checkpoint.storage import discard, exchange, sync_directory, write_all, write_durably
 
@@ -24,11 +24,16 @@ class Commit:
     """What is to be committed, and as whose."""
 
     directory: Path
-    uid: str
-    attempt: int
+    fence: Fence
+    """As the one who commits has raised it."""
     step: int
     torch: str
     keep: int
+
+    @property
+    def attempt(self) -> int:
+        """Number of the attempt that commits."""
+        return self.fence.attempt
 
 
 class Fenced(Exception):
@@ -49,19 +54,22 @@ def commit(order: Commit, files: dict[str, memoryview], now: Callable[[], dateti
     """
     temporary = layout.uncommitted(order.directory, order.step, order.attempt)
     discard(temporary)
+    in_place = False
     try:
         temporary.mkdir()
         entries = {name: _write_hashed(temporary / name, content) for name, content in files.items()}
         time = now()
-        manifest = Manifest(order.uid, order.attempt, order.step, time, order.torch, entries)
+        manifest = Manifest(order.fence.uid, order.attempt, order.step, time, order.torch, entries)
         write_durably(temporary / layout.MANIFEST, manifest.to_bytes())
         sync_directory(temporary)
         _check_fence(order)
         _put_in_place(order, temporary)
+        in_place = True
         sync_directory(order.directory)
     except (OSError, Fenced) as error:
-        with contextlib.suppress(OSError):
-            discard(temporary)
+        if not in_place:  # afterwards it may be the older checkpoint, and the only one that is on the disk
+            with contextlib.suppress(OSError):
+                discard(temporary)
         if isinstance(error, FileNotFoundError):
             # The fence's raiser makes uncommitted folders disappear: see fence.py.
             _check_fence(order)
@@ -108,7 +116,7 @@ def _tidy_away(path: Path) -> None:
 
 def _check_fence(order: Commit) -> None:
     fence = read_fence(order.directory)
-    if fence is not None and (fence.attempt > order.attempt or fence.uid != order.uid):
+    if fence is not None and fence != order.fence:
         raise Fenced(fence.attempt)
 
 

@@ -1,4 +1,7 @@
-"""The fence: one small file that says which attempt may commit. An older attempt that still lives can commit nothing.
+"""The fence: one small file that says who may commit. An older attempt that still lives can commit nothing.
+
+Each raiser has a name of its own beside the attempt's number: where two processes were started as the same attempt,
+as `distill run` does when the one before was killed before it had left a trace, only the later one may commit.
 
 The order makes it safe without locks. A new attempt raises the fence, then makes every uncommitted checkpoint
 disappear by a rename, then looks for the newest committed one. An old attempt creates its uncommitted folder, then
@@ -7,7 +10,8 @@ and its rename fails or precedes the new attempt's look.
 """
 
 import json
-from dataclasses import dataclass
+import uuid
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from distill_api.constants import Reason
@@ -18,10 +22,12 @@ from distill_trainer.errors import Permanent, Retryable
 
 @dataclass(frozen=True)
 class Fence:
-    """Who may commit: attempts of this job, from this number on."""
+    """Who may commit: the process that has raised it, and later attempts of this job once they have raised theirs."""
 
     uid: str
     attempt: int
+    holder: str = ""
+    """Name of the process that has raised it."""
 
 
 def read_fence(directory: Path) -> Fence | None:
@@ -30,7 +36,9 @@ def read_fence(directory: Path) -> Fence | None:
     try:
         with naming_errors(path):
             content = json.loads(path.read_bytes()) if path.exists() else None
-        return None if content is None else Fence(str(content["uid"]), int(content["attempt"]))
+        if content is None:
+            return None
+        return Fence(str(content["uid"]), int(content["attempt"]), str(content.get("holder", "")))
     except (ValueError, KeyError, TypeError):
         raise Permanent(
             Reason.CHECKPOINT_UNREADABLE,
@@ -38,8 +46,8 @@ def read_fence(directory: Path) -> Fence | None:
         ) from None
 
 
-def raise_fence(directory: Path, uid: str, attempt: int) -> None:
-    """Let only `attempt` and later ones commit.
+def raise_fence(directory: Path, uid: str, attempt: int) -> Fence:
+    """Let only the caller, as `attempt`, and later attempts commit; the fence that it has raised.
 
     Raises Permanent when the directory holds another job's checkpoints, Retryable when a newer attempt has been here.
     """
@@ -50,9 +58,9 @@ def raise_fence(directory: Path, uid: str, attempt: int) -> None:
         check_owner(directory, uid, present.uid)
         if present.attempt > attempt:
             raise Retryable(Reason.SUPERSEDED, superseded(attempt, present.attempt))
-        if present.attempt == attempt:
-            return
-    atomic_write(directory / layout.FENCE, json.dumps({"uid": uid, "attempt": attempt}).encode())
+    raised = Fence(uid, attempt, uuid.uuid4().hex)
+    atomic_write(directory / layout.FENCE, json.dumps(asdict(raised)).encode())
+    return raised
 
 
 def check_owner(directory: Path, uid: str, found: str) -> None:
@@ -67,4 +75,6 @@ def check_owner(directory: Path, uid: str, found: str) -> None:
 
 def superseded(attempt: int, newer: int) -> str:
     """What an attempt is told that meets a higher fence."""
+    if newer == attempt:
+        return f"attempt {attempt} of this job was started a second time; the first one commits nothing more and ends"
     return f"attempt {newer} of this job has started; attempt {attempt} commits nothing any more and ends"

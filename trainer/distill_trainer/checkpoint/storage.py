@@ -5,9 +5,10 @@ import ctypes
 import errno
 import logging
 import os
+import re
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from distill_api.constants import Reason
@@ -18,6 +19,7 @@ log = logging.getLogger(__name__)
 _READ_ONLY = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_EXCHANGE = frozenset({errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EXDEV, errno.EPERM})
+_TEMPORARY = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 _AT_FDCWD = -100
 _RENAME_EXCHANGE = 2
 
@@ -73,21 +75,43 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def atomic_write(path: Path, content: bytes) -> None:
+def atomic_write(path: Path, content: bytes, guard: Callable[[], None] = lambda: None) -> None:
     """Replace `path` by `content`: after a crash it holds the old bytes or the new ones, never a part.
 
+    `guard` is called when all is written and nothing is replaced yet; what it raises prevents that.
     Raises Permanent (read-only, full) or Retryable, naming the path.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
     with naming_errors(path):
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_directory(path.parent)
             write_durably(temporary, content)
+            guard()
             os.replace(temporary, path)
             sync_directory(path.parent)
-        except OSError:
+        except (OSError, TrainerError):
             temporary.unlink(missing_ok=True)
             raise
+
+
+def make_directory(directory: Path) -> None:
+    """Create a directory and its parents where they are missing; they are on the disk then. Raises OSError."""
+    missing = [path for path in (directory, *directory.parents) if not path.exists()]
+    directory.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        sync_directory(path.parent)
+
+
+def clear_temporaries(directory: Path) -> None:
+    """Delete what interrupted atomic writes have left in `directory`, or what an older attempt is about to put there.
+
+    Raises Permanent (read-only, full) or Retryable, naming the path.
+    """
+    if directory.is_dir():
+        with naming_errors(directory):
+            for path in directory.iterdir():
+                if _TEMPORARY.fullmatch(path.name):
+                    path.unlink(missing_ok=True)
 
 
 def probe(directory: Path) -> None:
@@ -97,7 +121,7 @@ def probe(directory: Path) -> None:
     Raises Permanent (read-only, full) or Retryable, naming the path.
     """
     with naming_errors(directory):
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory)
         first = directory / f"trash-probe-{uuid.uuid4().hex[:8]}"
         second = first.with_name(first.name + "-renamed")
         try:

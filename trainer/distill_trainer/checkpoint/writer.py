@@ -17,12 +17,13 @@ from typing import Any
 
 from distill_trainer.checkpoint import layout
 from distill_trainer.checkpoint.commit import Commit, Fenced, commit
+from distill_trainer.checkpoint.fence import Fence
 from distill_trainer.errors import TrainerError
 
 
 def answer(order: dict[str, Any], buffer: int) -> dict[str, Any]:
     """Carry out one order; say what came of it."""
-    started = time.monotonic()
+    started, cpu_before = time.monotonic(), time.process_time()
     path = Path(order["directory"])
     tensors, structure = order["tensorBytes"], order["structureBytes"]
     # Not closed by name: an error's traceback still refers to views of it. It goes when this function returns.
@@ -30,7 +31,7 @@ def answer(order: dict[str, Any], buffer: int) -> dict[str, Any]:
     files = {layout.TENSORS: shared[:tensors], layout.STRUCTURE: shared[tensors:]}
     try:
         at = commit(
-            Commit(path, order["uid"], order["attempt"], order["step"], order["torch"], order["keep"]),
+            Commit(path, Fence(**order["fence"]), order["step"], order["torch"], order["keep"]),
             files,
             lambda: datetime.now(UTC),
         )
@@ -40,7 +41,12 @@ def answer(order: dict[str, Any], buffer: int) -> dict[str, Any]:
         return {"step": order["step"], "errno": error.errno or 0, "path": str(error.filename or path)}
     except TrainerError as error:
         return {"step": order["step"], "reason": error.reason, "message": error.message}
-    return {"step": order["step"], "committedAt": at.isoformat(), "seconds": time.monotonic() - started}
+    return {
+        "step": order["step"],
+        "committedAt": at.isoformat(),
+        "seconds": time.monotonic() - started,
+        "cpuSeconds": time.process_time() - cpu_before,
+    }
 
 
 def main() -> None:

@@ -1,0 +1,264 @@
+"""What saving costs, and how long a killed run takes to its next new step.
+
+    python benchmarks/bench_recovery.py [--saves 15] [--recoveries 5] [--imgsz 320]
+
+First: how long training stands still for a checkpoint, and how long that takes to be safe, beside the time of a step;
+Ultralytics' own save_model writes the same model's last.pt meanwhile, as its trainer calls it. Then: runs of two ranks
+are killed as a whole and started again, and the time from the start to the end of the first new step is told by phase.
+Prints both tables; writes build/bench/recovery.json with every sample.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+HERE = Path(__file__).resolve()
+TIMES = "RECOVERY_TIMES"
+"""Environment variable: the file to which launcher and rank 0 write what began when."""
+
+
+def note(what: str) -> None:
+    """Write down what begins now."""
+    with open(os.environ[TIMES], "a") as file:
+        file.write(json.dumps([time.time(), what]) + "\n")
+
+
+def launch() -> None:
+    """The trainer's entry point, timed."""
+    note("launcher: import torch, start ranks")
+    from distill_trainer.launch import exit_process, main
+
+    exit_process(main([sys.executable, str(HERE), "rank"]))
+
+
+def rank() -> None:
+    """The trainer's rank, timed."""
+    if os.environ["RANK"] == "0":
+        note("rank: import torch, ultralytics")
+        from distill_trainer.watchdog import Watchdog
+
+        beat = Watchdog.beat
+
+        def noted(watchdog: Watchdog, phase: str) -> None:
+            if phase != watchdog.phase:
+                note(phase)
+            beat(watchdog, phase)
+
+        Watchdog.beat = noted  # type: ignore[method-assign]
+    from distill_trainer.worker import main
+
+    main()
+
+
+class Saves:
+    """A model in training, saved in both ways."""
+
+    def __init__(self, student: str, teacher: str, imgsz: int, folder: Path) -> None:
+        import torch
+        from ultralytics.utils.torch_utils import ModelEMA
+
+        from distill_trainer import optim
+        from distill_trainer.distillation.losses import LOSSES
+        from distill_trainer.distillation.projector import Projector
+        from distill_trainer.models import neck_channels
+        from distill_trainer.precision import student_precision
+        from distill_trainer.state import TrainingProgress, TrainingState
+        from distill_trainer.task import OBJECTIVE, DistillTask
+        from distill_trainer.teacher import Teacher
+        from trainer_support import CPU, build, preprocessed, shard_batch, teach
+
+        self.student = build(f"{student}.yaml", optimizer="SGD", imgsz=imgsz)
+        whole = teach(build(f"{teacher}.yaml", seed=1))
+        projector = Projector(neck_channels(self.student), neck_channels(whole))
+        task = DistillTask(self.student, projector, LOSSES["sl2"]).to(memory_format=torch.channels_last).train()
+        plan = optim.Plan(epochs=5, steps_per_epoch=10, batch=8, images=80, classes=3)
+        optimizer, _ = optim.build(task, self.student.args, plan)
+        self.state = TrainingState(
+            task, ModelEMA(self.student), optimizer, student_precision("fp32", CPU).scaler(), TrainingProgress()
+        )
+        cut, batch = Teacher(whole, CPU, torch.float32), preprocessed(shard_batch(8, imgsz=imgsz))
+
+        def step() -> None:
+            losses = task(batch, cut.look(batch["img"]), 6.0)
+            losses[OBJECTIVE].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            self.state.ema.update(self.student)
+
+        self.step: Callable[[], None] = step
+        self._folder = folder
+
+    def ours(self, directory: Path, saves: int) -> dict[str, list[float]]:
+        """Seconds of standing still and of committing, for each of some checkpoints."""
+        from distill_trainer.checkpoint.checkpointer import Checkpointer
+
+        persisted: list[float] = []
+        events: Any = SimpleNamespace(
+            checkpoint_committed=lambda _step, _at, seconds: persisted.append(seconds),
+            checkpoint_stalled=lambda _: None,
+            checkpoint_failed=lambda: None,
+            checkpoint_fell_back=lambda _: None,
+        )
+        checkpointer = Checkpointer(directory, uid="uid", attempt=1, keep=3, is_writer=True, metrics=events)
+        stalls = []
+        for number in range(1, saves + 1):
+            stalls.append(checkpointer.snapshot(self.state.collect(), number))
+            checkpointer.wait()
+        checkpointer.close()
+        return {"stall": stalls, "commit": persisted, "megabytes": [_size(directory / f"step-{saves}") / 1e6]}
+
+    def theirs(self, folder: Path, saves: int) -> dict[str, list[float]]:
+        """Seconds of Ultralytics' save_model, during which its training stands still."""
+        from ultralytics.engine.trainer import BaseTrainer
+
+        folder.mkdir()
+        trainer: Any = SimpleNamespace(
+            ema=self.state.ema, model=self.student, optimizer=self.state.optimizer, scaler=self.state.scaler,
+            epoch=0, epochs=5, best_fitness=1.0, fitness=0.0, args=self.student.args, metrics={}, save_period=-1,
+            stopper=SimpleNamespace(best_fitness=0.0, best_epoch=0), csv=folder / "results.csv", wdir=folder,
+            last=folder / "last.pt", best=folder / "best.pt",
+        )  # fmt: skip
+        trainer.read_results_csv = lambda: BaseTrainer.read_results_csv(trainer)
+        seconds = []
+        for _ in range(saves):
+            began = time.perf_counter()
+            BaseTrainer.save_model(trainer)
+            seconds.append(time.perf_counter() - began)
+        return {"stall": seconds, "megabytes": [trainer.last.stat().st_size / 1e6]}
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def measure_saves(pair: tuple[str, str], saves: int, imgsz: int, root: Path) -> dict[str, Any]:
+    """Step, own checkpoint and Ultralytics', of one pair of models."""
+    import torch
+    from ultralytics.utils import LOGGER
+
+    LOGGER.setLevel(logging.WARNING)
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    made = Saves(*pair, imgsz, root)
+    made.step()
+    steps = []
+    for _ in range(5):
+        began = time.perf_counter()
+        made.step()
+        steps.append(time.perf_counter() - began)
+    found: dict[str, Any] = {"step": steps, "own": made.ours(root / "own", saves)}
+    found["ultralytics"] = made.theirs(root / "theirs", saves)
+    memory = Path("/dev/shm")
+    if memory.is_dir():
+        with tempfile.TemporaryDirectory(dir=memory) as place:
+            found["own, /dev/shm"] = made.ours(Path(place) / "own", saves)
+    return found
+
+
+def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
+    """Seconds by phase, from the start of the next attempt to the end of its first step, for each of some kills."""
+    from small_run import Local, end_all, lives, make_volumes
+
+    make_volumes(root, images=400)
+    training = {"epochs": 50, "batch": 8, "imgsz": 64, "optimizer": "SGD", "workers": 0, "plots": False, "nbs": 8}
+    local = Local(root, root / "results", {"training": training})
+    samples = []
+    try:
+        for number in range(count + 1):  # the first one begins from nothing
+            times = root / f"times-{number}"
+            began = time.time()
+            attempt = local.start(f"attempt-{number}", [sys.executable, str(HERE), "launch"], **{TIMES: str(times)})
+            before = (local.committed() or [0])[-1]
+            while (local.committed() or [0])[-1] <= before + 3:
+                if attempt.process.poll() is not None:
+                    raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.log.read_text()}")
+                time.sleep(0.05)
+            writer, pids = attempt.writer(), [attempt.process.pid, *attempt.ranks()]
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            attempt.process.wait()
+            while any(map(lives, [*pids, *([writer] if writer else [])])):  # the writer finishes what it has
+                time.sleep(0.02)
+            if number:
+                samples.append(by_phase(began, times))
+    finally:
+        end_all()
+    return samples
+
+
+def by_phase(began: float, times: Path) -> dict[str, float]:
+    """Seconds by phase until the first step is done."""
+    notes = [json.loads(line) for line in times.read_text().splitlines()]
+    after = next(index for index, (_, what) in enumerate(notes) if what == "optimizer") + 1
+    spent: dict[str, float] = {"launcher: start Python": notes[0][0] - began}
+    for (at, what), (then, _) in pairwise(notes[: after + 1]):
+        what = "first step" if what in ("data", "teacher", "forward", "backward", "optimizer") else what
+        spent[what] = spent.get(what, 0.0) + then - at
+    return spent | {"total": notes[after][0] - began}
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--saves", type=int, default=15)
+    parser.add_argument("--recoveries", type=int, default=5)
+    parser.add_argument("--imgsz", type=int, default=320)
+    args = parser.parse_args()
+    root = HERE.parents[1]
+    for folder in (root / "tests", root / "examples" / "digits"):
+        sys.path.insert(0, str(folder))
+    report: dict[str, Any] = {"settings": vars(args), "saves": {}}
+    print(f"{'':22}{'step':>10}{'own stall':>12}{'commit':>10}{'Ultralytics':>13}{'stall/step':>12}{'own/Ultr.':>11}")
+    for pair in (("yolo26n", "yolo26s"), ("yolo26s", "yolo26m")):
+        with tempfile.TemporaryDirectory(prefix="distill-recovery-") as folder:
+            found = measure_saves(pair, args.saves, args.imgsz, Path(folder))
+        report["saves"][" <- ".join(pair)] = found
+        print_saves(" <- ".join(pair), found)
+    with tempfile.TemporaryDirectory(prefix="distill-recovery-") as folder:
+        report["recoveries"] = measure_recoveries(args.recoveries, Path(folder))
+    print_recoveries(report["recoveries"])
+    out = root / "build" / "bench" / "recovery.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def print_saves(title: str, found: Mapping[str, Any]) -> None:
+    """One line a pair, medians in milliseconds."""
+    step, own, theirs = (
+        statistics.median(v) for v in (found["step"], found["own"]["stall"], found["ultralytics"]["stall"])
+    )
+    commit = statistics.median(found["own"]["commit"])
+    cells = [f"{1000 * value:.0f} ms" for value in (step, own, commit, theirs)]
+    print(f"{title:22}{cells[0]:>10}{cells[1]:>12}{cells[2]:>10}{cells[3]:>13}{own / step:12.3f}{own / theirs:11.3f}")
+
+
+def print_recoveries(samples: list[dict[str, float]]) -> None:
+    """One line a phase: median and range in seconds."""
+    print(f"\n{'recovery by phase':38}{'median':>9}{'least':>8}{'most':>8}")
+    for name in samples[0]:
+        seconds = [sample.get(name, 0.0) for sample in samples]
+        print(f"{name:38}{statistics.median(seconds):8.2f}s{min(seconds):7.2f}s{max(seconds):7.2f}s")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["launch"]:
+        launch()
+    elif sys.argv[1:2] == ["rank"]:
+        rank()
+    else:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        main()

@@ -1,0 +1,192 @@
+"""A short distillation of digits for the benchmarks of recovery: its volumes, its job, and attempts of it as processes.
+
+Attempts are started as `distill run` starts them: its own choice of attempt and uid, the trainer's launcher, torchrun's
+agent, and the ranks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from distill_api.constants import Env
+from distill_api.job import DistillJob
+from distill_api.local import Machine, run_config
+from distill_api.report import TerminationMessage
+from distill_api.run import RunConfig
+
+ROOT = Path(__file__).parents[1]
+IMGSZ = 64
+JOB: dict[str, Any] = {
+    "apiVersion": "distilljob.dev/v1alpha1",
+    "kind": "DistillJob",
+    "metadata": {"name": "digits"},
+    "spec": {
+        "student": {"model": "yolo26n.yaml"},
+        "teacher": {"model": "teacher.pt"},
+        "dataset": {"config": "digits.yaml"},
+        "accelerators": {"perNode": 0, "processesPerNode": 2},
+        "checkpoint": {"intervalSeconds": 1},
+        "volumes": {
+            "checkpoints": {"claimName": "results"},
+            "data": {"claimName": "data"},
+            "models": {"claimName": "models"},
+        },
+    },
+}
+
+
+def make_volumes(root: Path, images: int) -> None:
+    """A data volume of `images` training images and a models volume with a teacher of random weights."""
+    sys.path.insert(0, str(ROOT / "examples" / "digits"))
+    sys.path.insert(0, str(ROOT / "tests"))
+    from distill_trainer.arguments import ultralytics_arguments
+    from distill_trainer.models import build_student, student_source
+    from distill_trainer.results import save_weights
+    from generate import generate
+    from trainer_support import dataset, job_spec, teach
+
+    generate(root / "data", "detect", {"train": images, "val": 8}, IMGSZ, seed=0)
+    names = yaml.safe_load((root / "data" / "digits.yaml").read_text())["names"]
+    classes = names if isinstance(names, dict) else dict(enumerate(names))
+    arguments = ultralytics_arguments(job_spec(), "detect", IMGSZ)
+    teacher = build_student(student_source(None, "yolo26s.yaml"), dataset(classes), arguments, seed=1)
+    save_weights(root / "models" / "teacher.pt", teach(teacher), train_args=vars(arguments))
+
+
+STARTED: list[Attempt] = []
+
+
+def end_all() -> None:
+    """End whatever attempts still run, so that an interrupted benchmark leaves none behind."""
+    for attempt in STARTED:
+        for pid in (attempt.writer(), *attempt.ranks(), attempt.process.pid):
+            if pid is not None and attempt.process.poll() is None:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Local:
+    """A job on volumes of this machine."""
+
+    root: Path
+    """Holds the folders data and models."""
+    results: Path
+    spec: dict[str, Any]
+    """What differs from JOB's spec."""
+
+    def start(self, name: str, command: list[str] | None = None, **environ: str) -> Attempt:
+        """Start the next attempt; `name` is for its log and message. `command` instead of the trainer's own."""
+        folder = self.results / "attempts"
+        folder.mkdir(parents=True, exist_ok=True)
+        claims = {"results": self.results, "data": self.root / "data", "models": self.root / "models"}
+        document = JOB | {"spec": JOB["spec"] | self.spec}
+        config = run_config(
+            DistillJob.model_validate(document),
+            Machine(self.results, claims, None),
+            _free_port(),
+            folder / f"{name}.json",
+        )
+        log = folder / f"{name}.log"
+        with log.open("w") as stream:
+            process = subprocess.Popen(
+                command or [sys.executable, "-m", "distill_trainer"],
+                env=os.environ
+                | {Env.RUN: config.model_dump_json(by_alias=True), Env.NODE_RANK: "0", "OMP_NUM_THREADS": "1"}
+                | environ,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+        attempt = Attempt(process, config, log, time.monotonic())
+        STARTED.append(attempt)
+        return attempt
+
+    @property
+    def folder(self) -> Path:
+        """What the job leaves."""
+        return self.results / "digits"
+
+    def committed(self) -> list[int]:
+        """Committed steps, oldest first."""
+        names = [path.name for path in self.folder.glob("checkpoints/step-*")]
+        return sorted(int(name[5:]) for name in names if name[5:].isdigit())
+
+
+@dataclass
+class Attempt:
+    """One attempt as it runs."""
+
+    process: subprocess.Popen[bytes]
+    config: RunConfig
+    log: Path
+    began: float
+    """By time.monotonic."""
+    _port: int | None = None
+
+    def status(self) -> dict[str, Any]:
+        """What rank 0 says of itself now; empty before it can be asked, and after."""
+        if self._port is None:
+            found = re.search(r"rank 0 .*served at port (\d+)", self.log.read_text())
+            self._port = int(found[1]) if found else None
+        if self._port is None:
+            return {}
+        with suppress(urllib.error.URLError, OSError, json.JSONDecodeError):
+            return dict(json.load(urllib.request.urlopen(f"http://127.0.0.1:{self._port}/status", timeout=1)))
+        return {}
+
+    def message(self) -> TerminationMessage | None:
+        """What the launcher has left; None when it was killed."""
+        file = Path(self.config.directories.termination or "")
+        return TerminationMessage.model_validate_json(file.read_text()) if file.is_file() else None
+
+    def ranks(self) -> list[int]:
+        """Process ids of the ranks, in their order."""
+        return sorted(children(self.process.pid))
+
+    def writer(self) -> int | None:
+        """Process id of the process that writes checkpoints."""
+        found = [pid for rank in self.ranks() for pid in children(rank) if b"checkpoint.writer" in _command(pid)]
+        return found[0] if found else None
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started, from any of its threads."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return []
+
+
+def _command(pid: int) -> bytes:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
+def lives(pid: int) -> bool:
+    """Whether the process has not ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

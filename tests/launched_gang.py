@@ -1,0 +1,133 @@
+"""Gangs of real launchers and ranks over gloo, with the tiny training of trainer/fake_rank.py."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from distill_api.report import TerminationMessage
+from distill_api.run import Directories, RunConfig
+from distill_api.spec import DistillJobSpec
+
+LAUNCH = Path(__file__).with_name("trainer") / "fake_launch.py"
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass
+class Node:
+    """A launcher, as one pod would run it."""
+
+    process: "subprocess.Popen[str]"
+    termination: Path
+    log: Path
+
+    def end(self, timeout: float = 60) -> tuple[int, TerminationMessage]:
+        """Wait for its end."""
+        code = self.process.wait(timeout)
+        return code, TerminationMessage.model_validate_json(self.termination.read_text())
+
+
+@dataclass
+class Gang:
+    """Starts the nodes of an attempt on this machine."""
+
+    root: Path
+    nodes: list[Node] = field(default_factory=list)
+
+    def start(
+        self,
+        *,
+        nodes: int = 1,
+        processes: int = 2,
+        attempt: int = 1,
+        plan: dict[str, Any] | None = None,
+        recovery: dict[str, Any] | None = None,
+        steps: int = 40,
+        only: range | None = None,
+        host: str = "127.0.0.1",
+        within: Callable[[int], list[str]] = lambda _: [],
+        **environ: str,
+    ) -> list[Node]:
+        """Start every node (or `only` some) of one attempt. `host` is node 0's address; `within`, a command that runs a
+        node's launcher; `environ`, further variables.
+        """
+        spec = DistillJobSpec.model_validate(
+            {
+                "student": {"model": "yolo26n.yaml"},
+                "dataset": {"config": "data.yaml"},
+                "training": {"batch": 4},
+                "nodes": nodes,
+                "accelerators": {"perNode": 0, "processesPerNode": processes},
+                "recovery": {"gracePeriodSeconds": 15, **(recovery or {})},
+                "volumes": {"checkpoints": {"claimName": "c"}, "data": {"claimName": "d"}},
+            }
+        )
+        endpoint = f"{host}:{free_port()}"
+        started = []
+        for rank in only or range(nodes):
+            termination = self.root / f"termination-{attempt}-{rank}"
+            run = RunConfig(
+                job="fake",
+                uid="uid-1",
+                attempt=attempt,
+                nodes=nodes,
+                rendezvous=endpoint,
+                spec=spec,
+                directories=Directories(checkpoints=str(self.root / "volume"), termination=str(termination)),
+            )
+            log = self.root / f"log-{attempt}-{rank}"
+            with open(log, "w") as stream:
+                process = subprocess.Popen(
+                    [*within(rank), sys.executable, str(LAUNCH)],
+                    env={
+                        **os.environ,
+                        "DISTILL_RUN": run.model_dump_json(by_alias=True),
+                        "JOB_COMPLETION_INDEX": str(rank),
+                        "FAKE_PLAN": json.dumps(plan or {}),
+                        "FAKE_STEPS": str(steps),
+                        "OMP_NUM_THREADS": "1",
+                        **environ,
+                    },
+                    stdout=stream,
+                    stderr=stream,
+                    text=True,
+                )
+            started.append(Node(process, termination, log))
+        self.nodes += started
+        return started
+
+    def committed(self) -> list[int]:
+        """Steps with a committed checkpoint."""
+        folder = self.root / "volume/fake/checkpoints"
+        names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return sorted(int(name.removeprefix("step-")) for name in names if re.fullmatch(r"step-\d+", name))
+
+    def wait_for_commit(self, above: int = 0) -> None:
+        """Return when a checkpoint newer than `above` is committed."""
+        deadline = time.monotonic() + 60
+        while not any(step > above for step in self.committed()):
+            assert time.monotonic() < deadline, self.nodes[-1].log.read_text()
+            time.sleep(0.05)
+
+    def end(self) -> None:
+        """Let nothing outlive the test."""
+        for node in self.nodes:
+            if node.process.poll() is None:
+                node.process.terminate()
+                try:
+                    node.process.wait(20)
+                except subprocess.TimeoutExpired:
+                    node.process.kill()

@@ -1,0 +1,230 @@
+"""What stops answering is found within the configured seconds, named with its phase, and takes nothing with it."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from distill_api.constants import Reason
+from distill_trainer.pulse import Listener, Pulse, Silence, given_up, lives
+from distill_trainer.timeouts import timeouts
+from launched_gang import Gang
+from syscalls import needs_strace
+
+STALL = 8
+"""spec.recovery.stallTimeoutSeconds: collectives wait 5.6 s, watchdog and launcher 6.4 s."""
+RECOVERY = {"stallTimeoutSeconds": STALL}
+
+
+@pytest.fixture
+def gang(tmp_path: Path) -> Iterator[Gang]:
+    """A gang whose processes do not outlive the test."""
+    gang = Gang(tmp_path)
+    yield gang
+    gang.end()
+
+
+@pytest.mark.parametrize("frozen", [0, 1])
+def test_a_stopped_process_is_named_and_the_stacks_of_all_ranks_are_in_the_log(gang: Gang, frozen: int) -> None:
+    (node,) = gang.start(processes=2, plan={str(frozen): {"at": 7, "do": "freeze"}}, recovery=RECOVERY)
+    gang.wait_for_commit()
+    began = time.monotonic()
+    code, message = node.end()
+    log = node.log.read_text()
+
+    assert time.monotonic() - began < STALL + 3
+    assert (code, message.reason, message.rank) == (1, Reason.STALLED, frozen)
+    assert re.search(rf"rank {frozen} has answered nothing for \d+ s, in phase forward", message.message)
+    assert message.committed_step == 5
+    assert re.search(r"in misbehave\n", log), "the stopped rank's stack"
+    assert re.search(rf"rank {1 - frozen} ERROR.*this one waited here\nTraceback(.*\n)+?.*all_reduce", log)
+
+
+def test_a_hanging_thread_is_named_by_its_own_watchdog_although_others_give_up_first(gang: Gang) -> None:
+    (node,) = gang.start(processes=2, plan={"1": {"at": 7, "do": "hang"}}, recovery=RECOVERY)
+    gang.wait_for_commit()
+    began = time.monotonic()
+    code, message = node.end()
+
+    assert time.monotonic() - began < STALL + 3
+    assert (code, message.reason, message.rank) == (1, Reason.STALLED, 1)
+    assert "rank 1 has not moved for" in message.message
+    assert "phase forward" in message.message
+    assert message.committed_step == 5
+    assert re.search(r"in misbehave\n", node.log.read_text())
+
+
+def test_a_stopped_process_on_another_node_is_named_by_that_node_when_the_gang_is_ended(gang: Gang) -> None:
+    nodes = gang.start(nodes=2, processes=1, plan={"1": {"at": 7, "do": "freeze"}}, recovery=RECOVERY)
+    _, echo = nodes[0].end()
+    asked = time.monotonic()
+    nodes[1].process.terminate()  # as the Job controller does once a pod has failed
+    code, message = nodes[1].end()
+
+    assert echo.reason is Reason.PEER_LOST
+    assert "rank 0 waited in vain for another rank in phase forward" in echo.message
+    assert time.monotonic() - asked < 4
+    assert (code, message.reason, message.rank) == (1, Reason.STALLED, 1)
+    assert "in phase forward" in message.message
+
+
+def test_a_rank_that_is_frozen_for_a_moment_goes_on(gang: Gang) -> None:
+    (node,) = gang.start(processes=2, steps=100, recovery=RECOVERY)
+    gang.wait_for_commit()
+    rank = next(pid for pid in ranks_of(node.process.pid))
+    os.kill(rank, signal.SIGSTOP)
+    time.sleep(2)
+    os.kill(rank, signal.SIGCONT)
+    code, message = node.end()
+    assert (code, message.outcome) == (0, "done")
+
+
+def test_storage_that_blocks_ends_the_attempt_and_what_it_stores_later_is_fenced(gang: Gang) -> None:
+    needs_strace()
+    (node,) = gang.start(processes=2, steps=4000, recovery=RECOVERY)
+    gang.wait_for_commit()
+    (writer,) = [pid for rank in ranks_of(node.process.pid) for pid in children(rank) if is_writer(pid)]
+    with blocked_storage(writer):
+        time.sleep(1)
+        before = gang.committed()
+        code, message = node.end()
+        assert (code, message.reason, message.rank) == (1, Reason.STALLED, 0)
+        assert "in phase checkpoint" in message.message
+        assert gang.committed() == before
+        assert lives(writer)
+
+        (second,) = gang.start(attempt=2, processes=2, steps=before[-1] + 40)
+        assert second.end()[1].resumed_from_step == before[-1]
+        after = gang.committed()
+    deadline = time.monotonic() + 20
+    while lives(writer) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not lives(writer)
+    assert gang.committed() == after
+
+
+def ranks_of(launcher: int) -> list[int]:
+    """Process ids of a launcher's ranks, which are all that it starts."""
+    return children(launcher)
+
+
+def children(pid: int) -> list[int]:
+    with suppress(FileNotFoundError):
+        tasks = Path(f"/proc/{pid}/task").iterdir()
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return []
+
+
+def is_writer(pid: int) -> bool:
+    return b"checkpoint.writer" in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@contextmanager
+def blocked_storage(writer: int) -> Iterator[None]:
+    """Let every fsync of a process take as long as this lasts."""
+    options = ["-e", "trace=fsync", "-e", "inject=fsync:delay_enter=1000s", "-o", os.devnull]
+    strace = subprocess.Popen(["strace", "-f", "-p", str(writer), *options], stderr=subprocess.PIPE, text=True)
+    assert strace.stderr is not None
+    assert "attached" in strace.stderr.readline()
+    try:
+        yield
+    finally:
+        strace.terminate()
+        strace.communicate(timeout=20)
+
+
+@pytest.fixture
+def cable() -> Iterator[list[str]]:
+    """Two network namespaces, joined by a pair of interfaces named `wire`, with addresses 10.231.7.1 and 10.231.7.2."""
+    if os.geteuid() != 0 or not shutil.which("ip"):
+        reason = "network namespaces need root and iproute2; run the tests as root to include this one"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    names = [f"distill-{os.getpid()}-{number}" for number in (0, 1)]
+    try:
+        for name in names:
+            _ip("netns", "add", name)
+        _ip("-n", names[0], "link", "add", "wire", "type", "veth", "peer", "name", "wire", "netns", names[1])
+        for number, name in enumerate(names):
+            _ip("-n", name, "address", "add", f"10.231.7.{number + 1}/24", "dev", "wire")
+            for interface in ("lo", "wire"):
+                _ip("-n", name, "link", "set", interface, "up")
+        yield names
+    finally:
+        for name in names:
+            _ip("netns", "delete", name)
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+def test_a_network_that_is_cut_between_two_nodes_is_noticed_on_both_sides(gang: Gang, cable: list[str]) -> None:
+    nodes = gang.start(
+        nodes=2,
+        processes=1,
+        steps=4000,
+        recovery=RECOVERY,
+        host="10.231.7.1",
+        within=lambda number: ["ip", "netns", "exec", cable[number]],
+        GLOO_SOCKET_IFNAME="wire",
+    )
+    gang.wait_for_commit()
+    _ip("-n", cable[0], "link", "set", "wire", "down")
+    began = time.monotonic()
+    ends = [node.end() for node in nodes]
+    committed = gang.committed()[-1]
+
+    assert time.monotonic() - began < STALL + 3
+    for rank, (code, message) in enumerate(ends):
+        assert (code, message.reason) == (1, Reason.PEER_LOST)
+        assert f"rank {rank} waited in vain for another rank in phase" in message.message
+        assert "this one waited here\nTraceback" in nodes[rank].log.read_text()
+    assert ends[0][1].committed_step == committed
+    assert ends[0][1].step is not None
+    assert ends[0][1].step - committed <= 5
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_silence_is_counted_from_the_last_pulse_and_only_while_the_launcher_is_awake(tmp_path: Path) -> None:
+    clock = Clock()
+    listener = Listener({0: tmp_path / "a", 1: tmp_path / "b", 2: tmp_path / "never"}, clock)
+    silent, lively = Pulse(tmp_path / "a"), Pulse(tmp_path / "b")
+    lively.phase("data")
+    assert listener.look() == {}
+    heard = {}
+    for second in range(1, 11):
+        clock.now += 1
+        if second <= 4:
+            silent.beat()
+        silent.phase("backward")  # of a thread that still moves; alone it is no pulse
+        lively.beat()
+        heard = listener.look()
+    assert heard == {0: Silence(6.0, "backward", os.getpid()), 1: Silence(0.0, "data", os.getpid())}
+    clock.now += 3600  # the launcher itself was frozen
+    assert listener.look()[0].seconds == 8.0
+
+
+@pytest.mark.parametrize(
+    ("seconds", "others_leave", "given"),
+    [(479, False, False), (480, False, True), (149, True, False), (150, True, True)],
+)
+def test_a_silent_rank_is_given_up_sooner_when_others_have_left(
+    seconds: float, others_leave: bool, given: bool
+) -> None:
+    assert bool(given_up({3: Silence(seconds, "forward", 1)}, timeouts(600), others_leave)) is given

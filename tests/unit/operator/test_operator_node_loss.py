@@ -1,0 +1,180 @@
+"""A node that does not answer: its pods are given up after the documented wait, and the job goes on."""
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from distill_api.constants import ConditionType, Phase, Reason
+from distill_api.job import DistillJob
+from distill_operator import conditions, decide, node_lost
+from distill_operator.intent import Delete
+from distill_operator.observed import PodFacts
+from unit.operator.samples import (
+    SETTINGS,
+    at,
+    attempt,
+    child,
+    closed,
+    disrupted,
+    ended,
+    job,
+    observed,
+    pod,
+    report,
+    status,
+)
+from unit.operator.simcluster import NODES, UNREACHABLE_SECONDS, Cluster
+
+DARK: dict[str, Any] = {"deleted_at": at(11), "end_due_at": at(71)}
+"""Deletion was asked for, and nobody has confirmed it."""
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds", "expected"),
+    [
+        (DARK, 130, False),
+        (DARK, 131, True),
+        ({}, 99999, False),
+        ({**DARK, **ended(70, 143)}, 99999, False),
+        ({**DARK, "gone": True}, 99999, False),
+        ({**DARK, "phase": "Pending"}, 131, True),
+    ],
+)
+def test_a_pod_is_given_up_when_its_node_confirms_nothing(
+    fields: dict[str, Any], seconds: float, expected: bool
+) -> None:
+    assert node_lost.given_up(pod(1, **fields), 60, at(seconds)) is expected
+
+
+def removed(of: DistillJob, pods: tuple[PodFacts, ...], now: datetime, **seen: Any) -> list[str]:
+    actions = decide.plan(observed(of, *pods, **seen), now, SETTINGS).actions
+    return [action.name for action in actions if isinstance(action, Delete) and action.kind == "Pod" and action.at_once]
+
+
+def test_a_node_without_power_is_a_disruption_and_the_next_attempt_starts_without_a_hand() -> None:
+    lost = pod(0, **ended(10, 1, report("failed", Reason.PEER_LOST)))
+    dark = pod(1, **DARK)
+    running = job(status(attempt(running_at=at(1), stepped_at=at(9), step=5)))
+    seen = {"jobs": (child(failing_at=at(11)),)}
+    early = decide.plan(observed(running, lost, dark, **seen), at(45), SETTINGS).status
+    assert early is not None
+    assert early.attempts[0].reason == Reason.PEER_LOST
+    running = running.model_copy(update={"status": early})
+    assert removed(running, (lost, dark), at(130), **seen) == []
+    waiting = decide.plan(observed(running, lost, dark, **seen), at(100), SETTINGS).status
+    assert waiting is not None
+    told = conditions.find(waiting.conditions, ConditionType.RUNNING)
+    assert told is not None
+    assert told.reason == Reason.NODE_LOST
+    assert "tiny-a1-1 on node node1 should have ended" in told.message
+    assert "given up at 12:02:11Z (spec.recovery.nodeLostTimeoutSeconds)" in told.message
+
+    late = decide.plan(observed(running, lost, dark, **seen), at(131), SETTINGS)
+    assert late.status is not None
+    assert (late.status.attempt, late.status.attempts[0].reason) == (1, Reason.NODE_LOST)
+    assert removed(running, (lost, dark), at(131), **seen) == ["tiny-a1-1"]
+    of_job = [action.name for action in late.actions if isinstance(action, Delete) and action.kind == "Job"]
+    assert of_job == ["tiny-a1"], "a Job that lives keeps the objects of its pods"
+    running = running.model_copy(update={"status": late.status})
+    next_one = decide.plan(observed(running, lost, **seen), at(132), SETTINGS).status
+    assert next_one is not None
+    assert (next_one.attempt, next_one.restarts) == (2, "0/1")
+
+
+def test_a_pass_comes_when_the_wait_begins_and_when_it_is_over() -> None:
+    ending = status(attempt(reason=Reason.PREEMPTED, message="why", ended_at=at(11)), phase=Phase.RECOVERING)
+    short = job(ending, recovery={"nodeLostTimeoutSeconds": 10})
+    seen = observed(short, pod(1, **DARK), jobs=(child(failing_at=at(11)),))
+    assert decide.plan(seen, at(12), SETTINGS).wake_after == 59
+    assert decide.plan(seen, at(71), SETTINGS).wake_after == 10
+
+
+def test_the_wait_is_the_users() -> None:
+    ending = status(attempt(reason=Reason.NODE_LOST, message="why", ended_at=at(11)), phase=Phase.RECOVERING)
+    patient = job(ending, recovery={"nodeLostTimeoutSeconds": 600})
+    assert removed(patient, (pod(1, **DARK),), at(670), jobs=(child(),)) == []
+    assert removed(patient, (pod(1, **DARK),), at(671), jobs=(child(),)) == ["tiny-a1-1"]
+
+
+@pytest.mark.parametrize("reason", [Reason.STALLED, Reason.PEER_LOST])
+def test_what_a_lost_node_explains_is_no_failure(reason: Reason) -> None:
+    ending = status(attempt(reason=reason, message="why", ended_at=at(11)), phase=Phase.RECOVERING)
+    late = decide.plan(observed(job(ending), pod(1, **DARK), jobs=(child(deleting=True),)), at(131), SETTINGS).status
+    assert late is not None
+    assert late.attempts[0].reason == Reason.NODE_LOST
+
+
+def test_another_cause_stays_what_it_is() -> None:
+    ending = status(attempt(reason=Reason.OUT_OF_MEMORY, message="why", ended_at=at(11)), phase=Phase.RECOVERING)
+    pods = (pod(1, **DARK),)
+    late = decide.plan(observed(job(ending), *pods, jobs=(child(deleting=True),)), at(131), SETTINGS)
+    assert late.status is not None
+    assert late.status.attempts[0].reason == Reason.OUT_OF_MEMORY
+    assert removed(job(ending), pods, at(131), jobs=(child(deleting=True),)) == ["tiny-a1-1"]
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+def test_stray_pods_of_an_earlier_gang_are_given_up_as_well(suspend: bool) -> None:
+    before = job(status(closed(1), phase=Phase.RECOVERING), suspend=suspend)
+    strays = (pod(1, number=0, **DARK),)
+    assert removed(before, strays, at(130)) == []
+    assert removed(before, strays, at(131)) == ["tiny-a0-1"]
+
+
+def test_a_node_that_is_evicted_for_being_unreachable_is_told_at_once() -> None:
+    gone = {**disrupted(5, "DeletionByTaintManager"), "end_due_at": at(65)}
+    running = job(status(attempt(running_at=at(1))))
+    plan = decide.plan(observed(running, pod(0), pod(1, **gone), jobs=(child(),)), at(6), SETTINGS)
+    assert plan.status is not None
+    assert plan.status.attempts[0].reason == Reason.NODE_LOST
+
+
+TRAINING = [name for _ in range(3) for name in ("operate", "controllers", "operate", "kubelets", "operate", "train")]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("echo", [True, False])
+def test_a_life_with_a_node_that_never_comes_back(rank: int, echo: bool) -> None:
+    cluster = Cluster()
+    for name in [*TRAINING, "commit"]:
+        cluster.step_world(name)
+    cluster.step_world("darken", rank)
+    if echo:
+        cluster.step_world("peer_lost", 1 - rank)
+    over = cluster.settle()
+    assert (over.phase, over.restarts) == (Phase.SUCCEEDED, "0/1")
+    first, second = over.attempts
+    assert first.reason == Reason.NODE_LOST
+    assert second.resumed_from_step == cluster.resumed[2] > 0
+    waited = (second.started_at - (first.ended_at or at(0))).total_seconds()
+    assert waited < UNREACHABLE_SECONDS + 60 + 60 + 100, "the documented wait and no more"
+
+
+def test_a_node_that_comes_back_in_time_loses_nothing() -> None:
+    cluster = Cluster()
+    for name in TRAINING:
+        cluster.step_world(name)
+    cluster.step_world("darken", 1)
+    for _ in range(10):
+        cluster.step_world("operate")
+        cluster.step_world("controllers")
+    cluster.step_world("lighten")
+    over = cluster.settle()
+    assert (over.phase, over.restarts, over.attempt) == (Phase.SUCCEEDED, "0/0", 1)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.sets(st.integers(0, 1), min_size=1), st.integers(0, len(TRAINING)), st.booleans())
+def test_nodes_may_be_lost_at_any_moment_and_together(ranks: set[int], moment: int, waits: bool) -> None:
+    cluster = Cluster()
+    for name in TRAINING[:moment]:
+        cluster.step_world(name)
+    for rank in ranks:
+        cluster.step_world("darken", rank)
+    if waits:
+        cluster.step_world("wait")
+    assert cluster.settle().phase == Phase.SUCCEEDED
+    assert len(cluster.dark) <= NODES
