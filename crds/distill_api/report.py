@@ -84,6 +84,8 @@ class TerminationMessage(Model):
     """What is wrong, where, and what to do, in one line."""
     rank: int | None = None
     """The rank that failed first on this node."""
+    waited: bool = False
+    """Whether the rank has waited in vain for another one, rather than seen a connection break."""
     attempt: int = Field(ge=1)
     """Number of the attempt."""
     step: int | None = None

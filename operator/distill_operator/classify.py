@@ -69,7 +69,8 @@ def cause(observed: Observed, attempt: int, job_uid: str | None, now: datetime) 
     job = observed.job_of(attempt)
     first = first_event(pods)
     if first is not None and not (_may_be_explained(first, pods, now)):
-        return first.notice
+        lost_each_other = first.notice.reason == Reason.PEER_LOST
+        return (_stalled(pods) if lost_each_other else None) or first.notice
     if first is not None:
         return None
     if job is None:
@@ -86,6 +87,15 @@ def cause(observed: Observed, attempt: int, job_uid: str | None, now: datetime) 
 def _may_be_explained(first: Evidence, pods: Iterable[PodFacts], now: datetime) -> bool:
     waited = (now - first.at).total_seconds()
     return first.certainty == Certainty.ECHO and waited < SETTLE_SECONDS and any(pod.live for pod in pods)
+
+
+def _stalled(pods: Iterable[PodFacts]) -> Notice | None:
+    """That the gang's ranks waited for each other in vain, as when the network between its nodes is cut."""
+    ends = [pod.end for pod in pods if pod.end is not None and pod.end.report is not None and pod.end.report.waited]
+    first = min(ends, key=lambda end: end.at, default=None)
+    if first is None or first.report is None:
+        return None
+    return Notice(Reason.STALLED, messages.GANG_STALLED.format(message=first.report.message))
 
 
 def first_event(pods: Iterable[PodFacts]) -> Evidence | None:

@@ -85,6 +85,7 @@ EXITED: Final = (
     "container {container} of pod {pod} on node {node} ended with exit code {code} and no report; see its log"
 )
 REPORTED: Final = "pod {pod} on node {node}: {message}"
+GANG_STALLED: Final = "the gang's nodes stopped answering each other: {message}"
 STOPPED: Final = "container {container} of pod {pod} on node {node} was stopped (SIGTERM)"
 JOB_FAILED: Final = "Job {job} failed while the operator was away: {message}"
 NO_RECORD: Final = "every pod of attempt {attempt} ended, but rank 0 left no completion record"

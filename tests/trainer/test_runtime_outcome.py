@@ -1,7 +1,6 @@
 """What an end means: tables from errors to reports, and from the ranks' ends to the container's."""
 
 import signal
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -65,8 +64,9 @@ def test_every_error_has_a_code_a_reason_and_one_line(
     assert (ending.message.rank, ending.message.attempt) == (3, 2)
 
 
-def reported(rank: int, code: int, outcome: str, reason: Reason, at: float = 100.0) -> RankEnd:
-    message = TerminationMessage.model_validate({"outcome": outcome, "reason": reason, "attempt": 1, "rank": rank})
+def reported(rank: int, code: int, outcome: str, reason: Reason, at: float = 100.0, waited: bool = False) -> RankEnd:
+    said = {"outcome": outcome, "reason": reason, "attempt": 1, "rank": rank, "waited": waited}
+    message = TerminationMessage.model_validate(said)
     return RankEnd(rank, code, at, RankReport(exit_code=code, at=at, message=message))
 
 
@@ -75,9 +75,7 @@ def silent(rank: int, code: int, at: float = 100.0, stepped: bool = False, silen
 
 
 def waited(rank: int, at: float) -> RankEnd:
-    end = reported(rank, 1, "failed", Reason.PEER_LOST, at)
-    assert end.report is not None
-    return replace(end, report=end.report.model_copy(update={"waited": True}))
+    return reported(rank, 1, "failed", Reason.PEER_LOST, at, waited=True)
 
 
 DONE_0 = reported(0, 0, "done", Reason.COMPLETED)
@@ -109,6 +107,7 @@ PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
         # All have waited for each other: the gang has stalled. Another node's rank may know better.
         ([waited(0, at=99.7), waited(1, at=99.5)], {}, 1, Reason.STALLED, 1),
         ([waited(0, at=99.7), waited(1, at=99.5)], {"world_size": 4}, 1, Reason.PEER_LOST, 1),
+        ([ECHO_0, waited(1, at=99.7)], {"world_size": 4}, 1, Reason.PEER_LOST, 1),
         ([ECHO_0, waited(1, at=99.7)], {}, 1, Reason.STALLED, 1),
         ([waited(0, at=99.5), ERROR_1], {}, 1, Reason.TRAINER_ERROR, 1),
         # SIGTERM met ranks that were still importing.

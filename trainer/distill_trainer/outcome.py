@@ -39,8 +39,6 @@ class RankReport(Model):
     """Unix time of the end."""
     message: TerminationMessage
     """The same in the form that the operator reads."""
-    waited: bool = False
-    """The rank has waited in vain for another one, rather than seen a connection break."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +65,6 @@ class Ending:
     message: TerminationMessage
     unexpected: bool = False
     """An error nobody has foreseen: its traceback belongs in the log."""
-    waited: bool = False
-    """Another rank did not answer: where this one waited belongs in the log."""
 
 
 def ending_of(
@@ -86,9 +82,9 @@ def ending_of(
         result: Result | None = None,
     ) -> Ending:
         message = TerminationMessage(
-            outcome=outcome, reason=reason, message=text, rank=rank, attempt=attempt, result=result
+            outcome=outcome, reason=reason, message=text, rank=rank, waited=waited, attempt=attempt, result=result
         )
-        return Ending(code, message, unexpected, waited)
+        return Ending(code, message, unexpected)
 
     if error is None:
         return end(ExitCode.DONE, "done", Reason.COMPLETED, "", result=result)
@@ -158,9 +154,10 @@ def conclude(
         blamed = min((end for end in failed if end not in stopped), key=lambda end: (end.at, end.rank))
     if blamed.report is None:
         return _killed(blamed, attempt, world_size, stop_requested, oom_killed)
-    waited = [end for end in failed if end.report is not None and end.report.waited]
-    if waited and not culprits and len(ends) == world_size:
-        return _stalled_together(min(waited, key=lambda end: (end.at, end.rank)))
+    waited = [end for end in failed if end.report is not None and end.report.message.waited]
+    if waited and not culprits:
+        first = min(waited, key=lambda end: (end.at, end.rank))
+        return _stalled_together(first) if len(ends) == world_size else _as_reported(first)
     return _as_reported(blamed)
 
 

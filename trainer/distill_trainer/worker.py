@@ -119,7 +119,7 @@ class Rank:
         ending = ending_of(error, result, rank=self._place.rank, attempt=self._run.attempt, phase=watchdog.phase)
         if ending.unexpected:
             log.error("the training ended by an error that was not foreseen", exc_info=error)
-        elif ending.waited:
+        elif ending.message.waited:
             log.error("another rank did not answer; this one waited here", exc_info=error)
         elif error is not None:
             log.info("this rank ends: %s: %s", ending.message.reason, ending.message.message)
@@ -228,9 +228,7 @@ class Rank:
                 self._checkpointer.wait(commit_seconds)
             except TrainerError as error:
                 log.error("the last snapshot was not committed: %s", error.message)
-        report = RankReport(
-            exit_code=ending.exit_code, at=at, message=self._completed(ending.message), waited=ending.waited
-        )
+        report = RankReport(exit_code=ending.exit_code, at=at, message=self._completed(ending.message))
         try:
             self._handover.leave_report(report)
         except OSError as error:

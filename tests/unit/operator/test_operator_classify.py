@@ -97,6 +97,20 @@ def test_an_echo_is_believed_when_nothing_else_is_left_to_explain_it() -> None:
     assert late.reason == Reason.PEER_LOST
 
 
+def test_ranks_that_waited_for_each_other_in_vain_have_stalled_and_the_first_one_says_where() -> None:
+    said = "rank {} waited in vain for another rank in phase backward"
+    gang = [
+        pod(n, **ended(10 + n, 1, report("failed", Reason.PEER_LOST, waited=True, message=said.format(n))))
+        for n in (0, 1)
+    ]
+    stalled = classify.cause(observed(job(), *gang, jobs=(child(),)), 1, "job-1", at(20))
+    assert stalled is not None
+    assert stalled.reason == Reason.STALLED
+    assert said.format(0) in stalled.message
+    killed = pod(1, **ended(12, 137))
+    assert cause(gang[0], killed) == Reason.PROCESS_KILLED, "a peer that died explains the waiting"
+
+
 JOB_ALONE = {
     "disrupted": (
         Reason.DISRUPTED,
