@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import typer
 from pydantic import ValidationError
 
-from distill_api.constants import ExitCode
+from distill_api.constants import ExitCode, JobFile
 from distill_api.job import DistillJob
 from distill_api.local import Machine, Mistake
 from distill_api.mistakes import explain
@@ -82,5 +82,7 @@ def _tell(ended: Ended, trainer: TrainerProcess) -> None:
         typer.echo(f"to go on: {again}")
     elif ended.code == ExitCode.DONE:
         typer.echo("  ".join(filter(None, [f"done: {trainer.best}", ended.scores()])))
+        if (report := trainer.results / JobFile.REPORT).exists():
+            typer.echo(f"report: {report}")
     elif ended.code != ExitCode.PERMANENT:
         typer.echo(f"to try again from the last checkpoint: {again}", err=True)

@@ -71,6 +71,8 @@ class JobFile:
     BEST: Final = "weights/best.pt"
     LAST: Final = "weights/last.pt"
     RESULTS: Final = "results.csv"
+    REPORT: Final = "report.html"
+    """Student, teacher and baseline compared, and a list of everything else that the run has left."""
 
 
 class Env:

@@ -36,7 +36,7 @@ class RankSeconds(Model):
     checkpoint: float = 0.0
     """Training stood still for a snapshot, or for a commit to become durable."""
     validation: float = 0.0
-    """Validations, and the writing of the weights that follows."""
+    """Validations, the writing of the weights that follows, and the outputs at the end of the run."""
 
 
 class TrainerStatus(Model):

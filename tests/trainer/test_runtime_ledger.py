@@ -1,10 +1,12 @@
 """Where a rank's time goes: each second is told as one kind, whatever the rank does and whenever it is asked."""
 
+from typing import get_args
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_api.report import RankSeconds
+from distill_api.report import RankSeconds, State
 from distill_trainer.board import StatusBoard
 from distill_trainer.ledger import KINDS, PATIENCE, Ledger
 
@@ -108,3 +110,7 @@ def test_all_of_a_sound_life_is_told() -> None:
     world.board.update(state="committing")
     world.spend(2)
     assert total(world.seconds) == pytest.approx(world.now - 1000.0)
+
+
+def test_the_time_in_every_state_is_of_some_kind() -> None:
+    assert set(KINDS) == set(get_args(State))

@@ -10,6 +10,7 @@ KINDS: dict[State, str] = {
     "training": "training",
     "validating": "validation",
     "committing": "checkpoint",
+    "finishing": "validation",
     "stopping": "checkpoint",
     "done": "checkpoint",
 }

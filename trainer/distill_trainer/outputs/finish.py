@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from ultralytics import __version__ as ultralytics_version
 
+from distill_api.constants import JobFile
 from distill_api.run import RunConfig
 from distill_trainer.checkpoint.storage import atomic_write
 from distill_trainer.comparison import Baseline
@@ -99,8 +100,8 @@ class Finish:
             models[model.who] = _model_report(model, cost)
         report, _ = attempt("report.json", lambda: self._report(models, outputs))
         if report is not None:
-            attempt("report.html", lambda: atomic_write(self._root / "report.html", page(report)))
-            log.info("what this run has left is listed in %s", self._root / "report.html")
+            attempt(JobFile.REPORT, lambda: atomic_write(self._root / JobFile.REPORT, page(report)))
+            log.info("what this run has left is listed in %s", self._root / JobFile.REPORT)
 
     @property
     def _root(self) -> Path:
