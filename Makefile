@@ -4,8 +4,11 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster
-# Two processes of one thread each; what uses the cluster comes last, in one of them.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+# Two processes of one thread each; a file, and with it its fixtures, is one process's.
+TWO := -n 2 --dist loadfile -m "not alone"
+# With a selection in ARGS, no test may be left of one of the two parts.
+OR_NONE := || [ -n "$(ARGS)" -a $$? = 5 ]
 NODES ?= 2
 GPUS ?= 2
 
@@ -20,10 +23,11 @@ demo: venv ## Train, distil, preempt and recover on a real one-machine Kubernete
 
 test: venv ## Run every test.
 	@if [ "$$(id -u)" = 0 ] && command -v go >/dev/null; then $(CLUSTER) binaries; fi
-	@$(PYTEST) tests $(ARGS)
+	@$(PYTEST) $(TWO) tests $(ARGS) $(OR_NONE)
+	@$(PYTEST) -m alone tests $(ARGS) $(OR_NONE)
 
 test-fast: venv ## Run the tests that need neither root nor Kubernetes.
-	@$(PYTEST) tests/unit tests/contract tests/trainer $(ARGS)
+	@$(PYTEST) $(TWO) tests/unit tests/contract tests/trainer $(ARGS)
 
 bench-step: venv ## Time a training step against Ultralytics' own (about ten minutes).
 	@$(BIN)/python benchmarks/bench_step.py $(ARGS)

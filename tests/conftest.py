@@ -36,12 +36,17 @@ def tier(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
+def alone(item: pytest.Item) -> bool:
+    """Whether nothing else may run beside the test: it waits for timeouts, or uses the cluster."""
+    return tier(item) in NEEDS or item.get_closest_marker("alone") is not None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: ORDER.index(tier(item)) if tier(item) in ORDER else -1)
+    items.sort(key=lambda item: (ORDER.index(tier(item)) if tier(item) in ORDER else -1, alone(item)))
     for item in items:
-        if tier(item) in NEEDS:  # one process after another uses the cluster
-            item.add_marker(pytest.mark.xdist_group("cluster"))
+        if alone(item):
+            item.add_marker(pytest.mark.alone)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.alone
+
 CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
 
 

@@ -51,7 +51,7 @@ def test_an_interrupted_call_commits_and_the_next_one_goes_on_with_fewer_process
         "device": "cpu",
         "nproc": 2,
         "shards": 2,
-        "epochs": 3,
+        "epochs": 8,  # far more than are trained before the signal arrives
         **TINY,
     }
     environ = {name: value for name, value in os.environ.items() if "YOLO" not in name and "ULTRALYTICS" not in name}
@@ -75,7 +75,7 @@ def test_an_interrupted_call_commits_and_the_next_one_goes_on_with_fewer_process
     assert "resuming yolo26n, attempt 2, 1 rank;" in output
     assert "Traceback" not in output
     best, student_map, teacher_map, epochs = json.loads(line(output, "result:"))
-    assert (teacher_map, epochs) == (None, 3)
+    assert (teacher_map, epochs) == (None, 8)
     assert student_map >= 0
     assert len(YOLO(best).names) == 10
     assert json.loads(line(output, "environment:")) == {}

@@ -18,6 +18,8 @@ from distill_trainer.timeouts import timeouts
 from launched_gang import Gang
 from syscalls import needs_strace
 
+pytestmark = pytest.mark.alone
+
 STALL = 8
 """spec.recovery.stallTimeoutSeconds: collectives wait 5.6 s, watchdog and launcher 6.4 s."""
 RECOVERY = {"stallTimeoutSeconds": STALL}

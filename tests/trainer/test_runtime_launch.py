@@ -18,6 +18,8 @@ from distill_api.report import TerminationMessage
 from distill_trainer import launch
 from launched_gang import Gang
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture
 def gang(tmp_path: Path) -> Iterator[Gang]:
@@ -171,7 +173,7 @@ def test_a_mistake_in_the_configuration_reaches_the_termination_message(
     assert launch.main() == 78
     message = TerminationMessage.model_validate_json(place.read_text())
     assert (message.outcome, message.reason, message.attempt) == ("permanent", Reason.CONFIG_INVALID, 3)
-    assert "uid: Field required" in message.message
+    assert "uid: is missing" in message.message
 
 
 def test_a_gang_that_hangs_after_steps_and_is_killed_after_its_grace_has_failed(gang: Gang) -> None:
