@@ -27,7 +27,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from small_run import ROOT, Attempt, Local, end_all, lives, make_volumes
+from small_run import ROOT, Attempt, Local, end_all, make_volumes
+
+from distill_trainer.pulse import lives
 
 STALL_SECONDS = 40
 """recovery.stallTimeoutSeconds: a stopped rank is found after 28 s, and imports on a busy machine are no stall."""

@@ -10,7 +10,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,10 @@ from distill_api.job import DistillJob
 from distill_api.local import Machine, run_config
 from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
+from distill_api.trainer_process import free_port
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from process_tree import children
 
 ROOT = Path(__file__).parents[1]
 IMGSZ = 64
@@ -99,7 +102,7 @@ class Local:
         config = run_config(
             DistillJob.model_validate(document),
             Machine(self.results, claims, None),
-            _free_port(),
+            free_port(),
             folder / f"{name}.json",
         )
         log = folder / f"{name}.log"
@@ -165,28 +168,7 @@ class Attempt:
         return found[0] if found else None
 
 
-def children(pid: int) -> list[int]:
-    """Processes that a process has started, from any of its threads."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return []
-
-
 def _command(pid: int) -> bytes:
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/cmdline").read_bytes()
     return b""
-
-
-def lives(pid: int) -> bool:
-    """Whether the process has not ended."""
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

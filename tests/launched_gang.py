@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -15,15 +14,9 @@ from typing import Any
 from distill_api.report import TerminationMessage
 from distill_api.run import Directories, RunConfig
 from distill_api.spec import DistillJobSpec
+from distill_api.trainer_process import free_port
 
 LAUNCH = Path(__file__).with_name("trainer") / "fake_launch.py"
-
-
-def free_port() -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

@@ -9,13 +9,14 @@ gradients accumulate to NBS images. STATE is one to go on from.
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from distill_api.trainer_process import free_port
 
 SHARD_IMAGES = 2
 
@@ -32,9 +33,7 @@ def run_gang(
 ) -> Path:
     """Run the ranks to their end and return `out`, which holds state-<step>.pt and report.json of rank 0."""
     out.mkdir(parents=True)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     arguments = [str(out), *map(str, (shards, steps, end, nbs)), *([str(state)] if state else [])]
     ranks = [
         subprocess.Popen(

@@ -55,7 +55,7 @@ class TrainerProcess:
         self._folder = tempfile.TemporaryDirectory(prefix="distill-run-")
         try:
             self._termination = Path(self._folder.name) / "termination.json"
-            self.run = run_config(job, machine, _free_port(), self._termination)
+            self.run = run_config(job, machine, free_port(), self._termination)
         except BaseException:
             self._folder.cleanup()
             raise
@@ -136,7 +136,8 @@ def _environment(run: RunConfig) -> dict[str, str]:
     }
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import urllib.error
@@ -10,6 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from apiserver.api import wait_for
+from distill_api.trainer_process import free_port
 
 
 class OperatorProcess:
@@ -19,7 +19,7 @@ class OperatorProcess:
         self._log = log
         self._kubeconfig = kubeconfig
         self._process: subprocess.Popen[bytes] | None = None
-        self.health_port, self.metrics_port = _free_port(), _free_port()
+        self.health_port, self.metrics_port = free_port(), free_port()
 
     def start(self, **settings: str) -> None:
         """Start it and wait until it is ready."""
@@ -78,9 +78,3 @@ class OperatorProcess:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, OSError):
             return False
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])

@@ -4,7 +4,6 @@ import csv
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from ultralytics import YOLO
 import generate
 from distill_api.constants import ExitCode, Reason
 from distill_api.report import TerminationMessage
+from distill_api.trainer_process import free_port
 from distill_trainer.arguments import ultralytics_arguments
 from distill_trainer.checkpoint.fence import read_fence
 from distill_trainer.checkpoint.reading import newest_readable
@@ -44,9 +44,7 @@ class Volumes:
         """
         message = self.root / f"{job}-{attempt}.json"
         claim = {"claimName": "claim"}
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         config = {
             "job": job,
             "uid": f"uid-of-{job}",

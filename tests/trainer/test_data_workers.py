@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from distill_trainer.data.workers import PREFETCH, batches, fits_shared_memory
+from distill_trainer.pulse import lives
 
 SCRIPT = Path(__file__).with_name("load_forever.py")
 
@@ -32,18 +33,11 @@ def trainer(root: Path, steps: int = -1) -> Iterator[tuple[subprocess.Popen[str]
         process.communicate()
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def gone(pids: list[int], seconds: float) -> bool:
     end = time.monotonic() + seconds
-    while any(alive(pid) for pid in pids) and time.monotonic() < end:
+    while any(lives(pid) for pid in pids) and time.monotonic() < end:
         time.sleep(0.02)
-    return not any(alive(pid) for pid in pids)
+    return not any(lives(pid) for pid in pids)
 
 
 def test_workers_die_with_a_killed_trainer(make_digits: Any) -> None:
@@ -62,7 +56,27 @@ def test_workers_leave_a_request_to_stop_to_the_trainer(make_digits: Any, reques
             os.kill(pid, request_to_stop)
         for _ in range(20 * PREFETCH):  # more than was prefetched before the signal
             assert process.stdout.readline() == ".\n"
-        assert all(alive(pid) for pid in workers)
+        assert all(lives(pid) for pid in workers)
+
+
+@pytest.mark.parametrize("request_to_stop", [signal.SIGTERM, signal.SIGINT])
+def test_workers_are_deaf_to_a_request_to_stop_from_their_first_instruction(request_to_stop: signal.Signals) -> None:
+    class Told(torch.utils.data.Dataset[int]):
+        def __getitem__(self, index: int) -> int:
+            return index
+
+    fork = os.fork
+
+    def fork_and_tell() -> int:
+        if not (pid := fork()):
+            os.kill(os.getpid(), request_to_stop)
+        return pid
+
+    options = {"workers": 2, "batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fork", fork_and_tell)
+        with batches(Told(), [[0], [1], [2]], lambda items: {"n": torch.tensor(items)}, **options) as made:
+            assert [batch["n"].item() for batch in made] == [0, 1, 2]
 
 
 def test_a_trainer_that_ends_by_an_exception_ends_at_once(make_digits: Any) -> None:

@@ -10,11 +10,9 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import NoReturn
 
 import pytest
 import torch
@@ -31,7 +29,8 @@ from distill_trainer.checkpoint.storage import clear_temporaries
 from distill_trainer.commits import Commits
 from distill_trainer.errors import Permanent, Retryable
 from distill_trainer.results import ResultsCsv
-from syscalls import needs_strace
+from leaving_out import leave_out
+from syscalls import slow_fsync
 
 
 @pytest.fixture
@@ -205,23 +204,16 @@ def test_a_commit_in_flight_is_finished_although_the_rank_is_killed(tmp_path: Pa
     assert committed_steps(tmp_path / "c") == [42]
 
 
-def _leave_out(why: str) -> NoReturn:
-    """Skip on a developer's machine; in CI nothing may be left out unseen."""
-    if os.environ.get("CI") == "true":
-        pytest.fail(why)
-    pytest.skip(why)
-
-
 @pytest.fixture
 def mounted(tmp_path: Path) -> Iterator[Path]:
     """A file system of 12 MB of its own."""
     volume = tmp_path / "volume"
     volume.mkdir()
     if os.geteuid() != 0 or not shutil.which("mount"):
-        _leave_out("mounting a small file system needs root; run the tests as root to include this one")
+        leave_out("mounting a small file system needs root; run the tests as root to include this one")
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", str(volume)], capture_output=True)
     if made.returncode:
-        _leave_out(f"mounting is not allowed here ({made.stderr.decode().strip()}); run privileged to include this")
+        leave_out(f"mounting is not allowed here ({made.stderr.decode().strip()}); run privileged to include this")
     yield volume
     subprocess.run(["umount", str(volume)], check=True)
 
@@ -337,27 +329,12 @@ def test_a_commit_is_good_although_an_old_checkpoint_cannot_be_deleted(
     assert sorted(path.name for path in open_at.directory.iterdir()) == ["fence", "step-2"]
 
 
-@contextmanager
-def slow_storage(writer: int | None, delay: str) -> Iterator[None]:
-    """Let every fsync of the writer process take this long."""
-    needs_strace()
-    options = ["-e", "trace=fsync", "-e", f"inject=fsync:delay_enter={delay}", "-o", os.devnull]
-    strace = subprocess.Popen(["strace", "-f", "-p", str(writer), *options], stderr=subprocess.PIPE, text=True)
-    assert strace.stderr is not None
-    assert "attached" in strace.stderr.readline()
-    try:
-        yield
-    finally:
-        strace.terminate()
-        strace.communicate(timeout=20)
-
-
 def test_commits_that_take_longer_than_the_interval_do_not_hold_up_the_training(open_at: Opener) -> None:
     checkpointer, progress = open_at(), SimpleNamespace(step=0)
     state = SimpleNamespace(collect=lambda: {"step": progress.step}, progress=progress)
     commits = Commits(checkpointer, state, lambda: 0.01)  # type: ignore[arg-type]
     longest = 0.0
-    with slow_storage(checkpointer.writer_pid, "100ms"):  # of which a commit has five
+    with slow_fsync(checkpointer.writer_pid, "100ms"):  # of which a commit has five
         for progress.step in range(1, 101):
             time.sleep(0.02)
             began = time.monotonic()
@@ -375,7 +352,7 @@ def test_a_commit_that_never_ends_ends_the_training_and_not_in_silence(open_at: 
     checkpointer, progress = open_at(), SimpleNamespace(step=1)
     state = SimpleNamespace(collect=lambda: {"step": progress.step}, progress=progress)
     commits = Commits(checkpointer, state, lambda: 0.0, hung_after=1.0)  # type: ignore[arg-type]
-    with slow_storage(checkpointer.writer_pid, "1000s"):
+    with slow_fsync(checkpointer.writer_pid, "1000s"):
         commits.commit_if_due()
         commits.commit_if_due()
         time.sleep(1)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,9 @@ from distill_api.constants import Reason
 from distill_trainer.pulse import Listener, Pulse, Silence, given_up, lives
 from distill_trainer.timeouts import timeouts
 from launched_gang import Gang
-from syscalls import needs_strace
+from leaving_out import leave_out
+from process_tree import children
+from syscalls import needs_strace, slow_fsync
 
 pytestmark = pytest.mark.alone
 
@@ -93,7 +94,7 @@ def test_storage_that_blocks_ends_the_attempt_and_what_it_stores_later_is_fenced
     (node,) = gang.start(processes=2, steps=4000, recovery=RECOVERY)
     gang.wait_for_commit()
     (writer,) = [pid for rank in ranks_of(node.process.pid) for pid in children(rank) if is_writer(pid)]
-    with blocked_storage(writer):
+    with slow_fsync(writer, "1000s"):
         time.sleep(1)
         before = gang.committed()
         code, message = node.end()
@@ -117,39 +118,15 @@ def ranks_of(launcher: int) -> list[int]:
     return children(launcher)
 
 
-def children(pid: int) -> list[int]:
-    with suppress(FileNotFoundError):
-        tasks = Path(f"/proc/{pid}/task").iterdir()
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return []
-
-
 def is_writer(pid: int) -> bool:
     return b"checkpoint.writer" in Path(f"/proc/{pid}/cmdline").read_bytes()
-
-
-@contextmanager
-def blocked_storage(writer: int) -> Iterator[None]:
-    """Let every fsync of a process take as long as this lasts."""
-    options = ["-e", "trace=fsync", "-e", "inject=fsync:delay_enter=1000s", "-o", os.devnull]
-    strace = subprocess.Popen(["strace", "-f", "-p", str(writer), *options], stderr=subprocess.PIPE, text=True)
-    assert strace.stderr is not None
-    assert "attached" in strace.stderr.readline()
-    try:
-        yield
-    finally:
-        strace.terminate()
-        strace.communicate(timeout=20)
 
 
 @pytest.fixture
 def cable() -> Iterator[list[str]]:
     """Two network namespaces, joined by a pair of interfaces named `wire`, with addresses 10.231.7.1 and 10.231.7.2."""
     if os.geteuid() != 0 or not shutil.which("ip"):
-        reason = "network namespaces need root and iproute2; run the tests as root to include this one"
-        if os.environ.get("CI") == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        leave_out("network namespaces need root and iproute2; run the tests as root to include this one")
     names = [f"distill-{os.getpid()}-{number}" for number in (0, 1)]
     try:
         for name in names:

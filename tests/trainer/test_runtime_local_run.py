@@ -18,6 +18,8 @@ import yaml
 from PIL import Image
 from ultralytics import YOLO
 
+from process_tree import children, wait_until_gone
+
 
 def make_dataset(folder: Path) -> None:
     """Bright squares on noise, 24 images to train on and 4 to validate on."""
@@ -105,13 +107,6 @@ def local(tmp_path: Path) -> Iterator[Local]:
             process.wait()
 
 
-def children(pid: int) -> list[int]:
-    """Processes that a process has started, from any of its threads."""
-    return [
-        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
-    ]
-
-
 def kill(*pids: int) -> None:
     """SIGKILL to all that are still there."""
     for pid in pids:
@@ -168,10 +163,7 @@ def test_ranks_whose_launcher_is_gone_commit_and_end(local: Local) -> None:
     (launcher,) = children(first.pid)
     ranks = children(launcher)
     kill(launcher)
-    deadline = time.monotonic() + 60
-    while any(Path(f"/proc/{rank}").exists() for rank in ranks):
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until_gone(ranks, seconds=60)
     output, _ = first.communicate(timeout=60)
 
     assert f"stopped on request at step {local.committed()}; committed step {local.committed()}" in output
@@ -183,10 +175,7 @@ def test_a_run_whose_command_is_killed_commits_and_ends(local: Local) -> None:
     local.wait_for_commit(above=0)
     (launcher,) = children(first.pid)
     first.kill()
-    deadline = time.monotonic() + 60
-    while Path(f"/proc/{launcher}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    wait_until_gone([launcher], seconds=60)
     output, _ = first.communicate(timeout=60)
 
     assert f"stopped on request at step {local.committed()}; committed step {local.committed()}" in output

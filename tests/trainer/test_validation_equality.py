@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from ultralytics.data import build_dataloader, build_yolo_dataset
 from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, SegmentationModel
 
 from distill_api.metrics import TrainerMetric
+from distill_api.trainer_process import free_port
 from distill_api.training import Training
 from distill_trainer.data import TrainData, load_dataset
 from distill_trainer.environment import Environment
@@ -84,9 +84,7 @@ def trained(request: pytest.FixtureRequest, make_digits: Any, tmp_path_factory: 
 
 def on_ranks(world_size: int, report: Path, *arguments: object, stop: dict[int, int] | None = None) -> list[Any]:
     """Each rank's report."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
+    port = str(free_port())
     ranks = []
     for rank in range(world_size):
         environment = os.environ | {

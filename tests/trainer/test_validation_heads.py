@@ -6,7 +6,6 @@ one-to-one branch without.
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
+from distill_api.trainer_process import free_port
 from distill_api.training import Training
 from distill_trainer.data import TrainData, load_dataset
 from distill_trainer.validation import ValData, ValMetrics, validate
@@ -61,10 +61,7 @@ def learnt_by_heart(architecture: str, root: Path) -> Any:
 
 
 def on_two_ranks(weights: Path, root: Path) -> list[Any]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    given = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    given = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
     command = [sys.executable, str(Path(__file__).with_name("validate_rank.py")), str(weights), str(root), "detect"]
     ranks = [
         subprocess.Popen(

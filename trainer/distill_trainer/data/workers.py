@@ -34,13 +34,24 @@ SHARED_MEMORY = Path("/dev/shm")
 
 
 def _begin(parent: int, _worker: int) -> None:
-    """Runs first in a worker: die with the trainer, and leave requests to stop to it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    """Runs first in a worker: die with the trainer."""
     if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
         raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     if os.getppid() != parent:  # the trainer died before the kernel was told
         os._exit(1)
+
+
+@contextmanager
+def _deaf_children() -> Iterator[None]:
+    """Processes that are forked meanwhile leave requests to stop to the trainer, from their first instruction on.
+
+    A handler that a worker sets would be too late for a signal that finds it still starting.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def fits_shared_memory(batch_bytes: int, workers: int, ranks_on_node: int, free: int) -> bool:
@@ -109,10 +120,11 @@ def batches(
         generator=torch.Generator(),  # the global one stays untouched by how often loaders are made
         pin_memory=pin_memory and not pipes,
     )
-    iterator = iter(loader)
+    with _deaf_children():
+        iterator = iter(loader)
     processes = [child for child in multiprocessing.active_children() if child not in before]
     stop = partial(_end, iterator, processes)
-    # At exit multiprocessing would send its children SIGTERM, which they ignore, and wait for them for ever.
+    # At exit multiprocessing would send its children SIGTERM, to which they are deaf, and wait for them for ever.
     atexit.register(stop)
     try:
         yield map(partial(_as_tensors, pin_memory), iterator) if pipes else iterator

@@ -1,0 +1,22 @@
+"""Processes that others have started, as /proc lists them."""
+
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started, from any of its threads; none when it is gone."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return []
+
+
+def wait_until_gone(pids: Iterable[int], seconds: float) -> None:
+    """Return when none of the processes is listed any more; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+        assert time.monotonic() < deadline, f"processes {left} do not end"
+        time.sleep(0.2)
