@@ -24,9 +24,13 @@ from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from small_run import Attempt
 
 HERE = Path(__file__).resolve()
+TRAINING = {"batch": 8, "imgsz": 64, "optimizer": "SGD", "workers": 0, "plots": False, "nbs": 8}
 TIMES = "RECOVERY_TIMES"
 """Environment variable: the file to which launcher and rank 0 write what began when."""
 
@@ -39,16 +43,23 @@ def note(what: str) -> None:
 
 def launch() -> None:
     """The trainer's entry point, timed."""
-    note("launcher: import torch, start ranks")
-    from distill_trainer.launch import exit_process, main
+    note("imports: torch, ultralytics")
+    from distill_trainer import launch
+    from distill_trainer.zygote import Zygote
 
-    exit_process(main([sys.executable, str(HERE), "rank"]))
+    class Noted(Zygote):
+        def __init__(self, rank: Callable[[], NoReturn]) -> None:
+            super().__init__(rank)
+            note("the nodes meet, ranks are forked")
+
+    launch.Zygote = Noted  # type: ignore[misc]
+    launch.exit_process(launch.main(rank))
 
 
-def rank() -> None:
+def rank() -> NoReturn:
     """The trainer's rank, timed."""
     if os.environ["RANK"] == "0":
-        note("rank: import torch, ultralytics")
+        note("start of a rank")
         from distill_trainer.watchdog import Watchdog
 
         beat = Watchdog.beat
@@ -170,11 +181,10 @@ def measure_saves(pair: tuple[str, str], saves: int, imgsz: int, root: Path) -> 
 
 def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
     """Seconds by phase, from the start of the next attempt to the end of its first step, for each of some kills."""
-    from small_run import Local, end_all, lives, make_volumes
+    from small_run import Local, end_all, make_volumes
 
     make_volumes(root, images=400)
-    training = {"epochs": 50, "batch": 8, "imgsz": 64, "optimizer": "SGD", "workers": 0, "plots": False, "nbs": 8}
-    local = Local(root, root / "results", {"training": training})
+    local = Local(root, root / "results", {"training": {**TRAINING, "epochs": 50}})
     samples = []
     try:
         for number in range(count + 1):  # the first one begins from nothing
@@ -186,18 +196,69 @@ def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
                 if attempt.process.poll() is not None:
                     raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.log.read_text()}")
                 time.sleep(0.05)
-            writer, pids = attempt.writer(), [attempt.process.pid, *attempt.ranks()]
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            attempt.process.wait()
-            while any(map(lives, [*pids, *([writer] if writer else [])])):  # the writer finishes what it has
-                time.sleep(0.02)
+            kill(attempt)
             if number:
                 samples.append(by_phase(began, times))
     finally:
         end_all()
     return samples
+
+
+def kill(attempt: Attempt) -> None:
+    """SIGKILL to launcher and ranks; return when nothing of the attempt is left."""
+    from distill_trainer.pulse import lives
+
+    writer, pids = attempt.writer(), [attempt.process.pid, *attempt.ranks()]
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    attempt.process.wait()
+    while any(map(lives, [*pids, *([writer] if writer else [])])):  # the writer finishes what it has
+        time.sleep(0.02)
+
+
+def measure_goodput(period: float, disruptions: int, root: Path) -> dict[str, Any]:
+    """The share of the time whose work was kept, when everything is killed every `period` seconds and started again
+    at once: steps kept, by the time that a step takes while nothing happens. `checkpoint.intervalSeconds: auto`.
+    """
+    from small_run import Local, end_all, make_volumes
+
+    make_volumes(root, images=400)
+    spec = {"training": {**TRAINING, "epochs": 1000}, "checkpoint": {"intervalSeconds": "auto"}}
+    local = Local(root, root / "results", spec)
+    rates, kept, lost, restarts = [], [], [], []
+    try:
+        began = time.monotonic()
+        for number in range(disruptions):
+            before = (local.committed() or [0])[-1]
+            attempt = local.start(f"goodput-{number}")
+            steady = _wait_for_step(attempt, before + 1)
+            restarts.append(steady[0] - attempt.began)
+            while time.monotonic() - attempt.began < period:
+                time.sleep(0.2)
+            last = _wait_for_step(attempt, 0)
+            kill(attempt)
+            rates.append((last[1] - steady[1]) / (last[0] - steady[0]))
+            kept.append(local.committed()[-1] - before)
+            lost.append(last[1] - local.committed()[-1])
+        wall = time.monotonic() - began
+    finally:
+        end_all()
+    return {
+        "period": period, "wall": wall, "steps per second": rates, "steps kept": kept, "steps lost": lost,
+        "seconds to the first step": restarts, "goodput": sum(kept) / statistics.median(rates) / wall,
+    }  # fmt: skip
+
+
+def _wait_for_step(attempt: Attempt, least: int) -> tuple[float, int]:
+    """Time and step as soon as the attempt is at a step >= `least`."""
+    while True:
+        step = attempt.status().get("progress", {}).get("step")
+        if step is not None and step >= least:
+            return time.monotonic(), int(step)
+        if attempt.process.poll() is not None:
+            raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.log.read_text()}")
+        time.sleep(0.05)
 
 
 def by_phase(began: float, times: Path) -> dict[str, float]:
@@ -217,6 +278,8 @@ def main() -> None:
     parser.add_argument("--saves", type=int, default=15)
     parser.add_argument("--recoveries", type=int, default=5)
     parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--period", type=float, default=120, help="seconds between the disruptions for goodput")
+    parser.add_argument("--disruptions", type=int, default=3)
     args = parser.parse_args()
     root = HERE.parents[1]
     for folder in (root / "tests", root / "examples" / "digits"):
@@ -231,6 +294,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="distill-recovery-") as folder:
         report["recoveries"] = measure_recoveries(args.recoveries, Path(folder))
     print_recoveries(report["recoveries"])
+    if args.disruptions:
+        with tempfile.TemporaryDirectory(prefix="distill-recovery-") as folder:
+            report["goodput"] = measure_goodput(args.period, args.disruptions, Path(folder))
+        print_goodput(report["goodput"])
     out = root / "build" / "bench" / "recovery.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n")
@@ -252,6 +319,18 @@ def print_recoveries(samples: list[dict[str, float]]) -> None:
     for name in samples[0]:
         seconds = [sample.get(name, 0.0) for sample in samples]
         print(f"{name:38}{statistics.median(seconds):8.2f}s{min(seconds):7.2f}s{max(seconds):7.2f}s")
+
+
+def print_goodput(found: Mapping[str, Any]) -> None:
+    """The measured share, and what its parts make of other periods."""
+    rate, restart = statistics.median(found["steps per second"]), statistics.median(found["seconds to the first step"])
+    lost = statistics.mean(found["steps lost"]) / rate
+    print(
+        f"\ngoodput with everything killed every {found['period']:.0f} s, {len(found['steps kept'])} times: "
+        f"{found['goodput']:.3f} measured; a disruption costs {restart:.1f} s of restart and {lost:.1f} s of lost work"
+    )
+    for minutes in (2, 5, 10):
+        print(f"  one in {minutes:2} minutes: {1 - (restart + lost) / (60 * minutes):.3f} by these costs")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
+import os
 import statistics
 import subprocess
 import sys
@@ -29,8 +29,9 @@ import torch.distributed as dist
 from contenders import DEVICE, FORMATS, PAIRS, Bench, Pair
 
 from distill_trainer.allocator import keep_freed_memory
+from distill_trainer.cpus import available_cpus, threads_per_rank
 from distill_trainer.distributed import process_group
-from distill_trainer.environment import Environment, cpu_threads, from_torchrun
+from distill_trainer.environment import Environment, from_torchrun
 from distill_trainer.phases import Phases
 from distill_trainer.precision import teacher_dtype
 
@@ -53,7 +54,9 @@ class Contender:
         command += [__file__, "--worker", f"{pair}/{name}"]
         if compiled:
             command.append("--compile")
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        threads = threads_per_rank(2 if name.startswith("two-ranks") else 1, available_cpus())
+        environ = os.environ | {"OMP_NUM_THREADS": str(threads)}  # which an import of Ultralytics has set to 1 here
+        self._process = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def run(self) -> dict[str, Any]:
         """Run one round while every other contender waits: seconds and phases per step, and MiB at most so far."""
@@ -76,7 +79,6 @@ def work(pair: Pair, name: str, compiled: bool) -> None:
     """The other end of a Contender: one round for each line of rank 0's stdin."""
     kind, format_ = name.split()
     environment = from_torchrun(DEVICE.type == "cuda")
-    torch.set_num_threads(cpu_threads(environment.local_world_size))
     if kind != "ultralytics" and DEVICE.type == "cpu":
         keep_freed_memory()
     with process_group(environment, 600):
@@ -92,11 +94,17 @@ def work(pair: Pair, name: str, compiled: bool) -> None:
             _synchronise()
             seconds = (time.perf_counter() - began) / pair.steps
             spent = {phase: value / pair.steps for phase, value in phases.take().items()}
-            peak = torch.tensor(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            peak = torch.tensor(_peak_mib())
             if dist.is_initialized():
                 dist.all_reduce(peak)
             if environment.is_main:
                 print(json.dumps({"seconds": seconds, "phases": spent, "peak_mib": float(peak)}), flush=True)
+
+
+def _peak_mib() -> float:
+    """The most memory that this process has held. (getrusage would tell the parent's, if that is more.)"""
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
+    return int(line.split()[1]) / 1024
 
 
 def _asked(environment: Environment) -> bool:
@@ -109,10 +117,11 @@ def _asked(environment: Environment) -> bool:
 
 def measure(pair: str, rounds: int, compiled: bool) -> Samples:
     """Every round of every contender, interleaved."""
-    contenders = {name: Contender(pair, name, compiled) for name in CONTENDERS}
+    contenders: dict[str, Contender] = {}
     samples: Samples = {name: [] for name in CONTENDERS}
     try:
-        for name in CONTENDERS:
+        for name in CONTENDERS:  # one after the other: starting is work, too
+            contenders[name] = Contender(pair, name, compiled)
             print(f"  warming up: {name} {contenders[name].run()['seconds']:.2f} s per step", flush=True)
         for turn in range(rounds):
             shift = turn % len(CONTENDERS)  # nobody always goes first

@@ -30,7 +30,7 @@ from distill_api.run import RunConfig
 from distill_api.trainer_process import free_port
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from process_tree import children
+from process_tree import children, ranks_of
 
 ROOT = Path(__file__).parents[1]
 IMGSZ = 64
@@ -160,7 +160,7 @@ class Attempt:
 
     def ranks(self) -> list[int]:
         """Process ids of the ranks, in their order."""
-        return sorted(children(self.process.pid))
+        return ranks_of(self.process.pid)
 
     def writer(self) -> int | None:
         """Process id of the process that writes checkpoints."""

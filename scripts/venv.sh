@@ -41,6 +41,7 @@ fi
 echo "· virtual environment .venv from $("$python" --version) (PyTorch is large: some minutes the first time)"
 [ -x .venv/bin/python ] && [ -x .venv/bin/uv ] || "$python" -m venv --clear .venv
 [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet "uv==$uv_version"
-.venv/bin/uv pip install --quiet --python .venv/bin/python \
+# Bytecode at once: where Python may not write it, each of a test's processes would compile PyTorch again.
+.venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode \
     --constraints constraints.txt --overrides overrides.txt -e '.[operator,trainer,cli,examples,dev]'
 echo "  done in $((SECONDS - start)) s"

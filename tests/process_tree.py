@@ -14,6 +14,19 @@ def children(pid: int) -> list[int]:
     return []
 
 
+def ranks_of(launcher: int) -> list[int]:
+    """The processes of a launcher's ranks, by rank; none before they are forked."""
+    names = {pid: _name(pid) for pid in children(launcher)}
+    ranks = {int(name.removeprefix("rank ")): pid for pid, name in names.items() if name.startswith("rank ")}
+    return [ranks[rank] for rank in sorted(ranks)]
+
+
+def _name(pid: int) -> str:
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return ""
+
+
 def wait_until_gone(pids: Iterable[int], seconds: float) -> None:
     """Return when none of the processes is listed any more; fail after `seconds`."""
     deadline = time.monotonic() + seconds

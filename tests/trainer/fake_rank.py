@@ -1,9 +1,11 @@
 """A rank with a tiny training of its own, so that launching, signals and reports are tested with real processes.
 
-Steps are all-reduces over gloo. FAKE_PLAN is JSON {rank: {"at": step, "do": …}}: what a rank does when it gets there.
+Steps are all-reduces over gloo. FAKE_PLAN is JSON {rank: {"at": step, "do": …}}: what a rank does when it gets there;
+step 0 is before the ranks have met.
 """
 
 import json
+import logging
 import os
 import signal
 import time
@@ -18,7 +20,9 @@ from distill_api.status import Result
 from distill_trainer.errors import Permanent, Stopped
 from distill_trainer.runtime import Runtime
 from distill_trainer.timeouts import timeouts
-from distill_trainer.worker import main
+from distill_trainer.watchdog import MEETING
+
+log = logging.getLogger(__name__)
 
 STEPS = int(os.environ.get("FAKE_STEPS", "40"))
 SECONDS = float(os.environ.get("FAKE_STEP_SECONDS", "0.02"))
@@ -43,6 +47,11 @@ def misbehave(what: str) -> None:
 def fake_train(run: RunConfig, runtime: Runtime) -> Result | None:
     """Count to STEPS, summing a counter over all ranks, with checkpoints every few steps."""
     mine = json.loads(os.environ.get("FAKE_PLAN", "{}")).get(str(runtime.rank), {})
+    if runtime.rank == 0:
+        log.info("computes with %d threads", torch.get_num_threads())
+    if mine.get("at") == 0:
+        misbehave(mine["do"])
+    runtime.watchdog.beat(MEETING)
     collective = timeouts(run.spec.recovery.stall_timeout_seconds).collective
     dist.init_process_group("gloo", timeout=timedelta(seconds=collective))
     try:
@@ -73,7 +82,3 @@ def fake_train(run: RunConfig, runtime: Runtime) -> Result | None:
         return Result(checkpoint=f"{run.job}/weights/best.pt", sha256="0" * 64) if runtime.rank == 0 else None
     finally:
         dist.destroy_process_group()
-
-
-if __name__ == "__main__":
-    main(fake_train)

@@ -77,7 +77,6 @@ def test_a_whole_job_neither_connects_to_another_machine_nor_installs_anything(
     for program in (
         "distill_cli.main",
         "distill_trainer",
-        "distill_trainer.worker",
         "distill_trainer.checkpoint.writer",
     ):
         assert f"['-m', '{program}']" in watched

@@ -16,7 +16,7 @@ from distill_trainer.pulse import Listener, Pulse, Silence, given_up, lives
 from distill_trainer.timeouts import timeouts
 from launched_gang import Gang
 from leaving_out import leave_out
-from process_tree import children
+from process_tree import children, ranks_of
 from syscalls import needs_strace, slow_fsync
 
 pytestmark = pytest.mark.alone
@@ -111,11 +111,6 @@ def test_storage_that_blocks_ends_the_attempt_and_what_it_stores_later_is_fenced
         time.sleep(0.05)
     assert not lives(writer)
     assert gang.committed() == after
-
-
-def ranks_of(launcher: int) -> list[int]:
-    """Process ids of a launcher's ranks, which are all that it starts."""
-    return children(launcher)
 
 
 def is_writer(pid: int) -> bool:

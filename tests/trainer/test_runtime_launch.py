@@ -16,7 +16,9 @@ import pytest
 from distill_api.constants import Reason
 from distill_api.report import TerminationMessage
 from distill_trainer import launch
+from distill_trainer.cpus import available_cpus
 from launched_gang import Gang
+from process_tree import children, ranks_of
 
 pytestmark = pytest.mark.alone
 
@@ -127,13 +129,61 @@ def test_a_hanging_rank_ends_the_attempt_as_stalled_with_its_phase(gang: Gang) -
 
 def test_sigterm_while_the_nodes_look_for_each_other_is_answered_at_once(gang: Gang) -> None:
     (node,) = gang.start(nodes=2, processes=1, only=range(1))
-    time.sleep(4)
+    time.sleep(6)
     asked = time.monotonic()
     node.process.send_signal(signal.SIGTERM)
     code, message = node.end()
 
     assert (code, message.outcome) == (143, "stopped")
     assert time.monotonic() - asked < 2
+
+
+def test_sigterm_in_the_midst_of_the_imports_is_answered_at_once(gang: Gang) -> None:
+    (node,) = gang.start(processes=1, FAKE_IMPORTS="fake_slow_import")
+    while "importing" not in node.log.read_text():
+        time.sleep(0.1)
+    asked = time.monotonic()
+    node.process.send_signal(signal.SIGTERM)
+    code, message = node.end()
+
+    assert (code, message.outcome, message.attempt) == (143, "stopped", 1)
+    assert time.monotonic() - asked < 2
+
+
+def test_an_image_in_which_something_cannot_be_imported_is_told_by_its_name(gang: Gang) -> None:
+    (node,) = gang.start(processes=1, FAKE_IMPORTS="there_is_no_such_module")
+    code, message = node.end()
+
+    assert (code, message.reason, message.rank) == (1, Reason.TRAINER_ERROR, 0)
+    assert message.message == "ModuleNotFoundError: No module named 'there_is_no_such_module'"
+    assert "Traceback" in node.log.read_text()
+
+
+def test_a_rank_that_waits_for_one_that_is_dead_leaves_at_once(gang: Gang) -> None:
+    began = time.monotonic()
+    (node,) = gang.start(processes=2, plan={"1": {"at": 0, "do": "sigkill"}})
+    code, message = node.end()
+
+    assert (code, message.rank, message.reason) == (137, 1, Reason.PROCESS_KILLED)
+    assert time.monotonic() - began < 20, "torchrun would wait for 30 s"
+
+
+def test_ranks_share_the_cpus_that_the_container_may_use(gang: Gang) -> None:
+    unset = {"OMP_NUM_THREADS": "", "MKL_NUM_THREADS": ""}
+    for processes in (1, available_cpus()):
+        (node,) = gang.start(processes=processes, steps=1, FAKE_IMPORTS="ultralytics", **unset)
+        assert node.end()[0] == 0
+        assert f"computes with {available_cpus() // processes} threads" in node.log.read_text()
+
+
+def test_ranks_are_the_launchers_children_and_lead_groups_of_their_own(gang: Gang) -> None:
+    (node,) = gang.start(processes=2, steps=4000)
+    gang.wait_for_commit()
+    ranks = ranks_of(node.process.pid)
+
+    assert len(ranks) == 2
+    assert [os.getpgid(rank) for rank in ranks] == ranks
+    assert sorted(children(node.process.pid)) == sorted(ranks), "the zygote has ended"
 
 
 def test_a_peer_that_never_comes_ends_the_wait_with_a_clear_message(gang: Gang) -> None:

@@ -22,7 +22,7 @@ from distill_trainer.metrics import TrainerMetrics
 from distill_trainer.rendezvous import Endpoint, wait_for_name
 from distill_trainer.server import StatusServer
 from distill_trainer.timeouts import timeouts
-from distill_trainer.watchdog import Stall, Watchdog
+from distill_trainer.watchdog import MEETING, Stall, Watchdog
 
 
 class Clock:
@@ -290,6 +290,15 @@ def test_a_stall_is_noticed_after_its_timeout_and_sooner_once_a_stop_is_asked_fo
     else:
         clock.now += still
     assert watchdog.check() == stall
+
+
+def test_a_rank_that_is_asked_to_stop_while_it_waits_for_the_others_to_come_does_not_wait_any_longer() -> None:
+    clock = Clock()
+    watchdog = Watchdog(timeout=60, stopping_timeout=10, stop_requested=lambda: True, on_stall=print, clock=clock)
+    watchdog.beat(MEETING)
+    assert watchdog.check() is None
+    clock.now += 1
+    assert watchdog.check() == Stall(MEETING, 1, True)
 
 
 def test_a_name_that_appears_late_is_waited_for_and_one_that_never_does_is_told() -> None:

@@ -1,18 +1,19 @@
-"""torchrun on this node, through its Python API: a static rendezvous and no restarts inside an attempt."""
+"""torchrun on this node, through its Python API: a static rendezvous, ranks forked from the zygote, no restarts inside
+an attempt.
+"""
 
-import importlib
 import logging
 import os
 import signal
-import sys
 import threading
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from distill_api.constants import Reason
 from distill_trainer.errors import Retryable
 from distill_trainer.rendezvous import Endpoint
+from distill_trainer.zygote import RankProcess, Zygote
 
 _EXIT_BARRIER_SECONDS = 30.0
 _MONITOR_SECONDS = 0.1
@@ -44,10 +45,10 @@ class Failure:
 class Torchrun:
     """The agent of one node. `run` blocks; `stop` may be called from another thread or a signal handler."""
 
-    def __init__(self, gang: Gang, command: Sequence[str], environ: Mapping[str, str], folder: Path) -> None:
-        """`command` is each worker's command line, `environ` is added to its environment."""
+    def __init__(self, gang: Gang, zygote: Zygote, environ: Mapping[str, str], folder: Path) -> None:
+        """Ranks come from `zygote`; `environ` is added to their environment."""
         self._gang = gang
-        self._command = list(command)
+        self._zygote = zygote
         self._environ = dict(environ)
         self._folder = folder
         self._lock = threading.RLock()
@@ -56,20 +57,19 @@ class Torchrun:
 
     @property
     def started(self) -> bool:
-        """Whether worker processes have been started."""
+        """Whether ranks have been started."""
         return bool(self._pids)
 
     def run(self) -> dict[int, Failure]:
-        """Start the workers and return, once all have ended, those that failed, by global rank.
+        """Start the ranks and return, once all have ended, those that failed, by global rank.
 
         One failure ends the others. Raises Retryable when the nodes do not find each other.
         """
-        os.environ.update(self._environ)
         # Every node has as many processes, so ranks follow from node ranks without a round through the store.
         os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
         from torch.distributed.elastic.agent.server.api import WorkerSpec
         from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SubprocessContext
         from torch.distributed.elastic.rendezvous import RendezvousParameters
         from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import create_rdzv_handler
 
@@ -78,14 +78,17 @@ class Torchrun:
         gang = self._gang
         outer = self
 
+        class Forked(SubprocessContext):
+            def _start(self) -> None:
+                self.subprocess_handlers = dict(enumerate(outer._fork(self.envs)))
+
         class Agent(LocalElasticAgent):
             def _start_workers(self, worker_group):  # type: ignore[no-untyped-def]
-                with outer._lock:
-                    if outer._stop_requested:
-                        raise Retryable(Reason.STOPPED, "stopped before a worker was started")
-                    ids = super()._start_workers(worker_group)
-                    outer._pids = list(ids.values())
-                    return ids
+                environs = {worker.local_rank: _variables(worker, worker_group) for worker in worker_group.workers}
+                nothing = dict.fromkeys(environs, ())
+                self._pcontext = Forked("trainer", "rank", nothing, environs, self._logs_specs)
+                self._pcontext.start()
+                return self._pcontext.pids()
 
         parameters = RendezvousParameters(
             backend="static",
@@ -99,8 +102,7 @@ class Torchrun:
         spec = WorkerSpec(
             role="trainer",
             local_world_size=gang.processes_per_node,
-            entrypoint=self._command[0],
-            args=tuple(self._command[1:]),
+            entrypoint="rank",
             rdzv_handler=create_rdzv_handler(parameters),
             max_restarts=0,
             monitor_interval=_MONITOR_SECONDS,
@@ -123,8 +125,19 @@ class Torchrun:
             ) from error
         return {rank: Failure(failure.exitcode, float(failure.timestamp)) for rank, failure in result.failures.items()}
 
+    def _fork(self, environs: Mapping[int, Mapping[str, str]]) -> list["_Rank"]:
+        with self._lock:
+            if self._stop_requested:
+                raise Retryable(Reason.STOPPED, "stopped before a rank was started")
+            try:
+                processes = self._zygote.start([{**environs[rank], **self._environ} for rank in sorted(environs)])
+            except OSError as error:
+                raise Retryable(Reason.TRAINER_ERROR, str(error)) from error
+            self._pids = [process.pid for process in processes]
+            return [_Rank(process) for process in processes]
+
     def stop(self) -> bool:
-        """Tell the workers to stop, once. False when there are none and none will be started any more."""
+        """Tell the ranks to stop, once. False when there are none and none will be started any more."""
         with self._lock:
             first, self._stop_requested = not self._stop_requested, True
             if first:
@@ -132,7 +145,7 @@ class Torchrun:
             return self.started
 
     def kill(self, pids: Iterable[int] | None = None) -> None:
-        """End the workers at once, or those of them with these process ids."""
+        """End the ranks at once, or those of them with these process ids."""
         with self._lock:
             self._signal(signal.SIGKILL, set(self._pids if pids is None else pids))
 
@@ -144,12 +157,30 @@ class Torchrun:
                 continue
 
 
-def load_torchrun() -> None:
-    """Import what `Torchrun.run` needs: PyTorch, mostly."""
-    for module in ("agent.server.local_elastic_agent", "rendezvous.static_tcp_rendezvous"):
-        importlib.import_module(f"torch.distributed.elastic.{module}")
+@dataclass(frozen=True)
+class _Rank:
+    """What the agent holds of a rank."""
+
+    proc: RankProcess
+
+    def close(self, death_sig: signal.Signals = signal.SIGTERM) -> None:
+        """Send the signal to the rank and its loader workers."""
+        os.killpg(self.proc.pid, death_sig)
 
 
-def default_command() -> list[str]:
-    """What each worker runs."""
-    return [sys.executable, "-m", "distill_trainer.worker"]
+def _variables(worker, group) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    """What torch.distributed's env:// and `Place` read in a rank."""
+    return {
+        "RANK": str(worker.global_rank),
+        "LOCAL_RANK": str(worker.local_rank),
+        "GROUP_RANK": str(group.group_rank),
+        "WORLD_SIZE": str(worker.world_size),
+        "LOCAL_WORLD_SIZE": str(group.spec.local_world_size),
+        "MASTER_ADDR": group.master_addr,
+        "MASTER_PORT": str(group.master_port),
+        "TORCHELASTIC_RUN_ID": group.spec.rdzv_handler.get_run_id(),
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": str(group.spec.rdzv_handler.use_agent_store),
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
+    }

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import torch
 
 from distill_api.constants import Reason
-from distill_trainer.data.cpus import available_cpus
 from distill_trainer.errors import Permanent
 
 
@@ -60,9 +59,3 @@ def from_torchrun(uses_cuda: bool, environ: Mapping[str, str] = os.environ) -> E
         node_rank=int(environ.get("GROUP_RANK", 0)),
         device=device,
     )
-
-
-def cpu_threads(local_world_size: int, environ: Mapping[str, str] = os.environ) -> int:
-    """Threads of one rank's CPU kernels: OMP_NUM_THREADS where given, else its share of the container's CPUs."""
-    asked = environ.get("OMP_NUM_THREADS", "")
-    return int(asked) if asked.isdigit() and int(asked) > 0 else max(1, available_cpus() // local_world_size)

@@ -1,10 +1,12 @@
 """The container's entry point: runs this node's ranks under torchrun's agent and says truly how they ended.
 
+It imports what the agent and the ranks need, once, and leaves a zygote to fork the ranks from; see zygote.py.
 The main thread hears signals and the agent runs in another, because torchrun leaves signals unanswered while nodes
 look for each other, and a container's first process that does not answer SIGTERM holds its node for the whole grace
 period.
 """
 
+import importlib
 import json
 import logging
 import os
@@ -12,17 +14,20 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
+from typing import NoReturn
 
 from distill_api.constants import Env, Reason
 from distill_api.constants import Path as ContainerPath
 from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
-from distill_trainer.agent import Failure, Gang, Torchrun, default_command, load_torchrun
+from distill_trainer import offline, worker
+from distill_trainer.agent import Failure, Gang, Torchrun
 from distill_trainer.checkpoint import layout
 from distill_trainer.console import CLEAR_LINE
+from distill_trainer.cpus import available_cpus, threads_per_rank
 from distill_trainer.errors import Permanent
 from distill_trainer.handover import FOLDER_VARIABLE, Handover, read_run
 from distill_trainer.oom import oom_kills
@@ -31,6 +36,7 @@ from distill_trainer.pulse import Listener, Silence, ask_for_stacks, given_up, l
 from distill_trainer.rendezvous import Endpoint, wait_for_name
 from distill_trainer.results import RunFiles
 from distill_trainer.timeouts import timeouts
+from distill_trainer.zygote import REQUESTS_TO_STOP, Zygote
 
 log = logging.getLogger(__name__)
 
@@ -42,10 +48,18 @@ _REPORT_SECONDS = 5.0
 _LONGEST_SLEEP = 1.0
 
 
-def main(command: Sequence[str] | None = None) -> int:
+AGENT_IMPORTS = (
+    "torch.distributed.elastic.agent.server.local_elastic_agent",
+    "torch.distributed.elastic.rendezvous.static_tcp_rendezvous",
+)
+RANK_IMPORTS = ("distill_trainer.train", "torch._dynamo", "torch._inductor.config")
+"""The last two are what an optimizer, DDP and torch.use_deterministic_algorithms import when they are first used."""
+
+
+def main(rank: Callable[[], NoReturn] = worker.main, rank_imports: Sequence[str] = RANK_IMPORTS) -> int:
     """Run one attempt on this node, as the environment tells, and return the container's exit code.
 
-    `command` is what each worker runs; by default `python -m distill_trainer.worker`.
+    `rank` is what each rank runs, in a process forked from one that has imported `rank_imports`.
     """
     over_the_bar = CLEAR_LINE if sys.stderr.isatty() else ""
     logging.basicConfig(
@@ -54,31 +68,42 @@ def main(command: Sequence[str] | None = None) -> int:
     try:
         run = read_run(os.environ)
         node_rank = _node_rank(os.environ, run)
+        endpoint = Endpoint.parse(run.rendezvous)
     except Permanent as error:
         message = TerminationMessage(
             outcome="permanent", reason=error.reason, message=error.message, attempt=_told_attempt(os.environ)
         )
-        announce(Ending(error.exit_code, message))
-        if DEFAULT_TERMINATION.exists():  # only a container has one
-            write_termination_message(DEFAULT_TERMINATION, message)
-        return error.exit_code
+        return _conclude(
+            Ending(error.exit_code, message), DEFAULT_TERMINATION if DEFAULT_TERMINATION.exists() else None
+        )
+    termination = Path(run.directories.termination) if run.directories.termination is not None else None
+    _leave_when_asked(lambda: _conclude(stopped_early(run.attempt), termination))
+    offline.stay_offline(but=endpoint.host)
+    if not os.environ.get("OMP_NUM_THREADS"):  # else Ultralytics, once imported, would leave every rank one thread
+        os.environ["OMP_NUM_THREADS"] = str(threads_per_rank(run.local_world_size, available_cpus()))
+    try:
+        for module in (*AGENT_IMPORTS, *rank_imports):
+            importlib.import_module(module)
+        zygote = Zygote(rank)
+    except Exception as error:
+        log.error("what the ranks need cannot be imported", exc_info=error)
+        first_rank = node_rank * run.local_world_size
+        return _conclude(ending_of(error, None, rank=first_rank, attempt=run.attempt), termination)
     # On a memory volume where there is one: the ranks copy their status here every second.
     with tempfile.TemporaryDirectory(prefix="distill-", ignore_cleanup_errors=True) as folder:
-        ending = Launcher(run, node_rank, command or default_command(), Path(folder)).run()
-    announce(ending)
-    if run.directories.termination is not None:
-        write_termination_message(Path(run.directories.termination), ending.message)
-    return ending.exit_code
+        ending = Launcher(run, node_rank, endpoint, zygote, Path(folder)).run()
+    return _conclude(ending, termination)
 
 
 class Launcher:
     """One node of one attempt."""
 
-    def __init__(self, run: RunConfig, node_rank: int, command: Sequence[str], folder: Path) -> None:
-        """`folder`: an empty one, for what the ranks hand over."""
+    def __init__(self, run: RunConfig, node_rank: int, endpoint: Endpoint, zygote: Zygote, folder: Path) -> None:
+        """`endpoint`: where the nodes meet. `folder`: an empty one, for what the ranks hand over."""
         self._run = run
         self._node_rank = node_rank
-        self._command = command
+        self._endpoint = endpoint
+        self._zygote = zygote
         self._folder = folder
         self._finished = threading.Event()
         self._stop_requested = False
@@ -93,7 +118,7 @@ class Launcher:
     def run(self) -> Ending:
         """Run the ranks to their end. SIGTERM and SIGINT are handed to them once, and waited for."""
         killed_before = oom_kills()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in REQUESTS_TO_STOP:
             signal.signal(number, self._stop)
         threading.Thread(target=self._attempt, name="torchrun", daemon=True).start()
         # A wait without an end would sleep through a signal that the kernel gives to another thread.
@@ -105,19 +130,17 @@ class Launcher:
 
     def _attempt(self) -> None:
         try:
-            endpoint = Endpoint.parse(self._run.rendezvous)
             join_timeout = float(self._run.spec.recovery.scheduling_timeout_seconds)
-            load_torchrun()  # takes seconds, in which the cluster's DNS learns node 0's name
-            wait_for_name(endpoint.host, join_timeout)
+            wait_for_name(self._endpoint.host, join_timeout)
             gang = Gang(
                 run_id=f"{self._run.job}-{self._run.attempt}",
                 node_rank=self._node_rank,
                 nodes=self._run.nodes,
                 processes_per_node=self._run.local_world_size,
-                endpoint=endpoint,
+                endpoint=self._endpoint,
                 join_timeout=join_timeout,
             )
-            self._torchrun = Torchrun(gang, self._command, {FOLDER_VARIABLE: str(self._folder)}, self._folder)
+            self._torchrun = Torchrun(gang, self._zygote, {FOLDER_VARIABLE: str(self._folder)}, self._folder)
             self._failures = self._torchrun.run()
         except BaseException as error:  # noqa: BLE001  handed to the main thread, which reports it
             self._error = error
@@ -220,6 +243,25 @@ class Launcher:
         return Ending(ending.exit_code, message.model_copy(update=details))
 
 
+def _leave_when_asked(conclude: Callable[[], int]) -> None:
+    """Until there are ranks, a request to stop ends this process, in the midst of an import if need be."""
+
+    def leave(signum: int, _frame: FrameType | None) -> NoReturn:
+        log.info("stopping: received %s", signal.Signals(signum).name)
+        exit_process(conclude())
+
+    for number in REQUESTS_TO_STOP:
+        signal.signal(number, leave)
+
+
+def _conclude(ending: Ending, termination: Path | None) -> int:
+    """Tell log and Kubernetes how the attempt ended; return the exit code."""
+    announce(ending)
+    if termination is not None:
+        write_termination_message(termination, ending.message)
+    return ending.exit_code
+
+
 def announce(ending: Ending) -> None:
     """Tell the log how the attempt ended, in one line."""
     message = ending.message
@@ -259,7 +301,7 @@ def _node_rank(environ: Mapping[str, str], run: RunConfig) -> int:
     return int(text)
 
 
-def exit_process(code: int) -> None:
+def exit_process(code: int) -> NoReturn:
     """Leave with `code` at once: native threads of the agent may hang in a connection that is gone."""
     sys.stdout.flush()
     sys.stderr.flush()

@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -98,23 +99,24 @@ def scratch_directory() -> Path:
     return directory
 
 
-def stay_offline() -> None:
-    """From now on Python code of this process connects to no other machine and starts no program that installs or
-    fetches something: both fail with PermissionError. Collectives are not Python's and not concerned.
+def stay_offline(but: str = "") -> None:
+    """From now on Python code of this process, and of those forked from it, connects to no other machine than `but`,
+    and starts no program that installs or fetches something: both fail with PermissionError. Collectives are not
+    Python's and not concerned.
 
     It cannot be taken back, and is a guard against mistakes, not a sandbox.
     """
-    sys.addaudithook(_refuse)
+    sys.addaudithook(partial(_refuse, but))
 
 
-def _refuse(event: str, arguments: tuple[object, ...]) -> None:
+def _refuse(but: str, event: str, arguments: tuple[object, ...]) -> None:
     if event == "socket.connect" and isinstance(arguments[1], tuple):  # a Unix socket's address is a path
         host = _text(arguments[1][0])
-        if not _is_local(host):
+        if not _is_local(host) and host != but:
             raise PermissionError(f"the trainer stays offline: no connection to {host}")
     elif event == "socket.getaddrinfo":
         host = _text(arguments[0])
-        if _address(host) is None and not _is_local(host):
+        if _address(host) is None and not _is_local(host) and host != but:
             raise PermissionError(f"the trainer stays offline: {host} is not looked up")
     elif event == "subprocess.Popen" and isinstance(arguments[1], Sequence) and _installs(arguments[0], arguments[1]):
         raise PermissionError(f"the trainer installs and fetches nothing: {arguments[1]} was not run")

@@ -4,7 +4,8 @@ import os
 import signal
 import threading
 import time
-from types import FrameType
+
+from distill_trainer.zygote import REQUESTS_TO_STOP
 
 _PARENT_SECONDS = 1.0
 
@@ -22,9 +23,22 @@ class StopFlag:
         return self.signals > 0
 
     def install(self) -> None:
-        """Listen to the signals. To be called in the main thread, before anything slow is imported."""
-        signal.signal(signal.SIGTERM, self._raise)
-        signal.signal(signal.SIGINT, self._raise)
+        """Listen to the signals. To be called in the main thread, before anything slow.
+
+        A thread hears them: Python's own handlers wait for the main thread, which may be waiting for another rank.
+        """
+        reader, writer = os.pipe2(os.O_CLOEXEC)
+        os.set_blocking(writer, False)
+        signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+        for number in REQUESTS_TO_STOP:
+            signal.signal(number, lambda *_: None)
+
+        def hear() -> None:
+            while numbers := os.read(reader, 64):
+                self.signals += sum(number in REQUESTS_TO_STOP for number in numbers)
+
+        threading.Thread(target=hear, name="signals", daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS_TO_STOP)
 
     def follow_parent(self) -> None:
         """Stop when the process that started this one is gone: nobody would hear how the rank ends, and another
@@ -38,6 +52,3 @@ class StopFlag:
             self.signals += 1
 
         threading.Thread(target=follow, name="launcher-watch", daemon=True).start()
-
-    def _raise(self, _signum: int, _frame: FrameType | None) -> None:
-        self.signals += 1

@@ -19,13 +19,13 @@ from distill_trainer.allocator import keep_freed_memory
 from distill_trainer.commits import Commits, interval_of
 from distill_trainer.comparison import Comparison
 from distill_trainer.compiling import check_compiler
+from distill_trainer.cpus import available_cpus
 from distill_trainer.data import TrainData
-from distill_trainer.data.cpus import available_cpus
 from distill_trainer.distillation.losses import LOSSES
 from distill_trainer.distillation.projector import Projector
 from distill_trainer.distillation.schedule import WeightSchedule, weight_schedule
 from distill_trainer.distributed import broadcast_state, process_group, replicate
-from distill_trainer.environment import Environment, cpu_threads, from_torchrun
+from distill_trainer.environment import Environment, from_torchrun
 from distill_trainer.errors import Stopped
 from distill_trainer.evaluation import Evaluation
 from distill_trainer.loop import Loop
@@ -46,6 +46,7 @@ from distill_trainer.task import DistillTask
 from distill_trainer.teacher import Teacher
 from distill_trainer.timeouts import timeouts
 from distill_trainer.validation import ValData
+from distill_trainer.watchdog import MEETING
 
 
 def train(run: RunConfig, runtime: Runtime) -> Result | None:
@@ -55,11 +56,11 @@ def train(run: RunConfig, runtime: Runtime) -> Result | None:
     """
     began = time.perf_counter()
     environment = from_torchrun(run.spec.uses_cuda)
-    torch.set_num_threads(cpu_threads(environment.local_world_size))
     if environment.device.type == "cpu":
         keep_freed_memory()
     init_seeds(run.spec.training.seed, deterministic=run.spec.training.deterministic)
     prepared = prepare(run.spec, run.directories, runtime.watchdog.beat)
+    runtime.watchdog.beat(MEETING)
     with process_group(environment, timeouts(run.spec.recovery.stall_timeout_seconds).collective):
         ended = _Attempt(run, runtime, environment, prepared, began).run()
     if not environment.is_main:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from distill_api.training import Training
+from distill_trainer.cpus import available_cpus, worker_count
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.cpus import available_cpus, worker_count
 from distill_trainer.data.scanned import ScannedDataset, nobody
 from distill_trainer.data.workers import batches
 

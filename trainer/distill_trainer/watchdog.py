@@ -10,6 +10,10 @@ from datetime import UTC, datetime, timedelta
 
 from distill_trainer.pulse import Pulse
 
+MEETING = "meeting the other ranks"
+"""The phase in which a rank waits for the others' processes. It has nothing to lose yet."""
+_MEETING_SECONDS = 1.0
+
 
 @dataclass(frozen=True)
 class Stall:
@@ -74,7 +78,8 @@ class Watchdog:
         still = now - since
         if still >= self._timeout:
             return Stall(phase, still, stopping)
-        if self._stop_seen is not None and now - max(since, self._stop_seen) >= self._stopping_timeout:
+        patience = self._stopping_timeout if phase != MEETING else min(_MEETING_SECONDS, self._stopping_timeout)
+        if self._stop_seen is not None and now - max(since, self._stop_seen) >= patience:
             return Stall(phase, still, stopping)
         return None
 

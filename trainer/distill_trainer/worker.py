@@ -1,8 +1,7 @@
 """One rank: builds what surrounds the training, calls `train`, and reports how it ended.
 
-    python -m distill_trainer.worker
-
-started by the launcher through torchrun's agent, which sets RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
+Forked from the launcher's zygote at the order of torchrun's agent, which sets RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR
+and MASTER_PORT.
 """
 
 import faulthandler
@@ -23,7 +22,6 @@ from distill_api.constants import METRICS_PORT, ExitCode, Reason
 from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
 from distill_api.status import Result
-from distill_trainer import offline
 from distill_trainer.console import CLEAR_LINE
 from distill_trainer.errors import TrainerError
 from distill_trainer.handover import FOLDER_VARIABLE, Handover, read_run
@@ -73,7 +71,6 @@ def main(train: Train | None = None) -> NoReturn:
     stop.install()
     stop.follow_parent()
     faulthandler.enable()
-    offline.stay_offline()
     faulthandler.register(STACKS, all_threads=True)
     place = Place.from_environ(os.environ)
     _configure_logging(place)
@@ -212,7 +209,8 @@ class Rank:
                 "attempt": self._run.attempt,
             }
         )
-        self._leave(Ending(code, message), timeouts(self._run.spec.recovery.stall_timeout_seconds).last_commit)
+        seconds = timeouts(self._run.spec.recovery.stall_timeout_seconds).last_commit
+        self._leave(Ending(code, message), seconds, alone=True)
 
     def _ask_siblings_for_stacks(self) -> None:
         """What the node's other ranks do now; they will not be there to be asked later."""
@@ -220,7 +218,8 @@ class Rank:
         felt = [feel(Handover(self._folder, rank).pulse_file) for rank in ranks]
         ask_for_stacks(sibling.pid for sibling in felt if sibling is not None)
 
-    def _leave(self, ending: Ending, commit_seconds: float = _COMMIT_SECONDS) -> NoReturn:
+    def _leave(self, ending: Ending, commit_seconds: float = _COMMIT_SECONDS, alone: bool = False) -> NoReturn:
+        """`alone`: without waiting for the node's other ranks, one of which may be the reason."""
         self._leaving.acquire()  # never released: the first of main thread and watchdog leaves for both
         at = time.time()
         if self._checkpointer is not None:
@@ -234,7 +233,7 @@ class Rank:
         except OSError as error:
             log.error("the report of this end cannot be left in %s: %s", self._folder, error)
         signals = self._stop.signals
-        if ending.exit_code == ExitCode.STOPPED:
+        if ending.exit_code == ExitCode.STOPPED and not alone:
             self._wait_for_siblings(signals)
         for child in multiprocessing.active_children():
             child.terminate()
@@ -299,8 +298,5 @@ def _configure_logging(place: Place) -> None:
         level=logging.INFO if place.rank == 0 else logging.WARNING,
         format=f"{over_the_bar}%(asctime)s rank {place.rank} %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
+        force=True,  # instead of the launcher's
     )
-
-
-if __name__ == "__main__":
-    main()

@@ -92,6 +92,7 @@ def workspace_template() -> dict[str, Any]:
                     "env": [
                         {"name": "PYTHONPATH", "value": sources},
                         {"name": "PYTHONDONTWRITEBYTECODE", "value": "1"},
+                        {"name": "OMP_NUM_THREADS", "value": "1"},  # all nodes are this one machine
                     ],
                     "volumeMounts": [{"name": "workspace", "mountPath": WORKSPACE, "readOnly": True}],
                 }

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from distill_api.training import Training
+from distill_trainer.cpus import available_cpus, worker_count
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.cpus import available_cpus, worker_count
 from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import Order, Stream
 from distill_trainer.data.scanned import nobody

@@ -10,7 +10,6 @@ worker lives; therefore the kernel is told to kill the worker together with the 
 from __future__ import annotations
 
 import atexit
-import ctypes
 import multiprocessing
 import os
 import shutil
@@ -25,9 +24,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from distill_trainer.prctl import PR_SET_PDEATHSIG, prctl
+
 Batch = dict[str, Any]
 
-_PR_SET_PDEATHSIG = 1
 PREFETCH = 4
 """Batches that each worker prepares ahead."""
 SHARED_MEMORY = Path("/dev/shm")
@@ -35,8 +35,7 @@ SHARED_MEMORY = Path("/dev/shm")
 
 def _begin(parent: int, _worker: int) -> None:
     """Runs first in a worker: die with the trainer."""
-    if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the trainer died before the kernel was told
         os._exit(1)
 

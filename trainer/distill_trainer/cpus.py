@@ -48,6 +48,11 @@ def available_cpus(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
     return max(1, int(min([float(allowed), *_quotas(root, own)])))
 
 
+def threads_per_rank(ranks_on_node: int, cpus: int) -> int:
+    """Threads of one rank's CPU kernels: its share of the CPUs."""
+    return max(1, cpus // ranks_on_node)
+
+
 def worker_count(asked: int, ranks_on_node: int, cpus: int) -> int:
     """Data-loading processes for one rank: what was asked, but no more than the rank's share of the CPUs."""
     return min(asked, cpus // max(1, ranks_on_node))
