@@ -1,7 +1,7 @@
 """A training step: plain, distilled here, and distilled by Ultralytics, in fp32 and bf16, interleaved.
 
     make bench-step                       # both pairs; about ten minutes
-    python benchmarks/bench_step.py [--pair n-s] [--rounds 5] [--compile]
+    python benchmarks/bench_step.py [--pair n-s] [--rounds 5] [--compile] [--format fp32]
 
 A round is as many steps as make one move of the optimizer (64 images, Ultralytics' nominal batch). Prints medians of
 the rounds with their spread, the ratios within a round, milliseconds by phase, and peak memory: each contender has a
@@ -115,17 +115,17 @@ def _asked(environment: Environment) -> bool:
     return bool(asked)
 
 
-def measure(pair: str, rounds: int, compiled: bool) -> Samples:
+def measure(pair: str, names: tuple[str, ...], rounds: int, compiled: bool) -> Samples:
     """Every round of every contender, interleaved."""
     contenders: dict[str, Contender] = {}
-    samples: Samples = {name: [] for name in CONTENDERS}
+    samples: Samples = {name: [] for name in names}
     try:
-        for name in CONTENDERS:  # one after the other: starting is work, too
+        for name in names:  # one after the other: starting is work, too
             contenders[name] = Contender(pair, name, compiled)
             print(f"  warming up: {name} {contenders[name].run()['seconds']:.2f} s per step", flush=True)
         for turn in range(rounds):
-            shift = turn % len(CONTENDERS)  # nobody always goes first
-            for name in CONTENDERS[shift:] + CONTENDERS[:shift]:
+            shift = turn % len(names)  # nobody always goes first
+            for name in names[shift:] + names[:shift]:
                 samples[name].append(contenders[name].run())
             print(f"  round {turn + 1} of {rounds}", flush=True)
     finally:
@@ -182,7 +182,7 @@ def report(pair: Pair, samples: Samples) -> dict[str, list[float]]:
         f"best / best ({best_own}, {best_theirs})": (best_own, best_theirs),
         "distilled / plain, fp32": ("distilled fp32", "plain fp32"),
     }
-    ratios = {title: ratio(samples, *names) for title, names in pairs.items()}
+    ratios = {title: ratio(samples, *names) for title, names in pairs.items() if samples.keys() >= set(names)}
     memory = _median(samples["distilled fp32"], "peak_mib") / _median(samples["plain fp32"], "peak_mib")
     print("\n  ratio of a round, median (min to max)")
     for title, values in ratios.items():
@@ -196,6 +196,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pair", choices=PAIRS, action="append")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--format", choices=FORMATS, help="of the students' forward passes; by default both")
     parser.add_argument("--compile", action="store_true", help="training.compile on this project's side")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -203,6 +204,9 @@ def main() -> None:
         pair, name = args.worker.split("/")
         work(PAIRS[pair], name, args.compile)
         return
+    contenders = tuple(name for name in CONTENDERS if args.format is None or name.endswith(args.format))
+    if args.compile:  # for one process takes minutes already
+        contenders = tuple(name for name in contenders if not name.startswith("two-ranks"))
     results: dict[str, Any] = {
         "machine": {
             "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else _processor(),
@@ -220,7 +224,7 @@ def main() -> None:
         print(
             f"{PAIRS[name].title}; GFLOP a step: " + ", ".join(f"{k} {v:.0f}" for k, v in work_of.items()), flush=True
         )
-        samples = measure(name, args.rounds, args.compile)
+        samples = measure(name, contenders, args.rounds, args.compile)
         results[name] = {
             "pair": vars(PAIRS[name]),
             "gflop": work_of,

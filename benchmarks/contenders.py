@@ -37,6 +37,8 @@ from trainer_support import build, preprocessed, shard_batch, teach
 FORMATS = {"fp32": None, "bf16": torch.bfloat16}
 NOMINAL_BATCH = 64
 """Images for which the optimizer moves once."""
+OPTIMIZER = "MuSGD"
+"""What `auto` chooses for more than 10,000 iterations."""
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
@@ -73,7 +75,7 @@ class Bench:
     def __init__(self, pair: Pair, environment: Environment, compiled: bool) -> None:
         self._pair, self._environment, self._compiled = pair, environment, compiled
         settings = {"imgsz": pair.imgsz, "batch": pair.batch, "nbs": NOMINAL_BATCH, "warmup_epochs": 0.0}
-        self._student = build(pair.student, optimizer="auto", **settings)
+        self._student = build(pair.student, optimizer=OPTIMIZER, **settings)
         self._teacher = teach(build(pair.teacher, seed=1, **settings))
         images = pair.batch // environment.world_size
         seeds = [(step, environment.rank) for step in range(pair.steps)]
@@ -151,7 +153,7 @@ class Bench:
         trainer.optimizer = BaseTrainer.build_optimizer(
             trainer,
             model=model,
-            name="auto",
+            name=OPTIMIZER,
             lr=0.01,
             momentum=0.937,
             decay=trainer.args.weight_decay,

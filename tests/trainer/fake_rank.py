@@ -49,6 +49,8 @@ def fake_train(run: RunConfig, runtime: Runtime) -> Result | None:
     mine = json.loads(os.environ.get("FAKE_PLAN", "{}")).get(str(runtime.rank), {})
     if runtime.rank == 0:
         log.info("computes with %d threads", torch.get_num_threads())
+        devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+        log.info("may use CUDA: %s, devices %s", not torch.cuda._is_in_bad_fork(), devices)
     if mine.get("at") == 0:
         misbehave(mine["do"])
     runtime.watchdog.beat(MEETING)

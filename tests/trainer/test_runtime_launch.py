@@ -176,6 +176,12 @@ def test_ranks_share_the_cpus_that_the_container_may_use(gang: Gang) -> None:
         assert f"computes with {available_cpus() // processes} threads" in node.log.read_text()
 
 
+def test_ranks_can_use_cuda_although_a_library_looked_for_devices_before_they_were_forked(gang: Gang) -> None:
+    (node,) = gang.start(processes=1, steps=1, FAKE_IMPORTS="fake_looks_for_gpus", CUDA_VISIBLE_DEVICES="0,1")
+    assert node.end()[0] == 0
+    assert "may use CUDA: True, devices 0,1" in node.log.read_text()
+
+
 def test_ranks_are_the_launchers_children_and_lead_groups_of_their_own(gang: Gang) -> None:
     (node,) = gang.start(processes=2, steps=4000)
     gang.wait_for_commit()

@@ -6,7 +6,6 @@ look for each other, and a container's first process that does not answer SIGTER
 period.
 """
 
-import importlib
 import json
 import logging
 import os
@@ -23,7 +22,7 @@ from distill_api.constants import Env, Reason
 from distill_api.constants import Path as ContainerPath
 from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
-from distill_trainer import offline, worker
+from distill_trainer import offline, preload, worker
 from distill_trainer.agent import Failure, Gang, Torchrun
 from distill_trainer.checkpoint import layout
 from distill_trainer.console import CLEAR_LINE
@@ -48,18 +47,10 @@ _REPORT_SECONDS = 5.0
 _LONGEST_SLEEP = 1.0
 
 
-AGENT_IMPORTS = (
-    "torch.distributed.elastic.agent.server.local_elastic_agent",
-    "torch.distributed.elastic.rendezvous.static_tcp_rendezvous",
-)
-RANK_IMPORTS = ("distill_trainer.train", "torch._dynamo", "torch._inductor.config")
-"""The last two are what an optimizer, DDP and torch.use_deterministic_algorithms import when they are first used."""
-
-
-def main(rank: Callable[[], NoReturn] = worker.main, rank_imports: Sequence[str] = RANK_IMPORTS) -> int:
+def main(rank: Callable[[], NoReturn] = worker.main, imports: Sequence[str] = preload.RANK) -> int:
     """Run one attempt on this node, as the environment tells, and return the container's exit code.
 
-    `rank` is what each rank runs, in a process forked from one that has imported `rank_imports`.
+    `rank` is what each rank runs, in a process forked from one that has imported `imports`.
     """
     over_the_bar = CLEAR_LINE if sys.stderr.isatty() else ""
     logging.basicConfig(
@@ -82,8 +73,7 @@ def main(rank: Callable[[], NoReturn] = worker.main, rank_imports: Sequence[str]
     if not os.environ.get("OMP_NUM_THREADS"):  # else Ultralytics, once imported, would leave every rank one thread
         os.environ["OMP_NUM_THREADS"] = str(threads_per_rank(run.local_world_size, available_cpus()))
     try:
-        for module in (*AGENT_IMPORTS, *rank_imports):
-            importlib.import_module(module)
+        preload.preload((*preload.AGENT, *imports, *(() if run.spec.uses_cuda else preload.COMPILER)))
         zygote = Zygote(rank)
     except Exception as error:
         log.error("what the ranks need cannot be imported", exc_info=error)
