@@ -12,8 +12,8 @@ OR_NONE := || [ -n "$(ARGS)" -a $$? = 5 ]
 NODES ?= 2
 GPUS ?= 2
 
-.PHONY: help demo test test-fast bench-step bench-recovery chaos lint format generate venv constraints binaries \
-  cluster-up cluster-down clean
+.PHONY: help demo test test-fast bench-step bench-recovery chaos chaos-cluster lint format generate venv constraints \
+  binaries cluster-up cluster-down clean
 
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
@@ -64,9 +64,13 @@ chaos: venv ## Kill a small run at random moments; it ends bitwise equal: make c
 	@$(BIN)/python benchmarks/chaos.py --kills $(or $(N),50) --seed $(or $(SEED),0) --per-run $(or $(PER_RUN),10) \
 	  --epochs $(or $(EPOCHS),6)
 
-bench-recovery: venv ## Measure checkpoints and recovery: make bench-recovery SAVES=15 RECOVERIES=5.
+chaos-cluster: venv ## Disrupt a job on the one-machine cluster; no work is lost: make chaos-cluster N=20 SEED=0 (KEEP=1).
+	@PYTHONPATH=tests:examples/digits $(BIN)/python benchmarks/chaos_cluster.py --disruptions $(or $(N),20) \
+	  --seed $(or $(SEED),0)
+
+bench-recovery: venv ## Measure checkpoints and recovery: make bench-recovery SAVES=15 RECOVERIES=5 PERIOD=120 DISRUPTIONS=3.
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python benchmarks/bench_recovery.py --saves $(or $(SAVES),15) \
-	  --recoveries $(or $(RECOVERIES),5)
+	  --recoveries $(or $(RECOVERIES),5) --period $(or $(PERIOD),120) --disruptions $(or $(DISRUPTIONS),3)
 
 clean: ## Remove what builds and tests made in the checkout.
 	@rm -rf build .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -10,7 +10,6 @@ with every disturbance, to build/bench/chaos.json. Exits 1 when a run ends diffe
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -23,10 +22,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from run_outcome import Outcome
 from small_run import ROOT, Attempt, Local, end_all, make_volumes
 
 from distill_trainer.pulse import lives
@@ -131,39 +131,6 @@ class Disturbance:
     """Committed step from which a later attempt went on; null where none had to."""
     lost_steps: int = 0
     fallbacks: int = 0
-
-
-@dataclass
-class Outcome:
-    """What the runs left, to be compared."""
-
-    tensors: bytes
-    rows: list[dict[str, str]]
-    best: dict[str, Any] = field(repr=False)
-
-    @classmethod
-    def of(cls, local: Local, steps: int) -> Outcome:
-        """Of a run that has ended. Raises AssertionError when it has not committed its last step."""
-        import torch
-
-        assert local.committed()[-1] == steps, f"committed {local.committed()} instead of {steps}"
-        with (local.folder / "results.csv").open() as file:
-            rows = [{key: value for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
-        best = torch.load(local.folder / "weights/best.pt", weights_only=False)["model"].state_dict()
-        return cls((local.folder / f"checkpoints/step-{steps}/tensors.bin").read_bytes(), rows, best)
-
-    def difference(self, other: Outcome) -> str | None:
-        """What differs, in a word."""
-        import torch
-
-        if self.tensors != other.tensors:
-            return "state"
-        if self.rows != other.rows:
-            return "results.csv"
-        same = self.best.keys() == other.best.keys() and all(
-            torch.equal(v, other.best[k]) for k, v in self.best.items()
-        )
-        return None if same else "weights/best.pt"
 
 
 class Run:
@@ -336,7 +303,7 @@ def main() -> int:
         started = time.monotonic()
         reference.go(0)
         seconds = time.monotonic() - started
-        expected = Outcome.of(calm, steps)
+        expected = Outcome.of(calm.folder, steps)
         print(f"reference: {steps} steps of 2 ranks in {seconds:.1f} s", flush=True)
         left, until = args.kills, began + args.seconds
         while left > 0 and time.monotonic() < until:
@@ -348,7 +315,7 @@ def main() -> int:
                 seconds = min(seconds, time.monotonic() - started)
             runs.append(run)
             left -= len(run.disturbances)
-            difference = Outcome.of(local, steps).difference(expected)
+            difference = Outcome.of(local.folder, steps).difference(expected)
             if difference is not None:
                 different.append(f"run {len(runs) - 1}: {difference}")
             print(

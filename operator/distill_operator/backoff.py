@@ -12,19 +12,18 @@ TAKEN_BACK_SECONDS = (5.0, 30.0)
 def delay(reason: Reason, outcome: Outcome, without_progress: int, uid: str, number: int, tuning: Settings) -> float:
     """Seconds until the next attempt.
 
-    A disruption restarts at once, unless restarts already follow each other without progress. A failure waits
-    base · 2^n, n counting restarts in a row without progress, up to the cap. An attempt that found no room waits a
-    time of its own, so that two jobs that each hold half of a cluster do not meet again and again.
+    What had committed new steps starts again at once: the back-off is there for what fails again and again. The n-th
+    failure in a row without progress waits base · 2^(n-1), up to the cap; a disruption, which is not the trainer's
+    doing, as long as a failure before it. An attempt that found no room waits a time of its own, so that two jobs that
+    each hold half of a cluster do not meet again and again.
     """
     if reason == Reason.SCHEDULING_TIMEOUT:
         low, high = TAKEN_BACK_SECONDS
         return round(low + (high - low) * jitter(uid, number))
-    doublings = max(0, without_progress - 1)
-    if outcome == Outcome.FAILED:
-        return min(tuning.backoff_cap, tuning.backoff_base * 2.0**doublings)
-    if outcome == Outcome.DISRUPTED and doublings > 0:
-        return min(tuning.backoff_cap, tuning.backoff_base * 2.0 ** (doublings - 1))
-    return 0.0
+    if outcome not in (Outcome.FAILED, Outcome.DISRUPTED):
+        return 0.0
+    doublings = without_progress - (1 if outcome == Outcome.FAILED else 2)
+    return min(tuning.backoff_cap, tuning.backoff_base * 2.0**doublings) if doublings >= 0 else 0.0
 
 
 def jitter(uid: str, number: int) -> float:

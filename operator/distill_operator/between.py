@@ -70,7 +70,9 @@ def _waiting(case: Case) -> Decision | None:
     """Why the next attempt may not begin yet: claims, an earlier gang, a back-off."""
     phase = _phase(case)
     observed, status = case.observed, case.status
-    problem = claims.problem(case.spec, observed.name, observed.namespace, observed.claims or ())
+    if observed.claims is None:
+        return _look_again(case, phase)
+    problem = claims.problem(case.spec, observed.name, observed.namespace, observed.claims)
     if problem is not None and problem.reason == Reason.NAME_TAKEN:
         return Decision(case.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS)
     if problem is not None:
@@ -97,6 +99,12 @@ def _waiting(case: Case) -> Decision | None:
             left,
         )
     return None
+
+
+def _look_again(case: Case, phase: Phase) -> Decision:
+    """The attempt was open when the picture was taken, so that the claims are not in it: the next pass reads them."""
+    last = case.status.attempts[-1]
+    return Decision(case.in_phase(phase), Notice(last.reason or Reason.DISRUPTED, last.message or ""), wake_after=0.0)
 
 
 def _strays(case: Case, phase: Phase) -> Decision | None:

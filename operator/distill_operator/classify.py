@@ -98,6 +98,13 @@ def _stalled(pods: Iterable[PodFacts]) -> Notice | None:
     return Notice(Reason.STALLED, messages.GANG_STALLED.format(message=first.report.message))
 
 
+def node_loss(pods: Iterable[PodFacts]) -> Notice | None:
+    """That a node is lost, by what the control plane has said of its pods."""
+    found = [evidence for pod in pods for evidence in _disrupted(pod) if evidence.notice.reason == Reason.NODE_LOST]
+    first = min(found, key=lambda evidence: evidence.at, default=None)
+    return first.notice if first is not None else None
+
+
 def first_event(pods: Iterable[PodFacts]) -> Evidence | None:
     """The event that is to blame, as far as the pods tell."""
     gang = tuple(pods)

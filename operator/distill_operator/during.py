@@ -62,10 +62,10 @@ def end_of(case: Case, attempt: Attempt) -> Notice | None:
     if record is not None:
         return record
     if attempt.reason is not None:
-        return _seen_later(case, attempt) or Notice(attempt.reason, attempt.message or "")
+        return _by_lost_node(case, attempt, Notice(attempt.reason, attempt.message or ""))
     pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
     return (
-        classify.cause(observed, attempt.number, attempt.job_uid, now)
+        _by_lost_node(case, attempt, classify.cause(observed, attempt.number, attempt.job_uid, now))
         or suspend.asked(spec)
         or deadlines.exceeded(spec.active_deadline_seconds, case.status.started_at, now)
         or _refused(observed)
@@ -75,11 +75,12 @@ def end_of(case: Case, attempt: Attempt) -> Notice | None:
     )
 
 
-def _seen_later(case: Case, attempt: Attempt) -> Notice | None:
-    if attempt.reason not in node_lost.EXPLAINED:
-        return None
+def _by_lost_node(case: Case, attempt: Attempt, cause: Notice | None) -> Notice | None:
+    """The cause, or a lost node if that explains it; that also ends the wait for what explains a broken connection."""
+    if cause is not None and cause.reason not in node_lost.EXPLAINED:
+        return cause
     pods, timeout = case.observed.pods_of(attempt.number), case.spec.recovery.node_lost_timeout_seconds
-    return node_lost.cause(pods, timeout, case.now)
+    return node_lost.cause(pods, timeout, case.now) or classify.node_loss(pods) or cause
 
 
 def _taken_back(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:

@@ -22,6 +22,9 @@ from distill_operator.observed import ClaimFacts, JobFacts, Observed, PodFacts, 
 STATUS_SECONDS = 2.0
 """Longest wait for rank 0's answer: it serves a few hundred bytes from memory."""
 
+LAST_WORD_SECONDS = 0.5
+"""The same while a pod of the gang does not run: rank 0 may be gone, too, and what comes next does not wait for it."""
+
 VICTIM = re.compile(r"[Pp]od (?P<namespace>[^/\s]+)/(?P<name>\S+)")
 
 
@@ -135,13 +138,15 @@ class Observer:
         return Sighting(await self._with_details(observed), raw, at)
 
     async def _with_details(self, observed: Observed) -> Observed:
-        """What matters only in some phases: claims between attempts, rank 0's answer and refusals during one."""
+        """What matters only in some phases: claims before an attempt, rank 0's answer and refusals during one."""
         status = observed.job.status
         if observed.deleting or status.phase in TERMINAL_PHASES:
             return observed
         attempt = attempts.open_attempt(status)
+        if attempt is None or attempt.reason is not None:  # one that is ending may give way to the next in this pass
+            observed = replace(observed, claims=await self._claims(observed))
         if attempt is None:
-            return replace(observed, claims=await self._claims(observed))
+            return observed
         job = observed.job_of(attempt.number)
         if job is None:
             return observed
@@ -177,8 +182,10 @@ class Observer:
         ip = next((pod.ip for pod in pods if pod.rank == 0 and pod.live and pod.phase == "Running"), None)
         if ip is None:
             return None
+        longest = STATUS_SECONDS if all(pod.running for pod in pods) else LAST_WORD_SECONDS
         try:
-            async with self._http.get(naming.status_url(ip)) as answer:
+            timeout = aiohttp.ClientTimeout(total=longest)
+            async with self._http.get(naming.status_url(ip), timeout=timeout) as answer:
                 return TrainerStatus.model_validate_json(await answer.text())
         except (aiohttp.ClientError, TimeoutError, ValidationError):
             return None

@@ -7,7 +7,7 @@ from distill_operator.evidence import Evidence, Key
 from distill_operator.facts import Object, is_placeholder
 from distill_operator.kube import Kube
 from distill_operator.metrics import Metrics
-from distill_operator.observe import STATUS_SECONDS, Observer
+from distill_operator.observe import Observer
 from distill_operator.reconcile import Reconciler
 from distill_operator.serving import Serving
 from distill_operator.settings import Settings
@@ -41,7 +41,7 @@ class Operator:
         self._kube = await Kube.connect()
         if not await self._kube.serves_distilljobs():
             raise MissingCrdError(f"{PLURAL}.{GROUP} is not installed; apply the chart's CRD first")
-        self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=STATUS_SECONDS))
+        self._http = aiohttp.ClientSession()
         self._observer = Observer(self._kube, self._evidence, self._http, settings.resync)
         reconciler = Reconciler(self._kube, self._observer, settings, self._metrics)
         self._wakeups = Wakeups(reconciler.reconcile, settings.workers, self._metrics.failed)

@@ -35,7 +35,8 @@ class Settings:
     """RESYNC_SECONDS after which a pass reads everything again although no watch event asked for it: a missed
     event delays a job by no more than this."""
     backoff_base: float = 10
-    """BACKOFF_BASE_SECONDS, the first back-off after a failure; it doubles from restart to restart, as in batch/v1."""
+    """BACKOFF_BASE_SECONDS, the back-off after a failure of an attempt that committed nothing new; it doubles from
+    restart to restart, as in batch/v1."""
     backoff_cap: float = 300
     """BACKOFF_CAP_SECONDS, the longest back-off: a repaired cause is noticed within five minutes."""
     workers: int = 8

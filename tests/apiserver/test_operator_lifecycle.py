@@ -122,26 +122,32 @@ def test_a_deleted_worker_is_a_disruption(team: Team) -> None:
     assert restarts_of(finishes(team, 2)) == (0, 1)
 
 
-def test_a_killed_process_is_a_failure_that_backs_off(team: Team) -> None:
-    team.submit()
-    team.train(1, step=30, committed=20)
-    killed = TerminationMessage(
-        outcome="failed", reason=Reason.PROCESS_KILLED, attempt=1, rank=2, step=33, committed_step=20,
+def killed(attempt: int, step: int, committed: int) -> TerminationMessage:
+    return TerminationMessage(
+        outcome="failed", reason=Reason.PROCESS_KILLED, attempt=attempt, rank=2, step=step, committed_step=committed,
         message="rank 2 was killed by SIGKILL",
     )  # fmt: skip
-    team.kubelet.end(team.pods(1)[1], 1, killed)
-    team.stop_pods(1, committed=20)
+
+
+def test_a_killed_process_is_a_failure_and_backs_off_without_progress(team: Team) -> None:
+    team.submit()
+    team.train(1, step=3)
+    team.kubelet.end(team.pods(1)[1], 1, killed(1, step=4, committed=0))
+    team.stop_pods(1, committed=0)
     backing_off = team.waits_because("BackingOff")
     assert "ProcessKilled" in backing_off["message"]
     assert team.status.phase == Phase.RECOVERING
     assert team.status.next_attempt_at is not None
-    team.say(2, step=20, committed=20, resumed=20)
-    team.run_gang(2)
+    team.train(2, step=30, committed=20)
+    team.kubelet.end(team.pods(2)[1], 1, killed(2, step=33, committed=20))
+    team.stop_pods(2, committed=20)
+    team.say(3, step=20, committed=20, resumed=20)
+    team.run_gang(3)
     lost = wait_for(lambda: a if (a := team.attempt()).lost_steps is not None else None)
     assert (lost.resumed_from_step, lost.lost_steps) == (20, 13)
-    team.finish(2)
+    team.finish(3)
     over = team.reaches(Phase.SUCCEEDED)
-    assert restarts_of(over) == (1, 0)
+    assert restarts_of(over) == (2, 0)
     assert over.attempts[0].message is not None
     assert over.attempts[0].message.endswith("rank 2 was killed by SIGKILL")
 

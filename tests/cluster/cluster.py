@@ -140,6 +140,19 @@ class Cluster(KubernetesAccess):
             with self._fresh_report(node, seconds):
                 stopped.start_kubelet(self._control_plane.options.directory)
 
+    def pod_pids(self, node: str, uid: str = "*") -> list[int]:
+        """Every process of the pod with this UID, or of all the node's pods."""
+        return sorted(process.pid for process in self._node(node).pod_process_ids(uid))
+
+    def kill_pods(self, node: str, uid: str = "*") -> None:
+        """SIGKILL all of them."""
+        while left := self._node(node).pod_process_ids(uid):
+            end(left)
+
+    def pod_log(self, node: str, namespace: str, pod: str, uid: str, container: str) -> str:
+        """What a container of the node has said; the node need not answer."""
+        return self._node(node).pod_log(namespace, pod, uid, container)
+
     def partition(self, node: str) -> None:
         """Unplug the node: packets vanish, nobody is told."""
         network.set_link(self._node(node).name, up=False)

@@ -60,6 +60,15 @@ class ExternalCluster(KubernetesAccess):
     def start_kubelet(self, *_: object) -> NoReturn:
         self._unsupported("start a kubelet")
 
+    def pod_pids(self, *_: object) -> NoReturn:
+        self._unsupported("see the processes of a pod")
+
+    def kill_pods(self, *_: object) -> NoReturn:
+        self._unsupported("kill the processes of a pod")
+
+    def pod_log(self, *_: object) -> NoReturn:
+        self._unsupported("read a node's files")
+
     def partition(self, *_: object) -> NoReturn:
         self._unsupported("cut off a node")
 

@@ -141,9 +141,22 @@ class Node:
     @property
     def process_ids(self) -> set[ProcessId]:
         """The node's programs and every process of its pods."""
-        groups = (hierarchy / cgroups.name(self.name) for hierarchy in cgroups.hierarchies())
         own = network.members(network.namespace(self.name))
-        return own.union(*(cgroups.members(group) for group in groups))
+        return own.union(*(cgroups.members(group) for group in self._groups))
+
+    def pod_process_ids(self, uid: str = "*") -> set[ProcessId]:
+        """Every process of the pod with this UID, or of all pods."""
+        pods = (pod for group in self._groups for pod in group.glob(f"**/pod{uid}"))
+        return set().union(*(cgroups.members(pod) for pod in pods))
+
+    def pod_log(self, namespace: str, pod: str, uid: str, container: str) -> str:
+        """What a container has said, by the runtime's own file: also when the node cannot be asked."""
+        file = self.directory / "logs" / f"{namespace}_{pod}_{uid}" / container / "0.log"
+        return file.read_text(errors="replace")
+
+    @property
+    def _groups(self) -> list[Path]:
+        return [hierarchy / cgroups.name(self.name) for hierarchy in cgroups.hierarchies()]
 
     def _write(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)

@@ -1,7 +1,5 @@
 """Every way to lose pods in mid-training: the job goes on from its committed step and says what happened."""
 
-import json
-
 from demo import stage, story
 from e2e.jobs import NAMESPACE, Jobs, attempts, phase
 
@@ -30,8 +28,7 @@ def test_a_preemption_by_the_scheduler_is_survived_and_not_charged_as_a_failure(
     jobs.create("preempted", jobs.spec(epochs=EPOCHS))
     jobs.in_mid_training("preempted")
     victim = jobs.pods("preempted")[1]["spec"]["nodeName"]
-    urgent = json.loads(json.dumps(story.preemptor(victim, gpus=2)).replace(story.NAMESPACE, NAMESPACE))
-    stage.apply(jobs.cluster, *urgent)
+    stage.apply(jobs.cluster, *story.preemptor(victim, gpus=2, namespace=NAMESPACE))
     try:
         jobs.wait(
             "preempted",

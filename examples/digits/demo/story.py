@@ -21,7 +21,9 @@ class TourFailed(Exception):
     """The tour did not go as promised; the text says what was seen."""
 
 
-def preemptor(node: str, gpus: int) -> list[dict[str, Any]]:
+def preemptor(
+    node: str, gpus: int, *, namespace: str = NAMESPACE, seconds: int = PREEMPTOR_SECONDS
+) -> list[dict[str, Any]]:
     """A pod of higher priority that wants all GPUs of one node for a short while."""
     return [
         {
@@ -33,7 +35,7 @@ def preemptor(node: str, gpus: int) -> list[dict[str, Any]]:
         {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {"name": PREEMPTOR, "namespace": NAMESPACE},
+            "metadata": {"name": PREEMPTOR, "namespace": namespace},
             "spec": {
                 "priorityClassName": PREEMPTOR,
                 "restartPolicy": "Never",
@@ -49,7 +51,7 @@ def preemptor(node: str, gpus: int) -> list[dict[str, Any]]:
                     {
                         "name": "work",
                         "image": stage.BASE_IMAGE,
-                        "command": ["sleep", str(PREEMPTOR_SECONDS)],
+                        "command": ["sleep", str(seconds)],
                         "securityContext": {
                             "allowPrivilegeEscalation": False,
                             "capabilities": {"drop": ["ALL"]},

@@ -1,6 +1,7 @@
 """Whole lives of a job in the simulated cluster: one by one, with every fault at every moment, and at random."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -168,6 +169,21 @@ def test_a_permanent_error_ends_the_job_with_the_trainers_own_words() -> None:
             Reason.MODEL_NOT_FOUND,
             "models/x.pt does not exist; put it there",
         )
+
+
+def test_claims_that_nobody_has_looked_at_are_not_missing_ones() -> None:
+    """While an attempt is open they are not read; its end, and the next attempt, must not wait for an event."""
+    gone = [pod(rank, **disrupted(4), **ended(5, 143), gone=True) for rank in range(2)]
+    picture = observed(job(status(attempt())), *gone, jobs=(child(failing_at=at(5)),), claims=None)
+    plan = decide.plan(picture, at(6), SETTINGS)
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.restarts, plan.wake_after) == (Phase.RECOVERING, "0/1", 0.0)
+    validated = conditions.find(plan.status.conditions, ConditionType.VALIDATED)
+    assert validated is not None
+    assert validated.status == "True"
+    then = decide.plan(replace(picture, job=job(plan.status), claims=CLAIMS), at(6), SETTINGS).status
+    assert then is not None
+    assert (then.phase, then.attempt) == (Phase.STARTING, 2)
 
 
 def test_a_missing_claim_is_waited_for_and_then_fails_the_job() -> None:

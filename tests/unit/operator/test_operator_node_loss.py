@@ -107,6 +107,29 @@ def test_what_a_lost_node_explains_is_no_failure(reason: Reason) -> None:
     assert late.attempts[0].reason == Reason.NODE_LOST
 
 
+def test_a_node_that_is_given_up_ends_the_wait_for_what_explains_a_broken_connection() -> None:
+    lost = pod(0, **ended(10, 1, report("failed", Reason.PEER_LOST)))
+    dark = pod(1, deleted_at=at(11), end_due_at=at(21))
+    running = job(status(attempt(running_at=at(1))), recovery={"nodeLostTimeoutSeconds": 2})
+    seen = {"jobs": (child(failing_at=at(11)),)}
+    early = decide.plan(observed(running, lost, dark, **seen), at(22), SETTINGS).status
+    assert early is None or early.attempts[0].reason is None
+    late = decide.plan(observed(running, lost, dark, **seen), at(23), SETTINGS).status
+    assert late is not None
+    assert late.attempts[0].reason == Reason.NODE_LOST
+    assert removed(running, (lost, dark), at(23), **seen) == ["tiny-a1-1"]
+
+
+@pytest.mark.parametrize("by", ["DeletionByPodGC", "DeletionByTaintManager"])
+def test_a_node_that_is_deleted_later_explains_a_broken_connection(by: str) -> None:
+    lost = pod(0, **ended(10, 1, report("failed", Reason.PEER_LOST)))
+    swept = pod(1, **disrupted(55, by), gone=True)
+    ending = status(attempt(reason=Reason.PEER_LOST, message="why", ended_at=at(40)), phase=Phase.RECOVERING)
+    late = decide.plan(observed(job(ending), lost, swept, jobs=(child(failing_at=at(11)),)), at(56), SETTINGS).status
+    assert late is not None
+    assert (late.attempts[0].reason, late.restarts) == (Reason.NODE_LOST, "0/1")
+
+
 def test_another_cause_stays_what_it_is() -> None:
     ending = status(attempt(reason=Reason.OUT_OF_MEMORY, message="why", ended_at=at(11)), phase=Phase.RECOVERING)
     pods = (pod(1, **DARK),)

@@ -3,22 +3,24 @@
 # ruff: noqa: ARG002 (the signatures are those of Kube)
 
 import asyncio
+import socket
+import time
 from typing import Any
 
 import aiohttp
 import kopf
 import pytest
 
-from distill_api.constants import KIND, Reason
+from distill_api.constants import KIND, Label, Reason
 from distill_api.job import DistillJob
-from distill_operator import handlers
+from distill_operator import handlers, naming
 from distill_operator.apply import act
 from distill_operator.evidence import Evidence
-from distill_operator.facts import Object, claim_facts, pod_facts, rejection_of_pods
+from distill_operator.facts import COMPLETION_INDEX, Object, claim_facts, pod_facts, rejection_of_pods
 from distill_operator.intent import Create
 from distill_operator.kube import ApiError, Kube
 from distill_operator.metrics import Metrics
-from distill_operator.observe import Observer
+from distill_operator.observe import STATUS_SECONDS, Observer
 from distill_operator.reconcile import Reconciler
 from unit.operator.samples import SETTINGS, UID, at, attempt, closed, job, status
 
@@ -33,6 +35,7 @@ class Server(Kube):
         self.raw["metadata"] |= {"resourceVersion": "1"}
         self.refused = refused
         self.asked: list[str] = []
+        self.listed: dict[str, list[Object]] = {}
         self.events: list[str] = []
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
@@ -44,7 +47,7 @@ class Server(Kube):
         self.asked.append(kind)
         await asyncio.sleep(0)
         self.asked.append(f"{kind} answered")
-        return []
+        return self.listed.get(kind, [])
 
     async def create(self, kind: str, namespace: str, manifest: Object) -> Object:
         if kind in self.refused:
@@ -79,6 +82,38 @@ def test_a_transition_that_is_stored_is_told_although_its_actions_fail() -> None
         run_pass(server)
     assert server.raw["status"]["attempt"] == 1
     assert server.events == ["AttemptCreated"]
+
+
+def test_the_pass_that_sees_the_last_of_an_attempt_starts_the_next_one() -> None:
+    ended = attempt(running_at=at(0), reason=Reason.PREEMPTED, ended_at=at(0), job_uid="job-1")
+    server = Server(job(status(ended)), {})
+    run_pass(server)
+    assert [(a["number"], a["outcome"]) for a in server.raw["status"]["attempts"]] == [(1, "Disrupted"), (2, "Running")]
+
+
+def child_of_attempt_1(rank: int, **status_: Any) -> Object:
+    """A pod as the API server has it."""
+    owner = {"uid": "job-1", "controller": True}
+    labels = {Label.JOB: "tiny", Label.ATTEMPT: "1", COMPLETION_INDEX: str(rank)}
+    metadata = {"name": f"tiny-a1-{rank}", "uid": f"pod-{rank}", "ownerReferences": [owner], "labels": labels}
+    return {"metadata": {**metadata, "creationTimestamp": "2026-11-23T11:00:00Z"}, "spec": {}, "status": status_}
+
+
+def test_a_rank_0_that_may_be_gone_with_the_others_holds_no_pass_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = Server(job(status(attempt(running_at=at(0), job_uid="job-1"))), {})
+    metadata = {"name": "tiny-a1", "uid": "job-1", "creationTimestamp": "2026-11-23T11:00:00Z"}
+    owned = {**metadata, "ownerReferences": [{"uid": UID, "controller": True}], "labels": {Label.ATTEMPT: "1"}}
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        monkeypatch.setattr(naming, "status_url", lambda ip: f"http://{ip}:{port}/status")
+        seconds = []
+        for phase in ("Running", "Failed"):
+            running = child_of_attempt_1(0, phase="Running", podIP="127.0.0.1")
+            server.listed = {"Job": [{"metadata": owned}], "Pod": [running, child_of_attempt_1(1, phase=phase)]}
+            began = time.monotonic()
+            run_pass(server)
+            seconds.append(time.monotonic() - began)
+    assert seconds[1] < 0.9 * STATUS_SECONDS < seconds[0]
 
 
 PASSING = {

@@ -121,14 +121,15 @@ def test_an_attempt_that_never_said_where_it_began_is_measured_by_those_before_i
         (Reason.PREEMPTED, DISRUPTED, 1, 0),
         (Reason.PREEMPTED, DISRUPTED, 2, 10),
         (Reason.PREEMPTED, DISRUPTED, 4, 40),
-        (Reason.TRAINER_ERROR, FAILED, 0, 10),
+        (Reason.TRAINER_ERROR, FAILED, 0, 0),
         (Reason.TRAINER_ERROR, FAILED, 1, 10),
+        (Reason.TRAINER_ERROR, FAILED, 2, 20),
         (Reason.TRAINER_ERROR, FAILED, 3, 40),
         (Reason.TRAINER_ERROR, FAILED, 30, 300),
         (Reason.SUSPENDED_BY_USER, WITHDRAWN, 4, 0),
     ],
 )
-def test_failures_back_off_and_disruptions_restart_at_once(
+def test_failures_without_progress_back_off_and_everything_else_restarts_at_once(
     reason: Reason, outcome: Outcome, fruitless: int, seconds: float
 ) -> None:
     assert backoff.delay(reason, outcome, fruitless, UID, 1, SETTINGS) == seconds

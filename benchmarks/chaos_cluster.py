@@ -1,0 +1,119 @@
+"""A job under preemptions, evictions, drains, deletions, kills and dead kubelets on a real cluster: nothing is lost.
+
+    PYTHONPATH=tests:examples/digits python benchmarks/chaos_cluster.py [--disruptions 20] [--seed 0]
+
+One job of two nodes runs undisturbed. A second one like it is disturbed again and again, each time once it makes steps
+again, and has to end Complete with the same bits, and with a status that tells truly what has happened. Prints what
+each kind of disruption cost and where the time of a recovery goes; writes that, with everything that was seen, to
+build/bench/chaos-cluster.json, and a picture of the job's life beside it. Uses the one-machine cluster that runs, or
+makes one and takes it down (KEEP=1 keeps it). Exits 1 when anything is not as it should be.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import statistics
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from clusterchaos import picture, table
+from clusterchaos.disruptions import GPUS, schedule
+from clusterchaos.hall import INTERVAL_SECONDS, STEPS_PER_EPOCH, Hall
+from clusterchaos.storm import Failed, disturb, epochs_for, run_calmly
+from clusterchaos.verdict import complaints
+from small_run import ROOT
+
+from cluster import Cluster
+from demo import stage
+from demo.__main__ import why_not_a_cluster
+
+
+def prove(hall: Hall, args: argparse.Namespace) -> int:
+    """Run both jobs, compare, print, write; 1 when something is wrong."""
+    draw = random.Random(args.seed)
+    kinds = schedule(args.disruptions, draw)
+    epochs = epochs_for(len(kinds))
+    steps = epochs * STEPS_PER_EPOCH
+    hall.prepare()
+    calm = run_calmly(hall, "undisturbed", epochs)
+    print(f"undisturbed: {steps} steps of 2 nodes in {calm:.0f} s", flush=True)
+    seen, storm, began = disturb(hall, "disturbed", epochs, kinds, draw)
+    ended = max([began, *(sample.at for sample in seen.samples)])
+    status = seen.job["status"]
+    difference = hall.outcome("disturbed", steps).difference(hall.outcome("undisturbed", steps))
+    wrong = complaints(storm.made, seen, INTERVAL_SECONDS)
+    if difference is not None:
+        wrong.append(f"{difference} differs from the undisturbed run's")
+    recovered = [made.recovery_seconds for made in storm.made if made.causes and made.recovery_seconds is not None]
+    goodput = status["goodput"]["ratio"]
+    print(f"\n{table.by_kind(storm.made)}\n\n{table.by_phase(storm.made)}\n")
+    print(f"{len(storm.made)} disruptions in {ended - began:.0f} s (undisturbed {calm:.0f} s), seed {args.seed};"
+          f" {status['restarts']} failures/preemptions; goodput {goodput:.2f}")  # fmt: skip
+    report = {
+        "settings": {"disruptions": args.disruptions, "seed": args.seed, "steps": steps,
+                     "interval_seconds": INTERVAL_SECONDS},
+        "undisturbed_seconds": calm,
+        "began": began,
+        "ended": ended,
+        "wrong": wrong,
+        "disruptions": [asdict(made) for made in storm.made],
+        "attempts": [seen.attempts[number] for number in sorted(seen.attempts)],
+        "status": {key: value for key, value in status.items() if key != "attempts"},
+        "pods": [asdict(pod) for pod in seen.pods.values()],
+        "jobs_created": seen.created,
+        "rank0": [asdict(sample) for sample in seen.samples],
+    }  # fmt: skip
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(report) + "\n")
+    middle = statistics.median(recovered) if recovered else math.nan
+    title = (f"{len(storm.made)} disruptions in {(ended - began) / 60:.0f} minutes: half of the recoveries take"
+             f" {middle:.0f} s or less; goodput {goodput:.0%}")  # fmt: skip
+    drawn = args.out.with_suffix(".png")
+    picture.draw(drawn, seen, storm.made, began, ended, title)
+    print(f"wrote {args.out} and {drawn.name}")
+    for text in wrong:
+        print(f"error: {text}", file=sys.stderr)
+    if not wrong:
+        print("Complete; state, best.pt and results.csv are bitwise equal to the undisturbed run's, and the status"
+              " tells what was done to the job")  # fmt: skip
+    return 1 if wrong else 0
+
+
+def main() -> int:
+    """0 when the proof holds, 1 when not, 2 where there can be no cluster."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--disruptions", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "chaos-cluster.json")
+    args = parser.parse_args()
+    reason = why_not_a_cluster()
+    if os.environ.get("DISTILL_KUBECONFIG"):
+        reason = "nodes are disturbed, which needs the one-machine cluster: unset DISTILL_KUBECONFIG"
+    if reason is not None:
+        print(f"error: {reason}", file=sys.stderr)
+        return 2
+    cluster, mine = stage.open_cluster(GPUS)
+    assert isinstance(cluster, Cluster)
+    volumes = ROOT / "build" / "chaos-cluster"  # always the same, so that a kept cluster's claims still lead there
+    keep = os.environ.get("KEEP") == "1"
+    try:
+        return prove(Hall(cluster, volumes), args)
+    except (Failed, AssertionError, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        if mine and not keep:
+            cluster.down()
+            shutil.rmtree(volumes, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    sys.exit(main())

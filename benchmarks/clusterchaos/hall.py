@@ -1,0 +1,102 @@
+"""The cluster with the operator and the volumes, and jobs in it that differ in nothing but what befalls them."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from run_outcome import Outcome
+from small_run import IMGSZ, ROOT, make_volumes
+
+from cluster import Cluster
+from clusterchaos.disruptions import NAMESPACE
+from clusterchaos.watching import Follower
+from demo import stage
+from distill_api.constants import API_VERSION, KIND, Label
+
+IMAGES, BATCH = 128, 4
+STEPS_PER_EPOCH = IMAGES // BATCH
+INTERVAL_SECONDS = 3
+"""checkpoint.intervalSeconds: a few of them pass between two disruptions."""
+
+
+@dataclass
+class Hall:
+    """The cluster, and the volumes of the jobs."""
+
+    cluster: Cluster
+    volumes: Path
+
+    def prepare(self) -> None:
+        """Operator, claims, data set, teacher, and a copy of the trainer: its sources may change meanwhile."""
+        for image in (stage.OPERATOR_IMAGE, stage.BASE_IMAGE):
+            self.cluster.load_image(image)
+        stage.install_operator(self.cluster)
+        for verb in ("restart", "status"):  # a kept cluster's operator may be of an earlier image of the same tag
+            self.cluster.kubectl("rollout", verb, "deployment/distill-operator", "-n", stage.SYSTEM_NAMESPACE)
+        shutil.rmtree(self.volumes, ignore_errors=True)
+        stage.make_directories(self.volumes)
+        make_volumes(self.volumes, IMAGES)
+        shutil.move(self.volumes / "models", self.volumes / "runs" / "models")
+        for package in ("crds/distill_api", "trainer/distill_trainer"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / package, self.volumes / "source" / Path(package).name, ignore=ignored)
+        stage.prepare_namespace(self.cluster, NAMESPACE, self.volumes)
+        self.kubectl("delete", "dj", "--all", "--timeout=90s")
+
+    def kubectl(self, *arguments: str) -> str:
+        """kubectl in the jobs' namespace."""
+        return self.cluster.kubectl("-n", NAMESPACE, *arguments)
+
+    def create(self, name: str, epochs: int, failures: int) -> Follower:
+        """Apply a job, which may fail `failures` times, and follow it."""
+        job: dict[str, Any] = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {
+                "student": {"model": "yolo26n.yaml"},
+                "teacher": {"model": "models/teacher.pt"},
+                "dataset": {"config": "digits.yaml"},
+                "training": {
+                    "epochs": epochs, "batch": BATCH, "nbs": 2 * BATCH, "imgsz": IMGSZ, "optimizer": "SGD",
+                    "workers": 0, "plots": False, "warmup_epochs": 1, "close_mosaic": 2, "amp": "fp32",
+                },
+                "nodes": 2,
+                "accelerators": {"perNode": 1},
+                "device": "cpu",
+                "checkpoint": {"intervalSeconds": INTERVAL_SECONDS},
+                "recovery": {"gracePeriodSeconds": 30, "maxFailures": failures},
+                "volumes": {"checkpoints": {"claimName": "runs"}, "data": {"claimName": "digits"},
+                            "models": {"claimName": "runs"}},
+            },
+        }  # fmt: skip
+        job = stage.with_workspace(job)
+        (container,) = job["spec"]["template"]["spec"]["containers"]
+        sources = f"{stage.WORKSPACE}/{(self.volumes / 'source').relative_to(stage.ROOT)}"
+        container["env"] = [
+            {**one, "value": sources} if one["name"] == "PYTHONPATH" else one for one in container["env"]
+        ]
+        stage.apply(self.cluster, job)
+        return Follower(self.cluster.kubeconfig, NAMESPACE, name)
+
+    def outcome(self, name: str, steps: int) -> Outcome:
+        """What a job has left."""
+        return Outcome.of(self.volumes / "runs" / name, steps)
+
+    def describe(self) -> str:
+        """Everything that explains a failure."""
+        parts = []
+        for arguments in (
+            ["get", "dj,jobs,pods", "-o", "wide"],
+            ["get", "events", "--sort-by=.lastTimestamp"],
+            ["logs", "-l", Label.JOB, "--all-containers", "--tail=30", "--prefix"],
+            ["logs", "-n", stage.SYSTEM_NAMESPACE, "deploy/distill-operator", "--tail=60"],
+        ):
+            try:
+                parts.append(f"$ kubectl {' '.join(arguments)}\n{self.kubectl(*arguments)}")
+            except RuntimeError as error:
+                parts.append(str(error))
+        return "\n".join(parts)

@@ -1,0 +1,177 @@
+"""Follows one job while it is disturbed: its objects by watches, rank 0 by asking it several times a second."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config, watch
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
+
+from distill_api.constants import GROUP, METRICS_PORT, PLURAL, VERSION, Label
+
+POLL_SECONDS = 0.2
+"""Between two questions to rank 0: how exactly the time of a first step is known."""
+RANK = "batch.kubernetes.io/job-completion-index"
+
+
+@dataclass
+class Pod:
+    """A pod of the job, with the moments at which a watch told of its life (time.time())."""
+
+    name: str
+    uid: str
+    attempt: int
+    rank: int
+    node: str = ""
+    placed: float | None = None
+    started: float | None = None
+    """Its container runs."""
+    asked: float | None = None
+    """Deletion was asked for."""
+    ended: float | None = None
+    """Its containers have ended, or its object is gone."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One answer of rank 0."""
+
+    at: float
+    attempt: int
+    state: str
+    step: int
+    made: int
+    """Steps of this attempt."""
+    committed: int
+    resumed_from: int | None
+    seconds: dict[str, float]
+
+
+@dataclass
+class Seen:
+    """Everything that was seen of one job."""
+
+    job: dict[str, Any] = field(default_factory=dict)
+    attempts: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """status.attempts by number: the status itself keeps the newest only."""
+    created: dict[int, float] = field(default_factory=dict)
+    """When the Job of each attempt was created."""
+    pods: dict[str, Pod] = field(default_factory=dict)
+    answered: dict[int, float] = field(default_factory=dict)
+    """When rank 0 of each attempt first answered."""
+    stepped: dict[int, float] = field(default_factory=dict)
+    """When each attempt's first step was seen."""
+    samples: list[Sample] = field(default_factory=list)
+
+    def gang(self, attempt: int) -> list[Pod]:
+        """The attempt's pods by rank."""
+        return sorted((pod for pod in list(self.pods.values()) if pod.attempt == attempt), key=lambda pod: pod.rank)
+
+    @property
+    def phase(self) -> str | None:
+        """status.phase."""
+        return self.job.get("status", {}).get("phase")
+
+    @property
+    def newest(self) -> Sample | None:
+        """Rank 0's last answer."""
+        return self.samples[-1] if self.samples else None
+
+
+class Follower:
+    """Fills `seen` from threads of its own until the end of the block. Loses nothing while watches are made anew."""
+
+    def __init__(self, kubeconfig: Path, namespace: str, name: str) -> None:
+        config.load_kube_config(config_file=str(kubeconfig))
+        self._namespace, self._name = namespace, name
+        self._core, self._batch, self._custom = client.CoreV1Api(), client.BatchV1Api(), client.CustomObjectsApi()
+        self._over = threading.Event()
+        self.seen = Seen()
+
+    def __enter__(self) -> Follower:
+        for follow in (self._jobs, self._children, self._pods, self._rank0):
+            threading.Thread(target=follow, name=follow.__name__, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+
+    def _stream(self, listing: Callable[..., Any], **arguments: Any) -> Iterator[tuple[str, dict[str, Any], float]]:
+        while not self._over.is_set():
+            try:
+                for event in watch.Watch().stream(listing, timeout_seconds=60, **arguments):
+                    raw = event["raw_object"]
+                    yield event["type"], raw, time.time()
+                    if self._over.is_set():
+                        return
+            except (ApiException, HTTPError, OSError):
+                time.sleep(0.2)
+
+    def _jobs(self) -> None:
+        only = {"field_selector": f"metadata.name={self._name}"}
+        listing = self._custom.list_namespaced_custom_object
+        where = {"group": GROUP, "version": VERSION, "namespace": self._namespace, "plural": PLURAL}
+        for kind, job, _ in self._stream(listing, **where, **only):
+            if kind == "DELETED":
+                continue
+            self.seen.attempts |= {a["number"]: a for a in job.get("status", {}).get("attempts", [])}
+            self.seen.job = job
+
+    def _children(self) -> None:
+        where = {"namespace": self._namespace, "label_selector": f"{Label.JOB}={self._name}"}
+        for _, child, at in self._stream(self._batch.list_namespaced_job, **where):
+            self.seen.created.setdefault(int(child["metadata"]["labels"].get(Label.ATTEMPT, 0)), at)
+
+    def _pods(self) -> None:
+        where = {"namespace": self._namespace, "label_selector": f"{Label.JOB}={self._name}"}
+        for kind, raw, at in self._stream(self._core.list_namespaced_pod, **where):
+            metadata, status = raw["metadata"], raw.get("status", {})
+            labels = metadata["labels"]
+            made = Pod(metadata["name"], metadata["uid"], int(labels[Label.ATTEMPT]), int(labels[RANK]))
+            pod = self.seen.pods.setdefault(made.uid, made)
+            pod.node = raw["spec"].get("nodeName", "")
+            running = any("running" in one.get("state", {}) for one in status.get("containerStatuses", []))
+            over = kind == "DELETED" or status.get("phase") in ("Succeeded", "Failed")
+            now = {"placed": pod.node, "started": running, "asked": metadata.get("deletionTimestamp"), "ended": over}
+            for moment, come in now.items():
+                if come and getattr(pod, moment) is None:
+                    setattr(pod, moment, at)
+
+    def _rank0(self) -> None:
+        while not self._over.wait(POLL_SECONDS):
+            heads = [pod for pod in list(self.seen.pods.values()) if pod.rank == 0 and pod.started and not pod.ended]
+            for pod in heads[-1:]:
+                self._ask(pod)
+
+    def _ask(self, pod: Pod) -> None:
+        seen = self.seen
+        try:
+            answer = self._core.connect_get_namespaced_pod_proxy_with_path(
+                f"{pod.name}:{METRICS_PORT}", self._namespace, "status", _preload_content=False, _request_timeout=2
+            )
+            said = json.loads(answer.data)
+            answer.release_conn()
+        except (ApiException, HTTPError, OSError, ValueError):  # it does not serve yet, or no more
+            return
+        at, progress = time.time(), said.get("progress", {})
+        sample = Sample(
+            at,
+            said["attempt"],
+            said["state"],
+            progress.get("step", 0),
+            said.get("stepsThisAttempt", 0),
+            progress.get("committedStep", 0),
+            said.get("resumedFromStep"),
+            said.get("seconds") or {},
+        )
+        seen.answered.setdefault(sample.attempt, at)
+        if sample.made > 0:
+            seen.stepped.setdefault(sample.attempt, at)
+        seen.samples.append(sample)

@@ -1,0 +1,45 @@
+"""What a run leaves, to be compared with what another one leaves."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass
+class Outcome:
+    """Everything that must not depend on how often a run was interrupted."""
+
+    tensors: bytes
+    """Of the last checkpoint: raw weights, averages, optimizer."""
+    rows: list[dict[str, str]]
+    """results.csv but for its time column."""
+    best: dict[str, Any] = field(repr=False)
+    """Tensors of weights/best.pt by name."""
+
+    @classmethod
+    def of(cls, folder: Path, steps: int) -> Outcome:
+        """Of the job whose results are in `folder`. Raises AssertionError when it has not committed its last step."""
+        import torch
+
+        committed = sorted(int(path.name[5:]) for path in folder.glob("checkpoints/step-*") if path.name[5:].isdigit())
+        assert committed[-1:] == [steps], f"{folder} has committed steps {committed} instead of {steps}"
+        with (folder / "results.csv").open() as file:
+            rows = [{key: value for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
+        best = torch.load(folder / "weights/best.pt", weights_only=False)["model"].state_dict()
+        return cls((folder / f"checkpoints/step-{steps}/tensors.bin").read_bytes(), rows, best)
+
+    def difference(self, other: Outcome) -> str | None:
+        """What differs, in a word; None when everything is equal to the last bit."""
+        import torch
+
+        if self.tensors != other.tensors:
+            return "state"
+        if self.rows != other.rows:
+            return "results.csv"
+        same = self.best.keys() == other.best.keys() and all(
+            torch.equal(value, other.best[name]) for name, value in self.best.items()
+        )
+        return None if same else "weights/best.pt"
