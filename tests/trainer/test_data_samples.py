@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from distill_api.training import Training
-from distill_trainer.data import TrainData, cpus, dataset, load_dataset, train, workers
+from distill_trainer import cpus
+from distill_trainer.data import TrainData, dataset, load_dataset, train, workers
 
 TASKS = ("detect", "segment", "pose", "obb")
 EVERYTHING = {
