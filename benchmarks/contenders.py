@@ -110,6 +110,8 @@ class Bench:
         ema = ModelEMA(student)
         if self._compiled:
             student.compile()
+            if teacher is not None:
+                teacher.compile()
         step = Step(
             model=replicate(task, self._environment),
             task=task,
