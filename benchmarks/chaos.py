@@ -29,6 +29,7 @@ from typing import Any
 from run_outcome import Outcome
 from small_run import ROOT, Attempt, Local, end_all, make_volumes
 
+from distill_trainer.checkpoint import layout
 from distill_trainer.pulse import lives
 
 STALL_SECONDS = 40
@@ -69,7 +70,7 @@ def kill_everything_and_damage_the_newest(attempt: Attempt, local: Local, draw: 
     kill_everything(attempt, local, draw)
     steps = local.committed()
     if len(steps) > 1:  # of a single one there would be nothing to fall back to
-        file = local.folder / f"checkpoints/step-{steps[-1]}/tensors.bin"
+        file = layout.readable(local.folder / "checkpoints", steps[-1]) / layout.TENSORS
         content = bytearray(file.read_bytes())
         content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
         file.write_bytes(content)

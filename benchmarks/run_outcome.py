@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distill_trainer.checkpoint import layout
+
 
 @dataclass
 class Outcome:
@@ -24,12 +26,13 @@ class Outcome:
         """Of the job whose results are in `folder`. Raises AssertionError when it has not committed its last step."""
         import torch
 
-        committed = sorted(int(path.name[5:]) for path in folder.glob("checkpoints/step-*") if path.name[5:].isdigit())
+        checkpoints = folder / "checkpoints"
+        committed = layout.committed_steps(checkpoints)
         assert committed[-1:] == [steps], f"{folder} has committed steps {committed} instead of {steps}"
         with (folder / "results.csv").open() as file:
             rows = [{key: value for key, value in row.items() if key != "time"} for row in csv.DictReader(file)]
         best = torch.load(folder / "weights/best.pt", weights_only=False)["model"].state_dict()
-        return cls((folder / f"checkpoints/step-{steps}/tensors.bin").read_bytes(), rows, best)
+        return cls((layout.readable(checkpoints, steps) / layout.TENSORS).read_bytes(), rows, best)
 
     def difference(self, other: Outcome) -> str | None:
         """What differs, in a word; None when everything is equal to the last bit."""

@@ -28,6 +28,7 @@ from distill_api.local import Machine, run_config
 from distill_api.report import TerminationMessage
 from distill_api.run import RunConfig
 from distill_api.trainer_process import free_port
+from distill_trainer.checkpoint.layout import committed_steps
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from process_tree import children, ranks_of
@@ -127,8 +128,7 @@ class Local:
 
     def committed(self) -> list[int]:
         """Committed steps, oldest first."""
-        names = [path.name for path in self.folder.glob("checkpoints/step-*")]
-        return sorted(int(name[5:]) for name in names if name[5:].isdigit())
+        return committed_steps(self.folder / "checkpoints")
 
 
 @dataclass

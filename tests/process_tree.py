@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from distill_trainer.pulse import lives
+
 
 def children(pid: int) -> list[int]:
     """Processes that a process has started, from any of its threads; none when it is gone."""
@@ -28,8 +30,8 @@ def _name(pid: int) -> str:
 
 
 def wait_until_gone(pids: Iterable[int], seconds: float) -> None:
-    """Return when none of the processes is listed any more; fail after `seconds`."""
+    """Return when all processes have ended, whether or not their parents have noticed; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while left := [pid for pid in pids if Path(f"/proc/{pid}").exists()]:
+    while left := [pid for pid in pids if lives(pid)]:
         assert time.monotonic() < deadline, f"processes {left} do not end"
-        time.sleep(0.2)
+        time.sleep(0.02)

@@ -88,15 +88,10 @@ class Hall:
 
     def describe(self) -> str:
         """Everything that explains a failure."""
-        parts = []
-        for arguments in (
+        commands = (
             ["get", "dj,jobs,pods", "-o", "wide"],
             ["get", "events", "--sort-by=.lastTimestamp"],
             ["logs", "-l", Label.JOB, "--all-containers", "--tail=30", "--prefix"],
             ["logs", "-n", stage.SYSTEM_NAMESPACE, "deploy/distill-operator", "--tail=60"],
-        ):
-            try:
-                parts.append(f"$ kubectl {' '.join(arguments)}\n{self.kubectl(*arguments)}")
-            except RuntimeError as error:
-                parts.append(str(error))
-        return "\n".join(parts)
+        )
+        return self.cluster.transcript(NAMESPACE, commands)

@@ -11,23 +11,25 @@ from typing import Any
 from clusterchaos.verdict import Disruption, answers
 from clusterchaos.watching import Sample, Seen
 
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of time."""
+
+    colour: str
+    field: str
+    """Of status.goodput."""
+
+
 KINDS = {
-    "productive": "#3f9c6e",
-    "validation": "#5b8fd6",
-    "checkpoint stall": "#8458b3",
-    "lost work": "#d1495b",
-    "restart": "#edae49",
-    "waiting for capacity": "#a9b3bd",
+    "productive": Kind("#3f9c6e", "productiveSeconds"),
+    "validation": Kind("#5b8fd6", "validationSeconds"),
+    "checkpoint stall": Kind("#8458b3", "checkpointStallSeconds"),
+    "lost work": Kind("#d1495b", "lostWorkSeconds"),
+    "restart": Kind("#edae49", "restartSeconds"),
+    "waiting for capacity": Kind("#a9b3bd", "waitingForCapacitySeconds"),
 }
-"""Kinds of time with their colours, in the order of the legend; told apart in grey and by the colour-blind."""
-FIELDS = {
-    "productive": "productiveSeconds",
-    "validation": "validationSeconds",
-    "checkpoint stall": "checkpointStallSeconds",
-    "lost work": "lostWorkSeconds",
-    "restart": "restartSeconds",
-    "waiting for capacity": "waitingForCapacitySeconds",
-}
+"""Kinds of time in the order of the legend; the colours are told apart in grey and by the colour-blind."""
 CROWDED = 0.012
 """Share of the picture's width within which two labels would cover each other."""
 STATES = {
@@ -104,7 +106,7 @@ def draw(out: Path, seen: Seen, disruptions: list[Disruption], began: float, end
 
     for band in bands(seen, began, ended):
         span = (minutes(band.since), minutes(band.until) - minutes(band.since))
-        life.broken_barh([span], (0, 1), color=KINDS[band.kind], linewidth=0)
+        life.broken_barh([span], (0, 1), color=KINDS[band.kind].colour, linewidth=0)
     before = -math.inf
     for made in disruptions:
         at = minutes(made.at)
@@ -121,6 +123,7 @@ def draw(out: Path, seen: Seen, disruptions: list[Disruption], began: float, end
     life.spines[:].set_visible(False)
     life.tick_params(bottom=False)
 
+    kept_colour = KINDS["productive"].colour
     for attempt in sorted(seen.attempts):
         told = [sample for sample in answers(seen, attempt) if sample.resumed_from is not None]
         resumed = seen.attempts.get(attempt + 1, {}).get("resumedFromStep")
@@ -130,10 +133,10 @@ def draw(out: Path, seen: Seen, disruptions: list[Disruption], began: float, end
         if resumed is not None and at:  # what was committed last, after rank 0's last answer
             at, kept = [*at, at[-1]], [*kept, resumed]
             then = minutes(seen.answered.get(attempt + 1, ended))
-            steps.plot([at[-1], then], [resumed] * 2, color=KINDS["productive"], linewidth=0.8, linestyle=":")
-        steps.plot(at, kept, color=KINDS["productive"], drawstyle="steps-post")
+            steps.plot([at[-1], then], [resumed] * 2, color=kept_colour, linewidth=0.8, linestyle=":")
+        steps.plot(at, kept, color=kept_colour, drawstyle="steps-post")
     steps.plot([], [], color="#222222", linewidth=1.8, label="step")
-    steps.plot([], [], color=KINDS["productive"], label="committed step")
+    steps.plot([], [], color=kept_colour, label="committed step")
     steps.legend(frameon=False, loc="lower right")
     steps.set(xlabel="minutes since the job was created", ylabel="training steps", xlim=(0, minutes(ended)))
     steps.set_ylim(bottom=0)
@@ -146,9 +149,10 @@ def draw(out: Path, seen: Seen, disruptions: list[Disruption], began: float, end
 def _legend(axes: Any, goodput: dict[str, Any]) -> None:
     from matplotlib.patches import Patch
 
-    whole = sum(goodput[field] for field in FIELDS.values()) or 1.0
+    seconds = {name: goodput[kind.field] for name, kind in KINDS.items()}
+    whole = sum(seconds.values()) or 1.0
     shown = [
-        Patch(color=colour, label=f"{kind} {goodput[FIELDS[kind]]:.0f} s, {goodput[FIELDS[kind]] / whole:.0%}")
-        for kind, colour in KINDS.items()
+        Patch(color=kind.colour, label=f"{name} {seconds[name]:.0f} s, {seconds[name] / whole:.0%}")
+        for name, kind in KINDS.items()
     ]
     axes.legend(handles=shown, ncols=6, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.02), fontsize=10)

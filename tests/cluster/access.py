@@ -3,6 +3,7 @@
 import base64
 import os
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -20,6 +21,17 @@ class KubernetesAccess:
     def kubectl(self, *args: str, stdin: str | None = None, timeout: float = 120) -> str:
         """Standard output of kubectl; raises RuntimeError with its standard error when it fails."""
         return self._run(binaries.kubectl(), args, stdin, timeout)
+
+    def transcript(self, namespace: str, commands: Sequence[Sequence[str]]) -> str:
+        """What kubectl commands print in a namespace, one after the other; of those that fail, why."""
+        parts = []
+        for arguments in commands:
+            try:
+                answer = self.kubectl("-n", namespace, *arguments)
+            except (subprocess.SubprocessError, RuntimeError) as error:
+                answer = str(error)
+            parts.append(f"$ kubectl {' '.join(arguments)}\n{answer}")
+        return "\n".join(parts)
 
     def helm(self, *args: str, stdin: str | None = None, timeout: float = 300) -> str:
         """Standard output of helm; raises RuntimeError with its standard error when it fails."""

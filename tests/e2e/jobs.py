@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -146,19 +145,14 @@ class Jobs:
 
     def describe(self) -> str:
         """Everything that explains a failed test: jobs, pods, events, logs."""
-        parts = []
-        for arguments in (
+        commands = (
             ["get", "dj", "-o", "yaml"],
             ["get", "jobs,pods,svc", "-o", "wide"],
             ["get", "events", "--sort-by=.lastTimestamp"],
             ["logs", "-l", Label.JOB, "--all-containers", "--tail=40", "--prefix"],
             ["logs", "-n", stage.SYSTEM_NAMESPACE, "deploy/distill-operator", "--tail=80"],
-        ):
-            try:
-                parts.append(f"$ kubectl {' '.join(arguments)}\n{self.kubectl(*arguments)}")
-            except (subprocess.SubprocessError, RuntimeError) as error:
-                parts.append(f"$ kubectl {' '.join(arguments)}\n{error}")
-        return "\n".join(parts)
+        )
+        return self.cluster.transcript(NAMESPACE, commands)
 
 
 CLAIMS = {"checkpoints": "runs", "data": "digits", "models": "runs"}

@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 
 from distill_trainer.data.workers import PREFETCH, batches, fits_shared_memory
 from distill_trainer.pulse import lives
+from process_tree import wait_until_gone
 
 SCRIPT = Path(__file__).with_name("load_forever.py")
 
@@ -33,19 +33,12 @@ def trainer(root: Path, steps: int = -1) -> Iterator[tuple[subprocess.Popen[str]
         process.communicate()
 
 
-def gone(pids: list[int], seconds: float) -> bool:
-    end = time.monotonic() + seconds
-    while any(lives(pid) for pid in pids) and time.monotonic() < end:
-        time.sleep(0.02)
-    return not any(lives(pid) for pid in pids)
-
-
 def test_workers_die_with_a_killed_trainer(make_digits: Any) -> None:
     with trainer(make_digits()) as (process, workers):
         assert len(workers) == 2
         process.kill()
         process.wait()
-        assert gone(workers, seconds=2)
+        wait_until_gone(workers, seconds=2)
 
 
 @pytest.mark.parametrize("request_to_stop", [signal.SIGTERM, signal.SIGINT])
@@ -83,7 +76,7 @@ def test_a_trainer_that_ends_by_an_exception_ends_at_once(make_digits: Any) -> N
     with trainer(make_digits(), steps=3) as (process, workers):
         process.communicate(timeout=20)
         assert process.returncode == 3
-        assert gone(workers, seconds=1)
+        wait_until_gone(workers, seconds=1)
 
 
 class Broken(torch.utils.data.Dataset[int]):

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from ultralytics import YOLO
 
-from process_tree import children, wait_until_gone
+from process_tree import children, ranks_of, wait_until_gone
 
 
 def make_dataset(folder: Path) -> None:
@@ -143,7 +143,7 @@ def test_after_a_kill_of_everything_the_next_run_starts_from_the_committed_step(
     first = local.start(epochs=50)
     local.wait_for_commit(above=0)
     (launcher,) = children(first.pid)
-    kill(launcher, *children(launcher))
+    kill(launcher, *ranks_of(launcher))
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 137
     assert "to try again from the last checkpoint" in output
@@ -161,7 +161,7 @@ def test_ranks_whose_launcher_is_gone_commit_and_end(local: Local) -> None:
     first = local.start(epochs=500)
     local.wait_for_commit(above=0)
     (launcher,) = children(first.pid)
-    ranks = children(launcher)
+    ranks = ranks_of(launcher)
     kill(launcher)
     wait_until_gone(ranks, seconds=60)
     output, _ = first.communicate(timeout=60)

@@ -34,8 +34,9 @@ from distill_trainer.outcome import Ending, RankEnd, conclude, ending_of, stoppe
 from distill_trainer.pulse import Listener, Silence, ask_for_stacks, given_up, lives
 from distill_trainer.rendezvous import Endpoint, wait_for_name
 from distill_trainer.results import RunFiles
+from distill_trainer.stop import REQUESTS_TO_STOP
 from distill_trainer.timeouts import timeouts
-from distill_trainer.zygote import REQUESTS_TO_STOP, Zygote
+from distill_trainer.zygote import Zygote
 
 log = logging.getLogger(__name__)
 

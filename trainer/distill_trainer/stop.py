@@ -4,10 +4,25 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from distill_trainer.zygote import REQUESTS_TO_STOP
-
+REQUESTS_TO_STOP = frozenset({signal.SIGTERM, signal.SIGINT})
 _PARENT_SECONDS = 1.0
+
+
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that this thread forks meanwhile hold requests to stop back, from their first instruction on, until
+    they listen to them; this thread holds its own back until the context ends.
+
+    A handler that such a process sets would be too late for a signal that finds it still starting.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS_TO_STOP)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class StopFlag:

@@ -23,9 +23,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from distill_trainer.prctl import PR_SET_CHILD_SUBREAPER, prctl
+from distill_trainer.stop import deaf_children
 
-REQUESTS_TO_STOP = frozenset({signal.SIGTERM, signal.SIGINT})
-"""Signals that wait, in the zygote and in its ranks, until a rank is ready to hear them."""
 _POLL_SECONDS = 0.02
 
 
@@ -64,12 +63,11 @@ class Zygote:
         self._socket, theirs = socket.socketpair()
         launcher = os.getpid()
         # A signal that comes before a rank has its own handlers must neither end it nor run the launcher's.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS_TO_STOP)
-        self._pid = os.fork()
-        if self._pid == 0:
-            self._socket.close()
-            _serve(theirs, launcher, rank)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with deaf_children():
+            self._pid = os.fork()
+            if self._pid == 0:
+                self._socket.close()
+                _serve(theirs, launcher, rank)
         theirs.close()
 
     def start(self, environs: Sequence[Mapping[str, str]]) -> list[RankProcess]:

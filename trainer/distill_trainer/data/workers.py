@@ -25,6 +25,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from distill_trainer.prctl import PR_SET_PDEATHSIG, prctl
+from distill_trainer.stop import deaf_children
 
 Batch = dict[str, Any]
 
@@ -38,19 +39,6 @@ def _begin(parent: int, _worker: int) -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # the trainer died before the kernel was told
         os._exit(1)
-
-
-@contextmanager
-def _deaf_children() -> Iterator[None]:
-    """Processes that are forked meanwhile leave requests to stop to the trainer, from their first instruction on.
-
-    A handler that a worker sets would be too late for a signal that finds it still starting.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def fits_shared_memory(batch_bytes: int, workers: int, ranks_on_node: int, free: int) -> bool:
@@ -119,7 +107,7 @@ def batches(
         generator=torch.Generator(),  # the global one stays untouched by how often loaders are made
         pin_memory=pin_memory and not pipes,
     )
-    with _deaf_children():
+    with deaf_children():  # they leave requests to stop to the trainer
         iterator = iter(loader)
     processes = [child for child in multiprocessing.active_children() if child not in before]
     stop = partial(_end, iterator, processes)
