@@ -9,6 +9,7 @@ process of its own, and all others wait while it runs. Writes build/bench/step.j
 same recorded batches; data loading has a bench of its own (bench_data.py). Ultralytics' side runs its own
 DistillationModel, optimizer, scaler, clipping and EMA as its training loop calls them. "two ranks" is this project's
 distilled step on two DDP ranks (gloo) of one thread and half of the batch each, which Ultralytics has not on CPUs.
+"distilled-int8" has teacher.precision int8; the other teachers' is auto.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ from distill_trainer.precision import teacher_dtype
 ROOT = Path(__file__).parents[1]
 CONTENDERS = (
     *(f"{kind} {format_}" for format_ in FORMATS for kind in ("plain", "distilled", "ultralytics")),
+    "distilled-int8 fp32",
     "two-ranks fp32",
 )
 Samples = dict[str, list[dict[str, Any]]]
@@ -181,6 +183,7 @@ def report(pair: Pair, samples: Samples) -> dict[str, list[float]]:
         "distilled / Ultralytics, bf16": ("distilled bf16", "ultralytics bf16"),
         f"best / best ({best_own}, {best_theirs})": (best_own, best_theirs),
         "distilled / plain, fp32": ("distilled fp32", "plain fp32"),
+        "distilled / plain, fp32, teacher in int8": ("distilled-int8 fp32", "plain fp32"),
     }
     ratios = {title: ratio(samples, *names) for title, names in pairs.items() if samples.keys() >= set(names)}
     memory = _median(samples["distilled fp32"], "peak_mib") / _median(samples["plain fp32"], "peak_mib")
@@ -205,6 +208,8 @@ def main() -> None:
         work(PAIRS[pair], name, args.compile)
         return
     contenders = tuple(name for name in CONTENDERS if args.format is None or name.endswith(args.format))
+    if DEVICE.type == "cuda":
+        contenders = tuple(name for name in contenders if "int8" not in name)
     if args.compile:  # for one process takes minutes already
         contenders = tuple(name for name in contenders if not name.startswith("two-ranks"))
     results: dict[str, Any] = {
@@ -212,7 +217,7 @@ def main() -> None:
             "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else _processor(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
-            "teacher": str(teacher_dtype(DEVICE)),
+            "teacher": str(teacher_dtype("auto", DEVICE)),
             "gflops_per_second": {name: multiplication_rate(FORMATS[name] or torch.float32) for name in FORMATS},
         },
         "settings": vars(args),

@@ -94,10 +94,22 @@ class Bench:
 
     def contender(self, kind: str, format_: str) -> TimedStep:
         """One step of `kind`, the student's forward pass in `format_`."""
-        make = self._ultralytics if kind == "ultralytics" else self._own
-        return make(FORMATS[format_], kind != "plain")
+        if kind == "ultralytics":
+            return self._ultralytics(FORMATS[format_])
+        if kind == "plain":
+            return self._own(FORMATS[format_], None)
+        asked = "int8" if kind == "distilled-int8" else "auto"
+        return self._own(FORMATS[format_], self._cut_teacher(teacher_dtype(asked, DEVICE)))
 
-    def _own(self, dtype: torch.dtype | None, distils: bool) -> TimedStep:
+    def _cut_teacher(self, dtype: torch.dtype) -> Teacher:
+        if dtype is not torch.int8:
+            return Teacher(self._teacher, DEVICE, dtype)
+        teacher = Teacher(self._teacher, DEVICE, torch.float32)
+        teacher.quantise([preprocessed(batch)["img"] for batch in self._batches])
+        return teacher
+
+    def _own(self, dtype: torch.dtype | None, teacher: Teacher | None) -> TimedStep:
+        distils = teacher is not None
         student = deepcopy(self._student)
         projector = Projector(neck_channels(student), neck_channels(self._teacher)) if distils else None
         task = DistillTask(student, projector, LOSSES["sl2"] if distils else None)
@@ -106,11 +118,10 @@ class Bench:
         world = self._environment.world_size
         optimizer, schedule = optim.build(task, student.args, self._plan)
         precision = Precision(DEVICE.type, dtype)
-        teacher = Teacher(self._teacher, DEVICE, teacher_dtype(DEVICE)) if distils else None
         ema = ModelEMA(student)
         if self._compiled:
             student.compile()
-            if teacher is not None:
+            if teacher is not None and not teacher.is_int8:
                 teacher.compile()
         step = Step(
             model=replicate(task, self._environment),
@@ -136,7 +147,7 @@ class Bench:
 
         return run
 
-    def _ultralytics(self, dtype: torch.dtype | None, _distils: bool) -> TimedStep:
+    def _ultralytics(self, dtype: torch.dtype | None) -> TimedStep:
         student = deepcopy(self._student)
         student.to(DEVICE)
         model = DistillationModel(teacher_model=deepcopy(self._teacher), student_model=student)

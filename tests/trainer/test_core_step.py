@@ -238,7 +238,14 @@ def test_the_teacher_is_bf16_on_cpus_that_multiply_it_in_tiles_alone(
 ) -> None:
     cpuinfo = tmp_path / "cpuinfo"
     cpuinfo.write_text(f"flags\t\t: fpu {flags}\n")
-    assert teacher_dtype(CPU, cpuinfo) is dtype
+    assert teacher_dtype("auto", CPU, cpuinfo) is dtype
+
+
+@pytest.mark.parametrize(
+    ("asked", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
+)
+def test_the_teacher_computes_in_the_format_that_is_asked_for(asked: str, dtype: torch.dtype) -> None:
+    assert teacher_dtype(asked, CPU) is dtype
 
 
 def test_images_are_channels_last_on_every_device() -> None:

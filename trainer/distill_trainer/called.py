@@ -33,6 +33,7 @@ class Call:
     dis: float | None = None
     distillation: Mapping[str, Any] | None = None
     trust_pickle: bool = False
+    teacher_precision: str | None = None
     training: Mapping[str, Any] | None = None
 
     def says(self) -> list[str]:
@@ -89,6 +90,8 @@ def job_of(call: Call, *, cuda_devices: int, processes: int | None, arguments: l
     if call.teacher is not None:
         teacher = _file(call.teacher, "teacher", Reason.MODEL_NOT_FOUND)
         spec["teacher"] = {"model": teacher, "trustPickle": call.trust_pickle}
+        if call.teacher_precision is not None:
+            spec["teacher"]["precision"] = call.teacher_precision
     try:
         return parse_job({"metadata": {"name": call.name or _job_name(call.student)}, "spec": spec})
     except InvalidJob as error:

@@ -69,6 +69,7 @@ def distill(
     dis: float | None = None,
     distillation: Mapping[str, Any] | None = None,
     trust_pickle: bool = False,
+    teacher_precision: str | None = None,
     volumes: Mapping[str, PathLike] | None = None,
     verbose: bool = True,
     **training: Any,
@@ -95,6 +96,7 @@ def distill(
         dis: weight of the distillation loss, 6.0 by default.
         distillation: other fields of spec.distillation of a job, such as {"loss": "cwd"}.
         trust_pickle: load .pt files that hold classes of their own; these can run any code.
+        teacher_precision: teacher.precision of a job, such as "int8".
         volumes: directories that stand for claims of the job.
         verbose: print what the trainer tells.
         training: Ultralytics' training arguments by their own names: epochs, batch, imgsz, lr0 …
@@ -102,7 +104,7 @@ def distill(
     Raises Permanent for what has to be changed first, and Retryable for a failure that another call may not meet, each
     with one line that says what is wrong.
     """
-    call = Call(student, teacher, data, name, shards, dis, distillation, trust_pickle, training)
+    call = Call(student, teacher, data, name, shards, dis, distillation, trust_pickle, teacher_precision, training)
     if job is not None:
         if said := call.says():
             raise wrong(f"the job says all that defines the run; leave {', '.join(said)} out")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import BaseModel
 
 from distill_trainer.distillation.features import Seen
+from distill_trainer.int8 import Ranged, to_int8
 
 
 class _ClassBranches(nn.Module):
@@ -22,10 +25,22 @@ class _ClassBranches(nn.Module):
         self.branches = nn.ModuleList([head.cv3] if one2one is None else [head.cv3, one2one])
 
     def forward(self, features: list[Tensor]) -> Seen:
-        logits = (
-            tuple(level(feature) for level, feature in zip(branch, features, strict=True)) for branch in self.branches
-        )
-        return Seen(tuple(features), tuple(logits))
+        logits = ([level(feature) for level, feature in zip(branch, features, strict=True)] for branch in self.branches)
+        return Seen(_exact(features), tuple(_exact(levels) for levels in logits))
+
+
+def _exact(tensors: Iterable[Tensor | Ranged]) -> tuple[Tensor, ...]:
+    return tuple(tensor.exact() if isinstance(tensor, Ranged) else tensor for tensor in tensors)
+
+
+def _differences(found: Sequence[Tensor], wanted: Sequence[Tensor]) -> list[tuple[float, float]]:
+    """Squared norms by level: of the difference, and of what is wanted."""
+    return [(float((a - b).square().sum()), float(b.square().sum())) for a, b in zip(found, wanted, strict=True)]
+
+
+def _relative(squares: Sequence[tuple[float, float]]) -> float:
+    off, whole = (sum(part) for part in zip(*squares, strict=True))
+    return math.sqrt(off / whole) if whole else 0.0
 
 
 class Teacher(BaseModel):
@@ -45,11 +60,25 @@ class Teacher(BaseModel):
         self.eval().requires_grad_(False)
         self.to(device=device, dtype=dtype, memory_format=torch.channels_last)
         self.dtype = dtype
+        self.is_int8 = False
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def train(self, mode: bool = True) -> Teacher:  # noqa: ARG002  (the signature is nn.Module's)
         """Stays in eval mode whatever is asked: batch statistics of a frozen model are frozen too."""
         return super().train(False)
+
+    def quantise(self, samples: Sequence[Tensor]) -> list[float]:
+        """Compute in 8 bits from now on, with ranges that hold what `samples` make: images [B, 3, H, W] in [0, 1].
+
+        Returns how far features are off, by level: the norm of the difference over the norm, for the first few samples.
+        The teacher has to be on the CPU in fp32.
+        """
+        looked_at = samples[:4]
+        wanted = [self.look(images).features for images in looked_at]
+        to_int8(self, self.look, samples)
+        self.is_int8 = True
+        found = [self.look(images).features for images in looked_at]
+        return [_relative(level) for level in zip(*map(_differences, found, wanted), strict=True)]
 
     @torch.no_grad()  # not inference_mode: the student's backward pass saves these features
     def look(self, images: Tensor) -> Seen:

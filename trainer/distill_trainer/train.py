@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,6 +49,11 @@ from distill_trainer.timeouts import timeouts
 from distill_trainer.validation import ValData
 from distill_trainer.watchdog import MEETING
 
+log = logging.getLogger(__name__)
+
+_SAMPLES = 32
+"""Validation images that tell which values a byte of the teacher has to stand for."""
+
 
 def train(run: RunConfig, runtime: Runtime) -> Result | None:
     """Train this rank's part of one attempt, from the newest checkpoint on. Returns the Result on rank 0, else None.
@@ -93,6 +99,7 @@ class _Attempt:
         environment, prepared, arguments = self.environment, self.prepared, self.prepared.arguments
         precision = student_precision(self.spec.training.amp, environment.device)
         beat = self.runtime.watchdog.beat
+        teacher_format = teacher_dtype(self.spec.teacher.precision, environment.device) if self.spec.teacher else None
         if self.spec.training.compile:
             beat("compiling")
             check_compiler(environment.device)
@@ -114,7 +121,8 @@ class _Attempt:
         step = Step(
             model=replicate(task, environment),
             task=task,
-            teacher=self._teacher() if not weight.over(state.progress.step) else None,  # the step's alone, to give back
+            # the step's alone, to give back
+            teacher=None if weight.over(state.progress.step) else self._teacher(teacher_format, val_data),
             optimizer=optimizer,
             schedule=schedule,
             scaler=state.scaler,
@@ -237,13 +245,17 @@ class _Attempt:
         comparison = self._comparison(val_data, _validates_in_half(self.environment, precision))
         return comparison.score(model, "teacher", digest, on_stop=lambda: Stopped(step, step))  # as resumed
 
-    def _teacher(self) -> Teacher | None:
-        """The cut teacher; None without one."""
-        if self.prepared.teacher is None:
+    def _teacher(self, dtype: torch.dtype | None, val_data: ValData) -> Teacher | None:
+        """The cut teacher, computing in `dtype`; None without one."""
+        if self.prepared.teacher is None or dtype is None:
             return None
-        device = self.environment.device
-        teacher = Teacher(self.prepared.teacher, device, teacher_dtype(device))
-        if self.spec.training.compile:
+        device, quantise = self.environment.device, dtype is torch.int8
+        teacher = Teacher(self.prepared.teacher, device, torch.float32 if quantise else dtype)
+        if quantise:
+            self.runtime.watchdog.beat("quantising the teacher")
+            apart = teacher.quantise(val_data.samples(_SAMPLES))
+            log.info("the teacher computes in int8; its features are %s off", " / ".join(f"{x:.1%}" for x in apart))
+        elif self.spec.training.compile:
             teacher.compile()
         return teacher
 
