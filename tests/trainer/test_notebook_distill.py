@@ -21,8 +21,9 @@ from distill_trainer.errors import Permanent
 TINY = {"batch": 4, "nbs": 4, "imgsz": 64, "workers": 0, "plots": False, "optimizer": "SGD"}
 
 CELLS = """
-import json, os, sys
+import json, os, signal, sys
 from distill_trainer import distill
+signal.signal(signal.SIGINT, signal.default_int_handler)  # as a notebook's kernel does, whoever has started it
 call = json.loads(sys.argv[1])
 try:
     distill(**call)
