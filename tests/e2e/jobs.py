@@ -93,6 +93,17 @@ class Jobs:
         index = "batch.kubernetes.io/job-completion-index"
         return sorted(pods, key=lambda pod: int(pod["metadata"]["labels"].get(index, "-1")))
 
+    def logs(self, name: str) -> str:
+        """All that the job's pods have written; nothing of a pod that is deleted meanwhile."""
+        written = []
+        for pod in self.pods(name):
+            try:
+                written.append(self.kubectl("logs", pod["metadata"]["name"], "--tail=-1"))
+            except RuntimeError as error:
+                if "NotFound" not in str(error):
+                    raise
+        return "\n".join(written)
+
     def wait(self, name: str, until: Callable[[Job], bool], *, seconds: float, what: str) -> Job:
         """Wait until something is true of a job, and return it. A job that ends Failed meanwhile fails the test."""
         deadline = time.monotonic() + seconds
