@@ -34,8 +34,9 @@ TRAINING: dict[str, Any] = {
     "device": "cpu",
     "verbose": False,
 }
-PRECISIONS = (None, "fp32", "int8")
-"""The teacher's; None is no teacher."""
+PLAIN = "plain"
+TEACHERS = (PLAIN, "fp32", "int8")
+"""No teacher, and the precisions of one."""
 
 
 def data_set(folder: Path) -> Path:
@@ -61,19 +62,18 @@ def main() -> None:
     common = TRAINING | {"data": data, "project": args.folder / "runs"}
     teacher = distill(student="yolo26s.yaml", name="teacher", epochs=args.teacher_epochs, **common)
     print(f"teacher: {teacher.student_map:.3f}", flush=True)
-    found: dict[str, list[float]] = {str(precision): [] for precision in PRECISIONS}
+    found: dict[str, list[float]] = {kind: [] for kind in TEACHERS}
     for seed in range(args.seeds):
-        for precision in PRECISIONS:
-            taught = {} if precision is None else {"teacher": teacher.best, "teacher_precision": precision}
-            name = f"{precision or 'plain'}-{seed}".lower()
+        for kind in TEACHERS:
+            taught = {} if kind == PLAIN else {"teacher": teacher.best, "teacher_precision": kind}
+            name = f"{kind}-{seed}"
             run = distill(student="yolo26n.yaml", name=name, epochs=args.epochs, seed=seed, **taught, **common)
             assert run.student_map is not None
-            found[str(precision)].append(run.student_map)
+            found[kind].append(run.student_map)
             print(f"{name}: {run.student_map:.3f}", flush=True)
-    for precision, scores in found.items():
-        change = [score - plain for score, plain in zip(scores, found["None"], strict=True)]
-        said = "no teacher" if precision == "None" else f"teacher in {precision}"
-        print(f"{said}: mean {statistics.mean(scores):.4f}, above no teacher {statistics.mean(change):+.4f}")
+    for kind, scores in found.items():
+        change = [score - plain for score, plain in zip(scores, found[PLAIN], strict=True)]
+        print(f"{kind}: mean {statistics.mean(scores):.4f}, above {PLAIN} {statistics.mean(change):+.4f}")
     (args.folder / "precision.json").write_text(json.dumps({"teacher": teacher.student_map, "students": found}) + "\n")
 
 

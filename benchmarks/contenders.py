@@ -29,7 +29,7 @@ from distill_trainer.precision import Precision, teacher_dtype
 from distill_trainer.preprocess import Preprocess
 from distill_trainer.step import Step
 from distill_trainer.task import DistillTask
-from distill_trainer.teacher import Teacher
+from distill_trainer.teacher import Teacher, cut_teacher
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from trainer_support import build, preprocessed, shard_batch, teach
@@ -99,14 +99,11 @@ class Bench:
         if kind == "plain":
             return self._own(FORMATS[format_], None)
         asked = "int8" if kind == "distilled-int8" else "auto"
-        return self._own(FORMATS[format_], self._cut_teacher(teacher_dtype(asked, DEVICE)))
+        dtype = teacher_dtype(asked, DEVICE)
+        return self._own(FORMATS[format_], cut_teacher(self._teacher, DEVICE, dtype, self._samples, self._compiled))
 
-    def _cut_teacher(self, dtype: torch.dtype) -> Teacher:
-        if dtype is not torch.int8:
-            return Teacher(self._teacher, DEVICE, dtype)
-        teacher = Teacher(self._teacher, DEVICE, torch.float32)
-        teacher.quantise([preprocessed(batch)["img"] for batch in self._batches])
-        return teacher
+    def _samples(self) -> list[torch.Tensor]:
+        return [preprocessed(batch)["img"] for batch in self._batches]
 
     def _own(self, dtype: torch.dtype | None, teacher: Teacher | None) -> TimedStep:
         distils = teacher is not None
@@ -121,8 +118,6 @@ class Bench:
         ema = ModelEMA(student)
         if self._compiled:
             student.compile()
-            if teacher is not None and not teacher.is_int8:
-                teacher.compile()
         step = Step(
             model=replicate(task, self._environment),
             task=task,

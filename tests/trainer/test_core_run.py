@@ -154,17 +154,22 @@ def test_a_run_stopped_by_sigterm_and_resumed_equals_the_undisturbed_one_bitwise
     assert message.result.teacher_map is not None
 
 
+def assert_resumes_as(calm: str, volumes: Volumes, disturbed: str, **spec: Any) -> None:
+    """A run of one rank that is stopped after its first epoch and resumed ends as `calm` has, bit for bit."""
+    volumes.run(disturbed, 1, stop_after=STEPS_PER_EPOCH, **spec)
+    code, message = volumes.run(disturbed, 1, attempt=2, **spec)
+    assert code == ExitCode.DONE
+    assert message.resumed_from_step is not None
+    assert message.resumed_from_step >= STEPS_PER_EPOCH
+    assert volumes.final_state(disturbed) == volumes.final_state(calm)
+    assert volumes.results(disturbed) == volumes.results(calm)
+
+
 def test_a_run_resumed_after_the_end_of_distillation_equals_the_undisturbed_one_bitwise(volumes: Volumes) -> None:
     """Distillation ends in the middle of the first epoch; the commit after it holds no projector."""
     ends = {"loss": "cwd", "schedule": "stop", "until": {"fraction": 1 / 3}}
     volumes.run("calm-end", 1, distillation=ends)
-    volumes.run("disturbed-end", 1, stop_after=STEPS_PER_EPOCH, distillation=ends)
-    code, message = volumes.run("disturbed-end", 1, attempt=2, distillation=ends)
-    assert code == ExitCode.DONE
-    assert message.resumed_from_step is not None
-    assert message.resumed_from_step >= STEPS_PER_EPOCH
-    assert volumes.final_state("disturbed-end") == volumes.final_state("calm-end")
-    assert volumes.results("disturbed-end") == volumes.results("calm-end")
+    assert_resumes_as("calm-end", volumes, "disturbed-end", distillation=ends)
     distilled = [float(row["train/dis_loss"]) for row in volumes.results("calm-end")]
     assert distilled[0] > 0
     assert distilled[1] == 0
@@ -177,12 +182,7 @@ def test_a_run_with_a_teacher_in_int8_resumes_bitwise(volumes: Volumes) -> None:
     if not {"avx512_vnni", "avx_vnni"} & set(Path("/proc/cpuinfo").read_text().split()):
         assert (code, message.reason) == (ExitCode.PERMANENT, Reason.CONFIG_INVALID)
         return
-    volumes.run("disturbed-int8", 1, stop_after=STEPS_PER_EPOCH, teacher=teacher)
-    code, message = volumes.run("disturbed-int8", 1, attempt=2, teacher=teacher)
-    assert code == ExitCode.DONE
-    assert message.resumed_from_step is not None
-    assert message.resumed_from_step >= STEPS_PER_EPOCH
-    assert volumes.final_state("disturbed-int8") == volumes.final_state("calm-int8")
+    assert_resumes_as("calm-int8", volumes, "disturbed-int8", teacher=teacher)
     assert all(float(row["train/dis_loss"]) > 0 for row in volumes.results("calm-int8"))
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from typing import Any
 
@@ -13,6 +14,8 @@ from ultralytics.nn.tasks import BaseModel
 
 from distill_trainer.distillation.features import Seen
 from distill_trainer.int8 import Ranged, to_int8
+
+log = logging.getLogger(__name__)
 
 
 class _ClassBranches(nn.Module):
@@ -60,7 +63,6 @@ class Teacher(BaseModel):
         self.eval().requires_grad_(False)
         self.to(device=device, dtype=dtype, memory_format=torch.channels_last)
         self.dtype = dtype
-        self.is_int8 = False
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def train(self, mode: bool = True) -> Teacher:  # noqa: ARG002  (the signature is nn.Module's)
@@ -76,7 +78,6 @@ class Teacher(BaseModel):
         looked_at = samples[:4]
         wanted = [self.look(images).features for images in looked_at]
         to_int8(self, self.look, samples)
-        self.is_int8 = True
         found = [self.look(images).features for images in looked_at]
         return [_relative(level) for level in zip(*map(_differences, found, wanted), strict=True)]
 
@@ -99,3 +100,21 @@ class Teacher(BaseModel):
         with torch.autocast(images.device.type, enabled=False):
             seen: Seen = self(images)  # through __call__, which is what compile() replaces
         return seen
+
+
+def cut_teacher(
+    model: Any, device: torch.device, dtype: torch.dtype, samples: Callable[[], Sequence[Tensor]], compiled: bool
+) -> Teacher:
+    """The teacher of `model` in the format that `teacher_dtype` has chosen; `samples` makes images if that is int8.
+
+    `compiled` has no effect on one in int8, whose convolutions are oneDNN's own.
+    """
+    if dtype is torch.int8:
+        teacher = Teacher(model, device, torch.float32)
+        apart = teacher.quantise(samples())
+        log.info("the teacher computes in int8; its features are %s off", " / ".join(f"{x:.1%}" for x in apart))
+        return teacher
+    teacher = Teacher(model, device, dtype)
+    if compiled:
+        teacher.compile()
+    return teacher

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -44,12 +43,10 @@ from distill_trainer.shards import shards_of
 from distill_trainer.state import TrainingProgress, TrainingState
 from distill_trainer.step import Step
 from distill_trainer.task import DistillTask
-from distill_trainer.teacher import Teacher
+from distill_trainer.teacher import Teacher, cut_teacher
 from distill_trainer.timeouts import timeouts
 from distill_trainer.validation import ValData
 from distill_trainer.watchdog import MEETING
-
-log = logging.getLogger(__name__)
 
 _SAMPLES = 32
 """Validation images that tell which values a byte of the teacher has to stand for."""
@@ -247,17 +244,15 @@ class _Attempt:
 
     def _teacher(self, dtype: torch.dtype | None, val_data: ValData) -> Teacher | None:
         """The cut teacher, computing in `dtype`; None without one."""
-        if self.prepared.teacher is None or dtype is None:
+        if dtype is None:
             return None
-        device, quantise = self.environment.device, dtype is torch.int8
-        teacher = Teacher(self.prepared.teacher, device, torch.float32 if quantise else dtype)
-        if quantise:
+
+        def samples() -> list[torch.Tensor]:
             self.runtime.watchdog.beat("quantising the teacher")
-            apart = teacher.quantise(val_data.samples(_SAMPLES))
-            log.info("the teacher computes in int8; its features are %s off", " / ".join(f"{x:.1%}" for x in apart))
-        elif self.spec.training.compile:
-            teacher.compile()
-        return teacher
+            return val_data.samples(_SAMPLES)
+
+        device, compiled = self.environment.device, self.spec.training.compile
+        return cut_teacher(self.prepared.teacher, device, dtype, samples, compiled)
 
     def _task(self, weight: WeightSchedule, step: int) -> DistillTask:
         """What is trained from `step` on: no projector when the loss needs none or distillation is over by then."""
