@@ -28,6 +28,7 @@ LABELS = [{"cls": np.array([[0.0], [1.0], [1.0], [2.0]])}]
 class Trace:
     """What a training did, by parameter name and by step."""
 
+    optimizer: str = ""
     losses: list[dict[str, float]] = field(default_factory=list)
     groups: list[dict[str, dict[str, Any]]] = field(default_factory=list)
     moves: list[int] = field(default_factory=list)
@@ -137,6 +138,7 @@ def ultralytics(task: str, student: Any, teacher: Path, images: int, scratch: Pa
     assert any(id(parameter) in frozen for group in trainer.optimizer.param_groups for parameter in group["params"])
     trace.weights = without_teacher(trainer.model.state_dict())
     trace.average = dict(trainer.ema.ema.student_model.state_dict())
+    trace.optimizer = type(trainer.optimizer).__name__
     trace.remembered = remembered(trainer.model, trainer.optimizer)
     return trace, projector
 
