@@ -3,6 +3,7 @@
 The work runs in a fork of this process, which strace watches from the moment that it begins.
 """
 
+import gc
 import os
 import re
 import shutil
@@ -71,6 +72,7 @@ def watched(work: Callable[[], int], log: Path, inject: str | None = None) -> It
     child = os.fork()
     if child == 0:
         try:
+            gc.disable()  # garbage of earlier tests may hold files: closing them is not the work's
             signal.sigwait({signal.SIGUSR1})  # a call that strace is not asked to watch
             os._exit(work())
         except BaseException:  # noqa: BLE001  the fork must never go on as the test itself
