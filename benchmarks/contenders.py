@@ -99,8 +99,10 @@ class Bench:
         if kind == "plain":
             return self._own(FORMATS[format_], None)
         asked = "int8" if kind == "distilled-int8" else "auto"
+        images = self._batches[0]["img"].shape
         dtype = teacher_dtype(asked, DEVICE)
-        return self._own(FORMATS[format_], cut_teacher(self._teacher, DEVICE, dtype, self._samples, self._compiled))
+        teacher = cut_teacher(self._teacher, DEVICE, dtype, images, self._samples, self._compiled)
+        return self._own(FORMATS[format_], teacher)
 
     def _samples(self) -> list[torch.Tensor]:
         return [preprocessed(batch)["img"] for batch in self._batches]

@@ -252,7 +252,9 @@ class _Attempt:
             return val_data.samples(_SAMPLES)
 
         device, compiled = self.environment.device, self.spec.training.compile
-        return cut_teacher(self.prepared.teacher, device, dtype, samples, compiled)
+        imgsz, channels = self.prepared.imgsz, self.prepared.dataset.channels
+        images = self._shard_batch, channels, imgsz, imgsz
+        return cut_teacher(self.prepared.teacher, device, dtype, images, samples, compiled)
 
     def _task(self, weight: WeightSchedule, step: int) -> DistillTask:
         """What is trained from `step` on: no projector when the loss needs none or distillation is over by then."""

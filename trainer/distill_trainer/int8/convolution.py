@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from distill_trainer.convolutions import ACTIVATIONS
 from distill_trainer.int8.ranged import Ranged
 from distill_trainer.int8.ranges import Range
 
 _LARGEST_WEIGHT = 127
-ACTIVATIONS: Mapping[type[nn.Module], str] = {nn.SiLU: "swish", nn.ReLU: "relu", nn.Identity: "none"}
-"""oneDNN's names for what it does to sums before it rounds them."""
 
 
 class Int8Conv(nn.Module):
