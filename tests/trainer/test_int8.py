@@ -21,7 +21,7 @@ IMAGES = [torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed)
 def quantised(model: nn.Module) -> tuple[Teacher, Teacher, list[float]]:
     """The model as a teacher in fp32, in int8, and how far the second says it is off."""
     exact, in_bytes = Teacher(model, CPU, torch.float32), Teacher(model, CPU, torch.float32)
-    return exact, in_bytes, in_bytes.quantise(IMAGES[:3])
+    return exact, in_bytes, in_bytes.quantise(IMAGES[:3], batch=2)
 
 
 def off(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -98,7 +98,7 @@ def test_a_convolution_is_off_by_the_rounding_of_its_inputs_weights_and_result(
     wanted = activation(conv(x))
     in_bytes = Int8Conv(conv, activation)
     in_bytes(x)
-    in_bytes.settle()
+    in_bytes.settle(batch=2)
     found = in_bytes(x)
     step = found.range.scale
     assert found.is_bytes
@@ -115,7 +115,7 @@ def test_a_channel_with_small_weights_is_as_exact_as_the_others() -> None:
     conv.weight *= torch.tensor([1.0, 1e-2, 1e-4, 1e-6]).view(4, 1, 1, 1)
     wanted, in_bytes = conv(x), Int8Conv(conv, nn.Identity())
     in_bytes(x).exact()
-    in_bytes.settle()
+    in_bytes.settle(batch=2)
     found = in_bytes(x).exact()
     assert [off(found[:, channel], wanted[:, channel]) < 0.02 for channel in range(4)] == [True] * 4
 

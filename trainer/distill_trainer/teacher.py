@@ -70,20 +70,20 @@ class Teacher(BaseModel):
         """Stays in eval mode whatever is asked: batch statistics of a frozen model are frozen too."""
         return super().train(False)
 
-    def quantise(self, samples: Sequence[Tensor]) -> list[float]:
+    def quantise(self, samples: Sequence[Tensor], batch: int) -> list[float]:
         """Compute in 8 bits from now on, with ranges that hold what `samples` make: images [B, 3, H, W] in [0, 1].
 
-        Returns how far features are off, by level: the norm of the difference over the norm, for the first few samples.
-        The teacher has to be on the CPU in fp32.
+        Fastest with `batch` images of this size. Returns how far features are off, by level: the norm of the difference
+        over the norm, for the first few samples. The teacher has to be on the CPU in fp32.
         """
         looked_at = samples[:4]
         wanted = [self.look(images).features for images in looked_at]
-        to_int8(self, self.look, samples)
+        to_int8(self, self.look, samples, batch)
         found = [self.look(images).features for images in looked_at]
         return [_relative(level) for level in zip(*map(_differences, found, wanted), strict=True)]
 
     def pack(self, images: Sequence[int]) -> None:
-        """Be faster from now on, most so for images of this shape [B, C, H, W]; the teacher has to be `packable`."""
+        """Be faster from now on, fastest with images of this shape [B, C, H, W]; the teacher has to be `packable`."""
         pack(self, self.look, images)
 
     @torch.no_grad()  # not inference_mode: the student's backward pass saves these features
@@ -122,7 +122,7 @@ def cut_teacher(
     """
     if dtype is torch.int8:
         teacher = Teacher(model, device, torch.float32)
-        apart = teacher.quantise(samples())
+        apart = teacher.quantise(samples(), images[0])
         log.info("the teacher computes in int8; its features are %s off", " / ".join(f"{x:.1%}" for x in apart))
         return teacher
     teacher = Teacher(model, device, dtype)

@@ -12,13 +12,14 @@ from distill_trainer.int8.convolution import Int8Conv
 
 
 @torch.no_grad()
-def to_int8(model: nn.Module, look: Callable[[Tensor], object], samples: Iterable[Tensor]) -> None:
+def to_int8(model: nn.Module, look: Callable[[Tensor], object], samples: Iterable[Tensor], batch: int) -> None:
     """Turn the convolutions of `model`, which is frozen, in fp32 on the CPU, and fused with its BatchNorm, to 8 bits.
 
-    `look` runs the model on one of `samples`, tensors of images; their activations give the ranges.
+    `look` runs the model on one of `samples`, tensors of images; their activations give the ranges. Fastest with
+    `batch` images of this size.
     """
     convolutions = replace_convolutions(model, Int8Conv)
     for images in samples:
         look(images)
     for convolution in convolutions:
-        convolution.settle()
+        convolution.settle(batch)

@@ -25,6 +25,7 @@ class Int8Conv(nn.Module):
         self._activation = activation
         self._range = Range()
         self._inputs = Range()  # of the tensor that it gets, or, where it gets tensors of floats, its own
+        self._shape: torch.Size | None = None
 
     def forward(self, x: Tensor | Ranged) -> Ranged:
         """[B, Cin, H, W] -> [B, Cout, H', W']."""
@@ -41,18 +42,25 @@ class Int8Conv(nn.Module):
             self._inputs, x = x.range, x.data
         else:
             self._inputs.observe(x)
+        self._shape = x.shape
         floats = self._activation(conv(x))
         self._range.observe(floats)
         return Ranged(floats, self._range, maker=self)
 
-    def settle(self) -> None:
-        """Take the ranges for final and the weights to bytes; those in fp32 are given back."""
+    def settle(self, batch: int) -> None:
+        """Take the ranges for final and the weights to bytes; those in fp32 are given back.
+
+        The bytes are laid out for `batch` inputs of the size that it last saw.
+        """
         assert self._conv is not None, "it has settled"
+        assert self._shape is not None, "it has seen nothing"
         conv, self._conv = self._conv, None
         scales = (conv.weight.abs().amax(dim=(1, 2, 3)) / _LARGEST_WEIGHT).clamp_min(torch.finfo(torch.float32).tiny)
         weights = (conv.weight / scales.view(-1, 1, 1, 1)).round().to(torch.int8)
         self._form: list[Any] = [conv.stride, conv.padding, conv.dilation, conv.groups]
-        packed = torch.ops.onednn.qconv_prepack(weights, scales, self._inputs.scale, self._inputs.zero, *self._form)
+        inputs = (self._inputs.scale, self._inputs.zero)
+        shape = [batch, *self._shape[1:]]
+        packed = torch.ops.onednn.qconv_prepack(weights, scales, *inputs, *self._form, shape)
         self._weights = (packed, scales, torch.zeros(len(scales), dtype=torch.int32), conv.bias)
 
     def _convolve(self, data: Tensor, dtype: torch.dtype) -> Tensor:
