@@ -31,7 +31,7 @@ class Int8Conv(nn.Module):
         """[B, Cin, H, W] -> [B, Cout, H', W']."""
         if self._conv is not None:
             return self._watch(self._conv, x)
-        data = x.data if isinstance(x, Ranged) else self._inputs.bytes_of(x)
+        data = x.dense() if isinstance(x, Ranged) else self._inputs.bytes_of(x)
         if not self.keeps_floats:
             return Ranged(self._convolve(data, torch.uint8), self._range)
         floats = self._convolve(data, torch.float32)

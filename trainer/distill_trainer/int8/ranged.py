@@ -44,6 +44,11 @@ class Ranged:
             self._maker.keeps_floats = True  # from the next pass on
         return self.floats()
 
+    def dense(self) -> Tensor:
+        """The data, in one piece from now on: convolutions would copy a slice, and sums go through it one by one."""
+        self.data = self.data.contiguous(memory_format=torch.channels_last)
+        return self.data
+
     @property
     def shape(self) -> torch.Size:
         return self.data.shape
@@ -59,7 +64,7 @@ class Ranged:
             return self.floats() + other
         self.range.unite(other.range)
         if self.is_bytes:
-            return Ranged(self.range.sum_of(self.data, other.data), self.range)
+            return Ranged(self.range.sum_of(self.dense(), other.dense()), self.range)
         total = self.data + other.data
         self.range.observe(total)
         return Ranged(total, self.range)
