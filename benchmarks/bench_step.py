@@ -9,7 +9,7 @@ process of its own, and all others wait while it runs. Writes build/bench/step.j
 same recorded batches; data loading has a bench of its own (bench_data.py). Ultralytics' side runs its own
 DistillationModel, optimizer, scaler, clipping and EMA as its training loop calls them. "two ranks" is this project's
 distilled step on two DDP ranks (gloo) of one thread and half of the batch each, which Ultralytics has not on CPUs.
-"distilled-int8" has teacher.precision int8; the other teachers' is auto.
+The teacher's precision is auto.
 """
 
 from __future__ import annotations
@@ -39,7 +39,6 @@ from distill_trainer.precision import teacher_dtype
 ROOT = Path(__file__).parents[1]
 CONTENDERS = (
     *(f"{kind} {format_}" for format_ in FORMATS for kind in ("plain", "distilled", "ultralytics")),
-    "distilled-int8 fp32",
     "two-ranks fp32",
 )
 Samples = dict[str, list[dict[str, Any]]]
@@ -183,7 +182,6 @@ def report(pair: Pair, samples: Samples) -> dict[str, list[float]]:
         "distilled / Ultralytics, bf16": ("distilled bf16", "ultralytics bf16"),
         f"best / best ({best_own}, {best_theirs})": (best_own, best_theirs),
         "distilled / plain, fp32": ("distilled fp32", "plain fp32"),
-        "distilled / plain, fp32, teacher in int8": ("distilled-int8 fp32", "plain fp32"),
     }
     ratios = {title: ratio(samples, *names) for title, names in pairs.items() if samples.keys() >= set(names)}
     memory = _median(samples["distilled fp32"], "peak_mib") / _median(samples["plain fp32"], "peak_mib")
@@ -208,8 +206,6 @@ def main() -> None:
         work(PAIRS[pair], name, args.compile)
         return
     contenders = tuple(name for name in CONTENDERS if args.format is None or name.endswith(args.format))
-    if DEVICE.type == "cuda":
-        contenders = tuple(name for name in contenders if "int8" not in name)
     if args.compile:  # for one process takes minutes already
         contenders = tuple(name for name in contenders if not name.startswith("two-ranks"))
     results: dict[str, Any] = {

@@ -29,7 +29,7 @@ from distill_trainer.precision import Precision, teacher_dtype
 from distill_trainer.preprocess import Preprocess
 from distill_trainer.step import Step
 from distill_trainer.task import DistillTask
-from distill_trainer.teacher import Teacher, cut_teacher
+from distill_trainer.teacher import Teacher
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from trainer_support import build, preprocessed, shard_batch, teach
@@ -98,14 +98,10 @@ class Bench:
             return self._ultralytics(FORMATS[format_])
         if kind == "plain":
             return self._own(FORMATS[format_], None)
-        asked = "int8" if kind == "distilled-int8" else "auto"
-        images = self._batches[0]["img"].shape
-        dtype = teacher_dtype(asked, DEVICE)
-        teacher = cut_teacher(self._teacher, DEVICE, dtype, images, self._samples, self._compiled)
+        teacher = Teacher(self._teacher, DEVICE, teacher_dtype("auto", DEVICE))
+        if self._compiled:
+            teacher.compile()
         return self._own(FORMATS[format_], teacher)
-
-    def _samples(self) -> list[torch.Tensor]:
-        return [preprocessed(batch)["img"] for batch in self._batches]
 
     def _own(self, dtype: torch.dtype | None, teacher: Teacher | None) -> TimedStep:
         distils = teacher is not None

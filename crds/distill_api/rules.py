@@ -84,10 +84,6 @@ def _teacher_is_trained(spec: DistillJobSpec) -> bool:
     return spec.teacher is None or spec.teacher.model.endswith(".pt")
 
 
-def _int8_on_cpus(spec: DistillJobSpec) -> bool:
-    return spec.teacher is None or spec.teacher.precision != "int8" or not spec.uses_cuda
-
-
 def _student_kind(spec: DistillJobSpec) -> bool:
     return spec.student.model.endswith((".pt", ".yaml", ".yml"))
 
@@ -184,11 +180,6 @@ SPEC: Sequence[Rule] = (
         "!has(self.teacher) || self.teacher.model.endsWith('.pt')",
         "teacher.model must be a trained .pt file; an architecture alone has nothing to teach",
         _teacher_is_trained,
-    ),
-    Rule(
-        f"!has(self.teacher) || self.teacher.precision != 'int8' || !{_CUDA}",
-        "teacher.precision int8 is for CPUs; on CUDA devices leave it out (auto is bf16 or fp16), or set device: cpu",
-        _int8_on_cpus,
     ),
     Rule(
         "self.student.model.endsWith('.pt') || self.student.model.endsWith('.yaml')"

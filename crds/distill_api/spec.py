@@ -35,9 +35,8 @@ class Teacher(Model):
     trust_pickle: bool = False
     """Load a file that holds other classes than Ultralytics' and torch's. Such a file can run any code in the
     training pods; without this it is refused. Give sha256 as well, so that no other file is trusted."""
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
-    """Number format that the teacher computes in. auto: bf16 or fp16 on CUDA, bf16 on CPUs with AMX, else fp32. int8 is
-    for CPUs with AVX512_VNNI or AVX_VNNI: twice as fast as fp32, with features that are off by some percent."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Number format that the teacher computes in. auto: bf16 or fp16 on CUDA, bf16 on CPUs with AMX, else fp32."""
 
 
 class Dataset(Model):

@@ -45,7 +45,6 @@ BROKEN: dict[str, Object] = {
     "each CUDA process needs one accelerator": changed(
         "accelerators", {"perNode": 2, "processesPerNode": 4}, changed("device", "cuda")
     ),
-    "teacher.precision int8 is for CPUs": changed("teacher.precision", "int8", changed("device", "cuda")),
     "device is cuda but": changed("accelerators", {"perNode": 0}, changed("device", "cuda")),
     "several nodes write to one checkpoints volume": changed("volumes.checkpoints", {"claimTemplate": TEMPLATE}),
     "give exactly one of epochs": changed(

@@ -75,10 +75,6 @@ MISTAKES = {
     "baseline leaves the volume": (job_with(report={"baseline": "/etc/run"}), "may not leave them"),
     "unknown export format": (job_with(export={"formats": ["tflite"]}), "spec.export.formats.0"),
     "cuda without accelerators": (job_with(device="cuda", accelerators={"perNode": 0}), "accelerators.perNode is 0"),
-    "a teacher in int8 on CUDA": (
-        job_with(device="auto", accelerators={"perNode": 1}, teacher__precision="int8"),
-        "teacher.precision int8 is for CPUs",
-    ),
     "more processes than accelerators": (
         job_with(device="auto", accelerators={"perNode": 1, "processesPerNode": 2}),
         "each CUDA process needs one accelerator",

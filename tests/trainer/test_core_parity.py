@@ -36,7 +36,7 @@ def test_optimizer_groups_are_ultralytics(name: str) -> None:
         decay=5e-4,
         iterations=35,
     )
-    assert isinstance(optimizer, type(expected))
+    assert type(optimizer) is type(expected)
     keys = ("lr", "weight_decay", "momentum", "betas", "param_group", "use_muon")
     for ours, theirs in zip(optimizer.param_groups, [g for g in expected.param_groups if g["params"]], strict=True):
         assert {key: ours.get(key) for key in keys} == {key: theirs.get(key) for key in keys}

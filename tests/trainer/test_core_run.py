@@ -175,17 +175,6 @@ def test_a_run_resumed_after_the_end_of_distillation_equals_the_undisturbed_one_
     assert distilled[1] == 0
 
 
-def test_a_run_with_a_teacher_in_int8_resumes_bitwise(volumes: Volumes) -> None:
-    """The ranges of the teacher's bytes are found anew by each attempt and are the same."""
-    teacher = {"model": "teacher.pt", "precision": "int8"}
-    code, message = volumes.run("calm-int8", 1, teacher=teacher)
-    if not {"avx512_vnni", "avx_vnni"} & set(Path("/proc/cpuinfo").read_text().split()):
-        assert (code, message.reason) == (ExitCode.PERMANENT, Reason.CONFIG_INVALID)
-        return
-    assert_resumes_as("calm-int8", volumes, "disturbed-int8", teacher=teacher)
-    assert all(float(row["train/dis_loss"]) > 0 for row in volumes.results("calm-int8"))
-
-
 def test_a_stop_before_the_first_step_tells_of_the_checkpoint_that_is_there(volumes: Volumes) -> None:
     job = "impatient"
     _, first = volumes.run(job, 1, stop_after=STEPS_PER_EPOCH)

@@ -96,7 +96,7 @@ def distill(
         dis: weight of the distillation loss, 6.0 by default.
         distillation: other fields of spec.distillation of a job, such as {"loss": "cwd"}.
         trust_pickle: load .pt files that hold classes of their own; these can run any code.
-        teacher_precision: teacher.precision of a job, such as "int8".
+        teacher_precision: teacher.precision of a job, such as "fp32".
         volumes: directories that stand for claims of the job.
         verbose: print what the trainer tells.
         training: Ultralytics' training arguments by their own names: epochs, batch, imgsz, lr0 …

@@ -12,10 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
-from ultralytics.optim import MuSGD
 from ultralytics.utils.torch_utils import one_cycle
-
-from distill_trainer.muon import GramMuSGD
 
 MAX_GRADIENT_NORM = 10.0
 """Gradients are clipped to this norm over all trained parameters, as in Ultralytics."""
@@ -117,8 +114,6 @@ def build(task: nn.Module, arguments: Any, plan: Plan) -> tuple[torch.optim.Opti
         group["initial_lr"] = group["lr"]
         group["initial_momentum"] = group.get("momentum", 0.0)
     _drop_empty_groups(optimizer)
-    if isinstance(optimizer, MuSGD) and next(task.parameters()).device.type == "cpu":
-        optimizer = GramMuSGD(optimizer.param_groups, muon=optimizer.muon, sgd=optimizer.sgd)
     return optimizer, Schedule(arguments, plan, chosen.warmup_bias_lr)
 
 

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import torch
 
-from distill_api.constants import Reason
-from distill_trainer.errors import Permanent
-
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -39,32 +36,17 @@ def student_precision(amp: str, device: torch.device) -> Precision:
 
 
 def teacher_dtype(asked: str, device: torch.device, cpuinfo: Path = _CPUINFO) -> torch.dtype:
-    """`teacher.precision` as a dtype; torch.int8 means that the teacher is to be quantised.
+    """`teacher.precision` as a dtype.
 
     auto is the narrowest format that this hardware multiplies natively, for the teacher has no gradients to protect:
     on CUDA bf16 from Ampere on, else fp16; on CPUs bf16 with AMX, else fp32: AVX512_BF16 alone makes convolutions
-    slower than fp32. Raises Permanent(ConfigInvalid) for int8 where no instruction multiplies bytes.
+    slower than fp32.
     """
-    if asked == "int8":
-        _check_bytes(device, cpuinfo)
-        return torch.int8
     if asked != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[asked]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
     return torch.bfloat16 if "amx_bf16" in _flags(cpuinfo) else torch.float32
-
-
-def _check_bytes(device: torch.device, cpuinfo: Path) -> None:
-    """Without these instructions products of bytes are added up in 16 bits, which overflow."""
-    if device.type != "cpu":
-        raise Permanent(Reason.CONFIG_INVALID, f"teacher.precision is int8, which is for CPUs, not for {device.type}")
-    if not _flags(cpuinfo) & {"avx512_vnni", "avx_vnni"}:
-        raise Permanent(
-            Reason.CONFIG_INVALID,
-            "teacher.precision is int8 but this node's CPU has neither AVX512_VNNI nor AVX_VNNI; choose nodes that do "
-            "with scheduling.nodeSelector, or leave teacher.precision out",
-        )
 
 
 def _flags(cpuinfo: Path) -> set[str]:

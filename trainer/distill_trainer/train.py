@@ -43,13 +43,10 @@ from distill_trainer.shards import shards_of
 from distill_trainer.state import TrainingProgress, TrainingState
 from distill_trainer.step import Step
 from distill_trainer.task import DistillTask
-from distill_trainer.teacher import Teacher, cut_teacher
+from distill_trainer.teacher import Teacher
 from distill_trainer.timeouts import timeouts
 from distill_trainer.validation import ValData
 from distill_trainer.watchdog import MEETING
-
-_SAMPLES = 32
-"""Validation images that tell which values a byte of the teacher has to stand for."""
 
 
 def train(run: RunConfig, runtime: Runtime) -> Result | None:
@@ -119,7 +116,7 @@ class _Attempt:
             model=replicate(task, environment),
             task=task,
             # the step's alone, to give back
-            teacher=None if weight.over(state.progress.step) else self._teacher(teacher_format, val_data),
+            teacher=None if weight.over(state.progress.step) else self._teacher(teacher_format),
             optimizer=optimizer,
             schedule=schedule,
             scaler=state.scaler,
@@ -242,19 +239,14 @@ class _Attempt:
         comparison = self._comparison(val_data, _validates_in_half(self.environment, precision))
         return comparison.score(model, "teacher", digest, on_stop=lambda: Stopped(step, step))  # as resumed
 
-    def _teacher(self, dtype: torch.dtype | None, val_data: ValData) -> Teacher | None:
+    def _teacher(self, dtype: torch.dtype | None) -> Teacher | None:
         """The cut teacher, computing in `dtype`; None without one."""
         if dtype is None:
             return None
-
-        def samples() -> list[torch.Tensor]:
-            self.runtime.watchdog.beat("quantising the teacher")
-            return val_data.samples(_SAMPLES)
-
-        device, compiled = self.environment.device, self.spec.training.compile
-        imgsz, channels = self.prepared.imgsz, self.prepared.dataset.channels
-        images = self._shard_batch, channels, imgsz, imgsz
-        return cut_teacher(self.prepared.teacher, device, dtype, images, samples, compiled)
+        teacher = Teacher(self.prepared.teacher, self.environment.device, dtype)
+        if self.spec.training.compile:
+            teacher.compile()
+        return teacher
 
     def _task(self, weight: WeightSchedule, step: int) -> DistillTask:
         """What is trained from `step` on: no projector when the loss needs none or distillation is over by then."""

@@ -79,12 +79,6 @@ class ValData:
         """Numbers of the batches that this rank takes."""
         return list(range(self.rank, self.batches_in_all, self.world_size))
 
-    def samples(self, count: int) -> list[torch.Tensor]:
-        """Up to `count` images spread over the split, the same on every rank: [1, 3, H, W] each, in [0, 1]."""
-        count = min(count, self.images)
-        chosen = [number * self.images // count for number in range(count)]
-        return [self.dataset[number]["img"][None].float() / 255 for number in chosen]
-
     @contextmanager
     def open(self) -> Iterator[Iterator[dict[str, Any]]]:
         """This rank's batches as Ultralytics' collate_fn makes them, in the order of `my_batches`."""
