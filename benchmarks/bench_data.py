@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from ultralytics.data import build_dataloader, build_yolo_dataset
 
-from distill_api.training import Training
+from distill_api.spec.training import Training
 from distill_trainer.data import DatasetInfo, TrainData, load_dataset, train
 from distill_trainer.data.arguments import data_arguments
 

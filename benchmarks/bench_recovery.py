@@ -44,8 +44,8 @@ def note(what: str) -> None:
 def launch() -> None:
     """The trainer's entry point, timed."""
     note("imports: torch, ultralytics")
-    from distill_trainer import launch
-    from distill_trainer.zygote import Zygote
+    from distill_trainer.process.launcher import launch
+    from distill_trainer.process.launcher.zygote import Zygote
 
     class Noted(Zygote):
         def __init__(self, rank: Callable[[], NoReturn]) -> None:
@@ -60,7 +60,7 @@ def rank() -> NoReturn:
     """The trainer's rank, timed."""
     if os.environ["RANK"] == "0":
         note("start of a rank")
-        from distill_trainer.watchdog import Watchdog
+        from distill_trainer.process.liveness.watchdog import Watchdog
 
         beat = Watchdog.beat
 
@@ -70,7 +70,7 @@ def rank() -> NoReturn:
             beat(watchdog, phase)
 
         Watchdog.beat = noted  # type: ignore[method-assign]
-    from distill_trainer.worker import main
+    from distill_trainer.process.rank.worker import main
 
     main()
 
@@ -82,22 +82,22 @@ class Saves:
         import torch
         from ultralytics.utils.torch_utils import ModelEMA
 
-        from distill_trainer import optim
-        from distill_trainer.distillation.losses import LOSSES
-        from distill_trainer.distillation.projector import Projector
-        from distill_trainer.models import neck_channels
-        from distill_trainer.precision import student_precision
-        from distill_trainer.state import TrainingProgress, TrainingState
-        from distill_trainer.task import OBJECTIVE, DistillTask
-        from distill_trainer.teacher import Teacher
+        from distill_trainer.models.precision import student_precision
+        from distill_trainer.models.student import neck_channels
+        from distill_trainer.training.distillation.losses.registry import LOSSES
+        from distill_trainer.training.distillation.projector import Projector
+        from distill_trainer.training.distillation.task import OBJECTIVE, DistillTask
+        from distill_trainer.training.distillation.teacher import Teacher
+        from distill_trainer.training.optimizer import Plan, build_optimizer
+        from distill_trainer.training.state import TrainingProgress, TrainingState
         from trainer_support import CPU, build, preprocessed, shard_batch, teach
 
         self.student = build(f"{student}.yaml", optimizer="SGD", imgsz=imgsz)
         whole = teach(build(f"{teacher}.yaml", seed=1))
         projector = Projector(neck_channels(self.student), neck_channels(whole))
         task = DistillTask(self.student, projector, LOSSES["sl2"]).to(memory_format=torch.channels_last).train()
-        plan = optim.Plan(epochs=5, steps_per_epoch=10, batch=8, images=80, classes=3)
-        optimizer, _ = optim.build(task, self.student.args, plan)
+        plan = Plan(epochs=5, steps_per_epoch=10, batch=8, images=80, classes=3)
+        optimizer, _ = build_optimizer(task, self.student.args, plan)
         self.state = TrainingState(
             task, ModelEMA(self.student), optimizer, student_precision("fp32", CPU).scaler(), TrainingProgress()
         )
@@ -206,7 +206,7 @@ def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
 
 def kill(attempt: Attempt) -> None:
     """SIGKILL to launcher and ranks; return when nothing of the attempt is left."""
-    from distill_trainer.pulse import lives
+    from distill_trainer.process.liveness.heartbeat import lives
 
     writer, pids = attempt.writer(), [attempt.process.pid, *attempt.ranks()]
     for pid in pids:

@@ -29,12 +29,12 @@ import torch
 import torch.distributed as dist
 from contenders import DEVICE, FORMATS, PAIRS, Bench, Pair
 
-from distill_trainer.allocator import keep_freed_memory
-from distill_trainer.cpus import available_cpus, threads_per_rank
-from distill_trainer.distributed import process_group
-from distill_trainer.environment import Environment, from_torchrun
-from distill_trainer.phases import Phases
-from distill_trainer.precision import teacher_dtype
+from distill_trainer.models.precision import teacher_dtype
+from distill_trainer.process.machine.allocator import keep_freed_memory
+from distill_trainer.process.machine.cpus import available_cpus, threads_per_rank
+from distill_trainer.process.telemetry.phases import Phases
+from distill_trainer.training.parallel.collectives import process_group
+from distill_trainer.training.parallel.environment import Environment, from_torchrun
 
 ROOT = Path(__file__).parents[1]
 CONTENDERS = (

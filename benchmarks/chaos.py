@@ -29,8 +29,8 @@ from typing import Any
 from run_outcome import Outcome
 from small_run import ROOT, Attempt, Local, end_all, make_volumes
 
-from distill_trainer.checkpoint import layout
-from distill_trainer.pulse import lives
+from distill_trainer.checkpoint.format import layout
+from distill_trainer.process.liveness.heartbeat import lives
 
 STALL_SECONDS = 40
 """recovery.stallTimeoutSeconds: a stopped rank is found after 28 s, and imports on a busy machine are no stall."""

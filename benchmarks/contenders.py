@@ -17,19 +17,19 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.utils.torch_utils import ModelEMA
 
-from distill_trainer import optim
-from distill_trainer.distillation.losses import LOSSES
-from distill_trainer.distillation.projector import Projector
-from distill_trainer.distillation.schedule import SCHEDULES, WeightSchedule
-from distill_trainer.distributed import replicate
-from distill_trainer.environment import Environment
-from distill_trainer.models import neck_channels, train_mode
-from distill_trainer.phases import Phases
-from distill_trainer.precision import Precision, teacher_dtype
-from distill_trainer.preprocess import Preprocess
-from distill_trainer.step import Step
-from distill_trainer.task import DistillTask
-from distill_trainer.teacher import Teacher
+from distill_trainer.models.precision import Precision, teacher_dtype
+from distill_trainer.models.student import neck_channels, train_mode
+from distill_trainer.process.telemetry.phases import Phases
+from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSchedule
+from distill_trainer.training.distillation.task import DistillTask
+from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.optimizer import Plan, build_optimizer
+from distill_trainer.training.parallel.collectives import replicate
+from distill_trainer.training.parallel.environment import Environment
+from distill_trainer.training.preprocess import Preprocess
+from distill_trainer.training.step import Step
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from trainer_support import build, preprocessed, shard_batch, teach
@@ -80,7 +80,7 @@ class Bench:
         images = pair.batch // environment.world_size
         seeds = [(step, environment.rank) for step in range(pair.steps)]
         self._batches = [shard_batch(images, seed=step * 10 + rank, imgsz=pair.imgsz) for step, rank in seeds]
-        self._plan = optim.Plan(epochs=100, steps_per_epoch=1000, batch=pair.batch, images=1000 * pair.batch, classes=3)
+        self._plan = Plan(epochs=100, steps_per_epoch=1000, batch=pair.batch, images=1000 * pair.batch, classes=3)
 
     def gigaflops(self) -> dict[str, float]:
         """Floating-point operations of one step, in 10^9: the cut teacher, and the student forwards and backwards."""
@@ -111,7 +111,7 @@ class Bench:
         task.to(DEVICE).to(memory_format=torch.channels_last)
         train_mode(student, 0)
         world = self._environment.world_size
-        optimizer, schedule = optim.build(task, student.args, self._plan)
+        optimizer, schedule = build_optimizer(task, student.args, self._plan)
         precision = Precision(DEVICE.type, dtype)
         ema = ModelEMA(student)
         if self._compiled:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_trainer.checkpoint import layout
+from distill_trainer.checkpoint.format import layout
 
 
 @dataclass

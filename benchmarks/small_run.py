@@ -24,11 +24,11 @@ import yaml
 
 from distill_api.constants import Env
 from distill_api.job import DistillJob
-from distill_api.local import Machine, run_config
-from distill_api.report import TerminationMessage
-from distill_api.run import RunConfig
-from distill_api.trainer_process import free_port
-from distill_trainer.checkpoint.layout import committed_steps
+from distill_api.pod.report import TerminationMessage
+from distill_api.pod.run import RunConfig
+from distill_local.machine import Machine, run_config
+from distill_local.trainer_process import free_port
+from distill_trainer.checkpoint.format.layout import committed_steps
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from process_tree import children, ranks_of
@@ -58,9 +58,9 @@ def make_volumes(root: Path, images: int) -> None:
     """A data volume of `images` training images and a models volume with a teacher of random weights."""
     sys.path.insert(0, str(ROOT / "examples" / "digits"))
     sys.path.insert(0, str(ROOT / "tests"))
-    from distill_trainer.arguments import ultralytics_arguments
-    from distill_trainer.models import build_student, student_source
-    from distill_trainer.results import save_weights
+    from distill_trainer.models.arguments import ultralytics_arguments
+    from distill_trainer.models.student import build_student, student_source
+    from distill_trainer.outputs.results import save_weights
     from generate import generate
     from trainer_support import dataset, job_spec, teach
 

@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 
 made=$(mktemp)
 trap 'rm -f "$made"' EXIT
-.venv/bin/python -m distill_api.crd >"$made"
+.venv/bin/python -m distill_api.generate.crd >"$made"
 
 stale=0
 for target in crds/distilljob.yaml charts/distill-operator/files/distilljob.yaml; do

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_api.report import TerminationMessage
-from distill_api.run import Directories, RunConfig
-from distill_api.spec import DistillJobSpec
-from distill_api.trainer_process import free_port
+from distill_api.pod.report import TerminationMessage
+from distill_api.pod.run import Directories, RunConfig
+from distill_api.spec.fields import DistillJobSpec
+from distill_local.trainer_process import free_port
 
 LAUNCH = Path(__file__).with_name("trainer") / "fake_launch.py"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from distill_trainer.pulse import lives
+from distill_trainer.process.liveness.heartbeat import lives
 
 
 def children(pid: int) -> list[int]:

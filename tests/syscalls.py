@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_trainer.pulse import lives
+from distill_trainer.process.liveness.heartbeat import lives
 from leaving_out import leave_out
 
 WATCHED = "%file,%desc"

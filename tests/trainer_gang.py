@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from distill_api.trainer_process import free_port
+from distill_local.trainer_process import free_port
 
 SHARD_IMAGES = 2
 
@@ -59,22 +59,22 @@ def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | N
     import torch
     from ultralytics.utils.torch_utils import ModelEMA
 
-    from distill_trainer import optim
-    from distill_trainer.distillation.constant import constant
-    from distill_trainer.distillation.losses import LOSSES
-    from distill_trainer.distillation.projector import Projector
-    from distill_trainer.distillation.schedule import WeightSchedule
-    from distill_trainer.distributed import broadcast_state, process_group, replicate
-    from distill_trainer.environment import from_torchrun
-    from distill_trainer.models import neck_channels
-    from distill_trainer.phases import Phases
-    from distill_trainer.precision import student_precision
-    from distill_trainer.preprocess import Preprocess
-    from distill_trainer.shards import shards_of
-    from distill_trainer.state import TrainingProgress, TrainingState
-    from distill_trainer.step import Step
-    from distill_trainer.task import DistillTask
-    from distill_trainer.teacher import Teacher
+    from distill_trainer.models.precision import student_precision
+    from distill_trainer.models.student import neck_channels
+    from distill_trainer.process.telemetry.phases import Phases
+    from distill_trainer.training.distillation.losses.registry import LOSSES
+    from distill_trainer.training.distillation.projector import Projector
+    from distill_trainer.training.distillation.schedule import WeightSchedule
+    from distill_trainer.training.distillation.schedules.constant import constant
+    from distill_trainer.training.distillation.task import DistillTask
+    from distill_trainer.training.distillation.teacher import Teacher
+    from distill_trainer.training.optimizer import Plan, build_optimizer
+    from distill_trainer.training.parallel.collectives import broadcast_state, process_group, replicate
+    from distill_trainer.training.parallel.environment import from_torchrun
+    from distill_trainer.training.parallel.shards import shards_of
+    from distill_trainer.training.preprocess import Preprocess
+    from distill_trainer.training.state import TrainingProgress, TrainingState
+    from distill_trainer.training.step import Step
     from trainer_support import build, shard_batch, teach
 
     torch.set_num_threads(1)
@@ -87,8 +87,8 @@ def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | N
     over = state is not None and weight.over(int(state.stem.removeprefix("state-")))
     projector = None if over else Projector(neck_channels(student), neck_channels(whole_teacher))
     task = DistillTask(student, projector, LOSSES["sl2"]).to(memory_format=torch.channels_last).train()
-    plan = optim.Plan(epochs=5, steps_per_epoch=2, batch=shards * SHARD_IMAGES, images=16, classes=3)
-    optimizer, schedule = optim.build(task, student.args, plan)
+    plan = Plan(epochs=5, steps_per_epoch=2, batch=shards * SHARD_IMAGES, images=16, classes=3)
+    optimizer, schedule = build_optimizer(task, student.args, plan)
     precision = student_precision("fp32", environment.device)
     training = TrainingState(task, ModelEMA(student), optimizer, precision.scaler(), TrainingProgress())
     before = _digest(teacher.state_dict())

@@ -15,20 +15,20 @@ from ultralytics.utils.torch_utils import unset_deterministic
 
 import generate
 from checkpoint_support import Events
-from distill_api.run import RunConfig
+from distill_api.errors import Stopped
+from distill_api.pod.run import RunConfig
 from distill_api.status import Result
-from distill_trainer.arguments import ultralytics_arguments
-from distill_trainer.board import StatusBoard
 from distill_trainer.checkpoint.checkpointer import Checkpointer
-from distill_trainer.console import Console
-from distill_trainer.errors import Stopped
-from distill_trainer.metrics import TrainerMetrics
-from distill_trainer.models import build_student, student_source
-from distill_trainer.results import ResultsCsv, RunFiles, save_weights
-from distill_trainer.runtime import Runtime
-from distill_trainer.stop import StopFlag
+from distill_trainer.models.arguments import ultralytics_arguments
+from distill_trainer.models.student import build_student, student_source
+from distill_trainer.outputs.results import ResultsCsv, RunFiles, save_weights
+from distill_trainer.process.liveness.stop import StopFlag
+from distill_trainer.process.liveness.watchdog import Watchdog
+from distill_trainer.process.rank.context import Runtime
+from distill_trainer.process.telemetry.console import Console
+from distill_trainer.process.telemetry.metrics import TrainerMetrics
+from distill_trainer.process.telemetry.status import StatusBoard
 from distill_trainer.train import train
-from distill_trainer.watchdog import Watchdog
 from trainer_support import dataset, job_spec, teach
 
 STEPS_PER_EPOCH, EPOCHS = 3, 2

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from distill_api.run import Directories, RunConfig
+from distill_api.pod.run import Directories, RunConfig
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Notes:
     def listen(self) -> None:
         """Put an ear between the loop, its data and its step."""
         from distill_trainer.data import TrainData
-        from distill_trainer.step import Step
+        from distill_trainer.training.step import Step
 
         batches, run = TrainData.batches, Step.run
 
@@ -103,16 +103,16 @@ class Notes:
 
 def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
     """This rank's part of a scenario."""
-    from distill_trainer.board import StatusBoard
+    from distill_api.errors import Stopped
     from distill_trainer.checkpoint.checkpointer import Checkpointer
-    from distill_trainer.console import Console
-    from distill_trainer.errors import Stopped
-    from distill_trainer.metrics import TrainerMetrics
-    from distill_trainer.results import RunFiles
-    from distill_trainer.runtime import Runtime
-    from distill_trainer.stop import StopFlag
+    from distill_trainer.outputs.results import RunFiles
+    from distill_trainer.process.liveness.stop import StopFlag
+    from distill_trainer.process.liveness.watchdog import Watchdog
+    from distill_trainer.process.rank.context import Runtime
+    from distill_trainer.process.telemetry.console import Console
+    from distill_trainer.process.telemetry.metrics import TrainerMetrics
+    from distill_trainer.process.telemetry.status import StatusBoard
     from distill_trainer.train import train
-    from distill_trainer.watchdog import Watchdog
     from trainer_support import job_spec
 
     class Patient(Checkpointer):

@@ -6,9 +6,9 @@ from typing import Any
 import torch
 
 import distill_trainer  # noqa: F401  (first: it keeps ultralytics offline)
-from distill_api.spec import DistillJobSpec
-from distill_trainer.arguments import ultralytics_arguments
-from distill_trainer.models import build_student, student_source
+from distill_api.spec.fields import DistillJobSpec
+from distill_trainer.models.arguments import ultralytics_arguments
+from distill_trainer.models.student import build_student, student_source
 
 CPU = torch.device("cpu")
 CLASSES = {0: "cat", 1: "dog", 2: "owl"}

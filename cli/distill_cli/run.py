@@ -12,11 +12,11 @@ from pydantic import ValidationError
 
 from distill_api.constants import ExitCode, JobFile
 from distill_api.job import DistillJob
-from distill_api.local import Machine, Mistake
-from distill_api.mistakes import explain
-from distill_api.spec import DistillJobSpec
-from distill_api.trainer_process import Ended, TrainerProcess
+from distill_api.reading.mistakes import explain
+from distill_api.spec.fields import DistillJobSpec
 from distill_cli.jobfile import fail, load
+from distill_local.machine import Machine, Mistake
+from distill_local.trainer_process import Ended, TrainerProcess
 
 
 def run(

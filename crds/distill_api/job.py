@@ -5,11 +5,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, ValidationError
 
-from distill_api import yamltext
 from distill_api.base import Model
 from distill_api.constants import JOB_NAME, JOB_NAME_LENGTH, KIND
-from distill_api.mistakes import explain
-from distill_api.spec import DistillJobSpec
+from distill_api.reading import yamltext
+from distill_api.reading.mistakes import explain
+from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import DistillJobStatus
 
 

@@ -6,9 +6,9 @@ import sys
 
 import kopf
 
-from distill_operator import handlers
-from distill_operator.process import Operator
-from distill_operator.settings import Settings, SettingsError
+from distill_operator.controller import handlers
+from distill_operator.controller.operator import Operator
+from distill_operator.types.settings import Settings, SettingsError
 
 
 def main() -> int:

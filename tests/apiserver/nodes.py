@@ -11,7 +11,7 @@ from typing import Any
 
 from apiserver.api import Api, Object
 from distill_api.constants import METRICS_PORT
-from distill_api.report import TerminationMessage, TrainerStatus
+from distill_api.pod.report import TerminationMessage, TrainerStatus
 
 GPUS = 2
 RANK0_IP = "127.0.0.{number}"

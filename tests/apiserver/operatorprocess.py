@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 
 from apiserver.api import wait_for
-from distill_api.trainer_process import free_port
+from distill_local.trainer_process import free_port
 
 
 class OperatorProcess:

@@ -12,9 +12,9 @@ import yaml
 
 from apiserver.api import Api, Object, Refused
 from apiserver.team import manifest
-from distill_api import rules
 from distill_api.constants import KIND, RESERVED_ENV
 from distill_api.job import InvalidJob, parse_job
+from distill_api.spec import rules
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.yaml") if f"kind: {KIND}" in path.read_text())

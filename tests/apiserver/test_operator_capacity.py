@@ -7,7 +7,7 @@ from apiserver.api import Api, Object, wait_for
 from apiserver.nodes import GPUS, Nodes
 from apiserver.team import Team
 from distill_api.constants import Outcome, Phase, Reason
-from distill_api.report import RankSeconds
+from distill_api.pod.report import RankSeconds
 
 UNREACHABLE = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
 IMPATIENT = {

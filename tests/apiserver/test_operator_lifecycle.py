@@ -9,7 +9,7 @@ from apiserver.api import Object, wait_for
 from apiserver.nodes import GPUS
 from apiserver.team import RESULT, Team
 from distill_api.constants import Outcome, Phase, Reason
-from distill_api.report import TerminationMessage
+from distill_api.pod.report import TerminationMessage
 from distill_api.status import DistillJobStatus
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from distill_api.crd import COLUMNS, crd
-from distill_api.training import Training
+from distill_api.generate.crd import COLUMNS, crd
+from distill_api.spec.training import Training
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = crd()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_api.job import InvalidJob, parse_job, read_job
-from distill_api.mistakes import ULTRALYTICS_ELSEWHERE, nearest
-from distill_api.spec import DistillJobSpec
-from distill_api.training import Training
+from distill_api.reading.mistakes import ULTRALYTICS_ELSEWHERE, nearest
+from distill_api.spec.fields import DistillJobSpec
+from distill_api.spec.training import Training
 
 CLAIM = {"claimName": "claim"}
 SPEC: dict[str, Any] = {

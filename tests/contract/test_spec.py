@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from distill_api.constants import ExitCode, Reason
 from distill_api.job import InvalidJob, parse_job, read_job
-from distill_api.report import MAX_MESSAGE, TerminationMessage
-from distill_api.run import RunConfig
+from distill_api.pod.report import MAX_MESSAGE, TerminationMessage
+from distill_api.pod.run import RunConfig
 
 JOB: dict[str, Any] = {
     "apiVersion": "distilljob.dev/v1alpha1",

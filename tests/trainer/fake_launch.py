@@ -3,8 +3,8 @@
 import os
 from typing import NoReturn
 
-from distill_trainer import worker
-from distill_trainer.launch import exit_process, main
+from distill_trainer.process.launcher.launch import exit_process, main
+from distill_trainer.process.rank import worker
 
 
 def rank() -> NoReturn:

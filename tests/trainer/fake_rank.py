@@ -15,12 +15,12 @@ import torch
 import torch.distributed as dist
 
 from distill_api.constants import Reason
-from distill_api.run import RunConfig
+from distill_api.errors import Permanent, Stopped
+from distill_api.pod.run import RunConfig
 from distill_api.status import Result
-from distill_trainer.errors import Permanent, Stopped
-from distill_trainer.runtime import Runtime
-from distill_trainer.timeouts import timeouts
-from distill_trainer.watchdog import MEETING
+from distill_trainer.process.liveness.timeouts import timeouts
+from distill_trainer.process.liveness.watchdog import MEETING
+from distill_trainer.process.rank.context import Runtime
 
 log = logging.getLogger(__name__)
 

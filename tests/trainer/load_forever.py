@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from distill_api.training import Training
+from distill_api.spec.training import Training
 from distill_trainer.data import TrainData, load_dataset, train
 
 root, workers, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])

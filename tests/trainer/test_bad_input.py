@@ -13,13 +13,13 @@ import yaml
 from ultralytics import YOLO
 
 from distill_api.constants import Reason
-from distill_api.run import Directories
-from distill_api.training import Training
-from distill_trainer.arguments import rounded_imgsz
+from distill_api.errors import Permanent
+from distill_api.pod.run import Directories
+from distill_api.spec.training import Training
 from distill_trainer.data import TrainData
-from distill_trainer.errors import Permanent
-from distill_trainer.setup import prepare, said_aloud
-from distill_trainer.validation import ValData
+from distill_trainer.models.arguments import rounded_imgsz
+from distill_trainer.models.setup import prepare, said_aloud
+from distill_trainer.training.evaluation.validate import ValData
 from trainer_support import CPU, SUFFIX, job_spec
 
 Edit = Callable[[Path], object]

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-from distill_trainer.distillation.losses import LOSSES
-from distill_trainer.distillation.projector import Projector
-from distill_trainer.models import neck_channels
-from distill_trainer.task import DistillTask
-from distill_trainer.teacher import Teacher
+from distill_trainer.models.student import neck_channels
+from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.distillation.task import DistillTask
+from distill_trainer.training.distillation.teacher import Teacher
 from trainer_support import CPU, build, preprocessed, shard_batch, teach
 
 
@@ -47,8 +47,8 @@ def test_compiled_models_are_the_ones_that_run_and_compute_the_same() -> None:
 def test_without_a_compiler_the_job_is_told_what_its_image_lacks(tmp_path: Path) -> None:
     code = (
         "import torch\n"
-        "from distill_trainer.compiling import check_compiler\n"
-        "from distill_trainer.errors import Permanent\n"
+        "from distill_trainer.models.compiling import check_compiler\n"
+        "from distill_api.errors import Permanent\n"
         "try:\n"
         "    check_compiler(torch.device('cpu'))\n"
         "except Permanent as refusal:\n"

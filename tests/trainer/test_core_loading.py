@@ -13,11 +13,11 @@ import torch
 from ultralytics import YOLO
 
 from distill_api.constants import Reason
-from distill_api.run import Directories
-from distill_trainer.errors import Permanent
-from distill_trainer.loading import check_sha256, find_model_file, load_checkpoint
-from distill_trainer.models import build_student, student_source
-from distill_trainer.setup import prepare
+from distill_api.errors import Permanent
+from distill_api.pod.run import Directories
+from distill_trainer.models.loading import check_sha256, find_model_file, load_checkpoint
+from distill_trainer.models.setup import prepare
+from distill_trainer.models.student import build_student, student_source
 from trainer_support import build, dataset, job_spec
 
 

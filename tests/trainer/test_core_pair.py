@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from distill_api.constants import Reason
-from distill_trainer.errors import Permanent
-from distill_trainer.pair import HEADS, ModelFacts, check, check_trainable, facts, mismatches
+from distill_api.errors import Permanent
+from distill_trainer.models.pair import HEADS, ModelFacts, check, check_trainable, facts, mismatches
 from trainer_support import build
 
 STUDENT = ModelFacts(

@@ -8,12 +8,12 @@ import pytest
 from torch import optim
 from ultralytics.engine.trainer import BaseTrainer
 
-from distill_api.training import Training
-from distill_trainer.arguments import ultralytics_arguments
-from distill_trainer.distillation.losses import LOSSES
-from distill_trainer.distillation.projector import Projector
-from distill_trainer.optim import Plan, build
-from distill_trainer.task import DistillTask
+from distill_api.spec.training import Training
+from distill_trainer.models.arguments import ultralytics_arguments
+from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.distillation.task import DistillTask
+from distill_trainer.training.optimizer import Plan, build_optimizer
 from trainer_support import build as build_model
 from trainer_support import job_spec
 
@@ -26,7 +26,7 @@ def plan(**fields: int) -> Plan:
 def test_optimizer_groups_are_ultralytics(name: str) -> None:
     student = build_model("yolo26n.yaml", optimizer=name)
     task = DistillTask(student, Projector((64, 128, 256), (128, 256, 512)), LOSSES["sl2"])
-    optimizer, _ = build(task, student.args, plan())
+    optimizer, _ = build_optimizer(task, student.args, plan())
     expected = BaseTrainer.build_optimizer(
         SimpleNamespace(args=deepcopy(student.args), data={"nc": 3}),
         task,
@@ -55,7 +55,7 @@ def test_learning_rates_follow_ultralytics_loop(cosine: bool) -> None:
         64,
     )
     task = DistillTask(build_model("yolo26n.yaml"))
-    optimizer, schedule = build(task, arguments, plan())
+    optimizer, schedule = build_optimizer(task, arguments, plan())
     stub = SimpleNamespace(args=arguments, epochs=5, optimizer=optim.SGD(task.parameters(), lr=0.01))
     BaseTrainer._setup_scheduler(stub)
     warmup = BaseTrainer._get_warmup_iterations(stub, 7)

@@ -18,13 +18,13 @@ from ultralytics import YOLO
 
 import generate
 from distill_api.constants import ExitCode, Reason
-from distill_api.report import TerminationMessage
-from distill_api.trainer_process import free_port
-from distill_trainer.arguments import ultralytics_arguments
-from distill_trainer.checkpoint.fence import read_fence
+from distill_api.pod.report import TerminationMessage
+from distill_local.trainer_process import free_port
 from distill_trainer.checkpoint.reading import newest_readable
-from distill_trainer.models import build_student, student_source
-from distill_trainer.results import save_weights
+from distill_trainer.checkpoint.store.fence import read_fence
+from distill_trainer.models.arguments import ultralytics_arguments
+from distill_trainer.models.student import build_student, student_source
+from distill_trainer.outputs.results import save_weights
 from trainer_support import dataset, job_spec, teach
 
 STEPS_PER_EPOCH, EPOCHS = 3, 2

@@ -11,21 +11,21 @@ from torch import nn
 from ultralytics.nn.modules import Conv
 from ultralytics.utils.torch_utils import ModelEMA
 
-from distill_trainer import optim
-from distill_trainer.distillation.constant import constant
-from distill_trainer.distillation.losses import LOSSES
-from distill_trainer.distillation.projector import Projector
-from distill_trainer.distillation.schedule import WeightSchedule
-from distill_trainer.environment import Environment
-from distill_trainer.models import neck_channels, train_mode
-from distill_trainer.phases import Phases
-from distill_trainer.precision import student_precision, teacher_dtype
-from distill_trainer.preprocess import Preprocess
-from distill_trainer.shards import running_statistics, shards_of
-from distill_trainer.state import TrainingProgress, TrainingState
-from distill_trainer.step import Step, StepResult
-from distill_trainer.task import DISTILLATION_LOSS, DistillTask, component_names
-from distill_trainer.teacher import Teacher
+from distill_trainer.models.precision import student_precision, teacher_dtype
+from distill_trainer.models.student import neck_channels, train_mode
+from distill_trainer.process.telemetry.phases import Phases
+from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.distillation.schedule import WeightSchedule
+from distill_trainer.training.distillation.schedules.constant import constant
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, component_names
+from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.optimizer import Plan, build_optimizer
+from distill_trainer.training.parallel.environment import Environment
+from distill_trainer.training.parallel.shards import running_statistics, shards_of
+from distill_trainer.training.preprocess import Preprocess
+from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.step import Step, StepResult
 from trainer_support import CPU, build, shard_batch, teach
 
 ALONE = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU)
@@ -45,8 +45,8 @@ class Run:
         self.given_back = [weakref.ref(module) for module in (projector, cut) if module is not None]
         self.task = DistillTask(student, projector, LOSSES[loss])
         train_mode(student, student.args.freeze)
-        plan = optim.Plan(epochs=5, steps_per_epoch=10, batch=4, images=40, classes=3)
-        optimizer, schedule = optim.build(self.task, student.args, plan)
+        plan = Plan(epochs=5, steps_per_epoch=10, batch=4, images=40, classes=3)
+        optimizer, schedule = build_optimizer(self.task, student.args, plan)
         precision = student_precision(amp, CPU)
         ema = ModelEMA(student)
         self.state = TrainingState(self.task, ema, optimizer, precision.scaler(), TrainingProgress())

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_trainer.cpus import available_cpus
+from distill_trainer.process.machine.cpus import available_cpus
 
 
 def tree(root: Path, files: dict[str, str]) -> Path:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from distill_api.training import Training
-from distill_trainer import cpus
+from distill_api.spec.training import Training
 from distill_trainer.data import TrainData, dataset, load_dataset, train, workers
+from distill_trainer.process.machine import cpus
 
 TASKS = ("detect", "segment", "pose", "obb")
 EVERYTHING = {

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from distill_trainer.data.workers import PREFETCH, batches, fits_shared_memory
-from distill_trainer.pulse import lives
+from distill_trainer.process.liveness.heartbeat import lives
 from process_tree import wait_until_gone
 
 SCRIPT = Path(__file__).with_name("load_forever.py")

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 
 from distill_trainer.data.order import Order
-from distill_trainer.distillation.losses import LOSSES
-from distill_trainer.distillation.projector import Projector
-from distill_trainer.models import neck_channels
-from distill_trainer.task import DISTILLATION_LOSS, DistillTask
-from distill_trainer.teacher import Teacher
+from distill_trainer.models.student import neck_channels
+from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask
+from distill_trainer.training.distillation.teacher import Teacher
 from trainer_support import CPU, build, preprocessed, shard_batch, teach
 
 TESTS = Path(__file__).parent

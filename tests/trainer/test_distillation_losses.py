@@ -9,15 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from distill_api.spec import Distillation
-from distill_trainer.distillation.cwd import cwd
-from distill_trainer.distillation.features import Seen, seen
-from distill_trainer.distillation.logit import logit
-from distill_trainer.distillation.losses import LOSSES
-from distill_trainer.distillation.pkd import pkd
-from distill_trainer.distillation.sl2 import sl2
-from distill_trainer.task import DistillTask
-from distill_trainer.teacher import Teacher
+from distill_api.spec.fields import Distillation
+from distill_trainer.training.distillation.features import Seen, seen
+from distill_trainer.training.distillation.losses.cwd import cwd
+from distill_trainer.training.distillation.losses.logit import logit
+from distill_trainer.training.distillation.losses.pkd import pkd
+from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.losses.sl2 import sl2
+from distill_trainer.training.distillation.task import DistillTask
+from distill_trainer.training.distillation.teacher import Teacher
 from trainer_support import CPU, build, preprocessed, shard_batch, teach
 
 BATCH, CHANNELS, CLASSES, SIZES = 2, 3, 4, ((3, 2), (2, 1))

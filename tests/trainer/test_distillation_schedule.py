@@ -5,8 +5,8 @@ from typing import Any, get_args
 
 import pytest
 
-from distill_api.spec import Distillation
-from distill_trainer.distillation.schedule import SCHEDULES, WeightSchedule, weight_schedule
+from distill_api.spec.fields import Distillation
+from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSchedule, weight_schedule
 from trainer_support import job_spec
 
 STEPS = 4  # per epoch

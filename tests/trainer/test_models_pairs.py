@@ -9,16 +9,16 @@ import torch
 from ultralytics import RTDETR, YOLO
 
 from distill_api.constants import Reason
-from distill_api.run import Directories
-from distill_trainer.distillation.losses import LOSSES
-from distill_trainer.distillation.projector import Projector
-from distill_trainer.errors import Permanent
-from distill_trainer.loading import load_checkpoint
-from distill_trainer.models import neck_channels, student_source
-from distill_trainer.pair import check, check_trainable, facts, mismatches
-from distill_trainer.setup import prepare
-from distill_trainer.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask
-from distill_trainer.teacher import Teacher
+from distill_api.errors import Permanent
+from distill_api.pod.run import Directories
+from distill_trainer.models.loading import load_checkpoint
+from distill_trainer.models.pair import check, check_trainable, facts, mismatches
+from distill_trainer.models.setup import prepare
+from distill_trainer.models.student import neck_channels, student_source
+from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask
+from distill_trainer.training.distillation.teacher import Teacher
 from trainer_inprocess import Volumes
 from trainer_support import CPU, build, job_spec, preprocessed, shard_batch, teach
 

@@ -14,9 +14,9 @@ import yaml
 from ultralytics import YOLO
 
 from distill_api.constants import JobFile, Reason
+from distill_api.errors import Permanent
 from distill_trainer import distill
-from distill_trainer.checkpoint import layout
-from distill_trainer.errors import Permanent
+from distill_trainer.checkpoint.format import layout
 
 TINY = {"batch": 4, "nbs": 4, "imgsz": 64, "workers": 0, "plots": False, "optimizer": "SGD"}
 

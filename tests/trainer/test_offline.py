@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from distill_trainer import offline
+from distill_trainer.process import offline
 from trainer_support import SUFFIX
 
 SEEN_FROM_OUTSIDE = '''
@@ -77,7 +77,7 @@ def test_a_whole_job_neither_connects_to_another_machine_nor_installs_anything(
     for program in (
         "distill_cli.main",
         "distill_trainer",
-        "distill_trainer.checkpoint.writer",
+        "distill_trainer.checkpoint.writer.process",
     ):
         assert f"['-m', '{program}']" in watched
     assert not seen.exists(), seen.read_text()

@@ -6,11 +6,11 @@ import pytest
 import torch
 from ultralytics.nn.distill_model import DistillationModel
 
-from distill_trainer.distillation.losses import LOSSES
-from distill_trainer.distillation.projector import Projector
-from distill_trainer.models import neck_channels
-from distill_trainer.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask
-from distill_trainer.teacher import Teacher
+from distill_trainer.models.student import neck_channels
+from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask
+from distill_trainer.training.distillation.teacher import Teacher
 from trainer_support import CPU, SUFFIX, build, preprocessed, shard_batch, teach
 
 FAMILIES = ("yolo26", "yolo11", "yolov8")

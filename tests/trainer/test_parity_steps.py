@@ -28,20 +28,20 @@ import torch
 from torch import Tensor
 from ultralytics.utils.torch_utils import ModelEMA
 
-from distill_trainer import optim
-from distill_trainer.distillation.constant import constant
-from distill_trainer.distillation.losses import LOSSES
-from distill_trainer.distillation.projector import Projector
-from distill_trainer.distillation.schedule import WeightSchedule
-from distill_trainer.environment import Environment
-from distill_trainer.loop import Loop
-from distill_trainer.models import neck_channels, train_mode, weigh_classes
-from distill_trainer.precision import student_precision
-from distill_trainer.preprocess import Preprocess
-from distill_trainer.state import TrainingProgress
-from distill_trainer.step import Step
-from distill_trainer.task import DistillTask
-from distill_trainer.teacher import Teacher
+from distill_trainer.models.precision import student_precision
+from distill_trainer.models.student import neck_channels, train_mode, weigh_classes
+from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.distillation.schedule import WeightSchedule
+from distill_trainer.training.distillation.schedules.constant import constant
+from distill_trainer.training.distillation.task import DistillTask
+from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.loop import Loop
+from distill_trainer.training.optimizer import Plan, build_optimizer
+from distill_trainer.training.parallel.environment import Environment
+from distill_trainer.training.preprocess import Preprocess
+from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.step import Step
 from parity_reference import (
     BATCH,
     EPOCHS,
@@ -78,8 +78,8 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
     task = DistillTask(student, Projector(neck_channels(student), neck_channels(teacher)), LOSSES["sl2"])
     task.projector.load_state_dict(projector)
     task.to(memory_format=torch.channels_last)
-    plan = optim.Plan(EPOCHS, STEPS_PER_EPOCH, BATCH, images, len(CLASSES))
-    optimizer, schedule = optim.build(task, arguments, plan)
+    plan = Plan(EPOCHS, STEPS_PER_EPOCH, BATCH, images, len(CLASSES))
+    optimizer, schedule = build_optimizer(task, arguments, plan)
     precision, ema, progress = student_precision("fp32", CPU), ModelEMA(student), TrainingProgress()
     step = Step(
         model=task,

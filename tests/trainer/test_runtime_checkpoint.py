@@ -10,9 +10,9 @@ import torch
 
 from checkpoint_support import Opener, events, save
 from distill_api.constants import Reason
-from distill_trainer.checkpoint.layout import committed_steps, damaged_steps
-from distill_trainer.commits import Commits
-from distill_trainer.errors import Permanent, Retryable
+from distill_api.errors import Permanent, Retryable
+from distill_trainer.checkpoint.format.layout import committed_steps, damaged_steps
+from distill_trainer.training.commits import Commits
 
 
 @pytest.fixture

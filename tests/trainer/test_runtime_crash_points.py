@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from distill_trainer.checkpoint import encoding, layout
-from distill_trainer.checkpoint.commit import Commit, Fenced, commit
-from distill_trainer.checkpoint.fence import raise_fence, read_fence
+from distill_api.errors import TrainerError
+from distill_trainer.checkpoint.format import encoding, layout
 from distill_trainer.checkpoint.reading import newest_readable
-from distill_trainer.checkpoint.storage import discard, probe
-from distill_trainer.errors import TrainerError
+from distill_trainer.checkpoint.store.commit import Commit, Fenced, commit
+from distill_trainer.checkpoint.store.fence import raise_fence, read_fence
+from distill_trainer.checkpoint.store.storage import discard, probe
 from powercut import Disk, frozen, materialise
 from syscalls import NOISE, Call, calls, go_on, needs_strace, outcome, wait_until_stopped, watched
 
@@ -110,7 +110,7 @@ def case(request: pytest.FixtureRequest, volume: Volume, monkeypatch: pytest.Mon
     """A volume, and the step that is committed to it with value 8."""
     step, swaps = CASES[request.param]
     if not swaps:
-        monkeypatch.setattr("distill_trainer.checkpoint.commit.exchange", lambda *_: False)
+        monkeypatch.setattr("distill_trainer.checkpoint.store.commit.exchange", lambda *_: False)
     return volume, step
 
 

@@ -19,16 +19,16 @@ import torch
 
 from checkpoint_support import Events, Opener, events, save
 from distill_api.constants import Reason
-from distill_trainer.checkpoint import layout
+from distill_api.errors import Permanent, Retryable
 from distill_trainer.checkpoint.checkpointer import Checkpointer
-from distill_trainer.checkpoint.commit import Commit, commit
-from distill_trainer.checkpoint.fence import Fence, read_fence
-from distill_trainer.checkpoint.layout import committed_steps
-from distill_trainer.checkpoint.manifest import read_manifest, read_verified
-from distill_trainer.checkpoint.storage import clear_temporaries
-from distill_trainer.commits import Commits
-from distill_trainer.errors import Permanent, Retryable
-from distill_trainer.results import ResultsCsv
+from distill_trainer.checkpoint.format import layout
+from distill_trainer.checkpoint.format.layout import committed_steps
+from distill_trainer.checkpoint.format.manifest import read_manifest, read_verified
+from distill_trainer.checkpoint.store.commit import Commit, commit
+from distill_trainer.checkpoint.store.fence import Fence, read_fence
+from distill_trainer.checkpoint.store.storage import clear_temporaries
+from distill_trainer.outputs.results import ResultsCsv
+from distill_trainer.training.commits import Commits
 from leaving_out import leave_out
 from syscalls import slow_fsync
 
@@ -291,7 +291,7 @@ def test_a_kill_while_a_step_is_committed_again_leaves_the_old_state_or_the_new_
     tmp_path: Path, atomically: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not atomically:
-        monkeypatch.setattr("distill_trainer.checkpoint.commit.exchange", lambda *_: False)
+        monkeypatch.setattr("distill_trainer.checkpoint.store.commit.exchange", lambda *_: False)
     assert not _commit_again(tmp_path, b"0", killed_at=0)
     for killed_at in range(1, 200):
         before, new = _readable(tmp_path), str(killed_at).encode()

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from distill_api.constants import Reason
-from distill_trainer.pulse import Listener, Pulse, Silence, given_up, lives
-from distill_trainer.timeouts import timeouts
+from distill_trainer.process.liveness.heartbeat import Listener, Pulse, Silence, given_up, lives
+from distill_trainer.process.liveness.timeouts import timeouts
 from launched_gang import Gang
 from leaving_out import leave_out
 from process_tree import children, ranks_of

@@ -17,7 +17,7 @@ from distill_trainer.checkpoint.interval import (
     automatic,
     daly,
 )
-from distill_trainer.commits import interval_of
+from distill_trainer.training.commits import interval_of
 
 costs = st.floats(1e-4, 100)
 betweens = st.floats(60, 1e6)

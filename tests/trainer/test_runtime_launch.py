@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from distill_api.constants import Reason
-from distill_api.report import TerminationMessage
-from distill_trainer import launch
-from distill_trainer.cpus import available_cpus
+from distill_api.pod.report import TerminationMessage
+from distill_trainer.process.launcher import launch
+from distill_trainer.process.machine.cpus import available_cpus
 from launched_gang import Gang
 from process_tree import children, ranks_of
 

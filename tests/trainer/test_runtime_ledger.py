@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_api.report import RankSeconds, State
-from distill_trainer.board import StatusBoard
-from distill_trainer.ledger import KINDS, PATIENCE, Ledger
+from distill_api.pod.report import RankSeconds, State
+from distill_trainer.process.telemetry.status import StatusBoard
+from distill_trainer.process.telemetry.time_accounting import KINDS, PATIENCE, Ledger
 
 
 class World:

@@ -13,16 +13,16 @@ from pathlib import Path
 
 import pytest
 
+from distill_api.errors import Permanent, Retryable
 from distill_api.metrics import TrainerMetric
-from distill_api.report import TrainerStatus
-from distill_trainer.board import StatusBoard, short_duration
-from distill_trainer.console import Console
-from distill_trainer.errors import Permanent, Retryable
-from distill_trainer.metrics import TrainerMetrics
-from distill_trainer.rendezvous import Endpoint, wait_for_name
-from distill_trainer.server import StatusServer
-from distill_trainer.timeouts import timeouts
-from distill_trainer.watchdog import MEETING, Stall, Watchdog
+from distill_api.pod.report import TrainerStatus
+from distill_trainer.process.launcher.rendezvous import Endpoint, wait_for_name
+from distill_trainer.process.liveness.timeouts import timeouts
+from distill_trainer.process.liveness.watchdog import MEETING, Stall, Watchdog
+from distill_trainer.process.telemetry.console import Console
+from distill_trainer.process.telemetry.metrics import TrainerMetrics
+from distill_trainer.process.telemetry.server import StatusServer
+from distill_trainer.process.telemetry.status import StatusBoard, short_duration
 
 
 class Clock:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from distill_api.constants import Reason
-from distill_api.report import TerminationMessage
+from distill_api.errors import Permanent, Retryable, Stopped
+from distill_api.pod.report import TerminationMessage
 from distill_api.status import Result
-from distill_trainer.errors import Permanent, Retryable, Stopped
-from distill_trainer.outcome import RankEnd, RankReport, conclude, ending_of
-from distill_trainer.pulse import Silence
+from distill_trainer.process.liveness.heartbeat import Silence
+from distill_trainer.process.outcome import RankEnd, RankReport, conclude, ending_of
 
 RESULT = Result(checkpoint="job/weights/best.pt", sha256="0" * 64)
 

@@ -16,10 +16,10 @@ import yaml
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
-from distill_trainer.checkpoint.storage import atomic_write
-from distill_trainer.errors import Retryable
-from distill_trainer.loading import file_sha256
-from distill_trainer.results import ResultsCsv, save_weights, write_args
+from distill_api.errors import Retryable
+from distill_trainer.checkpoint.store.storage import atomic_write
+from distill_trainer.models.loading import file_sha256
+from distill_trainer.outputs.results import ResultsCsv, save_weights, write_args
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -88,7 +88,7 @@ def test_a_kill_in_mid_write_leaves_the_old_file_or_the_new_one(tmp_path: Path) 
     script = f"""
         import itertools, sys
         from pathlib import Path
-        from distill_trainer.checkpoint.storage import atomic_write
+        from distill_trainer.checkpoint.store.storage import atomic_write
         for n in itertools.count():
             atomic_write(Path(sys.argv[1]), bytes([n % 256]) * {size})
             print(n, flush=True)

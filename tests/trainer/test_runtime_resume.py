@@ -10,10 +10,10 @@ import torch
 import yaml
 
 import generate
-from distill_trainer.arguments import ultralytics_arguments
 from distill_trainer.checkpoint.reading import newest_readable
-from distill_trainer.models import build_student, student_source
-from distill_trainer.results import save_weights
+from distill_trainer.models.arguments import ultralytics_arguments
+from distill_trainer.models.student import build_student, student_source
+from distill_trainer.outputs.results import save_weights
 from trainer_replay import Scenario, record_of, replay
 from trainer_support import dataset, job_spec, teach
 
@@ -99,8 +99,8 @@ def progress(root: Path, job: str, step: int) -> dict[str, Any]:
 
 
 def state(root: Path, job: str, step: int) -> dict[str, Any]:
-    from distill_trainer.checkpoint import layout
-    from distill_trainer.checkpoint.encoding import restore
+    from distill_trainer.checkpoint.format import layout
+    from distill_trainer.checkpoint.format.encoding import restore
 
     folder = layout.committed(root / f"checkpoints/{job}/checkpoints", step)
     return dict(restore((folder / layout.STRUCTURE).read_bytes(), bytearray((folder / layout.TENSORS).read_bytes())))

@@ -17,16 +17,16 @@ from ultralytics.cfg import get_cfg
 from ultralytics.data import build_dataloader, build_yolo_dataset
 from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, SegmentationModel
 
+from distill_api.errors import Stopped
 from distill_api.metrics import TrainerMetric
-from distill_api.trainer_process import free_port
-from distill_api.training import Training
+from distill_api.spec.training import Training
+from distill_local.trainer_process import free_port
 from distill_trainer.data import TrainData, load_dataset
-from distill_trainer.environment import Environment
-from distill_trainer.errors import Stopped
-from distill_trainer.evaluation import run_validation
-from distill_trainer.metrics import TrainerMetrics
-from distill_trainer.outputs.album import Album
-from distill_trainer.validation import SUFFIX, VALIDATORS, ValData, validate
+from distill_trainer.outputs.figures import Album
+from distill_trainer.process.telemetry.metrics import TrainerMetrics
+from distill_trainer.training.evaluation.epoch_end import run_validation
+from distill_trainer.training.evaluation.validate import SUFFIX, VALIDATORS, ValData, validate
+from distill_trainer.training.parallel.environment import Environment
 
 SCRIPT = Path(__file__).with_name("validate_rank.py")
 MODEL: dict[str, tuple[type[DetectionModel], str]] = {

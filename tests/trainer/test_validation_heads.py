@@ -17,10 +17,10 @@ from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
-from distill_api.trainer_process import free_port
-from distill_api.training import Training
+from distill_api.spec.training import Training
+from distill_local.trainer_process import free_port
 from distill_trainer.data import TrainData, load_dataset
-from distill_trainer.validation import ValData, ValMetrics, validate
+from distill_trainer.training.evaluation.validate import ValData, ValMetrics, validate
 from trainer_support import CPU
 
 IMGSZ, IMAGES, STEPS = 96, 9, 45

@@ -15,10 +15,10 @@ import torch.distributed as dist
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 
-from distill_api.training import Training
+from distill_api.spec.training import Training
 from distill_trainer.data import load_dataset
-from distill_trainer.outputs.album import Album
-from distill_trainer.validation import Interrupted, ValData, validate
+from distill_trainer.outputs.figures import Album
+from distill_trainer.training.evaluation.validate import Interrupted, ValData, validate
 
 weights, root, task, report = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 stop_at = int(sys.argv[5]) if len(sys.argv) > 5 else None

@@ -11,8 +11,8 @@ import yaml
 from typer.testing import CliRunner
 
 from distill_api.job import DistillJob, parse_job
-from distill_api.local import Machine, Mistake, local_uid, next_attempt, run_config
 from distill_cli.main import app
+from distill_local.machine import Machine, Mistake, local_uid, next_attempt, run_config
 
 
 def document(**spec: Any) -> dict[str, Any]:

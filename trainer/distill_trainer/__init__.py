@@ -7,10 +7,10 @@ is the same for notebooks: it starts the trainer as processes of its own and imp
 
 from typing import TYPE_CHECKING, Any
 
-from distill_trainer import offline
+from distill_trainer.process import offline
 
 if TYPE_CHECKING:
-    from distill_trainer.notebook import distill
+    from distill_local.notebook import distill
 
 __all__ = ["distill"]
 
@@ -20,7 +20,7 @@ _caller = offline.prepare()
 def __getattr__(name: str) -> Any:
     if name != "distill":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from distill_trainer.notebook import distill
+    from distill_local.notebook import distill
 
     _caller.restore()  # whoever trains in other processes keeps the settings of an Ultralytics of their own
     return distill

@@ -11,42 +11,41 @@ import torch
 from ultralytics.utils.torch_utils import ModelEMA, init_seeds
 
 from distill_api.constants import JobFile
-from distill_api.run import RunConfig
-from distill_api.spec import DistillJobSpec
+from distill_api.errors import Stopped
+from distill_api.pod.run import RunConfig
+from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import Result
-from distill_trainer import optim
-from distill_trainer.allocator import keep_freed_memory
-from distill_trainer.commits import Commits, interval_of
-from distill_trainer.comparison import Comparison
-from distill_trainer.compiling import check_compiler
-from distill_trainer.cpus import available_cpus
 from distill_trainer.data import TrainData
-from distill_trainer.distillation.losses import LOSSES
-from distill_trainer.distillation.projector import Projector
-from distill_trainer.distillation.schedule import WeightSchedule, weight_schedule
-from distill_trainer.distributed import broadcast_state, process_group, replicate
-from distill_trainer.environment import Environment, from_torchrun
-from distill_trainer.errors import Stopped
-from distill_trainer.evaluation import Evaluation
-from distill_trainer.loop import Loop
-from distill_trainer.models import neck_channels, train_mode, weigh_classes
-from distill_trainer.optim import Plan
-from distill_trainer.outputs.album import Album
+from distill_trainer.models.compiling import check_compiler
+from distill_trainer.models.precision import Precision, student_precision, teacher_dtype
+from distill_trainer.models.setup import Prepared, prepare
+from distill_trainer.models.student import neck_channels, train_mode, weigh_classes
+from distill_trainer.outputs.figures import Album
 from distill_trainer.outputs.finish import Ended, Finish
-from distill_trainer.precision import Precision, student_precision, teacher_dtype
-from distill_trainer.preprocess import Preprocess
-from distill_trainer.reporting import Reporter
-from distill_trainer.runtime import Runtime
-from distill_trainer.scores import Score
-from distill_trainer.setup import Prepared, prepare
-from distill_trainer.shards import shards_of
-from distill_trainer.state import TrainingProgress, TrainingState
-from distill_trainer.step import Step
-from distill_trainer.task import DistillTask
-from distill_trainer.teacher import Teacher
-from distill_trainer.timeouts import timeouts
-from distill_trainer.validation import ValData
-from distill_trainer.watchdog import MEETING
+from distill_trainer.outputs.reporter import Reporter
+from distill_trainer.process.liveness.timeouts import timeouts
+from distill_trainer.process.liveness.watchdog import MEETING
+from distill_trainer.process.machine.allocator import keep_freed_memory
+from distill_trainer.process.machine.cpus import available_cpus
+from distill_trainer.process.rank.context import Runtime
+from distill_trainer.training.commits import Commits, interval_of
+from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.distillation.schedule import WeightSchedule, weight_schedule
+from distill_trainer.training.distillation.task import DistillTask
+from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.evaluation.comparison import Comparison
+from distill_trainer.training.evaluation.epoch_end import Evaluation
+from distill_trainer.training.evaluation.scores import Score
+from distill_trainer.training.evaluation.validate import ValData
+from distill_trainer.training.loop import Loop
+from distill_trainer.training.optimizer import Plan, Schedule, build_optimizer
+from distill_trainer.training.parallel.collectives import broadcast_state, process_group, replicate
+from distill_trainer.training.parallel.environment import Environment, from_torchrun
+from distill_trainer.training.parallel.shards import shards_of
+from distill_trainer.training.preprocess import Preprocess
+from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.step import Step
 
 
 def train(run: RunConfig, runtime: Runtime) -> Result | None:
@@ -259,14 +258,14 @@ class _Attempt:
         task = DistillTask(student, projector, loss)
         return task.to(self.environment.device).to(memory_format=torch.channels_last)
 
-    def _state(self, plan: Plan, weight: WeightSchedule, precision: Precision) -> tuple[TrainingState, optim.Schedule]:
+    def _state(self, plan: Plan, weight: WeightSchedule, precision: Precision) -> tuple[TrainingState, Schedule]:
         """What is trained, as the newest checkpoint left it, on every rank; only rank 0 reads it."""
         self.runtime.watchdog.beat("resuming")
         loaded = self.runtime.checkpointer.newest() if self.environment.is_main else None
         saved: dict[str, Any] | None = loaded.state if loaded is not None else None
         saved = broadcast_state(saved, self.environment.device)
         task = self._task(weight, saved["progress"]["step"] if saved is not None else 0)
-        optimizer, schedule = optim.build(task, self.prepared.arguments, plan)
+        optimizer, schedule = build_optimizer(task, self.prepared.arguments, plan)
         state = TrainingState(task, ModelEMA(task.student_model), optimizer, precision.scaler(), TrainingProgress())
         if saved is not None:
             state.restore(saved)

@@ -1,14 +1,14 @@
 """Kubernetes objects of a DistillJob, one builder per kind. Pure: the same job gives the same manifests."""
 
 from distill_api.status import Attempt
-from distill_operator import naming
 from distill_operator.builders.claim import build_claim
 from distill_operator.builders.job import build_job
 from distill_operator.builders.network_policy import build_network_policy
 from distill_operator.builders.placeholder import build_placeholders
 from distill_operator.builders.service import build_service
-from distill_operator.intent import Create
-from distill_operator.observed import Observed
+from distill_operator.types import naming
+from distill_operator.types.actions import Create
+from distill_operator.types.observed import Observed
 
 __all__ = ["build_claim", "build_job", "build_network_policy", "build_placeholders", "build_service", "gang"]
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from distill_api.job import DistillJob
-from distill_operator import naming
 from distill_operator.builders.metadata import child_metadata
+from distill_operator.types import naming
 
 
 def build_claim(job: DistillJob, namespace: str, volume: str) -> dict[str, Any]:

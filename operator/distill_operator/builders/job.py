@@ -4,10 +4,10 @@ from typing import Any
 
 from distill_api.constants import TRAINER_CONTAINER, ExitCode
 from distill_api.job import DistillJob
-from distill_operator import naming
 from distill_operator.builders.metadata import child_metadata
 from distill_operator.builders.pod import build_pod_template
 from distill_operator.builders.template import merged
+from distill_operator.types import naming
 
 
 def build_job(job: DistillJob, namespace: str, attempt: int, nodes: int, image: str) -> dict[str, Any]:

@@ -4,10 +4,10 @@ from typing import Any
 
 from distill_api.constants import TRAINER_CONTAINER, Component, Label
 from distill_api.job import DistillJob
-from distill_operator import naming
 from distill_operator.builders.metadata import child_metadata, selector
 from distill_operator.builders.pod import build_pod_template
 from distill_operator.builders.template import merged
+from distill_operator.types import naming
 
 WAIT = "import signal; signal.sigwait({signal.SIGTERM, signal.SIGINT})"
 GRACE_SECONDS = 1

@@ -4,9 +4,9 @@ from typing import Any
 
 from distill_api.constants import METRICS_PORT, TRAINER_CONTAINER, TRAINER_USER, Env, Path
 from distill_api.job import DistillJob
-from distill_api.run import Directories, RunConfig
-from distill_operator import naming
+from distill_api.pod.run import Directories, RunConfig
 from distill_operator.builders.metadata import labels, selector
+from distill_operator.types import naming
 
 SHM_MIB_PER_PROCESS = 1024
 """Shared memory for the batches that data-loading workers hand over; a volume named shm in the template replaces it."""

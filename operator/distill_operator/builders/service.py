@@ -4,8 +4,8 @@ from typing import Any
 
 from distill_api.constants import METRICS_PORT, RENDEZVOUS_PORT
 from distill_api.job import DistillJob
-from distill_operator import naming
 from distill_operator.builders.metadata import child_metadata, selector
+from distill_operator.types import naming
 
 
 def build_service(job: DistillJob, namespace: str, attempt: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from distill_api.rules import OWNED_POD_FIELDS
+from distill_api.spec.rules import OWNED_POD_FIELDS
 
 Object = dict[str, Any]
 

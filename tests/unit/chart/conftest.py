@@ -16,8 +16,8 @@ from prometheus_client.registry import Collector
 from cluster import binaries
 from distill_api.constants import Phase
 from distill_api.status import Attempt, DistillJobStatus, Goodput, Progress
-from distill_operator.metrics import Metrics
-from distill_trainer.metrics import TrainerMetrics
+from distill_operator.controller.metrics import Metrics
+from distill_trainer.process.telemetry.metrics import TrainerMetrics
 
 CHART = Path(__file__).parents[3] / "charts" / "distill-operator"
 MONITORING = ("--api-versions", "monitoring.coreos.com/v1")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from distill_api.constants import OPERATOR_HEALTH_PORT, OPERATOR_METRICS_PORT
-from distill_operator.settings import Settings
+from distill_operator.types.settings import Settings
 
 ROOT = Path(__file__).parents[3]
 

@@ -6,10 +6,10 @@ from typing import Any
 
 from distill_api.constants import Outcome, Phase, Reason
 from distill_api.job import DistillJob
-from distill_api.report import TerminationMessage, TrainerStatus
+from distill_api.pod.report import TerminationMessage, TrainerStatus
 from distill_api.status import Attempt, DistillJobStatus, Progress, Result
-from distill_operator.observed import ClaimFacts, ContainerEnd, Disruption, JobFacts, Observed, PodFacts
-from distill_operator.settings import Settings
+from distill_operator.types.observed import ClaimFacts, ContainerEnd, Disruption, JobFacts, Observed, PodFacts
+from distill_operator.types.settings import Settings
 
 NOW = datetime(2026, 11, 23, 12, 0, 0, tzinfo=UTC)
 UID = "11111111-2222-3333-4444-555555555555"

@@ -13,10 +13,11 @@ import pytest
 from distill_api.constants import TERMINAL_PHASES, Outcome, Phase, Reason
 from distill_api.job import DistillJob
 from distill_api.status import Attempt, DistillJobStatus, Spent
-from distill_operator import decide, goodput
-from distill_operator.evidence import with_departed
-from distill_operator.intent import Create, Delete, Plan
-from distill_operator.observed import (
+from distill_operator.kube.pod_cache import with_departed
+from distill_operator.plan.plan import make_plan
+from distill_operator.status import goodput
+from distill_operator.types.actions import Create, Delete, Plan
+from distill_operator.types.observed import (
     ClaimFacts,
     ContainerEnd,
     Disruption,
@@ -109,7 +110,7 @@ class Cluster:
     resumed: dict[int, int] = field(default_factory=dict)
 
     def plan(self) -> Plan:
-        return decide.plan(self.look(), at(self.seconds), SETTINGS)
+        return make_plan(self.look(), at(self.seconds), SETTINGS)
 
     def operate(self, crash: str = "") -> Plan:
         """One pass, perhaps cut off."""

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from distill_api.constants import Reason
-from distill_operator import classify
-from distill_operator.observed import Observed, PodFacts
+from distill_operator.policies.recovery import classify
+from distill_operator.types.observed import Observed, PodFacts
 from unit.operator.samples import NOW, at, child, disrupted, done, ended, job, observed, pod, report
 
 

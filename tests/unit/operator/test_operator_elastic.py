@@ -10,9 +10,13 @@ from hypothesis import strategies as st
 from distill_api.constants import ConditionType, Outcome, Phase, Reason
 from distill_api.job import DistillJob
 from distill_api.status import Attempt, DistillJobStatus
-from distill_operator import builders, conditions, decide, elasticity, facts
-from distill_operator.intent import Action, Create
-from distill_operator.observed import JobFacts, Placeholders
+from distill_operator import builders
+from distill_operator.kube import objects
+from distill_operator.plan.plan import make_plan
+from distill_operator.policies.capacity import elasticity
+from distill_operator.status import conditions
+from distill_operator.types.actions import Action, Create
+from distill_operator.types.observed import JobFacts, Placeholders
 from unit.operator.samples import NOW, SETTINGS, UID, answer, at, attempt, child, closed, job, observed, pod, status
 from unit.operator.simcluster import CRASHES, FAULTS, NODES, OUTAGES, ROOM, VOLUMES, Cluster
 
@@ -113,15 +117,15 @@ PENDING = {"phase": "Pending", "scheduled_at": None, "unschedulable": "0/3 nodes
 def test_an_attempt_without_room_is_taken_back_and_the_next_one_is_smaller_at_once() -> None:
     starting = elastic(status(attempt(nodes=4), phase=Phase.STARTING))
     pods = (pod(0), pod(1), pod(2), pod(3, **PENDING))
-    early = decide.plan(observed(starting, *pods, jobs=(child(),)), at(299), SETTINGS).status
+    early = make_plan(observed(starting, *pods, jobs=(child(),)), at(299), SETTINGS).status
     assert early is None or early.attempts[0].reason is None
-    taken = decide.plan(observed(starting, *pods, jobs=(child(),)), at(300), SETTINGS)
+    taken = make_plan(observed(starting, *pods, jobs=(child(),)), at(300), SETTINGS)
     assert taken.status is not None
     ended = taken.status.attempts[0]
     assert (ended.reason, ended.next_nodes) == (Reason.SCHEDULING_TIMEOUT, 2)
     assert "0/3 nodes are available; the next attempt has 2 nodes" in (ended.message or "")
     gone = starting.model_copy(update={"status": taken.status})
-    second = decide.plan(observed(gone), at(301), SETTINGS)
+    second = make_plan(observed(gone), at(301), SETTINGS)
     assert second.status is not None
     assert (second.status.attempt, second.status.attempts[1].nodes, second.status.restarts) == (2, 2, "0/0")
     (made,) = [a.manifest for a in second.actions if isinstance(a, Create) and a.manifest["kind"] == "Job"]
@@ -136,9 +140,9 @@ def test_an_attempt_without_room_is_taken_back_and_the_next_one_is_smaller_at_on
 def test_at_the_least_size_the_scheduling_timeout_applies() -> None:
     starting = elastic(status(attempt(nodes=2), phase=Phase.STARTING), minNodes=2)
     seen = observed(starting, pod(0), pod(1, **PENDING), jobs=(child(),))
-    waiting = decide.plan(seen, at(899), SETTINGS).status
+    waiting = make_plan(seen, at(899), SETTINGS).status
     assert waiting is None or waiting.attempts[0].reason is None
-    late = decide.plan(seen, at(1200), SETTINGS).status
+    late = make_plan(seen, at(1200), SETTINGS).status
     assert late is not None
     assert (late.attempts[0].reason, late.attempts[0].next_nodes) == (Reason.SCHEDULING_TIMEOUT, None)
 
@@ -146,7 +150,7 @@ def test_at_the_least_size_the_scheduling_timeout_applies() -> None:
 def test_a_pod_that_is_gone_is_no_lack_of_room() -> None:
     """The operator was away, and the Job controller has not yet said that the pod is gone."""
     running = elastic(status(attempt(nodes=2, scheduled_at=at(1), running_at=at(5), stepped_at=at(5), step=5)))
-    plan = decide.plan(observed(running, pod(0), jobs=(child(),)), at(500), SETTINGS)
+    plan = make_plan(observed(running, pod(0), jobs=(child(),)), at(500), SETTINGS)
     assert plan.status is None or plan.status.attempts[0].reason is None
 
 
@@ -157,9 +161,9 @@ GANG = (pod(0, number=2), pod(1, number=2))
 
 
 def holders(running: int, pending: int = 0, since: float = 600, **fields: Any) -> Placeholders:
-    facts = JobFacts("tiny-grow", "job-grow", 0, owned=True, created_at=at(600), **fields)
+    objects = JobFacts("tiny-grow", "job-grow", 0, owned=True, created_at=at(600), **fields)
     one = replace(pod(0, number=0), name="tiny-grow-x", scheduled_at=at(since))
-    return Placeholders(facts, (one,) * running + (replace(one, phase="Pending", scheduled_at=None),) * pending)
+    return Placeholders(objects, (one,) * running + (replace(one, phase="Pending", scheduled_at=None),) * pending)
 
 
 def decided(
@@ -167,7 +171,7 @@ def decided(
 ) -> tuple[Attempt, list[Action]]:
     story = elastic(status(closed(1), small), nodes=nodes)
     seen = observed(story, *GANG, jobs=(child(2),), trainer=answer(6, number=2), placeholders=held)
-    plan = decide.plan(seen, at(now), SETTINGS)
+    plan = make_plan(seen, at(now), SETTINGS)
     assert plan.status is not None
     return plan.status.attempts[-1], list(plan.actions)
 
@@ -202,7 +206,7 @@ def test_when_all_placeholders_run_the_attempt_makes_way() -> None:
 def test_growing_is_news_but_no_warning() -> None:
     story = elastic(status(closed(1), SMALL))
     seen = observed(story, *GANG, jobs=(child(2),), trainer=answer(6, number=2), placeholders=holders(2))
-    (event,) = [e for e in decide.plan(seen, at(700), SETTINGS).events if e.reason == Reason.GROWING]
+    (event,) = [e for e in make_plan(seen, at(700), SETTINGS).events if e.reason == Reason.GROWING]
     assert event.type == "Normal"
     assert "room for more nodes" in event.message
 
@@ -236,7 +240,7 @@ def test_placeholders_go_when_they_are_not_needed(small: Attempt) -> None:
 def test_the_larger_attempt_takes_the_nodes_of_the_placeholders_and_loses_nothing() -> None:
     grown = sized(2, 2, Reason.GROWING, next_nodes=4, step=9, committed_step=9, outcome=Outcome.WITHDRAWN)
     story = elastic(status(closed(1), grown, phase=Phase.RECOVERING))
-    plan = decide.plan(observed(story, placeholders=holders(2)), at(700), SETTINGS)
+    plan = make_plan(observed(story, placeholders=holders(2)), at(700), SETTINGS)
     assert plan.status is not None
     assert (plan.status.attempts[-1].nodes, plan.status.restarts) == (4, "0/0")
     first = names(list(plan.actions))
@@ -246,7 +250,7 @@ def test_the_larger_attempt_takes_the_nodes_of_the_placeholders_and_loses_nothin
 
 def test_a_job_that_is_not_elastic_never_asks() -> None:
     story = job(status(closed(1), SMALL), nodes=4)
-    plan = decide.plan(observed(story, *GANG, jobs=(child(2),), trainer=answer(6, number=2)), at(9999), SETTINGS)
+    plan = make_plan(observed(story, *GANG, jobs=(child(2),), trainer=answer(6, number=2)), at(9999), SETTINGS)
     assert not [a for a in plan.actions if isinstance(a, Create)]
 
 
@@ -287,12 +291,12 @@ def test_placeholders_are_found_among_the_children() -> None:
         },
         "status": {"phase": "Running"},
     }
-    held = facts.placeholders([made], [raw], UID)
+    held = objects.placeholders([made], [raw], UID)
     assert held is not None
     assert (held.job.name, [p.name for p in held.pods]) == ("tiny-grow", ["tiny-grow-x"])
-    assert facts.placeholders([made], [raw], "another") is None
-    assert facts.is_placeholder(raw)
-    assert not facts.is_placeholder(builders.build_job(elastic(), "team", 1, 2, "trainer:1"))
+    assert objects.placeholders([made], [raw], "another") is None
+    assert objects.is_placeholder(raw)
+    assert not objects.is_placeholder(builders.build_job(elastic(), "team", 1, 2, "trainer:1"))
 
 
 # Lives in the simulated cluster.

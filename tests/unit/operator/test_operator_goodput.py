@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_api.constants import Outcome, Phase, Reason
-from distill_api.report import RankSeconds, TrainerStatus
+from distill_api.pod.report import RankSeconds, TrainerStatus
 from distill_api.status import KEPT_ATTEMPTS, Attempt, DistillJobStatus, Spent
-from distill_operator import goodput, progress
-from distill_operator.metrics import Metrics
-from distill_operator.observed import Observed, PodFacts
+from distill_operator.controller.metrics import Metrics
+from distill_operator.status import goodput, progress
+from distill_operator.types.observed import Observed, PodFacts
 from unit.operator.samples import answer, at, attempt, closed, ended, job, observed, pod, report, status
 
 

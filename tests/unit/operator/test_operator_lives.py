@@ -8,9 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from distill_api.constants import ConditionType, Outcome, Phase, Reason
-from distill_operator import conditions, decide
-from distill_operator.intent import Create, Delete
-from distill_operator.observed import ClaimFacts, Rejection
+from distill_operator.plan.plan import make_plan
+from distill_operator.status import conditions
+from distill_operator.types.actions import Create, Delete
+from distill_operator.types.observed import ClaimFacts, Rejection
 from unit.operator.samples import (
     CLAIMS,
     RESULT,
@@ -140,7 +141,7 @@ def test_planning_again_on_ones_own_result_does_nothing(story: list[tuple[str, i
 def test_success_needs_the_record_and_not_the_phase_of_the_pods() -> None:
     running = status(attempt())
     over = [pod(rank, **ended(5, 0)) for rank in (0, 1)]
-    plan = decide.plan(observed(job(running), *over, jobs=(child(complete=True),)), at(6), SETTINGS)
+    plan = make_plan(observed(job(running), *over, jobs=(child(complete=True),)), at(6), SETTINGS)
     assert plan.status is not None
     assert plan.status.attempts[0].reason == Reason.NO_COMPLETION_RECORD
     assert (plan.status.phase, plan.status.restarts) == (Phase.RECOVERING, "1/0")
@@ -149,7 +150,7 @@ def test_success_needs_the_record_and_not_the_phase_of_the_pods() -> None:
 def test_a_record_outdoes_everything_else_that_happened() -> None:
     running = status(attempt(reason=Reason.PREEMPTED, message="why", ended_at=at(4)))
     pods = (pod(0, **{**disrupted(4), **ended(5, 0, done())}), pod(1, **ended(6, 1)))
-    plan = decide.plan(observed(job(running), *pods, jobs=(child(failing_at=at(6)),)), at(7), SETTINGS)
+    plan = make_plan(observed(job(running), *pods, jobs=(child(failing_at=at(6)),)), at(7), SETTINGS)
     assert plan.status is not None
     assert (plan.status.phase, plan.status.restarts) == (Phase.SUCCEEDED, "0/0")
 
@@ -158,7 +159,7 @@ def test_a_permanent_error_ends_the_job_with_the_trainers_own_words() -> None:
     wrong = report("permanent", Reason.MODEL_NOT_FOUND, message="models/x.pt does not exist; put it there")
     pods = (pod(0, **ended(5, 78, wrong)), pod(1, **ended(6, 1, report("failed", Reason.PEER_LOST))))
     running = status(attempt(), phase=Phase.STARTING)
-    plan = decide.plan(observed(job(running), *pods, jobs=(child(failing_at=at(6)),)), at(7), SETTINGS)
+    plan = make_plan(observed(job(running), *pods, jobs=(child(failing_at=at(6)),)), at(7), SETTINGS)
     assert plan.status is not None
     assert plan.status.phase == Phase.FAILED
     for kind, holds in ((ConditionType.FAILED, "True"), (ConditionType.VALIDATED, "False")):
@@ -175,29 +176,29 @@ def test_claims_that_nobody_has_looked_at_are_not_missing_ones() -> None:
     """While an attempt is open they are not read; its end, and the next attempt, must not wait for an event."""
     gone = [pod(rank, **disrupted(4), **ended(5, 143), gone=True) for rank in range(2)]
     picture = observed(job(status(attempt())), *gone, jobs=(child(failing_at=at(5)),), claims=None)
-    plan = decide.plan(picture, at(6), SETTINGS)
+    plan = make_plan(picture, at(6), SETTINGS)
     assert plan.status is not None
     assert (plan.status.phase, plan.status.restarts, plan.wake_after) == (Phase.RECOVERING, "0/1", 0.0)
     validated = conditions.find(plan.status.conditions, ConditionType.VALIDATED)
     assert validated is not None
     assert validated.status == "True"
-    then = decide.plan(replace(picture, job=job(plan.status), claims=CLAIMS), at(6), SETTINGS).status
+    then = make_plan(replace(picture, job=job(plan.status), claims=CLAIMS), at(6), SETTINGS).status
     assert then is not None
     assert (then.phase, then.attempt) == (Phase.STARTING, 2)
 
 
 def test_a_missing_claim_is_waited_for_and_then_fails_the_job() -> None:
-    waiting = decide.plan(observed(job(), claims=()), at(0), SETTINGS).status
+    waiting = make_plan(observed(job(), claims=()), at(0), SETTINGS).status
     assert waiting is not None
     assert waiting.phase == Phase.PENDING
     validated = conditions.find(waiting.conditions, ConditionType.VALIDATED)
     assert validated is not None
     assert (validated.status, validated.reason) == ("False", Reason.CLAIM_NOT_FOUND)
-    assert decide.plan(observed(job(waiting), claims=()), at(59), SETTINGS).status is None
-    found = decide.plan(observed(job(waiting)), at(59), SETTINGS).status
+    assert make_plan(observed(job(waiting), claims=()), at(59), SETTINGS).status is None
+    found = make_plan(observed(job(waiting)), at(59), SETTINGS).status
     assert found is not None
     assert found.phase == Phase.STARTING
-    failed = decide.plan(observed(job(waiting), claims=()), at(60), SETTINGS).status
+    failed = make_plan(observed(job(waiting), claims=()), at(60), SETTINGS).status
     assert failed is not None
     assert failed.phase == Phase.FAILED
 
@@ -212,7 +213,7 @@ def test_a_missing_claim_is_waited_for_and_then_fails_the_job() -> None:
 )
 def test_an_object_that_is_refused(rejection: Rejection, phase: Phase, reason: Reason) -> None:
     opened = status(attempt(job_uid=None), phase=Phase.STARTING)
-    plan = decide.plan(observed(job(opened), rejection=rejection), at(1), SETTINGS)
+    plan = make_plan(observed(job(opened), rejection=rejection), at(1), SETTINGS)
     assert plan.status is not None
     assert plan.status.phase == phase
     running = conditions.find(plan.status.conditions, ConditionType.RUNNING)
@@ -223,11 +224,11 @@ def test_an_object_that_is_refused(rejection: Rejection, phase: Phase, reason: R
 def test_a_job_of_another_owner_is_never_touched() -> None:
     opened = status(attempt(job_uid=None), phase=Phase.STARTING)
     foreign = observed(job(opened), jobs=(child(owned=False),))
-    assert not [a for a in decide.plan(foreign, at(99999), SETTINGS).actions if isinstance(a, Delete)]
+    assert not [a for a in make_plan(foreign, at(99999), SETTINGS).actions if isinstance(a, Delete)]
 
 
 def test_pods_of_an_earlier_job_with_the_same_name_are_waited_for() -> None:
-    plan = decide.plan(observed(job(), pod(0, number=0)), at(0), SETTINGS)
+    plan = make_plan(observed(job(), pod(0, number=0)), at(0), SETTINGS)
     assert plan.status is not None
     assert (plan.status.attempt, plan.status.phase) == (0, Phase.PENDING)
 
@@ -235,12 +236,12 @@ def test_pods_of_an_earlier_job_with_the_same_name_are_waited_for() -> None:
 def test_a_deadline_ends_attempt_and_job_without_a_charge() -> None:
     running = status(attempt(running_at=at(1)))
     limited = job(running, activeDeadlineSeconds=60)
-    first = decide.plan(observed(limited, pod(0), pod(1), jobs=(child(),)), at(60), SETTINGS)
+    first = make_plan(observed(limited, pod(0), pod(1), jobs=(child(),)), at(60), SETTINGS)
     assert first.status is not None
     assert first.status.phase == Phase.RECOVERING
     assert [a.name for a in first.actions if isinstance(a, Delete)] == ["tiny-a1"]
     gone = limited.model_copy(update={"status": first.status})
-    last = decide.plan(observed(gone), at(70), SETTINGS).status
+    last = make_plan(observed(gone), at(70), SETTINGS).status
     assert last is not None
     assert (last.phase, last.restarts) == (Phase.FAILED, "0/0")
     assert last.attempts[0].outcome == Outcome.WITHDRAWN
@@ -248,7 +249,7 @@ def test_a_deadline_ends_attempt_and_job_without_a_charge() -> None:
 
 def test_a_stall_is_a_failure_that_deletes_the_gang_after_it_is_stored() -> None:
     running = status(attempt(running_at=at(1), stepped_at=at(1), step=5))
-    plan = decide.plan(observed(job(running), pod(0), pod(1), jobs=(child(),)), at(601), SETTINGS)
+    plan = make_plan(observed(job(running), pod(0), pod(1), jobs=(child(),)), at(601), SETTINGS)
     assert plan.status is not None
     assert plan.status.attempts[0].reason == Reason.STALLED
     assert plan.status.attempts[0].outcome == Outcome.RUNNING, "charged when the gang is gone, not before"
@@ -258,21 +259,21 @@ def test_a_stall_is_a_failure_that_deletes_the_gang_after_it_is_stored() -> None
 def test_a_gang_that_does_not_end_by_itself_is_deleted_after_the_grace_period() -> None:
     ending = status(attempt(reason=Reason.PREEMPTED, message="why", ended_at=at(0)), phase=Phase.RECOVERING)
     seen = observed(job(ending), pod(0), jobs=(child(failing_at=at(1)),))
-    assert not decide.plan(seen, at(89), SETTINGS).actions
-    assert [type(a) for a in decide.plan(seen, at(90), SETTINGS).actions] == [Delete]
+    assert not make_plan(seen, at(89), SETTINGS).actions
+    assert [type(a) for a in make_plan(seen, at(90), SETTINGS).actions] == [Delete]
 
 
 def test_a_job_that_is_being_deleted_is_left_alone() -> None:
-    plan = decide.plan(observed(job(), deleting=True), at(0), SETTINGS)
+    plan = make_plan(observed(job(), deleting=True), at(0), SETTINGS)
     assert (plan.status, plan.actions, plan.events) == (None, (), ())
 
 
 def test_ttl_deletes_the_finished_job_and_nothing_runs_again() -> None:
     finished = status(closed(1), phase=Phase.SUCCEEDED, finished_at=at(0))
     kept = job(finished, ttlSecondsAfterFinished=60)
-    waiting = decide.plan(observed(kept, jobs=(child(complete=True),)), at(20), SETTINGS)
+    waiting = make_plan(observed(kept, jobs=(child(complete=True),)), at(20), SETTINGS)
     assert (waiting.actions, waiting.wake_after) == ((), 40)
-    gone = decide.plan(observed(kept, jobs=()), at(60), SETTINGS)
+    gone = make_plan(observed(kept, jobs=()), at(60), SETTINGS)
     assert [(a.kind, a.name) for a in gone.actions if isinstance(a, Delete)] == [("DistillJob", "tiny")]
 
 
@@ -280,14 +281,14 @@ def test_nothing_of_a_finished_job_ever_changes() -> None:
     for phase in (Phase.SUCCEEDED, Phase.FAILED):
         finished = status(closed(1), phase=phase, finished_at=at(0))
         for seen in (observed(job(finished)), observed(job(finished, suspend=True), pod(0), claims=())):
-            plan = decide.plan(seen, at(99999), SETTINGS)
+            plan = make_plan(seen, at(99999), SETTINGS)
             assert plan.status is None
             assert not [a for a in plan.actions if isinstance(a, Create)]
 
 
 def test_a_queue_may_hold_the_gang_for_as_long_as_it_likes() -> None:
     starting = status(attempt(), phase=Phase.STARTING)
-    held = decide.plan(observed(job(starting), jobs=(child(suspended=True),)), at(9999), SETTINGS)
+    held = make_plan(observed(job(starting), jobs=(child(suspended=True),)), at(9999), SETTINGS)
     assert held.status is not None
     assert held.status.phase == Phase.QUEUED
     assert not held.actions
@@ -308,7 +309,7 @@ def test_a_job_that_comes_after_its_attempt_was_closed_starts_no_gang_of_its_own
 
 def test_no_attempt_begins_while_the_job_of_a_closed_one_may_start_pods() -> None:
     before = status(closed(1), phase=Phase.RECOVERING)
-    plan = decide.plan(observed(job(before), jobs=(child(),)), at(1), SETTINGS)
+    plan = make_plan(observed(job(before), jobs=(child(),)), at(1), SETTINGS)
     assert plan.status is not None
     assert plan.status.attempt == 1
     assert [(a.name, a.foreground) for a in plan.actions if isinstance(a, Delete)] == [("tiny-a1", True)]
@@ -317,7 +318,7 @@ def test_no_attempt_begins_while_the_job_of_a_closed_one_may_start_pods() -> Non
 def test_the_job_of_an_earlier_attempt_that_comes_during_the_next_is_deleted() -> None:
     second = status(closed(1), attempt(2, job_uid="job-2"))
     seen = observed(job(second), pod(0, number=2), pod(1, number=2), jobs=(child(1), child(2)))
-    assert [a.name for a in decide.plan(seen, at(1), SETTINGS).actions if isinstance(a, Delete)] == ["tiny-a1"]
+    assert [a.name for a in make_plan(seen, at(1), SETTINGS).actions if isinstance(a, Delete)] == ["tiny-a1"]
 
 
 TEMPLATE = {"checkpoints": {"claimTemplate": {"resources": {"requests": {"storage": "1Gi"}}}}}
@@ -329,7 +330,7 @@ def test_a_claim_of_somebody_else_is_waited_for_however_long_it_takes(fields: di
     present = ClaimFacts("tiny-checkpoints", ("ReadWriteMany",), "Bound", **fields)
     waiting = job(volumes={**TEMPLATE, **OTHERS})
     for seconds in (0, 9999):
-        plan = decide.plan(observed(waiting, claims=(*CLAIMS, present)), at(seconds), SETTINGS)
+        plan = make_plan(observed(waiting, claims=(*CLAIMS, present)), at(seconds), SETTINGS)
         if plan.status is not None:
             waiting = waiting.model_copy(update={"status": plan.status})
         assert (waiting.status.phase, waiting.status.attempt) == (Phase.PENDING, 0)
@@ -341,7 +342,7 @@ def test_a_claim_of_somebody_else_is_waited_for_however_long_it_takes(fields: di
 
 def test_a_claim_that_the_user_deletes_is_not_used() -> None:
     leaving = (CLAIMS[0], ClaimFacts("digits", ("ReadWriteMany",), "Bound", deleting=True))
-    plan = decide.plan(observed(job(), claims=leaving), at(0), SETTINGS)
+    plan = make_plan(observed(job(), claims=leaving), at(0), SETTINGS)
     assert plan.status is not None
     assert plan.status.phase == Phase.PENDING
     assert not plan.actions
@@ -350,12 +351,12 @@ def test_a_claim_that_the_user_deletes_is_not_used() -> None:
 def test_a_refusal_that_lasts_is_told_once_until_the_job_exists() -> None:
     opened = status(attempt(job_uid=None), phase=Phase.STARTING)
     taken = Rejection("Service tiny-a1", "exists", Reason.NAME_TAKEN)
-    pending = decide.plan(observed(job(opened), rejection=taken), at(1), SETTINGS).status
+    pending = make_plan(observed(job(opened), rejection=taken), at(1), SETTINGS).status
     assert pending is not None
-    again = decide.plan(observed(job(pending)), at(6), SETTINGS)
+    again = make_plan(observed(job(pending)), at(6), SETTINGS)
     assert again.status is None
     assert [a for a in again.actions if isinstance(a, Create)]
-    made = decide.plan(observed(job(pending), jobs=(child(),)), at(7), SETTINGS).status
+    made = make_plan(observed(job(pending), jobs=(child(),)), at(7), SETTINGS).status
     assert made is not None
     assert made.phase == Phase.STARTING
 
@@ -363,10 +364,10 @@ def test_a_refusal_that_lasts_is_told_once_until_the_job_exists() -> None:
 def test_the_result_is_stored_before_rank_zero_can_be_gone() -> None:
     running = status(attempt())
     pods = (pod(0, **ended(5, 0, done())), pod(1))
-    first = decide.plan(observed(job(running), *pods, jobs=(child(),)), at(5), SETTINGS).status
+    first = make_plan(observed(job(running), *pods, jobs=(child(),)), at(5), SETTINGS).status
     assert first is not None
     assert first.phase == Phase.RUNNING
-    last = decide.plan(observed(job(first), jobs=(child(complete=True),)), at(9), SETTINGS).status
+    last = make_plan(observed(job(first), jobs=(child(complete=True),)), at(9), SETTINGS).status
     assert last is not None
     assert last.phase == Phase.SUCCEEDED
     assert last.result == RESULT
@@ -375,12 +376,12 @@ def test_the_result_is_stored_before_rank_zero_can_be_gone() -> None:
 def test_a_finished_job_has_no_eta() -> None:
     running = status(attempt())
     told = answer(50, eta_seconds=80)
-    mid = decide.plan(observed(job(running), pod(0), pod(1), jobs=(child(),), trainer=told), at(1), SETTINGS).status
+    mid = make_plan(observed(job(running), pod(0), pod(1), jobs=(child(),), trainer=told), at(1), SETTINGS).status
     assert mid is not None
     assert mid.progress is not None
     assert mid.progress.eta == "1m"
     pods = [pod(0, **ended(5, 0, done())), pod(1, **ended(5, 0))]
-    over = decide.plan(observed(job(mid), *pods, jobs=(child(complete=True),)), at(9), SETTINGS).status
+    over = make_plan(observed(job(mid), *pods, jobs=(child(complete=True),)), at(9), SETTINGS).status
     assert over is not None
     assert over.progress is not None
     assert (over.progress.eta, over.progress.eta_seconds, over.progress.step) == (None, None, 50)

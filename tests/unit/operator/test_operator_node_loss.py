@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from distill_api.constants import ConditionType, Phase, Reason
 from distill_api.job import DistillJob
-from distill_operator import conditions, decide, node_lost
-from distill_operator.intent import Delete
-from distill_operator.observed import PodFacts
+from distill_operator.plan.plan import make_plan
+from distill_operator.policies.recovery import node_lost
+from distill_operator.status import conditions
+from distill_operator.types.actions import Delete
+from distill_operator.types.observed import PodFacts
 from unit.operator.samples import (
     SETTINGS,
     at,
@@ -50,7 +52,7 @@ def test_a_pod_is_given_up_when_its_node_confirms_nothing(
 
 
 def removed(of: DistillJob, pods: tuple[PodFacts, ...], now: datetime, **seen: Any) -> list[str]:
-    actions = decide.plan(observed(of, *pods, **seen), now, SETTINGS).actions
+    actions = make_plan(observed(of, *pods, **seen), now, SETTINGS).actions
     return [action.name for action in actions if isinstance(action, Delete) and action.kind == "Pod" and action.at_once]
 
 
@@ -59,12 +61,12 @@ def test_a_node_without_power_is_a_disruption_and_the_next_attempt_starts_withou
     dark = pod(1, **DARK)
     running = job(status(attempt(running_at=at(1), stepped_at=at(9), step=5)))
     seen = {"jobs": (child(failing_at=at(11)),)}
-    early = decide.plan(observed(running, lost, dark, **seen), at(45), SETTINGS).status
+    early = make_plan(observed(running, lost, dark, **seen), at(45), SETTINGS).status
     assert early is not None
     assert early.attempts[0].reason == Reason.PEER_LOST
     running = running.model_copy(update={"status": early})
     assert removed(running, (lost, dark), at(130), **seen) == []
-    waiting = decide.plan(observed(running, lost, dark, **seen), at(100), SETTINGS).status
+    waiting = make_plan(observed(running, lost, dark, **seen), at(100), SETTINGS).status
     assert waiting is not None
     told = conditions.find(waiting.conditions, ConditionType.RUNNING)
     assert told is not None
@@ -72,14 +74,14 @@ def test_a_node_without_power_is_a_disruption_and_the_next_attempt_starts_withou
     assert "tiny-a1-1 on node node1 should have ended" in told.message
     assert "given up at 12:02:11Z (spec.recovery.nodeLostTimeoutSeconds)" in told.message
 
-    late = decide.plan(observed(running, lost, dark, **seen), at(131), SETTINGS)
+    late = make_plan(observed(running, lost, dark, **seen), at(131), SETTINGS)
     assert late.status is not None
     assert (late.status.attempt, late.status.attempts[0].reason) == (1, Reason.NODE_LOST)
     assert removed(running, (lost, dark), at(131), **seen) == ["tiny-a1-1"]
     of_job = [action.name for action in late.actions if isinstance(action, Delete) and action.kind == "Job"]
     assert of_job == ["tiny-a1"], "a Job that lives keeps the objects of its pods"
     running = running.model_copy(update={"status": late.status})
-    next_one = decide.plan(observed(running, lost, **seen), at(132), SETTINGS).status
+    next_one = make_plan(observed(running, lost, **seen), at(132), SETTINGS).status
     assert next_one is not None
     assert (next_one.attempt, next_one.restarts) == (2, "0/1")
 
@@ -88,8 +90,8 @@ def test_a_pass_comes_when_the_wait_begins_and_when_it_is_over() -> None:
     ending = status(attempt(reason=Reason.PREEMPTED, message="why", ended_at=at(11)), phase=Phase.RECOVERING)
     short = job(ending, recovery={"nodeLostTimeoutSeconds": 10})
     seen = observed(short, pod(1, **DARK), jobs=(child(failing_at=at(11)),))
-    assert decide.plan(seen, at(12), SETTINGS).wake_after == 59
-    assert decide.plan(seen, at(71), SETTINGS).wake_after == 10
+    assert make_plan(seen, at(12), SETTINGS).wake_after == 59
+    assert make_plan(seen, at(71), SETTINGS).wake_after == 10
 
 
 def test_the_wait_is_the_users() -> None:
@@ -102,7 +104,7 @@ def test_the_wait_is_the_users() -> None:
 @pytest.mark.parametrize("reason", [Reason.STALLED, Reason.PEER_LOST])
 def test_what_a_lost_node_explains_is_no_failure(reason: Reason) -> None:
     ending = status(attempt(reason=reason, message="why", ended_at=at(11)), phase=Phase.RECOVERING)
-    late = decide.plan(observed(job(ending), pod(1, **DARK), jobs=(child(deleting=True),)), at(131), SETTINGS).status
+    late = make_plan(observed(job(ending), pod(1, **DARK), jobs=(child(deleting=True),)), at(131), SETTINGS).status
     assert late is not None
     assert late.attempts[0].reason == Reason.NODE_LOST
 
@@ -112,9 +114,9 @@ def test_a_node_that_is_given_up_ends_the_wait_for_what_explains_a_broken_connec
     dark = pod(1, deleted_at=at(11), end_due_at=at(21))
     running = job(status(attempt(running_at=at(1))), recovery={"nodeLostTimeoutSeconds": 2})
     seen = {"jobs": (child(failing_at=at(11)),)}
-    early = decide.plan(observed(running, lost, dark, **seen), at(22), SETTINGS).status
+    early = make_plan(observed(running, lost, dark, **seen), at(22), SETTINGS).status
     assert early is None or early.attempts[0].reason is None
-    late = decide.plan(observed(running, lost, dark, **seen), at(23), SETTINGS).status
+    late = make_plan(observed(running, lost, dark, **seen), at(23), SETTINGS).status
     assert late is not None
     assert late.attempts[0].reason == Reason.NODE_LOST
     assert removed(running, (lost, dark), at(23), **seen) == ["tiny-a1-1"]
@@ -125,7 +127,7 @@ def test_a_node_that_is_deleted_later_explains_a_broken_connection(by: str) -> N
     lost = pod(0, **ended(10, 1, report("failed", Reason.PEER_LOST)))
     swept = pod(1, **disrupted(55, by), gone=True)
     ending = status(attempt(reason=Reason.PEER_LOST, message="why", ended_at=at(40)), phase=Phase.RECOVERING)
-    late = decide.plan(observed(job(ending), lost, swept, jobs=(child(failing_at=at(11)),)), at(56), SETTINGS).status
+    late = make_plan(observed(job(ending), lost, swept, jobs=(child(failing_at=at(11)),)), at(56), SETTINGS).status
     assert late is not None
     assert (late.attempts[0].reason, late.restarts) == (Reason.NODE_LOST, "0/1")
 
@@ -133,7 +135,7 @@ def test_a_node_that_is_deleted_later_explains_a_broken_connection(by: str) -> N
 def test_another_cause_stays_what_it_is() -> None:
     ending = status(attempt(reason=Reason.OUT_OF_MEMORY, message="why", ended_at=at(11)), phase=Phase.RECOVERING)
     pods = (pod(1, **DARK),)
-    late = decide.plan(observed(job(ending), *pods, jobs=(child(deleting=True),)), at(131), SETTINGS)
+    late = make_plan(observed(job(ending), *pods, jobs=(child(deleting=True),)), at(131), SETTINGS)
     assert late.status is not None
     assert late.status.attempts[0].reason == Reason.OUT_OF_MEMORY
     assert removed(job(ending), pods, at(131), jobs=(child(deleting=True),)) == ["tiny-a1-1"]
@@ -150,7 +152,7 @@ def test_stray_pods_of_an_earlier_gang_are_given_up_as_well(suspend: bool) -> No
 def test_a_node_that_is_evicted_for_being_unreachable_is_told_at_once() -> None:
     gone = {**disrupted(5, "DeletionByTaintManager"), "end_due_at": at(65)}
     running = job(status(attempt(running_at=at(1))))
-    plan = decide.plan(observed(running, pod(0), pod(1, **gone), jobs=(child(),)), at(6), SETTINGS)
+    plan = make_plan(observed(running, pod(0), pod(1, **gone), jobs=(child(),)), at(6), SETTINGS)
     assert plan.status is not None
     assert plan.status.attempts[0].reason == Reason.NODE_LOST
 

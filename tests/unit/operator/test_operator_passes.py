@@ -13,15 +13,16 @@ import pytest
 
 from distill_api.constants import KIND, Label, Reason
 from distill_api.job import DistillJob
-from distill_operator import handlers, naming
-from distill_operator.apply import act
-from distill_operator.evidence import Evidence
-from distill_operator.facts import COMPLETION_INDEX, Object, claim_facts, pod_facts, rejection_of_pods
-from distill_operator.intent import Create
-from distill_operator.kube import ApiError, Kube
-from distill_operator.metrics import Metrics
-from distill_operator.observe import STATUS_SECONDS, Observer
-from distill_operator.reconcile import Reconciler
+from distill_operator.controller import handlers
+from distill_operator.controller.metrics import Metrics
+from distill_operator.controller.reconcile import Reconciler
+from distill_operator.kube.apply import act
+from distill_operator.kube.client import ApiError, Kube
+from distill_operator.kube.objects import COMPLETION_INDEX, Object, claim_facts, pod_facts, rejection_of_pods
+from distill_operator.kube.observe import STATUS_SECONDS, Observer
+from distill_operator.kube.pod_cache import Evidence
+from distill_operator.types import naming
+from distill_operator.types.actions import Create
 from unit.operator.samples import SETTINGS, UID, at, attempt, closed, job, status
 
 KEY = ("team", "tiny")

@@ -6,25 +6,17 @@ from typing import Any
 import pytest
 
 from distill_api.constants import ConditionType, Outcome, Phase, Reason
-from distill_api.spec import Recovery
+from distill_api.spec.fields import Recovery
 from distill_api.status import Condition
-from distill_operator import (
-    announcements,
-    attempts,
-    backoff,
-    budgets,
-    claims,
-    conditions,
-    deadlines,
-    facts,
-    progress,
-    progress_guard,
-    scheduling,
-    stall,
-    ttl,
-)
-from distill_operator.intent import Notice
-from distill_operator.observed import ClaimFacts
+from distill_operator.kube import objects
+from distill_operator.policies.capacity import claims, scheduling
+from distill_operator.policies.lifetime import deadlines, ttl
+from distill_operator.policies.recovery import backoff, budgets, progress_guard, stall
+from distill_operator.status import conditions, progress
+from distill_operator.status.events import transition_events
+from distill_operator.types import attempts
+from distill_operator.types.actions import Notice
+from distill_operator.types.observed import ClaimFacts
 from unit.operator.samples import (
     CLAIMS,
     NOW,
@@ -314,21 +306,21 @@ def test_events_tell_each_transition_once() -> None:
     before = status(attempt(1), phase=Phase.STARTING)
     after = status(attempt(1, running_at=at(5), resumed_from_step=0), phase=Phase.RUNNING)
     notice = Notice(Reason.TRAINING, "")
-    assert [e.reason for e in announcements.between(before, after, notice)] == [Reason.TRAINING]
-    assert announcements.between(after, after, notice) == ()
+    assert [e.reason for e in transition_events(before, after, notice)] == [Reason.TRAINING]
+    assert transition_events(after, after, notice) == ()
     over = status(closed(1), attempt(2), phase=Phase.STARTING)
-    assert [e.reason for e in announcements.between(after, over, notice)] == [Reason.PREEMPTED, Reason.ATTEMPT_CREATED]
+    assert [e.reason for e in transition_events(after, over, notice)] == [Reason.PREEMPTED, Reason.ATTEMPT_CREATED]
 
 
 def test_refused_pods_are_told_from_a_quota_that_is_used_up() -> None:
     quota = 'Error creating: pods "x" is forbidden: exceeded quota: small'
     security = 'Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest"'
-    assert facts.rejection_of_pods("tiny-a1", []) is None
-    assert facts.rejection_of_pods("tiny-a1", ["Error creating: the server timed out"]) is None
-    waiting = facts.rejection_of_pods("tiny-a1", [quota])
+    assert objects.rejection_of_pods("tiny-a1", []) is None
+    assert objects.rejection_of_pods("tiny-a1", ["Error creating: the server timed out"]) is None
+    waiting = objects.rejection_of_pods("tiny-a1", [quota])
     assert waiting is not None
     assert waiting.waits == Reason.QUOTA_EXCEEDED
-    worse = facts.rejection_of_pods("tiny-a1", [quota, security])
+    worse = objects.rejection_of_pods("tiny-a1", [quota, security])
     assert worse is not None
     assert worse.waits is None
     assert worse.message.startswith("pods")
@@ -346,16 +338,16 @@ def test_deletion_is_dated_when_it_was_asked_for() -> None:
         },
         "status": {"phase": "Running"},
     }
-    pod_facts = facts.pod_facts(deleted)
+    pod_facts = objects.pod_facts(deleted)
     assert (pod_facts.deleted_at, pod_facts.attempt, pod_facts.rank) == (NOW, 3, 1)
     assert pod_facts.live
     assert not pod_facts.running
-    assert not facts.pod_facts(deleted, gone=True).live
+    assert not objects.pod_facts(deleted, gone=True).live
 
 
 def test_pods_of_an_earlier_job_with_the_same_name_belong_to_no_attempt() -> None:
     ours, theirs = pod(0), pod(1, owner_uid="another")
-    assert [p.attempt for p in facts.of_attempts([ours, theirs], {"job-1": 1})] == [1, 0]
+    assert [p.attempt for p in objects.of_attempts([ours, theirs], {"job-1": 1})] == [1, 0]
 
 
 def test_the_newest_twenty_attempts_are_kept() -> None:

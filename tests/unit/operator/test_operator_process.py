@@ -6,10 +6,10 @@ import sys
 
 import pytest
 
-from distill_operator import wakeups
-from distill_operator.evidence import Evidence, Key, with_departed
-from distill_operator.settings import Settings, SettingsError
-from distill_operator.wakeups import Wakeups
+from distill_operator.controller import workqueue
+from distill_operator.controller.workqueue import Wakeups
+from distill_operator.kube.pod_cache import Evidence, Key, with_departed
+from distill_operator.types.settings import Settings, SettingsError
 from unit.operator.samples import NOW, pod
 
 KEY: Key = ("team", "tiny")
@@ -108,8 +108,8 @@ class Passes:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wakeups, "GAP_SECONDS", 0.02)
-    monkeypatch.setattr(wakeups, "RETRY_SECONDS", (0.02, 0.1))
+    monkeypatch.setattr(workqueue, "GAP_SECONDS", 0.02)
+    monkeypatch.setattr(workqueue, "RETRY_SECONDS", (0.02, 0.1))
 
 
 def run(passes: Passes, *keys: Key, workers: int = 2, seconds: float = 0.3, every: float = 0.0) -> None:

@@ -5,11 +5,12 @@ from datetime import datetime
 import pytest
 
 from distill_api.constants import Reason
-from distill_api.report import TerminationMessage, TrainerStatus
-from distill_api.spec import Recovery
+from distill_api.pod.report import TerminationMessage, TrainerStatus
+from distill_api.spec.fields import Recovery
 from distill_api.status import Progress
-from distill_operator import progress, progress_guard, stall
-from distill_operator.observed import PodFacts
+from distill_operator.policies.recovery import progress_guard, stall
+from distill_operator.status import progress
+from distill_operator.types.observed import PodFacts
 from unit.operator.samples import answer, at, attempt, closed, ended, job, observed, pod, report, status
 
 

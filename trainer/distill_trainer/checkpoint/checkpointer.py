@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import torch
 
 from distill_api.constants import Reason
-from distill_trainer.checkpoint import encoding, layout
-from distill_trainer.checkpoint.background import Answer, BackgroundWriter
+from distill_api.errors import Retryable
 from distill_trainer.checkpoint.buffer import SharedBuffer
-from distill_trainer.checkpoint.fence import raise_fence, read_fence, superseded
+from distill_trainer.checkpoint.format import encoding, layout
 from distill_trainer.checkpoint.reading import Loaded, newest_readable
-from distill_trainer.checkpoint.storage import discard, naming_errors, probe
-from distill_trainer.errors import Retryable
+from distill_trainer.checkpoint.store.fence import raise_fence, read_fence, superseded
+from distill_trainer.checkpoint.store.storage import discard, naming_errors, probe
+from distill_trainer.checkpoint.writer.background import Answer, BackgroundWriter
 
 log = logging.getLogger(__name__)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from distill_api.constants import Reason
-from distill_trainer.checkpoint import layout
-from distill_trainer.checkpoint.encoding import restore
-from distill_trainer.checkpoint.fence import check_owner
-from distill_trainer.checkpoint.manifest import Damaged, Manifest, read_manifest, read_verified
-from distill_trainer.errors import Permanent
+from distill_api.errors import Permanent
+from distill_trainer.checkpoint.format import layout
+from distill_trainer.checkpoint.format.encoding import restore
+from distill_trainer.checkpoint.format.manifest import Damaged, Manifest, read_manifest, read_verified
+from distill_trainer.checkpoint.store.fence import check_owner
 
 log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from typing import Any
 from ultralytics.cfg import get_cfg
 from ultralytics.utils import IterableSimpleNamespace
 
-from distill_api.training import Training
+from distill_api.spec.training import Training
 
 _NOT_OF_DATA = {"amp", "compile", "freeze", "optimizer"}
 

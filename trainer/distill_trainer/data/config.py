@@ -14,10 +14,10 @@ import yaml
 from ultralytics.data.utils import FORMATS_HELP_MSG, IMG_FORMATS, img2label_paths
 
 from distill_api.constants import Reason
-from distill_api.mistakes import nearest
-from distill_api.yamltext import problem
+from distill_api.errors import Permanent
+from distill_api.reading.mistakes import nearest
+from distill_api.reading.yamltext import problem
 from distill_trainer.data.labels import LabelRules, check_label_files
-from distill_trainer.errors import Permanent
 
 LABELS_CHECKED = 256
 """Label files per split that `load_dataset` reads; all of them are read when the data set is opened."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_api.constants import Reason
-from distill_trainer.errors import Permanent
+from distill_api.errors import Permanent
 
 _BOX = 5
 _POLYGON = 7

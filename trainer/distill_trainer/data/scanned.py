@@ -22,11 +22,11 @@ from ultralytics.data import YOLODataset
 from ultralytics.data.dataset import DATASET_CACHE_VERSION
 
 from distill_api.constants import Reason
-from distill_trainer import offline
+from distill_api.errors import Permanent
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.labels import LabelRules, check_label_files
 from distill_trainer.data.randomness import restored
-from distill_trainer.errors import Permanent
+from distill_trainer.process import offline
 
 log = logging.getLogger(__name__)
 

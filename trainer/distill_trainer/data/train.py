@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from distill_api.training import Training
-from distill_trainer.cpus import available_cpus, worker_count
+from distill_api.spec.training import Training
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import Order, Stream
 from distill_trainer.data.scanned import nobody
 from distill_trainer.data.workers import batches
+from distill_trainer.process.machine.cpus import available_cpus, worker_count
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from distill_trainer.prctl import PR_SET_PDEATHSIG, prctl
-from distill_trainer.stop import deaf_children
+from distill_trainer.process.liveness.stop import deaf_children
+from distill_trainer.process.machine.prctl import PR_SET_PDEATHSIG, prctl
 
 Batch = dict[str, Any]
 

@@ -19,25 +19,25 @@ import torch
 from ultralytics import __version__ as ultralytics_version
 
 from distill_api.constants import JobFile
-from distill_api.run import RunConfig
-from distill_trainer.checkpoint.storage import atomic_write
-from distill_trainer.comparison import Baseline
-from distill_trainer.environment import Environment
-from distill_trainer.errors import Stopped
-from distill_trainer.loading import load_checkpoint
+from distill_api.errors import Stopped
+from distill_api.pod.run import RunConfig
+from distill_trainer.checkpoint.store.storage import atomic_write
+from distill_trainer.models.loading import load_checkpoint
+from distill_trainer.models.setup import Prepared
 from distill_trainer.outputs import pictures
-from distill_trainer.outputs.album import Album
-from distill_trainer.outputs.events import write_events
-from distill_trainer.outputs.export import export_weights
-from distill_trainer.outputs.measure import Cost, device_name, measure
+from distill_trainer.outputs.export.export import export_weights
+from distill_trainer.outputs.figures import Album
 from distill_trainer.outputs.optional import attempt
-from distill_trainer.outputs.page import page
-from distill_trainer.outputs.report import Dataset, Measured, ModelReport, Output, Report, Training, Who, numbers
-from distill_trainer.results import ResultsCsv, write_args
-from distill_trainer.runtime import Runtime
-from distill_trainer.scores import Score
-from distill_trainer.setup import Prepared
-from distill_trainer.state import TrainingProgress
+from distill_trainer.outputs.report.html import page
+from distill_trainer.outputs.report.measure import Cost, device_name, measure
+from distill_trainer.outputs.report.report import Dataset, Measured, ModelReport, Output, Report, Training, Who, numbers
+from distill_trainer.outputs.results import ResultsCsv, write_args
+from distill_trainer.outputs.tensorboard import write_events
+from distill_trainer.process.rank.context import Runtime
+from distill_trainer.training.evaluation.comparison import Baseline
+from distill_trainer.training.evaluation.scores import Score
+from distill_trainer.training.parallel.environment import Environment
+from distill_trainer.training.state import TrainingProgress
 
 log = logging.getLogger(__name__)
 

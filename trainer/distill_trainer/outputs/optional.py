@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from distill_trainer.errors import Stopped, TrainerError
+from distill_api.errors import Stopped, TrainerError
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from distill_trainer.checkpoint.storage import atomic_write
-from distill_trainer.outputs.album import Album
+from distill_trainer.checkpoint.store.storage import atomic_write
+from distill_trainer.outputs.figures import Album
 from distill_trainer.outputs.optional import OutputProblem
 
 

@@ -1,0 +1,143 @@
+"""The trainer as a process on this machine: started, told to stop, and heard to its end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from distill_api.constants import Env, ExitCode, JobFile
+from distill_api.job import DistillJob
+from distill_api.pod.report import TerminationMessage
+from distill_api.pod.run import RunConfig
+from distill_local.machine import Machine, Mistake, run_config
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How an attempt ended."""
+
+    code: int
+    """The container's exit code; 128 + n when signal n ended the launcher."""
+    message: TerminationMessage | None
+    """None when the launcher could leave none."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it ended on request, committed."""
+        return self.code == ExitCode.STOPPED
+
+    def scores(self) -> str:
+        """mAP of student and teacher, for people; empty when none was measured."""
+        result = self.message.result if self.message else None
+        found = (("student", result.student_map), ("teacher", result.teacher_map)) if result else ()
+        return "  ".join(f"{name} mAP50-95 {value:.4f}" for name, value in found if value is not None)
+
+
+class TrainerProcess:
+    """One attempt of a job. A context manager: what is still running at its end is told to stop, and waited for."""
+
+    def __init__(self, job: DistillJob, machine: Machine, *, piped: bool = False) -> None:
+        """`piped`: its output is read with `lines()`, and it does not hear the terminal's Ctrl-C; else it writes to
+        this process's own output and shares its terminal. Raises Mistake for what the user has to change.
+        """
+        if find_spec("distill_trainer") is None or find_spec("torch") is None:
+            raise Mistake("the trainer is not installed here; install distill-operator[trainer]")
+        self._folder = tempfile.TemporaryDirectory(prefix="distill-run-")
+        try:
+            self._termination = Path(self._folder.name) / "termination.json"
+            self.run = run_config(job, machine, free_port(), self._termination)
+        except BaseException:
+            self._folder.cleanup()
+            raise
+        self._piped = piped
+        self._process: subprocess.Popen[str] | None = None
+
+    @property
+    def results(self) -> Path:
+        """Folder of what the job makes."""
+        return Path(self.run.directories.checkpoints) / self.run.job
+
+    @property
+    def best(self) -> Path:
+        """The student's best weights."""
+        return self.results / JobFile.BEST
+
+    def announcement(self) -> str:
+        """What is about to happen, in one line."""
+        again = "resuming" if self.run.attempt > 1 else "starting"
+        ranks = f"{self.run.world_size} rank{'s' if self.run.world_size > 1 else ''}"
+        return f"{again} {self.run.job}, attempt {self.run.attempt}, {ranks}; results in {self.results}"
+
+    def start(self) -> None:
+        """Start it."""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "distill_trainer"],
+            env=_environment(self.run),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE if self._piped else None,
+            stderr=subprocess.STDOUT if self._piped else None,
+            start_new_session=self._piped,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Its output, line by line, to the end; only when it is piped."""
+        output = self._started.stdout
+        return iter(()) if output is None else (line.rstrip("\n") for line in output)
+
+    def stop(self) -> None:
+        """Ask it to commit and end. It counts only the first request."""
+        self._started.send_signal(signal.SIGTERM)
+
+    def wait(self) -> Ended:
+        """Its end."""
+        code = self._started.wait()
+        text = self._termination.read_text() if self._termination.exists() else None
+        return Ended(128 - code if code < 0 else code, TerminationMessage.model_validate_json(text) if text else None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.stop()
+            for _ in self.lines():
+                continue
+            self._process.wait()
+        self._folder.cleanup()
+
+    @property
+    def _started(self) -> subprocess.Popen[str]:
+        if self._process is None:
+            raise RuntimeError("the trainer was not started")
+        return self._process
+
+
+def _environment(run: RunConfig) -> dict[str, str]:
+    return {
+        **os.environ,
+        Env.RUN: run.model_dump_json(by_alias=True),
+        Env.NODE_RANK: "0",
+        Env.PARENT: str(os.getpid()),
+    }
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,1 @@
+"""What operator and training pods tell each other."""

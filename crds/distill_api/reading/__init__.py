@@ -1,0 +1,1 @@
+"""Reading what people wrote, and telling them what is wrong."""

@@ -1,0 +1,1 @@
+"""spec: what a user asks for."""

@@ -1,0 +1,115 @@
+"""The operator's own metrics, under the names of the contract."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from distill_api.constants import Phase, Reason
+from distill_api.metrics import OperatorMetric
+from distill_api.status import DistillJobStatus
+from distill_operator.kube.pod_cache import Key
+from distill_operator.status import goodput
+from distill_operator.status.events import restarted
+
+RESTART_BUCKETS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600)
+
+
+class Metrics:
+    """Counts what passes did. A job's own series go when the job does."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        of_job = ["namespace", "job"]
+
+        def gauge(name: str, text: str, labels: list[str]) -> Gauge:
+            return Gauge(name, text, labels, registry=self.registry)
+
+        def histogram(name: str, text: str, **options: object) -> Histogram:
+            return Histogram(name, text, registry=self.registry, **options)  # type: ignore[arg-type]
+
+        self._jobs = gauge(OperatorMetric.JOBS, "DistillJobs by phase.", ["namespace", "phase"])
+        self._committed = gauge(OperatorMetric.COMMITTED_STEP, "Newest committed step of a job.", of_job)
+        self._restarts = Counter(
+            OperatorMetric.RESTARTS,
+            "Attempts that ended without success, by reason.",
+            [*of_job, "reason"],
+            registry=self.registry,
+        )
+        self._lost_steps = Counter(
+            OperatorMetric.LOST_STEPS, "Steps that had to be done again.", of_job, registry=self.registry
+        )
+        self._goodput = gauge(OperatorMetric.GOODPUT_RATIO, "Productive share of a job's time.", of_job)
+        self._time = gauge(OperatorMetric.JOB_TIME, "Seconds of a job's life by kind.", [*of_job, "kind"])
+        self._restart = histogram(
+            OperatorMetric.RESTART_SECONDS,
+            "Seconds from the end of an attempt to the first step of the next.",
+            buckets=RESTART_BUCKETS,
+        )
+        self._first_step = histogram(
+            OperatorMetric.TIME_TO_FIRST_STEP,
+            "Seconds from a job's first attempt to its first step.",
+            buckets=RESTART_BUCKETS,
+        )
+        self._pass = histogram(OperatorMetric.PASS_SECONDS, "Duration of a pass over one job.")
+        self._errors = Counter(OperatorMetric.PASS_ERRORS, "Passes that raised an error.", registry=self.registry)
+        self._last_pass = Gauge(OperatorMetric.LAST_PASS, "When the last pass ended well.", registry=self.registry)
+        gauge(OperatorMetric.BUILD_INFO, "Version of the operator.", ["version"]).labels(_version()).set(1)
+        self._phases: dict[Key, Phase] = {}
+
+    def passed(self, seconds: float) -> None:
+        """A pass ended well."""
+        self._pass.observe(seconds)
+        self._last_pass.set_to_current_time()
+
+    def failed(self) -> None:
+        """A pass raised an error."""
+        self._errors.inc()
+
+    def state(self, key: Key, status: DistillJobStatus) -> None:
+        """What is true of a job now."""
+        self._set_phase(key, status.phase)
+        if status.progress is not None:
+            self._committed.labels(*key).set(status.progress.committed_step)
+        if status.goodput is not None:
+            self._goodput.labels(*key).set(status.goodput.ratio or 0.0)
+            for kind in goodput.KINDS:
+                self._time.labels(*key, kind.removesuffix("_seconds")).set(getattr(status.goodput, kind))
+
+    def transition(self, key: Key, old: DistillJobStatus, new: DistillJobStatus) -> None:
+        """Count what happened between two stored statuses of a job."""
+        for attempt in restarted(old, new):
+            self._restarts.labels(*key, attempt.reason).inc()
+        before = {attempt.number: attempt for attempt in old.attempts}
+        ended = {a.number: a.ended_at for a in new.attempts if a.reason != Reason.SUSPENDED_BY_USER}
+        for attempt in new.attempts:
+            earlier = before.get(attempt.number)
+            if attempt.lost_steps and (earlier is None or earlier.lost_steps is None):
+                self._lost_steps.labels(*key).inc(attempt.lost_steps)
+            if attempt.running_at is None or (earlier is not None and earlier.running_at is not None):
+                continue
+            previous_end = ended.get(attempt.number - 1)  # a suspension lasts for as long as the user likes
+            if previous_end is not None:
+                self._restart.observe((attempt.running_at - previous_end).total_seconds())
+            elif attempt.number == 1 and new.started_at is not None:
+                self._first_step.observe((attempt.running_at - new.started_at).total_seconds())
+
+    def forget(self, key: Key) -> None:
+        """The job is gone."""
+        self._set_phase(key, None)
+        for metric in (self._committed, self._lost_steps, self._restarts, self._goodput, self._time):
+            metric.remove_by_labels({"namespace": key[0], "job": key[1]})
+
+    def _set_phase(self, key: Key, phase: Phase | None) -> None:
+        old = self._phases.pop(key, None)
+        if phase is not None:
+            self._phases[key] = phase
+        for changed in {old, phase} - {None}:
+            count = sum(1 for (ns, _), p in self._phases.items() if ns == key[0] and p == changed)
+            self._jobs.labels(key[0], changed).set(count)
+
+
+def _version() -> str:
+    try:
+        return version("distill-operator")
+    except PackageNotFoundError:  # run from a source tree that is not installed
+        return "unknown"

@@ -1,0 +1,91 @@
+"""The running operator: its parts, started and stopped together, and what an event does to them."""
+
+import aiohttp
+
+from distill_api.constants import GROUP, PLURAL, Label
+from distill_operator.controller.http import Serving
+from distill_operator.controller.metrics import Metrics
+from distill_operator.controller.reconcile import Reconciler
+from distill_operator.controller.workqueue import Wakeups
+from distill_operator.kube.client import Kube
+from distill_operator.kube.objects import Object, is_placeholder
+from distill_operator.kube.observe import Observer
+from distill_operator.kube.pod_cache import Evidence, Key
+from distill_operator.types.settings import Settings
+
+
+class MissingCrdError(Exception):
+    """The API server does not know DistillJobs."""
+
+
+class Operator:
+    """Turns watch events into passes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._evidence = Evidence()
+        self._metrics = Metrics()
+        self._serving = Serving(self._metrics.registry, self._oldest_pass, self._is_ready)
+        self._kube: Kube | None = None
+        self._http: aiohttp.ClientSession | None = None
+        self._observer: Observer | None = None
+        self._wakeups: Wakeups | None = None
+
+    async def start(self) -> None:
+        """Connect and listen.
+
+        Raises OSError when a port is taken, ConfigException without a cluster, MissingCrdError without the CRD: a
+        watch that begins without it would never see a job.
+        """
+        settings = self._settings
+        self._kube = await Kube.connect()
+        if not await self._kube.serves_distilljobs():
+            raise MissingCrdError(f"{PLURAL}.{GROUP} is not installed; apply the chart's CRD first")
+        self._http = aiohttp.ClientSession()
+        self._observer = Observer(self._kube, self._evidence, self._http, settings.resync)
+        reconciler = Reconciler(self._kube, self._observer, settings, self._metrics)
+        self._wakeups = Wakeups(reconciler.reconcile, settings.workers, self._metrics.failed)
+        await self._serving.start(settings.health_port, settings.metrics_port)
+
+    async def stop(self) -> None:
+        """End the passes and close the connections."""
+        if self._wakeups is not None:
+            await self._wakeups.stop()
+        await self._serving.stop()
+        if self._http is not None:
+            await self._http.close()
+        if self._kube is not None:
+            await self._kube.close()
+
+    def job_changed(self, job: Object) -> None:
+        """A DistillJob was created, changed or deleted, unless it is the echo of our own write."""
+        metadata = job["metadata"]
+        key = (metadata["namespace"], metadata["name"])
+        if self._observer is not None and not self._observer.knows(key, metadata["resourceVersion"]):
+            self._wake(key)
+
+    def child_changed(self, child: Object) -> None:
+        """A Job of some attempt was created, changed or deleted."""
+        self._wake(_key_of_child(child))
+
+    def pod_changed(self, pod: Object, *, deleted: bool) -> None:
+        """A training pod was created, changed or deleted: its facts are kept, for it may be gone soon."""
+        key = _key_of_child(pod)
+        if not is_placeholder(pod):
+            self._evidence.note(key, pod, deleted=deleted)
+        self._wake(key)
+
+    def _wake(self, key: Key) -> None:
+        if self._wakeups is not None:
+            self._wakeups.wake(key)
+
+    def _oldest_pass(self) -> float:
+        return self._wakeups.oldest_seconds() if self._wakeups is not None else 0.0
+
+    def _is_ready(self) -> bool:
+        return self._wakeups is not None
+
+
+def _key_of_child(child: Object) -> Key:
+    metadata = child["metadata"]
+    return (metadata["namespace"], metadata["labels"][Label.JOB])

@@ -1,0 +1,99 @@
+"""The pass over one job: observe, plan, apply."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from distill_api.constants import TERMINAL_PHASES
+from distill_operator.controller.metrics import Metrics
+from distill_operator.kube.apply import ConflictError, act, store, tell
+from distill_operator.kube.client import Kube
+from distill_operator.kube.observe import Observer, Sighting, UnreadableJobError
+from distill_operator.kube.pod_cache import Key
+from distill_operator.plan import unreadable
+from distill_operator.plan.plan import make_plan
+from distill_operator.types.actions import Plan
+from distill_operator.types.observed import Rejection
+from distill_operator.types.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+
+def utc_now() -> datetime:
+    """The time as Kubernetes writes it: whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Reconciler:
+    """Runs passes. Nothing is remembered between two passes but what Observer keeps to save requests."""
+
+    def __init__(
+        self,
+        kube: Kube,
+        observer: Observer,
+        settings: Settings,
+        metrics: Metrics,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._kube = kube
+        self._observer = observer
+        self._settings = settings
+        self._metrics = metrics
+        self._clock = clock
+
+    async def reconcile(self, key: Key, fresh: bool) -> float | None:
+        """One pass; returns the seconds until the next one. Raises ApiError, after which it is tried again."""
+        began = time.monotonic()
+        try:
+            sighting = await self._observer.observe(key, fresh=fresh)
+            if sighting is None:
+                self._metrics.forget(key)
+                return None
+            wake_after = await self._carry_on(key, sighting)
+        except UnreadableJobError as error:
+            await self._refuse(error)
+            wake_after = None
+        except ConflictError:
+            LOG.debug("%s/%s changed during the pass", *key)
+            self._observer.forget_picture(key)
+            wake_after = 0.0
+        self._metrics.passed(time.monotonic() - began)
+        return wake_after
+
+    async def _carry_on(self, key: Key, sighting: Sighting) -> float | None:
+        plan = make_plan(sighting.observed, self._clock(), self._settings)
+        sighting, rejection = await self._apply(key, sighting, plan)
+        if rejection is not None:  # a refusal is part of the picture
+            sighting = replace(sighting, observed=replace(sighting.observed, rejection=rejection))
+            plan = make_plan(sighting.observed, self._clock(), self._settings)
+            plan = replace(plan, actions=())  # the same refusal would follow at once
+            sighting, _ = await self._apply(key, sighting, plan)
+        status = sighting.observed.job.status
+        self._metrics.state(key, status)
+        if sighting.observed.deleting or status.phase in TERMINAL_PHASES:
+            return plan.wake_after
+        resync = self._settings.resync
+        return min(resync, resync if plan.wake_after is None else plan.wake_after)
+
+    async def _apply(self, key: Key, sighting: Sighting, plan: Plan) -> tuple[Sighting, Rejection | None]:
+        old, raw = sighting.observed.job.status, sighting.raw
+        if plan.status is not None:
+            raw = await store(self._kube, raw, plan.status)
+            sighting = self._observer.stored(key, raw, plan.status)
+            self._metrics.transition(key, old, plan.status)
+            if old.phase != plan.status.phase:
+                LOG.info("%s/%s: %s, attempt %d", *key, plan.status.phase, plan.status.attempt)
+        try:
+            rejection = await act(self._kube, key[0], raw["metadata"]["uid"], plan.actions)
+        finally:  # the transition is stored: the pass that tries the actions again will not see it as news
+            await tell(self._kube, raw, plan.events, self._clock())
+        return sighting, rejection
+
+    async def _refuse(self, error: UnreadableJobError) -> None:
+        plan = unreadable.plan(error.raw, error.errors, self._clock())
+        LOG.warning("%s cannot be read: %s", error.raw["metadata"]["name"], error.errors)
+        if plan.status is not None:
+            raw = await store(self._kube, error.raw, plan.status)
+            await tell(self._kube, raw, plan.events, self._clock())

@@ -1,0 +1,1 @@
+"""Reading and writing Kubernetes objects. Decides nothing."""

@@ -1,0 +1,102 @@
+"""Carries out a plan: status first, then actions, then events. What is interrupted, the next pass finishes."""
+
+import logging
+from datetime import datetime
+from typing import Any
+
+from distill_api.constants import API_VERSION, FIELD_MANAGER, KIND, Reason
+from distill_api.status import DistillJobStatus
+from distill_operator.kube import objects
+from distill_operator.kube.client import ApiError, Kube
+from distill_operator.kube.objects import Object
+from distill_operator.types.actions import Action, Create, Delete, Event
+from distill_operator.types.observed import Rejection
+
+LOG = logging.getLogger(__name__)
+
+REFUSALS = frozenset({400, 403, 422})
+
+
+class ConflictError(Exception):
+    """Somebody changed the job since it was read: the plan is void, and the pass starts again."""
+
+
+async def store(kube: Kube, raw: Object, status: DistillJobStatus) -> Object:
+    """Write the status and return the job as it is stored now. Raises ConflictError, ApiError."""
+    try:
+        return await kube.replace_status(KIND, {**raw, "status": status.to_wire()})
+    except ApiError as error:
+        if error.code in (404, 409):
+            raise ConflictError(error.message) from error
+        raise
+
+
+async def act(kube: Kube, namespace: str, owner_uid: str, actions: tuple[Action, ...]) -> Rejection | None:
+    """Do the actions in order, up to the first object that is refused, which is returned. Raises ApiError."""
+    for action in actions:
+        match action:
+            case Delete():
+                await kube.delete(
+                    action.kind, namespace, action.name, action.uid,
+                    foreground=action.foreground, at_once=action.at_once,
+                )  # fmt: skip
+            case Create():
+                rejection = await _create(kube, namespace, owner_uid, action)
+                if rejection is not None and action.optional:
+                    LOG.info("%s of %s was refused: %s", action.what, namespace, rejection.message)
+                elif rejection is not None:
+                    return rejection
+    return None
+
+
+async def _create(kube: Kube, namespace: str, owner_uid: str, action: Create) -> Rejection | None:
+    kind = action.manifest["kind"]
+    try:
+        await kube.create(kind, namespace, action.manifest)
+    except ApiError as error:
+        if error.code == 409 and error.reason == "AlreadyExists":
+            present = await kube.get(kind, namespace, action.manifest["metadata"]["name"])
+            if present is None or objects.owned_by(present, owner_uid):
+                return None
+            return Rejection(action.what, error.message, Reason.NAME_TAKEN)
+        waits = objects.waits_for(error.message)
+        ours = "cannot create resource" in error.message  # the operator's own rights: not the job's fault
+        if ours or (error.code not in REFUSALS and waits is None):
+            raise
+        return Rejection(action.what, error.message, waits)
+    return None
+
+
+async def tell(kube: Kube, raw: Object, events: tuple[Event, ...], now: datetime) -> None:
+    """Write Kubernetes events. One that is refused is logged: an event is news, not state."""
+    for event in events:
+        try:
+            await kube.create("Event", raw["metadata"]["namespace"], _manifest(raw, event, now))
+        except ApiError as error:
+            LOG.warning("event %s of %s was refused: %s", event.reason, raw["metadata"]["name"], error)
+
+
+def _manifest(raw: Object, event: Event, now: datetime) -> dict[str, Any]:
+    metadata = raw["metadata"]
+    at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "apiVersion": "v1",
+        "kind": "Event",
+        "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata["namespace"]},
+        "involvedObject": {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "name": metadata["name"],
+            "namespace": metadata["namespace"],
+            "uid": metadata["uid"],
+            "resourceVersion": metadata.get("resourceVersion"),
+        },
+        "type": event.type,
+        "reason": event.reason,
+        "message": event.message[:1024],
+        "source": {"component": FIELD_MANAGER},
+        "reportingComponent": FIELD_MANAGER,
+        "firstTimestamp": at,
+        "lastTimestamp": at,
+        "count": 1,
+    }

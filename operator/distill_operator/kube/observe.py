@@ -1,0 +1,192 @@
+"""Reads the whole picture of one DistillJob. Thin: nothing is decided here."""
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass, replace
+
+import aiohttp
+from pydantic import ValidationError
+
+from distill_api.constants import KIND, TERMINAL_PHASES, Label, Phase
+from distill_api.job import DistillJob
+from distill_api.pod.report import TrainerStatus
+from distill_api.reading.mistakes import explain
+from distill_api.status import DistillJobStatus
+from distill_operator.kube import objects
+from distill_operator.kube.client import Kube
+from distill_operator.kube.objects import Object
+from distill_operator.kube.pod_cache import Evidence, Key, with_departed
+from distill_operator.types import attempts, naming
+from distill_operator.types.observed import ClaimFacts, JobFacts, Observed, PodFacts, Rejection
+
+STATUS_SECONDS = 2.0
+"""Longest wait for rank 0's answer: it serves a few hundred bytes from memory."""
+
+LAST_WORD_SECONDS = 0.5
+"""The same while a pod of the gang does not run: rank 0 may be gone, too, and what comes next does not wait for it."""
+
+VICTIM = re.compile(r"[Pp]od (?P<namespace>[^/\s]+)/(?P<name>\S+)")
+
+
+class UnreadableJobError(Exception):
+    """A stored DistillJob that this version of the contract cannot read."""
+
+    def __init__(self, raw: Object, errors: str) -> None:
+        super().__init__(errors)
+        self.raw = raw
+        self.errors = errors
+
+
+@dataclass(frozen=True)
+class Sighting:
+    """An observation and what is needed to use it again."""
+
+    observed: Observed
+    raw: Object
+    """The DistillJob as the API server has it, with its resourceVersion."""
+    at: float
+    """Monotonic time of the full reading."""
+
+
+class Observer:
+    """Observes jobs, and keeps the last picture of each for passes that only look at rank 0."""
+
+    def __init__(self, kube: Kube, evidence: Evidence, http: aiohttp.ClientSession, resync: float) -> None:
+        self._kube = kube
+        self._evidence = evidence
+        self._http = http
+        self._resync = resync
+        self._last: dict[Key, Sighting] = {}
+
+    async def observe(self, key: Key, *, fresh: bool) -> Sighting | None:
+        """The picture of the job; None when it is gone. Raises ApiError and UnreadableJobError.
+
+        With fresh=False, which is for timers, a running job's objects are taken as they were last seen: a change
+        of one of them would have woken the job with fresh=True.
+        """
+        last = self._last.get(key)
+        if not fresh and last is not None and self._holds(last):
+            sighting = replace(last, observed=replace(last.observed, trainer=await self._ask(last.observed.pods)))
+        else:
+            read = await self._read(key)
+            if read is None:
+                self.forget(key)
+                return None
+            sighting = read
+        self._last[key] = sighting
+        return sighting
+
+    def stored(self, key: Key, raw: Object, status: DistillJobStatus) -> Sighting:
+        """The last picture with the status that has just been written."""
+        last = self._last[key]
+        job = last.observed.job.model_copy(update={"status": status})
+        self._last[key] = replace(last, raw=raw, observed=replace(last.observed, job=job))
+        return self._last[key]
+
+    def knows(self, key: Key, resource_version: str) -> bool:
+        """Whether a watch event only brings back what this operator has written."""
+        last = self._last.get(key)
+        return last is not None and last.raw["metadata"].get("resourceVersion") == resource_version
+
+    def forget_picture(self, key: Key) -> None:
+        """The picture is out of date: the next pass reads everything, whoever woke it."""
+        self._last.pop(key, None)
+
+    def forget(self, key: Key) -> None:
+        """Drop all that is kept about a job that is gone."""
+        self.forget_picture(key)
+        self._evidence.keep_only(key, set())
+
+    def _holds(self, last: Sighting) -> bool:
+        young = time.monotonic() - last.at < self._resync
+        return young and last.observed.job.status.phase == Phase.RUNNING
+
+    async def _read(self, key: Key) -> Sighting | None:
+        namespace, name = key
+        at = time.monotonic()
+        raw = await self._kube.get(KIND, namespace, name)
+        if raw is None:
+            return None
+        try:
+            job = DistillJob.model_validate(raw)
+        except ValidationError as error:
+            raise UnreadableJobError(raw, "\n".join(explain(error, DistillJob))) from None
+        uid = raw["metadata"]["uid"]
+        noted = self._evidence.of(key)  # before the list: what is noted but not listed has gone, never come
+        of_job = f"{Label.JOB}={name}"
+        raw_jobs, raw_services = await asyncio.gather(
+            *(self._kube.list(kind, namespace, labelSelector=of_job) for kind in ("Job", "Service"))
+        )
+        # After the Jobs: every pod that a Job seen to be inert will ever have is in this list.
+        raw_pods = await self._kube.list("Pod", namespace, labelSelector=of_job)
+        jobs = tuple(objects.job_facts(child, uid) for child in raw_jobs if not objects.is_placeholder(child))
+        known = {a.job_uid: a.number for a in job.status.attempts if a.job_uid}
+        known |= {child.uid: child.attempt for child in jobs if child.owned}
+        listed = [objects.pod_facts(pod) for pod in raw_pods if not objects.is_placeholder(pod)]
+        pods = objects.of_attempts(with_departed(listed, noted), known)
+        pods = tuple(pod for pod in pods if not pod.gone or pod.attempt == job.status.attempt)
+        self._evidence.keep_only(key, {pod.uid for pod in pods} | (self._evidence.of(key).keys() - noted.keys()))
+        observed = Observed(
+            job=job,
+            namespace=namespace,
+            deleting=bool(raw["metadata"].get("deletionTimestamp")),
+            jobs=jobs,
+            pods=pods,
+            services=tuple(objects.service_facts(service, uid) for service in raw_services),
+            placeholders=objects.placeholders(raw_jobs, raw_pods, uid),
+        )
+        return Sighting(await self._with_details(observed), raw, at)
+
+    async def _with_details(self, observed: Observed) -> Observed:
+        """What matters only in some phases: claims before an attempt, rank 0's answer and refusals during one."""
+        status = observed.job.status
+        if observed.deleting or status.phase in TERMINAL_PHASES:
+            return observed
+        attempt = attempts.open_attempt(status)
+        if attempt is None or attempt.reason is not None:  # one that is ending may give way to the next in this pass
+            observed = replace(observed, claims=await self._claims(observed))
+        if attempt is None:
+            return observed
+        job = observed.job_of(attempt.number)
+        if job is None:
+            return observed
+        if job.failing_at is None and len(observed.pods_of(attempt.number)) < attempt.nodes:
+            observed = replace(observed, rejection=await self._rejection(observed.namespace, job))
+        if "DisruptionTarget" in job.failure_message and attempt.reason is None:
+            observed = replace(observed, victims=await self._victims(observed.namespace, job))
+        return replace(observed, trainer=await self._ask(observed.pods_of(attempt.number)))
+
+    async def _claims(self, observed: Observed) -> tuple[ClaimFacts, ...]:
+        volumes = naming.volumes(observed.job.spec).items()
+        names = {naming.claim_name(observed.name, volume, source) for volume, source in volumes}
+        found = await asyncio.gather(
+            *(self._kube.get("PersistentVolumeClaim", observed.namespace, name) for name in sorted(names))
+        )
+        return tuple(objects.claim_facts(claim, observed.uid) for claim in found if claim is not None)
+
+    async def _rejection(self, namespace: str, job: JobFacts) -> Rejection | None:
+        selector = f"involvedObject.uid={job.uid},reason=FailedCreate"
+        events = await self._kube.list("Event", namespace, fieldSelector=selector)
+        return objects.rejection_of_pods(job.name, [event.get("message", "") for event in events])
+
+    async def _victims(self, namespace: str, job: JobFacts) -> dict[str, str]:
+        match = VICTIM.search(job.failure_message)
+        if match is None:
+            return {}
+        selector = f"involvedObject.name={match['name']},reason=Preempted"
+        events = await self._kube.list("Event", namespace, fieldSelector=selector)
+        return {match["name"]: events[-1].get("message", "")} if events else {}
+
+    async def _ask(self, pods: tuple[PodFacts, ...]) -> TrainerStatus | None:
+        """Rank 0's /status; None when there is no such rank or it does not answer in time."""
+        ip = next((pod.ip for pod in pods if pod.rank == 0 and pod.live and pod.phase == "Running"), None)
+        if ip is None:
+            return None
+        longest = STATUS_SECONDS if all(pod.running for pod in pods) else LAST_WORD_SECONDS
+        try:
+            timeout = aiohttp.ClientTimeout(total=longest)
+            async with self._http.get(naming.status_url(ip), timeout=timeout) as answer:
+                return TrainerStatus.model_validate_json(await answer.text())
+        except (aiohttp.ClientError, TimeoutError, ValidationError):
+            return None

@@ -1,0 +1,1 @@
+"""The decision of a pass: pure, and made of the policies."""

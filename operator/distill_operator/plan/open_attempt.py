@@ -1,0 +1,232 @@
+"""The rules while an attempt is open: from its decision until the last process of its gang is gone."""
+
+from datetime import timedelta
+
+from distill_api.constants import UNCHARGED, ConditionType, Phase, Reason
+from distill_api.status import Attempt, DistillJobStatus
+from distill_operator import builders
+from distill_operator.kube import objects
+from distill_operator.policies.capacity import elasticity, growth, scheduling
+from distill_operator.policies.lifetime import deadlines, suspend
+from distill_operator.policies.recovery import backoff, budgets, classify, cleanup, node_lost, progress_guard, stall
+from distill_operator.status import conditions, progress
+from distill_operator.types import attempts, messages
+from distill_operator.types.actions import Action, Decision, Delete, Notice
+from distill_operator.types.observed import Observed, PodFacts, Rejection
+from distill_operator.types.pass_context import Case
+
+ENDED_BY_OPERATOR = UNCHARGED | {
+    Reason.STALLED,
+    Reason.DEADLINE_EXCEEDED,
+    Reason.IMAGE_PULL,
+    Reason.POD_REJECTED,
+}
+"""Ends that nothing but the deletion of the Job brings about."""
+
+PATIENCE_SECONDS = 30
+"""Time beyond the grace period after which a gang that should have ended by itself is deleted."""
+
+NO_PODS_WAKE_SECONDS = 5.0
+"""How often the clocks are looked at while no watch event is to be expected soon."""
+
+
+WAITS = {
+    Reason.NAME_TAKEN: messages.NAME_TAKEN,
+    Reason.QUOTA_EXCEEDED: messages.QUOTA,
+    Reason.NOT_ADMITTED: messages.NOT_ADMITTED,
+}
+"""What is said of a refusal that may pass."""
+
+
+def end_of(case: Case, attempt: Attempt) -> Notice | None:
+    """Why the attempt is over or must end; None while it goes on. The first reason that was stored stays.
+
+    A completion record outdoes it: finished work is finished, whatever else happened to the pods. And a broken
+    connection or a stall is explained by a node that turns out to be lost.
+    """
+    observed, spec, now = case.observed, case.spec, case.now
+    record = classify.completion(observed, attempt.number)
+    if record is not None:
+        return record
+    if attempt.reason is not None:
+        return _by_lost_node(case, attempt, Notice(attempt.reason, attempt.message or ""))
+    pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
+    return (
+        _by_lost_node(case, attempt, classify.cause(observed, attempt.number, attempt.job_uid, now))
+        or suspend.asked(spec)
+        or deadlines.exceeded(spec.active_deadline_seconds, case.status.started_at, now)
+        or _refused(observed)
+        or _taken_back(case, attempt, pods)
+        or stall.stalled(attempt, pods, spec.recovery.stall_timeout_seconds, now)
+        or growth.due(case, attempt)
+    )
+
+
+def _by_lost_node(case: Case, attempt: Attempt, cause: Notice | None) -> Notice | None:
+    """The cause, or a lost node if that explains it; that also ends the wait for what explains a broken connection."""
+    if cause is not None and cause.reason not in node_lost.EXPLAINED:
+        return cause
+    pods, timeout = case.observed.pods_of(attempt.number), case.spec.recovery.node_lost_timeout_seconds
+    return node_lost.cause(pods, timeout, case.now) or classify.node_loss(pods) or cause
+
+
+def _taken_back(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
+    """Whether the gang has waited too long for its nodes; a queue may hold it for as long as it likes."""
+    observed = case.observed
+    job = observed.job_of(attempt.number)
+    if job is not None and job.suspended:
+        return None
+    timeout = case.spec.recovery.scheduling_timeout_seconds
+    return _shrunk(case, attempt, pods) or scheduling.overdue(
+        pods, attempt.nodes, attempt.started_at, timeout, observed.uid, attempt.number, case.now
+    )
+
+
+def _shrunk(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
+    """Whether the gang has waited long enough for nodes to try with fewer."""
+    size = _next_size(case, attempt, Reason.SCHEDULING_TIMEOUT)
+    had_room = attempt.scheduled_at is not None  # a pod of it that is gone is another matter
+    if size is None or case.spec.elastic is None or had_room:
+        return None
+    timeout = case.spec.elastic.shrink_after_seconds
+    notice = scheduling.unplaced(pods, attempt.nodes, attempt.started_at, timeout, case.now)
+    return notice and Notice(notice.reason, notice.message + messages.SHRINKING.format(nodes=size))
+
+
+def _next_size(case: Case, attempt: Attempt, reason: Reason) -> int | None:
+    """The number of nodes that the attempt ends for, when it ends for this reason and for another number."""
+    if reason == Reason.GROWING:
+        return growth.target(case, attempt)
+    pods = [pod for pod in case.observed.pods_of(attempt.number) if not pod.gone]
+    placed = sum(pod.scheduled_at is not None for pod in pods)
+    if reason != Reason.SCHEDULING_TIMEOUT or placed >= attempt.nodes:
+        return None
+    return elasticity.smaller(case.spec, attempt.nodes, placed)
+
+
+def _refused(observed: Observed) -> Notice | None:
+    rejection = observed.rejection
+    if rejection is None or rejection.waits is not None:
+        return None
+    message = messages.REJECTED.format(what=rejection.what, message=rejection.message)
+    return Notice(Reason.POD_REJECTED, message)
+
+
+def blamed(case: Case, attempt: Attempt, reason: Notice) -> DistillJobStatus:
+    """The status with the reason of the attempt's end, and the result of one that is done.
+
+    Both are stored in one write, before anything is done about it: the record goes with rank 0's pod.
+    """
+    ended = {"reason": reason.reason, "message": reason.message, "ended_at": attempt.ended_at or case.now}
+    if attempt.reason is None:  # later the pods are gone that tell how much room there is
+        ended["next_nodes"] = _next_size(case, attempt, reason.reason)
+    status = attempts.rewritten(case.status, attempt.model_copy(update=ended))
+    result = progress.result(case.observed, attempt.number) if reason.reason == Reason.COMPLETED else None
+    return status.model_copy(update={"result": result or status.result})
+
+
+def gang_is_alive(observed: Observed, attempt: Attempt) -> bool:
+    """Whether a process of the attempt may still run, or its Job may still start one."""
+    job = observed.job_of(attempt.number)
+    return (job is not None and not job.inert) or any(pod.live for pod in observed.pods_of(attempt.number))
+
+
+def _held_up(rejection: Rejection | None) -> Notice | None:
+    """What a refusal waits for."""
+    if rejection is None or rejection.waits is None:
+        return None
+    text = WAITS[rejection.waits]
+    if objects.NO_PRIORITY_CLASS in rejection.message:
+        text = messages.NO_PRIORITY_CLASS
+    return Notice(rejection.waits, text.format(what=rejection.what, message=rejection.message))
+
+
+def _held_up_before(status: DistillJobStatus) -> Notice | None:
+    """What the last refusal waited for, as stored: it holds until the Job exists."""
+    told = conditions.find(status.conditions, ConditionType.RUNNING)
+    if status.phase != Phase.PENDING or told is None or told.reason not in WAITS:
+        return None
+    return Notice(Reason(told.reason), told.message)
+
+
+def carry_on(case: Case, attempt: Attempt) -> Decision:
+    """The attempt is sound: make what is missing of it, and look again when rank 0 has had time to make steps."""
+    observed = case.observed
+    job = observed.job_of(attempt.number)
+    if job is not None and attempt.job_uid is None:
+        attempt = attempt.model_copy(update={"job_uid": job.uid})
+    case = case.having(attempts.rewritten(case.status, attempt))
+    missing = builders.gang(observed, attempt, case.settings.trainer_image) if job is None else ()
+    to_do: tuple[Action, ...] = (*cleanup.late(observed, attempt.number), *missing)
+
+    notice = _held_up(observed.rejection) or (_held_up_before(case.status) if job is None else None)
+    if notice is not None:
+        return Decision(case.in_phase(Phase.PENDING), notice, to_do, NO_PODS_WAKE_SECONDS)
+    if job is not None and job.suspended:
+        notice = Notice(Reason.PODS_STARTING, messages.QUEUED.format(attempt=attempt.number))
+        return Decision(case.in_phase(Phase.QUEUED), notice, to_do, NO_PODS_WAKE_SECONDS)
+
+    pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
+    case, grow = growth.pursued(case, attempt)
+    to_do = (*to_do, *grow)
+    if attempt.running_at is None:
+        wake = case.settings.poll if any(pod.running for pod in pods) or not pods else _until_due(case, attempt, pods)
+        notice = scheduling.waiting(pods, attempt.nodes, attempt.number)
+        return Decision(case.in_phase(Phase.STARTING), notice, to_do, wake)
+    notice = Notice(Reason.TRAINING, messages.TRAINING.format(attempt=attempt.number))
+    return Decision(case.in_phase(Phase.RUNNING), notice, to_do, case.settings.poll)
+
+
+def _until_due(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> float:
+    timeout = case.spec.recovery.scheduling_timeout_seconds
+    due = scheduling.due(pods, attempt.nodes, attempt.started_at, timeout, case.observed.uid, attempt.number)
+    left = (due - case.now).total_seconds() if due is not None else NO_PODS_WAKE_SECONDS
+    return min(max(left, 0.0), NO_PODS_WAKE_SECONDS)
+
+
+def wind_down(case: Case, attempt: Attempt) -> Decision:
+    """The attempt is over but pods still live: end those that will not end by themselves, and wait."""
+    observed, reason = case.observed, attempt.reason or Reason.DISRUPTED
+    live = [pod for pod in observed.pods_of(attempt.number) if pod.live]
+    timeout = case.spec.recovery.node_lost_timeout_seconds
+    notice = node_lost.blocking(live, timeout, case.now) or Notice(
+        reason,
+        messages.PODS_TERMINATING.format(
+            attempt=attempt.number, reason=reason, message=attempt.message, live=len(live)
+        ),
+    )
+    ended_at = attempt.ended_at or case.now
+    patience = timedelta(seconds=case.spec.recovery.grace_period_seconds + PATIENCE_SECONDS)
+    left = (ended_at + patience - case.now).total_seconds()
+    job = observed.job_of(attempt.number)
+    lost = node_lost.removals(live, timeout, case.now)
+    actions: tuple[Action, ...] = growth.cleared(case) if reason != Reason.GROWING else ()
+    if job is not None and not job.deleting and (reason in ENDED_BY_OPERATOR or left <= 0 or lost):
+        # Also what lets a pod go that is given up: the Job controller holds it until it knows how it ended.
+        actions = (*actions, Delete("Job", job.name, job.uid, foreground=True))
+    actions = (*actions, *lost)
+    keeps_phase = reason in (Reason.SUSPENDED_BY_USER, Reason.COMPLETED)
+    phase = case.status.phase if keeps_phase else Phase.RECOVERING
+    waits = (left if left > 0 else NO_PODS_WAKE_SECONDS, node_lost.seconds_left(live, timeout, case.now))
+    wake = min(seconds for seconds in waits if seconds is not None)
+    return Decision(case.in_phase(phase), notice, actions, wake)
+
+
+def closed(case: Case, attempt: Attempt) -> DistillJobStatus:
+    """The status once nothing of the gang lives: outcome, charge and back-off."""
+    reason = attempt.reason or Reason.DISRUPTED
+    outcome = attempts.outcome_of(reason)
+    resized = attempt.next_nodes is not None
+    status = attempts.rewritten(case.status, attempt.model_copy(update={"outcome": outcome}))
+    status = progress_guard.counted(budgets.charged(status, outcome), attempt, outcome)
+    wait = backoff.delay(
+        reason,
+        outcome,
+        status.restarts_without_progress,
+        case.observed.uid,
+        attempt.number,
+        case.settings,
+    )
+    wait = 0.0 if resized else wait
+    next_at = case.now + timedelta(seconds=wait) if wait > 0 else None
+    return status.model_copy(update={"next_attempt_at": next_at})

@@ -1,0 +1,71 @@
+"""The decision of a pass: a pure function of what was seen and the time. The rules are in the modules it names."""
+
+from datetime import datetime
+
+from distill_api.constants import TERMINAL_PHASES, Phase
+from distill_api.status import DistillJobStatus
+from distill_operator.plan import finished, next_attempt, open_attempt
+from distill_operator.policies.lifetime import deadlines
+from distill_operator.status import conditions, goodput, progress
+from distill_operator.status.events import transition_events
+from distill_operator.types import attempts
+from distill_operator.types.actions import Decision, Plan
+from distill_operator.types.observed import Observed
+from distill_operator.types.pass_context import Case
+from distill_operator.types.settings import Settings
+
+
+def make_plan(observed: Observed, now: datetime, settings: Settings) -> Plan:
+    """What to store, to do and to tell about this job now. Planning again on the outcome changes nothing."""
+    stored = observed.job.status
+    if observed.deleting:
+        return Plan()
+    if stored.phase in TERMINAL_PHASES:
+        return finished.plan(observed, now)
+
+    decision = decide(Case(observed, progress.folded(stored, observed, now), now, settings))
+    status = goodput.accounted(stored, described(decision, observed, now), observed, now)
+    wake_after = _before_deadline(decision, observed, now)
+    if not progress.worth_writing(stored, status, settings.progress_write):
+        return Plan(actions=decision.actions, wake_after=wake_after)
+    events = transition_events(stored, status, decision.notice)
+    return Plan(status, decision.actions, events, wake_after)
+
+
+def _before_deadline(decision: Decision, observed: Observed, now: datetime) -> float | None:
+    status, spec = decision.status, observed.job.spec
+    left = deadlines.seconds_left(spec.active_deadline_seconds, status.started_at, now)
+    times = [seconds for seconds in (decision.wake_after, left) if seconds is not None and seconds >= 0]
+    return min(times, default=decision.wake_after)
+
+
+def decide(case: Case) -> Decision:
+    """One attempt at a time: follow the open one to its end, or see whether a further one may begin."""
+    attempt = attempts.open_attempt(case.status)
+    if attempt is None:
+        return next_attempt.decide(case)
+    reason = open_attempt.end_of(case, attempt)
+    if reason is None:
+        return open_attempt.carry_on(case, attempt)
+    case = case.having(open_attempt.blamed(case, attempt, reason))
+    attempt = case.status.attempts[-1]
+    if open_attempt.gang_is_alive(case.observed, attempt):
+        return open_attempt.wind_down(case, attempt)
+    return next_attempt.decide(case.having(open_attempt.closed(case, attempt)))
+
+
+def described(decision: Decision, observed: Observed, now: datetime) -> DistillJobStatus:
+    """The decided status with the fields that only describe it: conditions and printed columns."""
+    status, job = decision.status, observed.job
+    running = sum(pod.running for pod in observed.pods_of(status.attempt))
+    pods_matter = status.phase in (Phase.STARTING, Phase.RUNNING)
+    return status.model_copy(
+        update={
+            "observed_generation": job.metadata.generation,
+            "restarts": f"{status.failures}/{status.preemptions}",
+            "nodes": f"{running if pods_matter else 0}/{job.spec.nodes}",
+            "conditions": conditions.derived(
+                status, job.spec, job.metadata.generation, decision.notice, decision.invalid, now
+            ),
+        }
+    )

@@ -1,0 +1,47 @@
+"""Whether the claims behind the job's volumes can serve it."""
+
+from datetime import datetime
+
+from distill_api.constants import ConditionType, Reason
+from distill_api.spec.fields import DistillJobSpec
+from distill_api.status import DistillJobStatus
+from distill_operator.status import conditions
+from distill_operator.types import messages, naming
+from distill_operator.types.actions import Notice
+from distill_operator.types.observed import ClaimFacts
+
+MANY_WRITERS = frozenset({"ReadWriteMany"})
+MANY_READERS = frozenset({"ReadWriteMany", "ReadOnlyMany"})
+
+
+def problem(spec: DistillJobSpec, name: str, namespace: str, claims: tuple[ClaimFacts, ...]) -> Notice | None:
+    """Why the claims behind the volumes of the job `name` cannot be used as they are."""
+    found = {claim.name: claim for claim in claims}
+    for volume, source in naming.volumes(spec).items():
+        present = found.get(naming.claim_name(name, volume, source))
+        if present is not None and present.deleting:
+            return Notice(Reason.NAME_TAKEN, messages.CLAIM_DELETING.format(claim=present.name, volume=volume))
+        if source.claim_name is None:
+            if present is not None and not present.owned:
+                return Notice(Reason.NAME_TAKEN, messages.CLAIM_TAKEN.format(claim=present.name, volume=volume))
+            continue
+        claim = present
+        place = {"claim": source.claim_name, "volume": volume}
+        if claim is None:
+            return Notice(Reason.CLAIM_NOT_FOUND, messages.CLAIM_NOT_FOUND.format(**place, namespace=namespace))
+        if claim.phase == "Lost":
+            return Notice(Reason.CLAIM_NOT_BOUND, messages.CLAIM_LOST.format(**place))
+        suitable = MANY_WRITERS if volume == "checkpoints" else MANY_READERS
+        if spec.nodes > 1 and claim.access_modes and suitable.isdisjoint(claim.access_modes):
+            modes, wanted = ", ".join(claim.access_modes), " or ".join(sorted(suitable))
+            message = messages.CLAIM_ONE_NODE.format(nodes=spec.nodes, modes=modes, wanted=wanted, **place)
+            return Notice(Reason.CONFIG_INVALID, message)
+    return None
+
+
+def seconds_to_wait(status: DistillJobStatus, wait: float, now: datetime) -> float:
+    """Seconds that a missing claim is still waited for; the clock is the condition Validated=False."""
+    validated = conditions.find(status.conditions, ConditionType.VALIDATED)
+    if validated is None or validated.status != "False":
+        return wait
+    return max(0.0, wait - (now - validated.last_transition_time).total_seconds())

@@ -1,0 +1,81 @@
+"""An attempt that cannot get all its pods started in time gives its nodes back."""
+
+from datetime import datetime, timedelta
+
+from distill_api.constants import Reason
+from distill_operator.policies.recovery.backoff import jitter
+from distill_operator.types import messages
+from distill_operator.types.actions import Notice
+from distill_operator.types.observed import PodFacts
+
+IMAGE_PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
+JITTER = 0.25
+"""The time-out is up to this much longer, by attempt, so that rivals do not give up in the same moment."""
+
+
+def due(
+    pods: tuple[PodFacts, ...], nodes: int, started_at: datetime, timeout: int, uid: str, number: int
+) -> datetime | None:
+    """When the attempt is taken back unless it gets on; None once all its pods have started.
+
+    The clock of scheduling starts with the attempt, that of starting with the last pod's scheduling.
+    """
+    allowed = timedelta(seconds=timeout * (1 + JITTER * jitter(uid, number)))
+    placed = [pod.scheduled_at for pod in pods if pod.scheduled_at]
+    if len(placed) < nodes:
+        return started_at + allowed
+    return max(placed) + allowed if any(_is_starting(pod) for pod in pods) else None
+
+
+def unplaced(
+    pods: tuple[PodFacts, ...], nodes: int, started_at: datetime, timeout: int, now: datetime
+) -> Notice | None:
+    """Why the attempt is taken back, once some of its pods have found no node for `timeout` seconds."""
+    if sum(pod.scheduled_at is not None for pod in pods) >= nodes or now < started_at + timedelta(seconds=timeout):
+        return None
+    why = next((pod.unschedulable for pod in pods if pod.unschedulable), "no pod was created")
+    return Notice(
+        Reason.SCHEDULING_TIMEOUT, messages.SCHEDULING_TIMEOUT.format(nodes=nodes, seconds=timeout, message=why)
+    )
+
+
+def overdue(
+    pods: tuple[PodFacts, ...], nodes: int, started_at: datetime, timeout: int, uid: str, number: int, now: datetime
+) -> Notice | None:
+    """Why the attempt is taken back, once it has waited too long for nodes or for its containers.
+
+    A missing image is the user's mistake and charged as a failure; everything else is nobody's fault.
+    """
+    due_at = due(pods, nodes, started_at, timeout, uid, number)
+    if due_at is None or now < due_at:
+        return None
+    too_few = unplaced(pods, nodes, started_at, timeout, now)
+    late = next((pod for pod in pods if _is_starting(pod)), None)
+    if too_few is not None or late is None:
+        return too_few
+    reason = Reason.IMAGE_PULL if late.waiting in IMAGE_PULL else Reason.SCHEDULING_TIMEOUT
+    why = f"{late.waiting} {late.waiting_message}".strip() or "its containers were not started"
+    return Notice(reason, messages.START_TIMEOUT.format(pod=late.name, seconds=timeout, message=why))
+
+
+def _is_starting(pod: PodFacts) -> bool:
+    return pod.live and pod.phase == "Pending" and pod.scheduled_at is not None
+
+
+def waiting(pods: tuple[PodFacts, ...], nodes: int, number: int) -> Notice:
+    """What a starting attempt waits for."""
+    unplaced = [pod for pod in pods if pod.live and pod.unschedulable]
+    if unplaced:
+        message = messages.UNSCHEDULABLE.format(
+            attempt=number, waiting=len(unplaced), nodes=nodes, message=unplaced[0].unschedulable
+        )
+        return Notice(Reason.UNSCHEDULABLE, message)
+    for pod in pods:
+        if pod.live and pod.waiting:
+            reason = Reason.IMAGE_PULL if pod.waiting in IMAGE_PULL else Reason.PODS_STARTING
+            message = messages.NOT_STARTING.format(
+                attempt=number, pod=pod.name, reason=pod.waiting, message=pod.waiting_message
+            )
+            return Notice(reason, message)
+    running = sum(pod.running for pod in pods)
+    return Notice(Reason.PODS_STARTING, messages.PODS_STARTING.format(attempt=number, running=running, nodes=nodes))

@@ -1,0 +1,1 @@
+"""How an attempt ended, and whether and when there is another."""

@@ -1,0 +1,205 @@
+"""Why an attempt ended. The first event is blamed; what the other ranks and the Job controller do then is its echo.
+
+Each pod's own first event is found, then the earliest of the gang. Kubernetes' times have whole seconds, so ties are
+broken by how certain a kind of event is to be a cause:
+
+    disruption (preemption, eviction, node lost) · a container's own end · deletion by someone · a broken connection
+
+Two things look like causes and are not. The Job controller deletes the pods that still live once one has failed: a
+deletion after another pod's end is that. A rank that lost its peer, or was told by it to stop, ends before the peer's
+own pod may have: it is believed only when nothing else explains the end.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+
+from distill_api.constants import PERMANENT, ExitCode, Reason
+from distill_operator.types import messages
+from distill_operator.types.actions import Notice
+from distill_operator.types.observed import ContainerEnd, JobFacts, Observed, PodFacts
+
+KILLED = 137
+SETTLE_SECONDS = 30
+"""How long an echo waits for its cause while pods of the gang still live."""
+
+
+class Certainty(IntEnum):
+    """Which of two events in the same second is the cause: the smaller."""
+
+    DISRUPTION = 0
+    OWN_END = 1
+    DELETION = 2
+    ECHO = 3
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """One event that may have ended the attempt."""
+
+    at: datetime
+    certainty: Certainty
+    notice: Notice
+
+
+ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED})
+
+DISRUPTION_REASONS = {
+    "PreemptionByScheduler": (Reason.PREEMPTED, messages.POD_PREEMPTED),
+    "EvictionByEvictionAPI": (Reason.EVICTED, messages.POD_EVICTED),
+    "TerminationByKubelet": (Reason.EVICTED, messages.POD_EVICTED),
+    "DeletionByTaintManager": (Reason.NODE_LOST, messages.POD_NODE_LOST),
+    "DeletionByPodGC": (Reason.NODE_LOST, messages.POD_NODE_LOST),
+}
+
+
+def completion(observed: Observed, attempt: int) -> Notice | None:
+    """Rank 0's completion record: the only proof of success."""
+    for pod in observed.pods_of(attempt):
+        report = pod.end.report if pod.end else None
+        if pod.rank == 0 and report is not None and report.outcome == "done" and report.result is not None:
+            return Notice(Reason.COMPLETED, messages.COMPLETED.format(checkpoint=report.result.checkpoint))
+    return None
+
+
+def cause(observed: Observed, attempt: int, job_uid: str | None, now: datetime) -> Notice | None:
+    """Why the attempt ended or is about to, leaving out what the operator itself decides. None while it is sound."""
+    pods = observed.pods_of(attempt)
+    job = observed.job_of(attempt)
+    first = first_event(pods)
+    if first is not None and not (_may_be_explained(first, pods, now)):
+        lost_each_other = first.notice.reason == Reason.PEER_LOST
+        return (_stalled(pods) if lost_each_other else None) or first.notice
+    if first is not None:
+        return None
+    if job is None:
+        missing = job_uid is not None and not observed.live_pods
+        name = f"{observed.name}-a{attempt}"
+        return Notice(Reason.POD_DELETED, messages.JOB_DELETED.format(job=name)) if missing else None
+    if job.failing_at is not None:
+        return from_job_alone(job, observed.victims)
+    if job.complete:
+        return Notice(Reason.NO_COMPLETION_RECORD, messages.NO_RECORD.format(attempt=attempt))
+    return None
+
+
+def _may_be_explained(first: Evidence, pods: Iterable[PodFacts], now: datetime) -> bool:
+    waited = (now - first.at).total_seconds()
+    return first.certainty == Certainty.ECHO and waited < SETTLE_SECONDS and any(pod.live for pod in pods)
+
+
+def _stalled(pods: Iterable[PodFacts]) -> Notice | None:
+    """That the gang's ranks waited for each other in vain, as when the network between its nodes is cut."""
+    ends = [pod.end for pod in pods if pod.end is not None and pod.end.report is not None and pod.end.report.waited]
+    first = min(ends, key=lambda end: end.at, default=None)
+    if first is None or first.report is None:
+        return None
+    return Notice(Reason.STALLED, messages.GANG_STALLED.format(message=first.report.message))
+
+
+def node_loss(pods: Iterable[PodFacts]) -> Notice | None:
+    """That a node is lost, by what the control plane has said of its pods."""
+    found = [evidence for pod in pods for evidence in _disrupted(pod) if evidence.notice.reason == Reason.NODE_LOST]
+    first = min(found, key=lambda evidence: evidence.at, default=None)
+    return first.notice if first is not None else None
+
+
+def first_event(pods: Iterable[PodFacts]) -> Evidence | None:
+    """The event that is to blame, as far as the pods tell."""
+    gang = tuple(pods)
+    found = [evidence for pod in gang for evidence in _evidence(pod, gang)]
+    causes = [evidence for evidence in found if evidence.certainty != Certainty.ECHO]
+    return min(causes or found, key=lambda evidence: (evidence.at, evidence.certainty), default=None)
+
+
+def _evidence(pod: PodFacts, gang: tuple[PodFacts, ...]) -> list[Evidence]:
+    """The pod's own first event; what comes after it in the same pod is a consequence."""
+    candidates = [
+        *_disrupted(pod),
+        *([] if _is_echo_deletion(pod, gang) else _deleted(pod)),
+        *_ended(pod),
+    ]
+    order = {Certainty.DISRUPTION: 0, Certainty.DELETION: 1, Certainty.OWN_END: 2, Certainty.ECHO: 3}
+    return sorted(candidates, key=lambda evidence: (evidence.at, order[evidence.certainty]))[:1]
+
+
+def _disrupted(pod: PodFacts) -> list[Evidence]:
+    if pod.disruption is not None:
+        reason, text = DISRUPTION_REASONS.get(pod.disruption.reason, (Reason.EVICTED, messages.POD_EVICTED))
+        message = text.format(pod=pod.name, node=pod.node, message=pod.disruption.message)
+        return [Evidence(pod.disruption.at, Certainty.DISRUPTION, Notice(reason, message))]
+    if pod.phase == "Failed" and pod.end is None and pod.reason:  # the kubelet refused or evicted the whole pod
+        message = messages.POD_REFUSED_BY_KUBELET.format(
+            pod=pod.name, node=pod.node, reason=pod.reason, message=pod.message
+        )
+        at = pod.deleted_at or pod.scheduled_at or pod.created_at
+        return [Evidence(at, Certainty.DISRUPTION, Notice(Reason.EVICTED, message))]
+    return []
+
+
+def _deleted(pod: PodFacts) -> list[Evidence]:
+    if pod.deleted_at is None:
+        return []
+    notice = Notice(Reason.POD_DELETED, messages.POD_DELETED.format(pod=pod.name, node=pod.node))
+    return [Evidence(pod.deleted_at, Certainty.DELETION, notice)]
+
+
+def _is_echo_deletion(pod: PodFacts, gang: tuple[PodFacts, ...]) -> bool:
+    """Whether the Job controller deleted the pod because another one had failed before."""
+    if pod.deleted_at is None:
+        return False
+    for other in gang:
+        end = other.end
+        if other.uid == pod.uid or end is None or end.exit_code == ExitCode.DONE:
+            continue
+        same_second_echo = end.at == pod.deleted_at and end_notice(other, end).reason in ECHOES
+        if end.at <= pod.deleted_at and not same_second_echo:
+            return True
+    return False
+
+
+def _ended(pod: PodFacts) -> list[Evidence]:
+    if pod.end is None or pod.end.exit_code == ExitCode.DONE:
+        return []
+    notice = end_notice(pod, pod.end)
+    certainty = Certainty.ECHO if notice.reason in ECHOES else Certainty.OWN_END
+    return [Evidence(pod.end.at, certainty, notice)]
+
+
+def end_notice(pod: PodFacts, end: ContainerEnd) -> Notice:
+    """What a container's end says of itself: the kubelet's word, then its own report, then its exit code."""
+    place = {"pod": pod.name, "node": pod.node, "container": end.container, "code": end.exit_code}
+    if end.reason == "OOMKilled":
+        return Notice(Reason.OUT_OF_MEMORY, messages.OOM.format(**place))
+    report = end.report
+    if report is not None and report.outcome == "permanent":
+        reason = report.reason if report.reason in PERMANENT else Reason.CONFIG_INVALID
+        return Notice(reason, report.message)
+    if report is not None and report.outcome == "failed":
+        return Notice(report.reason, messages.REPORTED.format(pod=pod.name, node=pod.node, message=report.message))
+    if end.exit_code == ExitCode.STOPPED or (report is not None and report.outcome == "stopped"):
+        return Notice(Reason.STOPPED, messages.STOPPED.format(**place))
+    if end.exit_code == ExitCode.PERMANENT:
+        return Notice(Reason.CONFIG_INVALID, messages.EXITED.format(**place))
+    if end.exit_code == KILLED:
+        return Notice(Reason.PROCESS_KILLED, messages.KILLED.format(**place))
+    return Notice(Reason.TRAINER_ERROR, messages.EXITED.format(**place))
+
+
+def from_job_alone(job: JobFacts, victims: dict[str, str]) -> Notice:
+    """The cause when every pod that could tell is gone: the Job's condition names pod and rule.
+
+    A pod that failed by itself stays listed as long as its Job; so a Job that ran out of retries without any such
+    pod lost it to a deletion.
+    """
+    text = job.failure_message
+    for pod, message in victims.items():
+        return Notice(Reason.PREEMPTED, messages.POD_PREEMPTED.format(pod=pod, node="?", message=message))
+    if job.failure_reason == "PodFailurePolicy" and "DisruptionTarget" in text:
+        return Notice(Reason.DISRUPTED, messages.POD_DISRUPTED.format(message=text))
+    if job.failure_reason == "PodFailurePolicy" and f"exit code {int(ExitCode.PERMANENT)}" in text:
+        return Notice(Reason.CONFIG_INVALID, messages.JOB_FAILED.format(job=job.name, message=text))
+    if job.failure_reason == "BackoffLimitExceeded":
+        return Notice(Reason.POD_DELETED, messages.PODS_DELETED.format(message=text))
+    return Notice(Reason.TRAINER_ERROR, messages.JOB_FAILED.format(job=job.name, message=text))

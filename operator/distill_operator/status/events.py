@@ -1,0 +1,60 @@
+"""The Kubernetes events of a pass: what changed between the stored status and the new one."""
+
+from distill_api.constants import Outcome, Phase, Reason
+from distill_api.status import Attempt, DistillJobStatus
+from distill_operator.types import messages
+from distill_operator.types.actions import Event, Notice
+
+
+def transition_events(old: DistillJobStatus, new: DistillJobStatus, notice: Notice) -> tuple[Event, ...]:
+    """Events that tell the transition, in the order in which it happened."""
+    before = {attempt.number: attempt for attempt in old.attempts}
+    events = [event for attempt in new.attempts for event in _of_attempt(before.get(attempt.number), attempt)]
+    if new.phase != old.phase:
+        events += _of_phase(new, notice)
+    elif new.phase == Phase.PENDING and _waits_for_another_reason(old, new):
+        events.append(Event("Warning", notice.reason, notice.message))
+    return tuple(events)
+
+
+def _of_attempt(old: Attempt | None, new: Attempt) -> list[Event]:
+    events = []
+    if old is None:
+        message = messages.ATTEMPT_CREATED.format(attempt=new.number, nodes=new.nodes)
+        events.append(Event("Normal", Reason.ATTEMPT_CREATED, message))
+    if new.resumed_from_step and (old is None or old.resumed_from_step is None):
+        message = messages.RESUMED.format(attempt=new.number, step=new.resumed_from_step, lost=new.lost_steps or 0)
+        events.append(Event("Normal", Reason.RESUMED, message))
+    if new.running_at is not None and (old is None or old.running_at is None):
+        message = messages.FIRST_STEP.format(attempt=new.number, nodes=new.nodes)
+        events.append(Event("Normal", Reason.TRAINING, message))
+    if new.reason is not None and new.reason != Reason.COMPLETED and (old is None or old.reason is None):
+        message = messages.ATTEMPT_ENDED.format(attempt=new.number, message=new.message)
+        asked = new.reason in (Reason.SUSPENDED_BY_USER, Reason.GROWING)
+        events.append(Event("Normal" if asked else "Warning", new.reason, message))
+    return events
+
+
+def _of_phase(new: DistillJobStatus, notice: Notice) -> list[Event]:
+    if new.phase == Phase.SUCCEEDED:
+        return [Event("Normal", Reason.COMPLETED, notice.message)]
+    if new.phase == Phase.FAILED:
+        return [Event("Warning", notice.reason, notice.message)]
+    if new.phase == Phase.SUSPENDED:
+        return [Event("Normal", Reason.SUSPENDED_BY_USER, notice.message)]
+    return []
+
+
+def _waits_for_another_reason(old: DistillJobStatus, new: DistillJobStatus) -> bool:
+    reasons = [{c.type: c.reason for c in status.conditions if c.status == "False"} for status in (old, new)]
+    return reasons[0] != reasons[1]
+
+
+def restarted(old: DistillJobStatus, new: DistillJobStatus) -> list[Attempt]:
+    """Attempts that closed in this pass without success: what the restart metrics count."""
+    closed_before = {a.number for a in old.attempts if a.outcome != Outcome.RUNNING}
+    return [
+        a
+        for a in new.attempts
+        if a.number not in closed_before and a.outcome not in (Outcome.RUNNING, Outcome.SUCCEEDED)
+    ]

@@ -1,0 +1,1 @@
+"""The values that observation, decision and action are made of."""

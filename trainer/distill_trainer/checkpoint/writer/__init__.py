@@ -1,0 +1,1 @@
+"""The process that commits checkpoints, and the rank's side of it."""

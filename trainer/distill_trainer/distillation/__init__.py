@@ -1,1 +1,0 @@
-"""What the student is asked to imitate, and how that is measured. One loss or schedule a file."""

@@ -1,0 +1,1 @@
+"""Student and teacher: finding, loading, checking and building them."""

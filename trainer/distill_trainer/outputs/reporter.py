@@ -1,0 +1,137 @@
+"""Tells metrics, status, console and results.csv what happened. Decides nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from distill_trainer.outputs.optional import attempt
+from distill_trainer.outputs.results import ResultsCsv
+from distill_trainer.outputs.tensorboard import write_events
+from distill_trainer.process.rank.context import Runtime
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS
+from distill_trainer.training.optimizer import Plan
+from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.step import StepResult
+
+
+class Reporter:
+    """One rank's reports. What concerns the whole job is silent on ranks other than 0."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        plan: Plan,
+        progress: TrainingProgress,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler,
+        images_per_step: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runtime, self._plan, self._progress = runtime, plan, progress
+        self._optimizer, self._scaler, self._images = optimizer, scaler, images_per_step
+        self._clock, self._epoch_began = clock, clock()
+        self._steps_before = progress.step
+        self._csv = ResultsCsv(runtime.files.results_csv, runtime.checkpointer.check_fence)
+        self._tensorboard = True
+        runtime.metrics.planned(steps=plan.total_steps, epochs=plan.epochs)
+        runtime.board.progress(
+            step=progress.step,
+            steps=plan.total_steps,
+            epoch=progress.epochs_finished,
+            epochs=plan.epochs,
+            student_map=progress.student_map,
+            first_distillation_loss=progress.first_distillation_loss,
+        )
+
+    def epoch_began(self, epoch: int) -> None:
+        """Epoch `epoch`, from 0, begins or goes on."""
+        self._epoch_began = self._clock()
+        done = self._progress.step - epoch * self._plan.steps_per_epoch
+        self._runtime.board.update(state="training")
+        self._runtime.console.epoch_started(epoch + 1, self._plan.epochs, self._plan.steps_per_epoch, done)
+
+    def stepped(
+        self, progress: TrainingProgress, result: StepResult, seconds: float, phases: Mapping[str, float]
+    ) -> None:
+        """A step is finished."""
+        metrics, losses = self._runtime.metrics, short(result.losses)
+        metrics.step(images=self._images, seconds=seconds, step=progress.step, epoch=progress.epochs_finished)
+        for phase, duration in phases.items():
+            metrics.phase(phase, duration)
+        metrics.losses(losses)
+        metrics.learning_rates(self._learning_rates())
+        if result.gradient_norm is not None:
+            metrics.grad_norm(result.gradient_norm)
+        if result.skipped:
+            metrics.skipped("overflow" if self._scaler.is_enabled() else "non_finite")
+        if self._scaler.is_enabled():
+            metrics.amp_scale(self._scaler.get_scale())
+        if torch.cuda.is_initialized():
+            metrics.gpu_memory(torch.cuda.memory_reserved())
+        self._runtime.board.update(steps_this_attempt=progress.step - self._steps_before)
+        self._runtime.board.progress(
+            step=progress.step, distillation_loss=progress.mean_losses().get(DISTILLATION_LOSS)
+        )
+        self._runtime.console.batch_done(losses)
+
+    def committing(self) -> None:
+        """Nothing is left to train; the rank waits until that is durable."""
+        self._runtime.board.update(state="committing")
+
+    def stopping(self) -> None:
+        """A stop was asked for; the rank waits until what it has is durable."""
+        self._runtime.board.update(state="stopping")
+
+    def teacher_evaluated(self, map50: float, map50_95: float) -> None:
+        """The teacher's own mAP is known."""
+        self._runtime.metrics.evaluated("teacher", map50=map50, map50_95=map50_95)
+        self._runtime.board.progress(teacher_map=map50_95)
+
+    def epoch_ended(self, losses: Mapping[str, float], validation: Any | None) -> None:
+        """An epoch is finished; `losses` are its means, `validation` its ValMetrics if there was a validation."""
+        progress = self._progress
+        map50_95 = validation.map if validation is not None else None
+        if validation is not None:
+            self._runtime.metrics.evaluated("student", map50=validation.map50, map50_95=validation.map)
+        self._runtime.board.progress(
+            epoch=progress.epochs_finished,
+            student_map=progress.student_map,
+            first_distillation_loss=progress.first_distillation_loss,
+            distillation_loss=losses.get(DISTILLATION_LOSS),
+        )
+        seconds = self._clock() - self._epoch_began
+        self._runtime.console.epoch_done(progress.epochs_finished, self._plan.epochs, short(losses), seconds, map50_95)
+        if self._runtime.rank == 0:
+            self._csv.append(self._row(losses, validation))
+            self._write_events()
+
+    def _write_events(self) -> None:
+        if self._tensorboard:
+            _, problem = attempt(
+                "TensorBoard",
+                lambda: write_events(self._runtime.files.tensorboard, self._csv.rows(), time.time()),
+            )
+            self._tensorboard = problem is None  # said once; the end of the run tries again
+
+    def _row(self, losses: Mapping[str, float], validation: Any | None) -> dict[str, float]:
+        """A row of results.csv: Ultralytics' columns in its order, rounded as it rounds them."""
+        row = {"epoch": self._progress.epochs_finished, "time": round(self._progress.seconds, 3)}
+        row |= {f"train/{name}": round(value, 5) for name, value in losses.items()}
+        if validation is not None:
+            row |= {name: value for name, value in validation.results.items() if name != "fitness"}  # as Ultralytics
+            row |= {f"val/{name}": round(value, 5) for name, value in validation.losses.items()}
+            if DISTILLATION_LOSS in losses:
+                row[f"val/{DISTILLATION_LOSS}"] = 0.0  # no teacher runs in validation; Ultralytics writes 0 as well
+        return row | {f"lr/{name}": value for name, value in self._learning_rates().items()}
+
+    def _learning_rates(self) -> dict[str, float]:
+        return {f"pg{number}": group["lr"] for number, group in enumerate(self._optimizer.param_groups)}
+
+
+def short(losses: Mapping[str, float]) -> dict[str, float]:
+    """Components under the names of metrics and console: box, cls, dfl, dis …"""
+    return {name.removesuffix("_loss"): value for name, value in losses.items()}

@@ -1,0 +1,186 @@
+"""torchrun on this node, through its Python API: a static rendezvous, ranks forked from the zygote, no restarts inside
+an attempt.
+"""
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill_api.constants import Reason
+from distill_api.errors import Retryable
+from distill_trainer.process.launcher.rendezvous import Endpoint
+from distill_trainer.process.launcher.zygote import RankProcess, Zygote
+
+_EXIT_BARRIER_SECONDS = 30.0
+_MONITOR_SECONDS = 0.1
+
+
+@dataclass(frozen=True)
+class Gang:
+    """This node's part in the gang."""
+
+    run_id: str
+    node_rank: int
+    nodes: int
+    processes_per_node: int
+    endpoint: Endpoint
+    join_timeout: float
+    """Seconds that the nodes have to find each other."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A worker that did not exit with 0."""
+
+    exit_code: int
+    """Negative for a signal."""
+    at: float
+    """Unix time when it was noticed, in whole seconds."""
+
+
+class Torchrun:
+    """The agent of one node. `run` blocks; `stop` may be called from another thread or a signal handler."""
+
+    def __init__(self, gang: Gang, zygote: Zygote, environ: Mapping[str, str], folder: Path) -> None:
+        """Ranks come from `zygote`; `environ` is added to their environment."""
+        self._gang = gang
+        self._zygote = zygote
+        self._environ = dict(environ)
+        self._folder = folder
+        self._lock = threading.RLock()
+        self._pids: list[int] = []
+        self._stop_requested = False
+
+    @property
+    def started(self) -> bool:
+        """Whether ranks have been started."""
+        return bool(self._pids)
+
+    def run(self) -> dict[int, Failure]:
+        """Start the ranks and return, once all have ended, those that failed, by global rank.
+
+        One failure ends the others. Raises Retryable when the nodes do not find each other.
+        """
+        # Every node has as many processes, so ranks follow from node ranks without a round through the store.
+        os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
+        from torch.distributed.elastic.agent.server.api import WorkerSpec
+        from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+        from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SubprocessContext
+        from torch.distributed.elastic.rendezvous import RendezvousParameters
+        from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import create_rdzv_handler
+
+        # What it would say is said once and better by the launcher.
+        logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
+        gang = self._gang
+        outer = self
+
+        class Forked(SubprocessContext):
+            def _start(self) -> None:
+                self.subprocess_handlers = dict(enumerate(outer._fork(self.envs)))
+
+        class Agent(LocalElasticAgent):
+            def _start_workers(self, worker_group):  # type: ignore[no-untyped-def]
+                environs = {worker.local_rank: _variables(worker, worker_group) for worker in worker_group.workers}
+                nothing = dict.fromkeys(environs, ())
+                self._pcontext = Forked("trainer", "rank", nothing, environs, self._logs_specs)
+                self._pcontext.start()
+                return self._pcontext.pids()
+
+        parameters = RendezvousParameters(
+            backend="static",
+            endpoint=f"{gang.endpoint.host}:{gang.endpoint.port}",
+            run_id=gang.run_id,
+            min_nodes=gang.nodes,
+            max_nodes=gang.nodes,
+            rank=gang.node_rank,
+            timeout=int(gang.join_timeout),
+        )
+        spec = WorkerSpec(
+            role="trainer",
+            local_world_size=gang.processes_per_node,
+            entrypoint="rank",
+            rdzv_handler=create_rdzv_handler(parameters),
+            max_restarts=0,
+            monitor_interval=_MONITOR_SECONDS,
+            master_addr=gang.endpoint.host,
+            master_port=gang.endpoint.port,
+        )
+        agent = Agent(
+            spec,
+            logs_specs=DefaultLogsSpecs(log_dir=str(self._folder / "torchrun")),
+            exit_barrier_timeout=_EXIT_BARRIER_SECONDS,
+        )
+        try:
+            result = agent.run()
+        except (RuntimeError, OSError) as error:
+            if self.started:
+                raise
+            raise Retryable(
+                Reason.PEER_LOST,
+                f"the {gang.nodes} nodes did not meet at {gang.endpoint.host}:{gang.endpoint.port}: {error}",
+            ) from error
+        return {rank: Failure(failure.exitcode, float(failure.timestamp)) for rank, failure in result.failures.items()}
+
+    def _fork(self, environs: Mapping[int, Mapping[str, str]]) -> list["_Rank"]:
+        with self._lock:
+            if self._stop_requested:
+                raise Retryable(Reason.STOPPED, "stopped before a rank was started")
+            try:
+                processes = self._zygote.start([{**environs[rank], **self._environ} for rank in sorted(environs)])
+            except OSError as error:
+                raise Retryable(Reason.TRAINER_ERROR, str(error)) from error
+            self._pids = [process.pid for process in processes]
+            return [_Rank(process) for process in processes]
+
+    def stop(self) -> bool:
+        """Tell the ranks to stop, once. False when there are none and none will be started any more."""
+        with self._lock:
+            first, self._stop_requested = not self._stop_requested, True
+            if first:
+                self._signal(signal.SIGTERM)
+            return self.started
+
+    def kill(self, pids: Iterable[int] | None = None) -> None:
+        """End the ranks at once, or those of them with these process ids."""
+        with self._lock:
+            self._signal(signal.SIGKILL, set(self._pids if pids is None else pids))
+
+    def _signal(self, number: signal.Signals, only: Collection[int] | None = None) -> None:
+        for pid in self._pids if only is None else [pid for pid in self._pids if pid in only]:
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                continue
+
+
+@dataclass(frozen=True)
+class _Rank:
+    """What the agent holds of a rank."""
+
+    proc: RankProcess
+
+    def close(self, death_sig: signal.Signals = signal.SIGTERM) -> None:
+        """Send the signal to the rank and its loader workers."""
+        os.killpg(self.proc.pid, death_sig)
+
+
+def _variables(worker, group) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    """What torch.distributed's env:// and `Place` read in a rank."""
+    return {
+        "RANK": str(worker.global_rank),
+        "LOCAL_RANK": str(worker.local_rank),
+        "GROUP_RANK": str(group.group_rank),
+        "WORLD_SIZE": str(worker.world_size),
+        "LOCAL_WORLD_SIZE": str(group.spec.local_world_size),
+        "MASTER_ADDR": group.master_addr,
+        "MASTER_PORT": str(group.master_port),
+        "TORCHELASTIC_RUN_ID": group.spec.rdzv_handler.get_run_id(),
+        "TORCHELASTIC_RESTART_COUNT": "0",
+        "TORCHELASTIC_MAX_RESTARTS": "0",
+        "TORCHELASTIC_USE_AGENT_STORE": str(group.spec.rdzv_handler.use_agent_store),
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
+    }

@@ -1,0 +1,63 @@
+"""Where the ranks meet: node 0's address, which the cluster's DNS knows only once that pod exists."""
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from distill_api.constants import Reason
+from distill_api.errors import Permanent, Retryable
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 2.0
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """host:port of node 0's store."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Read host:port. Raises Permanent."""
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 65536:
+            raise Permanent(Reason.CONFIG_INVALID, f"rendezvous is {text!r}; it must be host:port")
+        return cls(host, int(port))
+
+
+def resolves(host: str) -> bool:
+    """Whether the name has an address now."""
+    try:
+        return bool(socket.getaddrinfo(host, None))
+    except OSError:
+        return False
+
+
+def wait_for_name(
+    host: str,
+    timeout: float,
+    *,
+    known: Callable[[str], bool] = resolves,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Return when `host` has an address; names of pods of a headless Service appear late.
+
+    Raises Retryable after `timeout` seconds.
+    """
+    deadline = clock() + timeout
+    pause = _FIRST_PAUSE
+    while not known(host):
+        left = deadline - clock()
+        if left <= 0:
+            raise Retryable(
+                Reason.PEER_LOST,
+                f"the name {host} of node 0 had no address for {timeout:.0f} s; is its pod scheduled, and does the "
+                "cluster's DNS work?",
+            )
+        sleep(min(pause, left))
+        pause = min(_LONGEST_PAUSE, pause * 1.5)

@@ -1,0 +1,1 @@
+"""What this container may use: CPUs, memory, and calls of the kernel."""

@@ -1,0 +1,27 @@
+"""What surrounds the training in a rank: handed to `train` as one object."""
+
+from dataclasses import dataclass
+
+from distill_trainer.checkpoint.checkpointer import Checkpointer
+from distill_trainer.outputs.results import RunFiles
+from distill_trainer.process.liveness.stop import StopFlag
+from distill_trainer.process.liveness.watchdog import Watchdog
+from distill_trainer.process.telemetry.console import Console
+from distill_trainer.process.telemetry.metrics import TrainerMetrics
+from distill_trainer.process.telemetry.status import StatusBoard
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """One rank's surroundings. All of it is usable on every rank; what concerns rank 0 alone is silent elsewhere."""
+
+    rank: int
+    local_rank: int
+    world_size: int
+    stop: StopFlag
+    board: StatusBoard
+    metrics: TrainerMetrics
+    watchdog: Watchdog
+    checkpointer: Checkpointer
+    files: RunFiles
+    console: Console

@@ -1,0 +1,140 @@
+"""What a rank tells about itself while it runs: the body of GET /status, and a copy for the launcher."""
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from distill_api.pod.report import TrainerStatus
+from distill_api.status import Progress
+from distill_trainer.process.telemetry.time_accounting import Ledger
+
+_PERSIST_INTERVAL = 1.0
+
+
+class StatusBoard:
+    """Thread-safe. Fields are those of `TrainerStatus` and `Progress`; unknown ones raise."""
+
+    def __init__(
+        self,
+        *,
+        job: str,
+        attempt: int,
+        rank: int,
+        world_size: int,
+        images_per_second: Callable[[], float | None],
+        moved_at: Callable[[], datetime | None] = lambda: None,
+        checkpoint_stalls: Callable[[], float] = lambda: 0.0,
+        copy: Path | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`checkpoint_stalls`: seconds so far that training stood still for checkpoints.
+
+        `copy`: a file that is kept within a second of the truth, for whoever looks after the rank was killed."""
+        self._lock = threading.Lock()
+        self._status = TrainerStatus(job=job, attempt=attempt, rank=rank, world_size=world_size, state="starting")
+        self._rate = images_per_second
+        self._moved_at = moved_at
+        self._ledger = Ledger(checkpoint_stalls, clock)
+        self._copy = copy
+        self._clock = clock
+        self._copied_at = -_PERSIST_INTERVAL
+        self._first_step: tuple[float, int] | None = None
+
+    def update(self, **fields: Any) -> None:
+        """Set fields of the status: state, resumed_from_step, steps_this_attempt …"""
+        with self._lock:
+            first_step = self._status.steps_this_attempt == 0 and fields.get("steps_this_attempt", 0) > 0
+            stepped = fields.get("steps_this_attempt", 0) > self._status.steps_this_attempt
+            self._set(fields)
+            if "state" in fields:
+                self._ledger.enter(self._status.state)
+            if stepped:
+                self._ledger.step()
+            # Whoever looks after a kill must know at once that there is something to lose.
+            self._persist(at_once=first_step)
+
+    def progress(self, **fields: Any) -> None:
+        """Set fields of the progress: step, steps, epoch, student_map …; the time left follows from them."""
+        with self._lock:
+            _check(fields, Progress)
+            now = self._clock()
+            merged = self._status.progress.model_dump() | fields
+            if "step" in fields and self._first_step is None:
+                self._first_step = (now, fields["step"])
+            merged["images_per_second"] = fields.get("images_per_second", self._rate())
+            eta = self._eta(now, merged["step"], merged["steps"])
+            merged |= {"eta_seconds": eta, "eta": None if eta is None else short_duration(eta)}
+            if merged["student_map"] is not None and merged["teacher_map"] is not None:
+                merged["map_gap"] = merged["teacher_map"] - merged["student_map"]
+            self._set({"progress": Progress.model_validate(merged)})
+            self._persist()
+
+    def resumed(self, step: int, committed_at: datetime | None) -> None:
+        """The attempt starts from this committed step; 0 for a fresh start. `committed_at`: where that is known."""
+        self.update(resumed_from_step=step)
+        self.progress(step=step, committed_step=step, committed_at=committed_at)
+
+    def checkpoint_committed(self, step: int, at: datetime) -> None:
+        """A checkpoint is durable."""
+        self.progress(committed_step=step, committed_at=at)
+
+    def checkpoint_fell_back(self) -> None:
+        """A damaged checkpoint was stepped over."""
+        self.update(checkpoint_fallbacks=self.status().checkpoint_fallbacks + 1)
+
+    def status(self) -> TrainerStatus:
+        """What is true now."""
+        with self._lock:
+            return self._status.model_copy(update={"moved_at": self._moved_at(), "seconds": self._ledger.seconds()})
+
+    def to_json(self) -> bytes:
+        """Body of GET /status."""
+        return self.status().model_dump_json(by_alias=True, exclude_none=True).encode()
+
+    def _eta(self, now: float, step: int, steps: int) -> int | None:
+        if self._first_step is None or step <= self._first_step[1]:
+            return None
+        since, first = self._first_step
+        return round((steps - step) * (now - since) / (step - first)) if steps >= step else None
+
+    def _set(self, fields: dict[str, Any]) -> None:
+        _check(fields, TrainerStatus)
+        values = {name: getattr(self._status, name) for name in TrainerStatus.model_fields}
+        self._status = TrainerStatus.model_validate(values | fields)
+
+    def _persist(self, at_once: bool = False) -> None:
+        now = self._clock()
+        if self._copy is None or (now - self._copied_at < _PERSIST_INTERVAL and not at_once):
+            return
+        self._copied_at = now
+        temporary = self._copy.with_name(self._copy.name + ".tmp")
+        # Losing the copy costs a detail of a message; it is no reason to end a training run.
+        with contextlib.suppress(OSError):
+            copied = self._status.model_copy(update={"seconds": self._ledger.seconds()})
+            temporary.write_bytes(copied.model_dump_json(by_alias=True, exclude_none=True).encode())
+            os.replace(temporary, self._copy)
+
+
+def _check(fields: dict[str, Any], model: type[TrainerStatus] | type[Progress]) -> None:
+    """The models leave out what they do not know, for readers' sake; a writer's typing mistake must not vanish."""
+    if unknown := sorted(fields.keys() - model.model_fields.keys()):
+        raise ValueError(f"{model.__name__} has no {', '.join(unknown)}")
+
+
+def short_duration(seconds: int) -> str:
+    """Seconds for people: 45s, 12m, 1h20m, 3d4h."""
+    if seconds < 60:
+        return f"{seconds}s"
+    minutes = seconds // 60
+    if minutes < 60:
+        return f"{minutes}m"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 24:
+        return f"{hours}h{minutes}m" if minutes else f"{hours}h"
+    days, hours = divmod(hours, 24)
+    return f"{days}d{hours}h" if hours else f"{days}d"

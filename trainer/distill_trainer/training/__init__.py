@@ -1,0 +1,1 @@
+"""The training loop and the step, and everything a step changes."""

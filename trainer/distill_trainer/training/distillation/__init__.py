@@ -1,0 +1,1 @@
+"""What the student is asked to imitate, and how that is measured."""

@@ -1,0 +1,33 @@
+"""logit: what the teacher says about each class at each location."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from distill_trainer.training.distillation.features import Seen
+
+
+def logit(student: Seen, teacher: Seen) -> Tensor:
+    """Binary cross-entropy per class and location, weighted by how far apart the two scores are.
+
+    For one branch of the head: sum of |p - q| BCE(p, q) over levels, locations and classes, p and q being the sigmoids
+    of student and teacher, divided by the sum over locations of max_c q_c, at least 1 (the soft count of objects, by
+    which Ultralytics' own class loss is divided too). Branches that both heads have are compared each with its
+    like, and averaged. Returns a scalar in fp32 without the distillation weight. The weighted cross-entropy is the
+    classification part of Yang et al., Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object
+    Detection, ICCV 2023 (arXiv:2308.14286).
+    """
+    branches = [_branch(ours, theirs) for ours, theirs in zip(student.logits, teacher.logits, strict=False)]
+    return torch.stack(branches).mean()
+
+
+def _branch(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    ours = torch.cat([level.flatten(2) for level in student], dim=2).float()
+    theirs = torch.cat([level.flatten(2) for level in teacher], dim=2).float().sigmoid()
+    distance = binary_cross_entropy_with_logits(ours, theirs, reduction="none")
+    weighted = (ours.sigmoid() - theirs).abs() * distance
+    return weighted.sum() / theirs.amax(dim=1).sum().clamp_min(1.0)

@@ -1,0 +1,81 @@
+"""What is trained and what DDP replicates: the student and, while features are distilled, its projector."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from distill_trainer.training.distillation.features import Seen, seen
+from distill_trainer.training.distillation.losses.registry import DistillationLoss
+from distill_trainer.training.distillation.projector import Projector
+
+DISTILLATION_LOSS = "dis_loss"
+"""Name of the distillation loss beside Ultralytics' own components, as Ultralytics logs it."""
+OBJECTIVE = "objective"
+"""Name of the scalar whose gradient is taken."""
+
+
+class DistillTask(nn.Module):
+    """Student, projector and their losses. The teacher's output comes in with the batch, the teacher does not."""
+
+    def __init__(
+        self,
+        student: Any,
+        projector: Projector | None = None,
+        distillation_loss: DistillationLoss | None = None,
+    ) -> None:
+        super().__init__()
+        self.student_model = student  # the name that Ultralytics' optimizer rules look for
+        self.projector = projector
+        self.distillation_loss = distillation_loss
+
+    def forward(self, batch: dict[str, Any], teacher: Seen | None = None, weight: float = 0.0) -> dict[str, Tensor]:
+        """Losses of one shard batch whose `img` is [B, 3, H, W] in [0, 1].
+
+        Returns Ultralytics' loss components, detached and per image; `dis_loss`, weight included, when there is a
+        distillation loss, 0 once the teacher has gone; and `objective`, the sum of all times B as in Ultralytics,
+        which alone has a gradient.
+        """
+        images = batch["img"]
+        predictions = self.student_model(images)
+        task_loss, components = self.student_model.loss(batch, predictions)
+        losses = {name: value.detach() for name, value in components.items()}
+        losses[OBJECTIVE] = task_loss.sum()
+        if self.distillation_loss is None:
+            return losses
+        if teacher is None:
+            return losses | {DISTILLATION_LOSS: torch.zeros((), device=images.device)}
+        student = seen(predictions)
+        if self.projector is not None:
+            student = student._replace(features=self.projector(student.features))
+        distillation = weight * self.distillation_loss.compare(student, teacher.arrived())
+        losses[DISTILLATION_LOSS] = distillation.detach()
+        losses[OBJECTIVE] = losses[OBJECTIVE] + distillation * images.shape[0]
+        return losses
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set what Ultralytics' criterion changes from epoch to epoch, as a function of the epoch alone."""
+        criterion = self.criterion
+        if hasattr(criterion, "update"):
+            criterion.updates = epoch - 1
+            criterion.update()
+
+    @property
+    def criterion(self) -> Any:
+        """The student's criterion, made on first use so that it lies on the student's device."""
+        if getattr(self.student_model, "criterion", None) is None:
+            self.student_model.criterion = self.student_model.init_criterion()
+        return self.student_model.criterion
+
+    def trained_parameters(self) -> list[nn.Parameter]:
+        """Parameters that have gradients, in a fixed order."""
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+
+def component_names(task: DistillTask) -> list[str]:
+    """Names of the losses that `forward` will return, without `objective`, in Ultralytics' order."""
+    criterion = task.criterion
+    names = list(getattr(criterion, "one2one", criterion).loss_names)
+    return [*names, DISTILLATION_LOSS] if task.distillation_loss is not None else names

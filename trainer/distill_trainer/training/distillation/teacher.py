@@ -1,0 +1,70 @@
+"""The frozen teacher, cut to what distillation reads: backbone, neck and the classification branches of the head."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from ultralytics.nn.tasks import BaseModel
+
+from distill_trainer.training.distillation.features import Seen
+
+
+class _ClassBranches(nn.Module):
+    """Stands in for a Detect-family head: boxes, masks, keypoints and decoding are never computed."""
+
+    def __init__(self, head: Any) -> None:
+        super().__init__()
+        self.f, self.i = head.f, head.i  # where BaseModel's forward finds the inputs
+        one2one = getattr(head, "one2one_cv3", None)
+        self.branches = nn.ModuleList([head.cv3] if one2one is None else [head.cv3, one2one])
+
+    def forward(self, features: list[Tensor]) -> Seen:
+        logits = ([level(feature) for level, feature in zip(branch, features, strict=True)] for branch in self.branches)
+        return Seen(tuple(features), tuple(tuple(levels) for levels in logits))
+
+
+class Teacher(BaseModel):
+    """A frozen model that maps images to what it sees in them; convolutions and BatchNorm fused, channels-last.
+
+    It is a plain object beside the trained modules: never inside DDP, an optimizer or a state_dict.
+    """
+
+    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
+        """Cut a deep copy of `model` (a Detect-family model that the pair check accepted) for `device` and `dtype`."""
+        super().__init__()
+        layers = deepcopy(model.model)
+        self.model = nn.Sequential(*layers[:-1], _ClassBranches(layers[-1]))
+        self.save = model.save
+        self.yaml = model.yaml
+        self.fuse(verbose=False)
+        self.eval().requires_grad_(False)
+        self.to(device=device, dtype=dtype, memory_format=torch.channels_last)
+        self.dtype = dtype
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def train(self, mode: bool = True) -> Teacher:  # noqa: ARG002  (the signature is nn.Module's)
+        """Stays in eval mode whatever is asked: batch statistics of a frozen model are frozen too."""
+        return super().train(False)
+
+    @torch.no_grad()  # not inference_mode: the student's backward pass saves these features
+    def look(self, images: Tensor) -> Seen:
+        """Features and class logits for images [B, 3, H, W] in [0, 1], in the teacher's own dtype.
+
+        On CUDA the work is queued on a stream of its own, beside the student's forward pass; see `Seen.arrived`.
+        """
+        if self._stream is None:
+            return self._see(images)
+        self._stream.wait_stream(torch.cuda.current_stream(images.device))
+        with torch.cuda.stream(self._stream):
+            seen = self._see(images)
+            images.record_stream(self._stream)
+            return seen._replace(ready=self._stream.record_event())
+
+    def _see(self, images: Tensor) -> Seen:
+        images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
+        with torch.autocast(images.device.type, enabled=False):
+            seen: Seen = self(images)  # through __call__, which is what compile() replaces
+        return seen

@@ -1,0 +1,1 @@
+"""Validation on all ranks, and what is done with the result."""

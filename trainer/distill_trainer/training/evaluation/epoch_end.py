@@ -1,0 +1,133 @@
+"""The end of an epoch: validate the averaged student on all ranks, keep the best, know when to give up."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+from ultralytics.utils.torch_utils import ModelEMA
+
+from distill_api.errors import Stopped
+from distill_trainer.models.loading import file_sha256, load_checkpoint
+from distill_trainer.outputs.figures import Album
+from distill_trainer.outputs.reporter import Reporter
+from distill_trainer.outputs.results import save_weights
+from distill_trainer.process.rank.context import Runtime
+from distill_trainer.training.commits import Commits
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS
+from distill_trainer.training.evaluation.validate import Interrupted, ValData, ValMetrics, validate
+from distill_trainer.training.optimizer import Plan
+from distill_trainer.training.parallel.collectives import broadcast_buffers, broadcast_state
+from distill_trainer.training.parallel.environment import Environment
+from distill_trainer.training.state import TrainingProgress
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Validates the EMA of the student and keeps weights/best.pt and weights/last.pt."""
+
+    plan: Plan
+    progress: TrainingProgress
+    ema: ModelEMA
+    data: ValData
+    environment: Environment
+    runtime: Runtime
+    reporter: Reporter
+    commits: Commits
+    arguments: Any
+    half: bool
+    """Validate in fp16 (CUDA only)."""
+
+    def end_epoch(self) -> None:
+        """Finish the running epoch on every rank. Raises Stopped when a stop comes while validating."""
+        losses = self.progress.mean_losses()
+        last = self.progress.epochs_finished + 1 >= self.plan.epochs
+        validation = self._validate_student() if self.arguments.val or last else None
+        if validation is not None:
+            self._take(validation)
+        if self.progress.epochs_finished == 0:
+            self.progress.first_distillation_loss = losses.get(DISTILLATION_LOSS)
+        self.progress.finish_epoch()
+        if validation is not None:
+            self.progress.stopped_early = self.progress.out_of_patience(self.arguments.patience)
+        self.reporter.epoch_ended(losses, validation)
+
+    def best(self, album: Album | None) -> tuple[str, ValMetrics]:
+        """Validate weights/best.pt as it is on the volume; its digest (rank 0's) and metrics. Raises Stopped.
+
+        The `album` collects what pictures are drawn from.
+        """
+        path = self.runtime.files.best
+        model = deepcopy(self.ema.ema)
+        state = dict(load_checkpoint(path).state_dict()) if self.environment.is_main else None
+        model.load_state_dict(broadcast_state(state, self.environment.device) or {})
+        metrics = self._validate(model, album)
+        return file_sha256(path) if self.environment.is_main else "", metrics
+
+    def _take(self, validation: ValMetrics) -> None:
+        """Remember the result, and save the weights it belongs to."""
+        fitness = validation.fitness if math.isfinite(validation.fitness) else 0.0
+        improved = self.progress.improved(fitness)
+        if improved:
+            self.progress.student_map, self.progress.student_map50 = validation.map, validation.map50
+        if self.environment.is_main:
+            for path in [self.runtime.files.last] + ([self.runtime.files.best] if improved else []):
+                save_weights(
+                    path,
+                    self.ema.ema,
+                    train_args=vars(self.arguments),
+                    metrics=dict(validation.results),
+                    guard=self.runtime.checkpointer.check_fence,
+                )
+
+    def _validate_student(self) -> ValMetrics:
+        broadcast_buffers(self.ema.ema)  # only rank 0, which has shard 0, moves running statistics
+        return self._validate(self.ema.ema)
+
+    def _validate(self, model: Any, album: Album | None = None) -> ValMetrics:
+        return run_validation(
+            model, self.data, self.environment, self.runtime, self.half, self.stopped_while_validating, album
+        )
+
+    def stopped_while_validating(self) -> Stopped:
+        """What to raise on every rank when a stop comes in a validation: all that is left to commit is committed."""
+        self.reporter.stopping()
+        self.commits.wait()
+        return Stopped(self.progress.step, self.commits.committed_step)
+
+
+def run_validation(
+    model: Any,
+    data: ValData,
+    environment: Environment,
+    runtime: Runtime,
+    half: bool,
+    on_stop: Callable[[], Stopped],
+    album: Album | None = None,
+) -> ValMetrics:
+    """Validate on all ranks, with status and time told. Raises what `on_stop` returns when a stop comes in between."""
+    runtime.board.update(state="validating")
+    runtime.watchdog.beat("validation")
+
+    def stopping() -> bool:
+        runtime.watchdog.beat("validation")
+        return runtime.stop.requested
+
+    began = time.perf_counter()
+    try:
+        return validate(
+            model,
+            data,
+            device=environment.device,
+            half=half,
+            stop=stopping,
+            album=album,
+        )
+    except Interrupted as interrupted:
+        raise on_stop() from interrupted
+    finally:
+        runtime.metrics.phase("validation", time.perf_counter() - began)

@@ -1,0 +1,1 @@
+"""Where a rank stands among the others, and what they exchange."""
