@@ -88,7 +88,7 @@ class Saves:
         from distill_trainer.training.distillation.projector import Projector
         from distill_trainer.training.distillation.task import OBJECTIVE, DistillTask
         from distill_trainer.training.distillation.teacher import Teacher
-        from distill_trainer.training.optimizer import Plan, build_optimizer
+        from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
         from distill_trainer.training.state import TrainingProgress, TrainingState
         from trainer_support import CPU, build, preprocessed, shard_batch, teach
 
@@ -96,7 +96,7 @@ class Saves:
         whole = teach(build(f"{teacher}.yaml", seed=1))
         projector = Projector(neck_channels(self.student), neck_channels(whole))
         task = DistillTask(self.student, projector, LOSSES["sl2"]).to(memory_format=torch.channels_last).train()
-        plan = Plan(epochs=5, steps_per_epoch=10, batch=8, images=80, classes=3)
+        plan = TrainingPlan(epochs=5, steps_per_epoch=10, batch=8, images=80, classes=3)
         optimizer, _ = build_optimizer(task, self.student.args, plan)
         self.state = TrainingState(
             task, ModelEMA(self.student), optimizer, student_precision("fp32", CPU).scaler(), TrainingProgress()

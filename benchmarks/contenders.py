@@ -25,7 +25,7 @@ from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSchedule
 from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
-from distill_trainer.training.optimizer import Plan, build_optimizer
+from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
 from distill_trainer.training.parallel.collectives import replicate
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.preprocess import Preprocess
@@ -80,13 +80,15 @@ class Bench:
         images = pair.batch // environment.world_size
         seeds = [(step, environment.rank) for step in range(pair.steps)]
         self._batches = [shard_batch(images, seed=step * 10 + rank, imgsz=pair.imgsz) for step, rank in seeds]
-        self._plan = Plan(epochs=100, steps_per_epoch=1000, batch=pair.batch, images=1000 * pair.batch, classes=3)
+        self._plan = TrainingPlan(
+            epochs=100, steps_per_epoch=1000, batch=pair.batch, images=1000 * pair.batch, classes=3
+        )
 
     def gigaflops(self) -> dict[str, float]:
         """Floating-point operations of one step, in 10^9: the cut teacher, and the student forwards and backwards."""
         images = preprocessed(self._batches[0])["img"].to(DEVICE)
         with FlopCounterMode(display=False) as teacher:
-            Teacher(self._teacher, DEVICE, torch.float32).look(images)
+            Teacher(self._teacher, DEVICE, torch.float32).infer(images)
         with FlopCounterMode(display=False) as student:
             predictions = deepcopy(self._student).to(DEVICE).train()(images)
             sum(branch["scores"].sum() + branch["boxes"].sum() for branch in predictions.values()).backward()
@@ -130,7 +132,7 @@ class Bench:
             environment=self._environment,
             my_shards=[self._environment.rank],
             shards=world,
-            last_move=-1,
+            last_optimizer_step=-1,
         )
         _split_forward(student)
 

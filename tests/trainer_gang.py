@@ -68,7 +68,7 @@ def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | N
     from distill_trainer.training.distillation.schedules.constant import constant
     from distill_trainer.training.distillation.task import DistillTask
     from distill_trainer.training.distillation.teacher import Teacher
-    from distill_trainer.training.optimizer import Plan, build_optimizer
+    from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
     from distill_trainer.training.parallel.collectives import broadcast_state, process_group, replicate
     from distill_trainer.training.parallel.environment import from_torchrun
     from distill_trainer.training.parallel.shards import shards_of
@@ -87,7 +87,7 @@ def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | N
     over = state is not None and weight.over(int(state.stem.removeprefix("state-")))
     projector = None if over else Projector(neck_channels(student), neck_channels(whole_teacher))
     task = DistillTask(student, projector, LOSSES["sl2"]).to(memory_format=torch.channels_last).train()
-    plan = Plan(epochs=5, steps_per_epoch=2, batch=shards * SHARD_IMAGES, images=16, classes=3)
+    plan = TrainingPlan(epochs=5, steps_per_epoch=2, batch=shards * SHARD_IMAGES, images=16, classes=3)
     optimizer, schedule = build_optimizer(task, student.args, plan)
     precision = student_precision("fp32", environment.device)
     training = TrainingState(task, ModelEMA(student), optimizer, precision.scaler(), TrainingProgress())
@@ -115,7 +115,7 @@ def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | N
             environment=environment,
             my_shards=mine,
             shards=shards,
-            last_move=training.progress.step - 1,
+            last_optimizer_step=training.progress.step - 1,
         )
         del model  # the step's alone
         results = []
@@ -124,7 +124,7 @@ def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | N
             wants_to_stop = environment.rank == environment.world_size - 1 and number == steps - 1
             result = step.run(number, batches, wants_to_stop, Phases())
             training.progress.finish_step(result.losses, 0.0)
-            results.append({"losses": result.losses, "stop": result.stop, "moved": result.moved})
+            results.append({"losses": result.losses, "stop": result.stop, "moved": result.optimizer_stepped})
             if environment.is_main:
                 torch.save(training.collect(), out / f"state-{training.progress.step}.pt")
     trained = {id(parameter) for parameter in task.parameters()}

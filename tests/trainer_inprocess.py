@@ -24,10 +24,10 @@ from distill_trainer.models.student import build_student, student_source
 from distill_trainer.outputs.results import ResultsCsv, RunFiles, save_weights
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.watchdog import Watchdog
-from distill_trainer.process.rank.context import Runtime
+from distill_trainer.process.rank.context import RankContext
 from distill_trainer.process.telemetry.console import Console
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
-from distill_trainer.process.telemetry.status import StatusBoard
+from distill_trainer.process.telemetry.status import RankStatus
 from distill_trainer.train import train
 from trainer_support import dataset, job_spec, teach
 
@@ -116,18 +116,18 @@ class Volumes:
 
 def _run(config: RunConfig, stop_after: int | None) -> Result | int | None:
     metrics = TrainerMetrics(rank=0, world_size=1, checkpoint_interval=1, versions={})
-    board = StatusBoard(job=config.job, attempt=config.attempt, rank=0, world_size=1, images_per_second=lambda: None)
-    stop = StopAfter(stop_after, lambda: board.status().progress.step)
+    status = RankStatus(job=config.job, attempt=config.attempt, rank=0, world_size=1, images_per_second=lambda: None)
+    stop = StopAfter(stop_after, lambda: status.read().progress.step)
     files = RunFiles.of(config)
     checkpointer = Checkpointer(
         files.checkpoints, uid=config.uid, attempt=config.attempt, keep=2, is_writer=True, metrics=Events()
     )
-    runtime = Runtime(
+    context = RankContext(
         rank=0,
         local_rank=0,
         world_size=1,
         stop=stop,
-        board=board,
+        status=status,
         metrics=metrics,
         watchdog=Watchdog(
             timeout=600, stopping_timeout=600, stop_requested=lambda: stop.requested, on_stall=lambda _: None
@@ -138,7 +138,7 @@ def _run(config: RunConfig, stop_after: int | None) -> Result | int | None:
     )
     threads = torch.get_num_threads()
     try:
-        return train(config, runtime)
+        return train(config, context)
     except Stopped as stopped:
         return stopped.committed_step
     finally:

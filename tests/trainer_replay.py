@@ -108,10 +108,10 @@ def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
     from distill_trainer.outputs.results import RunFiles
     from distill_trainer.process.liveness.stop import StopFlag
     from distill_trainer.process.liveness.watchdog import Watchdog
-    from distill_trainer.process.rank.context import Runtime
+    from distill_trainer.process.rank.context import RankContext
     from distill_trainer.process.telemetry.console import Console
     from distill_trainer.process.telemetry.metrics import TrainerMetrics
-    from distill_trainer.process.telemetry.status import StatusBoard
+    from distill_trainer.process.telemetry.status import RankStatus
     from distill_trainer.train import train
     from trainer_support import job_spec
 
@@ -144,7 +144,7 @@ def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(scenario.port)}
     watchdog = Watchdog(timeout=600, stopping_timeout=600, stop_requested=bool, on_stall=lambda _: None)
     metrics = TrainerMetrics(rank=rank, world_size=scenario.world, checkpoint_interval=60, versions={})
-    board = StatusBoard(
+    status = RankStatus(
         job=run.job, attempt=run.attempt, rank=rank, world_size=scenario.world, images_per_second=lambda: None
     )
     notes.finished, notes.samples, notes.losses = 0, {}, {}
@@ -160,12 +160,12 @@ def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
     checkpointer = Patient(
         files.checkpoints, uid=run.uid, attempt=run.attempt, keep=100, is_writer=rank == 0, metrics=_Silent()
     )
-    runtime = Runtime(
+    context = RankContext(
         rank=rank,
         local_rank=rank,
         world_size=scenario.world,
         stop=Asked(),
-        board=board,
+        status=status,
         metrics=metrics,
         watchdog=watchdog,
         checkpointer=checkpointer,
@@ -174,7 +174,7 @@ def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
     )
     stopped = None
     try:
-        train(run, runtime)
+        train(run, context)
         checkpointer.wait()
     except Stopped as error:
         stopped = error.step
@@ -183,7 +183,7 @@ def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
     found = {
         "samples": notes.samples,
         "losses": notes.losses,
-        "resumed": board.status().resumed_from_step,
+        "resumed": status.read().resumed_from_step,
         "stopped": stopped,
     }
     (root / "records" / f"{scenario.job}-{scenario.attempt}-{rank}.json").write_text(json.dumps(found))

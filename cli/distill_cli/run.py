@@ -16,7 +16,7 @@ from distill_api.reading.mistakes import explain
 from distill_api.spec.fields import DistillJobSpec
 from distill_cli.jobfile import fail, load
 from distill_local.machine import Machine, Mistake
-from distill_local.trainer_process import Ended, TrainerProcess
+from distill_local.trainer_process import TrainerEnd, TrainerProcess
 
 
 def run(
@@ -75,7 +75,7 @@ def _claims(options: list[str]) -> dict[str, Path]:
     return claims
 
 
-def _tell(ended: Ended, trainer: TrainerProcess) -> None:
+def _tell(ended: TrainerEnd, trainer: TrainerProcess) -> None:
     command = "kubectl distill" if Path(sys.argv[0]).name == "kubectl-distill" else "distill"
     again = f"{command} {shlex.join(sys.argv[1:])}"
     if ended.stopped:

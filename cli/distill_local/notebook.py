@@ -14,7 +14,7 @@ from distill_api.errors import Permanent, Retryable
 from distill_api.job import DistillJob
 from distill_local.call import DATA, MODELS, RESULTS, Call, PathLike, job_of, read, wrong
 from distill_local.machine import Machine, Mistake
-from distill_local.trainer_process import Ended, TrainerProcess
+from distill_local.trainer_process import TrainerEnd, TrainerProcess
 
 _DISK = Path("/")
 """A call names files by their place on this machine, so all of it is its data and models volume."""
@@ -140,7 +140,7 @@ def _run(job: DistillJob, machine: Machine, verbose: bool) -> Distilled:
     raise Retryable(reason, f"{said}; the same call again goes on from the last checkpoint")
 
 
-def _follow(trainer: TrainerProcess, verbose: bool) -> Ended:
+def _follow(trainer: TrainerProcess, verbose: bool) -> TrainerEnd:
     """Run it to its end, which the first interrupt asks it for."""
     trainer.start()
     try:
@@ -152,7 +152,7 @@ def _follow(trainer: TrainerProcess, verbose: bool) -> Ended:
         return _listen(trainer, verbose)
 
 
-def _listen(trainer: TrainerProcess, verbose: bool) -> Ended:
+def _listen(trainer: TrainerProcess, verbose: bool) -> TrainerEnd:
     for line in trainer.lines():
         if verbose:
             print(line, flush=True)

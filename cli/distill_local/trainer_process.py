@@ -23,7 +23,7 @@ from distill_local.machine import Machine, Mistake, run_config
 
 
 @dataclass(frozen=True)
-class Ended:
+class TrainerEnd:
     """How an attempt ended."""
 
     code: int
@@ -101,11 +101,13 @@ class TrainerProcess:
         """Ask it to commit and end. It counts only the first request."""
         self._started.send_signal(signal.SIGTERM)
 
-    def wait(self) -> Ended:
+    def wait(self) -> TrainerEnd:
         """Its end."""
         code = self._started.wait()
         text = self._termination.read_text() if self._termination.exists() else None
-        return Ended(128 - code if code < 0 else code, TerminationMessage.model_validate_json(text) if text else None)
+        return TrainerEnd(
+            128 - code if code < 0 else code, TerminationMessage.model_validate_json(text) if text else None
+        )
 
     def __enter__(self) -> Self:
         return self

@@ -20,7 +20,7 @@ from distill_api.pod.run import RunConfig
 from distill_api.status import Result
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import MEETING
-from distill_trainer.process.rank.context import Runtime
+from distill_trainer.process.rank.context import RankContext
 
 log = logging.getLogger(__name__)
 
@@ -44,43 +44,43 @@ def misbehave(what: str) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
-def fake_train(run: RunConfig, runtime: Runtime) -> Result | None:
+def fake_train(run: RunConfig, context: RankContext) -> Result | None:
     """Count to STEPS, summing a counter over all ranks, with checkpoints every few steps."""
-    mine = json.loads(os.environ.get("FAKE_PLAN", "{}")).get(str(runtime.rank), {})
-    if runtime.rank == 0:
+    mine = json.loads(os.environ.get("FAKE_PLAN", "{}")).get(str(context.rank), {})
+    if context.rank == 0:
         log.info("computes with %d threads", torch.get_num_threads())
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")
         log.info("may use CUDA: %s, devices %s", not torch.cuda._is_in_bad_fork(), devices)
     if mine.get("at") == 0:
         misbehave(mine["do"])
-    runtime.watchdog.beat(MEETING)
+    context.watchdog.beat(MEETING)
     collective = timeouts(run.spec.recovery.stall_timeout_seconds).collective
     dist.init_process_group("gloo", timeout=timedelta(seconds=collective))
     try:
-        loaded = runtime.checkpointer.newest() if runtime.rank == 0 else None
+        loaded = context.checkpointer.newest() if context.rank == 0 else None
         start = torch.tensor([loaded.step if loaded else 0])
         dist.broadcast(start, 0)
         resumed = int(start)
-        runtime.board.update(resumed_from_step=resumed, state="training")
-        runtime.board.progress(step=resumed, steps=STEPS)
+        context.status.update(resumed_from_step=resumed, state="training")
+        context.status.progress(step=resumed, steps=STEPS)
         for step in range(resumed + 1, STEPS + 1):
             if mine.get("at") == step:
                 misbehave(mine["do"])
-            runtime.watchdog.beat("forward")
+            context.watchdog.beat("forward")
             time.sleep(SECONDS)
-            flags = torch.tensor([float(runtime.stop.requested), 1.0])
+            flags = torch.tensor([float(context.stop.requested), 1.0])
             dist.all_reduce(flags)
-            runtime.board.progress(step=step)
-            runtime.board.update(steps_this_attempt=step - resumed)
-            runtime.metrics.step(images=2, seconds=SECONDS, step=step, epoch=0)
+            context.status.progress(step=step)
+            context.status.update(steps_this_attempt=step - resumed)
+            context.metrics.step(images=2, seconds=SECONDS, step=step, epoch=0)
             stopping = bool(flags[0] > 0)
             if stopping or step % 5 == 0:
-                runtime.watchdog.beat("checkpoint")
-                runtime.checkpointer.snapshot({"step": step, "weights": torch.full((1000,), float(step))}, step)
+                context.watchdog.beat("checkpoint")
+                context.checkpointer.snapshot({"step": step, "weights": torch.full((1000,), float(step))}, step)
             if stopping:
-                runtime.checkpointer.wait()
+                context.checkpointer.wait()
                 dist.barrier()
-                raise Stopped(step, runtime.checkpointer.committed_step)
-        return Result(checkpoint=f"{run.job}/weights/best.pt", sha256="0" * 64) if runtime.rank == 0 else None
+                raise Stopped(step, context.checkpointer.committed_step)
+        return Result(checkpoint=f"{run.job}/weights/best.pt", sha256="0" * 64) if context.rank == 0 else None
     finally:
         dist.destroy_process_group()

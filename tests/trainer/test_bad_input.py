@@ -18,7 +18,7 @@ from distill_api.pod.run import Directories
 from distill_api.spec.training import Training
 from distill_trainer.data import TrainData
 from distill_trainer.models.arguments import rounded_imgsz
-from distill_trainer.models.setup import prepare, said_aloud
+from distill_trainer.models.setup import adjustments, prepare
 from distill_trainer.training.evaluation.validate import ValData
 from trainer_support import CPU, SUFFIX, job_spec
 
@@ -189,7 +189,7 @@ def volumes(make_digits: Any, tmp_path: Path) -> Callable[[str], Path]:
 )
 def test_what_is_not_done_as_asked_is_said_aloud(training: dict[str, Any], said: list[str]) -> None:
     asked = Training(**{"imgsz": 64} | training)
-    assert said_aloud(asked, rounded_imgsz(asked.imgsz, 32), 32) == said
+    assert adjustments(asked, rounded_imgsz(asked.imgsz, 32), 32) == said
 
 
 def start(root: Path, task: str, training: dict[str, Any], spec: dict[str, Any]) -> None:

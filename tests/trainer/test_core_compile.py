@@ -32,12 +32,12 @@ def test_compiled_models_are_the_ones_that_run_and_compute_the_same() -> None:
     teacher = Teacher(whole, CPU, torch.float32)
     task = DistillTask(student, Projector(neck_channels(student), neck_channels(whole)), LOSSES["sl2"]).train()
     batch = preprocessed(shard_batch(2))
-    expected = task(dict(batch), teacher.look(batch["img"]), weight=6.0)
+    expected = task(dict(batch), teacher.infer(batch["img"]), weight=6.0)
 
     ours, theirs = Graphs(), Graphs()
     student.compile(backend=ours)
     teacher.compile(backend=theirs)
-    losses = task(dict(batch), teacher.look(batch["img"]), weight=6.0)
+    losses = task(dict(batch), teacher.infer(batch["img"]), weight=6.0)
     assert ours.operators > 100
     assert theirs.operators > 100
     for name, loss in expected.items():

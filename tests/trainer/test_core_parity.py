@@ -13,13 +13,13 @@ from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.task import DistillTask
-from distill_trainer.training.optimizer import Plan, build_optimizer
+from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
 from trainer_support import build as build_model
 from trainer_support import job_spec
 
 
-def plan(**fields: int) -> Plan:
-    return Plan(**({"epochs": 5, "steps_per_epoch": 7, "batch": 16, "images": 112, "classes": 3} | fields))
+def plan(**fields: int) -> TrainingPlan:
+    return TrainingPlan(**({"epochs": 5, "steps_per_epoch": 7, "batch": 16, "images": 112, "classes": 3} | fields))
 
 
 @pytest.mark.parametrize("name", get_args(Training.model_fields["optimizer"].annotation))

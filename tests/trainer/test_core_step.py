@@ -20,7 +20,7 @@ from distill_trainer.training.distillation.schedule import WeightSchedule
 from distill_trainer.training.distillation.schedules.constant import constant
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, component_names
 from distill_trainer.training.distillation.teacher import Teacher
-from distill_trainer.training.optimizer import Plan, build_optimizer
+from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.parallel.shards import running_statistics, shards_of
 from distill_trainer.training.preprocess import Preprocess
@@ -45,7 +45,7 @@ class Run:
         self.given_back = [weakref.ref(module) for module in (projector, cut) if module is not None]
         self.task = DistillTask(student, projector, LOSSES[loss])
         train_mode(student, student.args.freeze)
-        plan = Plan(epochs=5, steps_per_epoch=10, batch=4, images=40, classes=3)
+        plan = TrainingPlan(epochs=5, steps_per_epoch=10, batch=4, images=40, classes=3)
         optimizer, schedule = build_optimizer(self.task, student.args, plan)
         precision = student_precision(amp, CPU)
         ema = ModelEMA(student)
@@ -64,7 +64,7 @@ class Run:
             environment=ALONE,
             my_shards=(0, 1),
             shards=2,
-            last_move=-1,
+            last_optimizer_step=-1,
         )
 
     def __call__(self, number: int) -> StepResult:
@@ -85,8 +85,8 @@ def test_gradients_accumulate_to_the_nominal_batch() -> None:
         before = run.weights()
         result = run(number)
         parameters = {name for name, _ in run.task.named_parameters()}
-        assert bool(changed(before, run.weights()) & parameters) is result.moved
-        moved.append(result.moved)
+        assert bool(changed(before, run.weights()) & parameters) is result.optimizer_stepped
+        moved.append(result.optimizer_stepped)
     assert moved == [False, False, True, False, False, True]
     assert run.state.ema.updates == 2
 
@@ -99,7 +99,7 @@ def test_a_step_with_non_finite_gradients_changes_nothing(poison: float) -> None
     handle = run.task.student_model.model[0].register_forward_hook(lambda *call: call[-1] * poison)
     result = run(1)
     handle.remove()
-    assert result.moved
+    assert result.optimizer_stepped
     assert result.skipped
     assert not changed(average, run.state.ema.ema.state_dict())
     assert not changed(before, run.weights()) & {name for name, _ in run.task.named_parameters()}

@@ -60,7 +60,7 @@ def test_a_distillation_may_be_compiled() -> None:
     student, model = build("yolo26n.yaml"), teach(build("yolo26s.yaml", seed=1))
     task = DistillTask(student, Projector(neck_channels(student), neck_channels(model)), LOSSES["sl2"]).train()
     teacher, batch = Teacher(model, CPU, torch.float32), preprocessed(shard_batch(2))
-    plain = task(dict(batch), teacher.look(batch["img"]), weight=6.0)[DISTILLATION_LOSS]
+    plain = task(dict(batch), teacher.infer(batch["img"]), weight=6.0)[DISTILLATION_LOSS]
     graphs: list[Any] = []
 
     def traced(graph: Any, _: Any) -> Any:
@@ -68,7 +68,7 @@ def test_a_distillation_may_be_compiled() -> None:
         return graph.forward
 
     teacher.compile(backend=traced)
-    seen = teacher.look(batch["img"])
+    seen = teacher.infer(batch["img"])
     of_teacher = len(graphs)
     task.student_model.compile(backend=traced)
     compiled = task(dict(batch), seen, weight=6.0)[DISTILLATION_LOSS]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from distill_api.spec.fields import Distillation
-from distill_trainer.training.distillation.features import Seen, seen
+from distill_trainer.training.distillation.features import ModelOutput, model_output
 from distill_trainer.training.distillation.losses.cwd import cwd
 from distill_trainer.training.distillation.losses.logit import logit
 from distill_trainer.training.distillation.losses.pkd import pkd
@@ -24,13 +24,13 @@ BATCH, CHANNELS, CLASSES, SIZES = 2, 3, 4, ((3, 2), (2, 1))
 EPSILON = 1e-5  # BatchNorm's
 
 
-def view(seed: int, branches: int = 2, scale: float = 1.0) -> Seen:
+def view(seed: int, branches: int = 2, scale: float = 1.0) -> ModelOutput:
     random = torch.Generator().manual_seed(seed)
 
     def maps(channels: int) -> tuple[Tensor, ...]:
         return tuple(scale * torch.randn(BATCH, channels, *size, generator=random) for size in SIZES)
 
-    return Seen(maps(CHANNELS), tuple(maps(CLASSES) for _ in range(branches)))
+    return ModelOutput(maps(CHANNELS), tuple(maps(CLASSES) for _ in range(branches)))
 
 
 def sigmoid(x: float) -> float:
@@ -48,7 +48,7 @@ def standard_channel(feature: Tensor, channel: int) -> dict[tuple[int, int, int]
     return {place: (value - mean) / math.sqrt(variance + EPSILON) for place, value in values.items()}
 
 
-def plain_sl2(student: Seen, teacher: Seen) -> float:
+def plain_sl2(student: ModelOutput, teacher: ModelOutput) -> float:
     total = 0.0
     for level, (ours, theirs) in enumerate(zip(student.features, teacher.features, strict=True)):
         above, below = 0.0, 0.0
@@ -64,7 +64,7 @@ def plain_sl2(student: Seen, teacher: Seen) -> float:
     return total
 
 
-def plain_cwd(student: Seen, teacher: Seen, temperature: float = 1.0) -> float:
+def plain_cwd(student: ModelOutput, teacher: ModelOutput, temperature: float = 1.0) -> float:
     def distribution(standard: dict[tuple[int, int, int], float], image: int) -> list[float]:
         exponentials = [math.exp(value / temperature) for (b, _, _), value in standard.items() if b == image]
         return [value / sum(exponentials) for value in exponentials]
@@ -81,7 +81,7 @@ def plain_cwd(student: Seen, teacher: Seen, temperature: float = 1.0) -> float:
     return total
 
 
-def plain_pkd(student: Seen, teacher: Seen) -> float:
+def plain_pkd(student: ModelOutput, teacher: ModelOutput) -> float:
     """By its meaning: 1 - r, the mean over channels. BatchNorm's epsilon is why the comparison is not exact."""
     total = 0.0
     for ours, theirs in zip(student.features, teacher.features, strict=True):
@@ -96,7 +96,7 @@ def plain_pkd(student: Seen, teacher: Seen) -> float:
     return total
 
 
-def plain_logit(student: Seen, teacher: Seen) -> float:
+def plain_logit(student: ModelOutput, teacher: ModelOutput) -> float:
     means = []
     for our_branch, their_branch in zip(student.logits, teacher.logits, strict=False):
         above, objects = 0.0, 0.0
@@ -110,7 +110,7 @@ def plain_logit(student: Seen, teacher: Seen) -> float:
     return statistics.fmean(means)
 
 
-PLAIN: dict[str, Callable[[Seen, Seen], float]] = {
+PLAIN: dict[str, Callable[[ModelOutput, ModelOutput], float]] = {
     "sl2": plain_sl2,
     "cwd": plain_cwd,
     "pkd": plain_pkd,
@@ -143,7 +143,9 @@ def test_a_student_that_sees_the_same_has_nothing_to_learn(name: str) -> None:
 
 
 @pytest.mark.parametrize("compare", [cwd, pkd])
-def test_normalised_losses_do_not_see_the_scale_of_features(compare: Callable[[Seen, Seen], Tensor]) -> None:
+def test_normalised_losses_do_not_see_the_scale_of_features(
+    compare: Callable[[ModelOutput, ModelOutput], Tensor],
+) -> None:
     student, teacher = view(1), view(2)
     louder = student._replace(features=tuple(100 * feature + 7 for feature in student.features))
     assert float(compare(louder, teacher)) == pytest.approx(float(compare(student, teacher)), rel=1e-3)
@@ -163,16 +165,18 @@ def test_a_teacher_in_bf16_gives_a_loss_in_fp32(name: str) -> None:
     def rounded(levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(level.bfloat16() for level in levels)
 
-    teacher = Seen(rounded(whole.features), tuple(rounded(branch) for branch in whole.logits))
+    teacher = ModelOutput(rounded(whole.features), tuple(rounded(branch) for branch in whole.logits))
     loss = LOSSES[name].compare(view(1), teacher)
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(LOSSES[name].compare(view(1), whole)), rel=0.05)
 
 
 @pytest.mark.parametrize("compare", [cwd, pkd])
-def test_a_channel_of_one_value_has_no_say_but_a_gradient(compare: Callable[[Seen, Seen], Tensor]) -> None:
+def test_a_channel_of_one_value_has_no_say_but_a_gradient(
+    compare: Callable[[ModelOutput, ModelOutput], Tensor],
+) -> None:
     ours = torch.randn(1, CHANNELS, 1, 1, requires_grad=True)
-    loss = compare(Seen((ours,), ()), Seen((torch.randn(1, CHANNELS, 1, 1),), ()))
+    loss = compare(ModelOutput((ours,), ()), ModelOutput((torch.randn(1, CHANNELS, 1, 1),), ()))
     loss.backward()
     assert float(loss.detach()) == 0
     assert ours.grad is not None
@@ -184,11 +188,11 @@ def test_student_and_teacher_see_the_same_in_the_same_model(name: str) -> None:
     """The student's view is read off its predictions, the teacher's from a cut copy: both must mean the same."""
     model = teach(build(name))
     images = preprocessed(shard_batch(2))["img"]
-    theirs = Teacher(model, CPU, torch.float32).look(images)
+    theirs = Teacher(model, CPU, torch.float32).infer(images)
     head = model.model[-1]
     head.training = True  # raw predictions, while every BatchNorm still uses its running statistics
     with torch.no_grad():
-        ours = seen(model(images))
+        ours = model_output(model(images))
     assert len(ours.logits) == len(theirs.logits) == (2 if name.startswith("yolo26") else 1)
     for mine, other in zip((ours.features, *ours.logits), (theirs.features, *theirs.logits), strict=True):
         for a, b in zip(mine, other, strict=True):

@@ -117,7 +117,7 @@ def test_a_teacher_fused_for_inference_without_nms_is_refused_and_one_fused_for_
     assert "has lost its one-to-many branch" in refusal(volumes, teacher={"model": "end2end-True.pt"})
     teacher = load_checkpoint(volumes.root / "models/end2end-False.pt")
     check(facts(named(volumes, build("yolo26n.yaml")), "student"), facts(teacher, "end2end-False.pt"))
-    assert len(Teacher(teacher, CPU, torch.float32).look(torch.rand(1, 3, 64, 64)).logits) == 1
+    assert len(Teacher(teacher, CPU, torch.float32).infer(torch.rand(1, 3, 64, 64)).logits) == 1
 
 
 def test_a_fused_student_is_refused_and_a_fused_teacher_with_one_branch_is_not(volumes: Volumes) -> None:
@@ -157,7 +157,7 @@ def test_across_families_a_step_is_trained_and_said_to_be_experimental(
     projector = Projector(neck_channels(student), neck_channels(model)) if LOSSES[loss].projects else None
     task = DistillTask(student, projector, LOSSES[loss]).train()
     batch = preprocessed(shard_batch(2))
-    losses = task(batch, Teacher(model, CPU, torch.float32).look(batch["img"]), weight=1.0)
+    losses = task(batch, Teacher(model, CPU, torch.float32).infer(batch["img"]), weight=1.0)
     losses[OBJECTIVE].backward()
     assert losses[DISTILLATION_LOSS] > 0
     assert all(torch.isfinite(p.grad).all() for p in task.parameters() if p.grad is not None)

@@ -18,7 +18,7 @@ from distill_api.pod.run import Directories
 from distill_api.spec.fields import Export
 from distill_trainer.outputs.export import export as exporting
 from distill_trainer.outputs.export.export import export_weights
-from distill_trainer.outputs.optional import OutputProblem, attempt
+from distill_trainer.outputs.optional import OutputProblem, try_output
 from distill_trainer.outputs.pictures import draw_labels, draw_results
 from distill_trainer.outputs.report.chart import Line, line_chart, nice_ticks, whole_ticks
 from distill_trainer.outputs.results import ResultsCsv, save_weights
@@ -69,7 +69,7 @@ def test_an_export_that_fails_is_one_line(tmp_path: Path, caplog: pytest.LogCapt
     broken = tmp_path / "best.pt"
     torch.save({"model": None}, broken)
     with caplog.at_level(logging.WARNING):
-        made, problem = attempt("torchscript", lambda: export(broken))
+        made, problem = try_output("torchscript", lambda: export(broken))
     assert made is None
     assert problem
     assert caplog.messages == [f"torchscript: not written: {problem}"]
@@ -124,7 +124,7 @@ def test_curves_are_drawn_also_of_epochs_that_were_not_validated(tmp_path: Path)
 
 def test_a_picture_that_cannot_be_drawn_is_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        made, problem = attempt("labels", lambda: draw_labels([], {0: "a"}, tmp_path))
+        made, problem = try_output("labels", lambda: draw_labels([], {0: "a"}, tmp_path))
     assert made is None
     assert problem
     assert "\n" not in problem
@@ -181,7 +181,7 @@ def test_a_baseline_that_cannot_be_compared_is_not_scored(
         save_weights(path, build(*other), train_args={})
     score = object()
     comparison: Any = Comparison(
-        data=None, prepared=SimpleNamespace(student=build("yolo26n.yaml")), half=False, runtime=None,
+        data=None, prepared=SimpleNamespace(student=build("yolo26n.yaml")), half=False, context=None,
         environment=Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU),
     )  # fmt: skip
     monkeypatch.setattr(Comparison, "score", lambda *_: score)

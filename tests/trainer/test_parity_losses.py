@@ -36,7 +36,7 @@ def test_losses_and_gradients_equal_ultralytics(family: str, task: str) -> None:
     batch = preprocessed(shard_batch(4, task))
     their_loss, their_items = reference(dict(batch))
     their_loss.sum().backward()
-    losses = ours(dict(batch), teacher.look(batch["img"]), weight=6.0)
+    losses = ours(dict(batch), teacher.infer(batch["img"]), weight=6.0)
     losses[OBJECTIVE].backward()
 
     assert losses[DISTILLATION_LOSS] > 0

@@ -37,7 +37,7 @@ from distill_trainer.training.distillation.schedules.constant import constant
 from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.loop import Loop
-from distill_trainer.training.optimizer import Plan, build_optimizer
+from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.state import TrainingProgress
@@ -78,7 +78,7 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
     task = DistillTask(student, Projector(neck_channels(student), neck_channels(teacher)), LOSSES["sl2"])
     task.projector.load_state_dict(projector)
     task.to(memory_format=torch.channels_last)
-    plan = Plan(EPOCHS, STEPS_PER_EPOCH, BATCH, images, len(CLASSES))
+    plan = TrainingPlan(EPOCHS, STEPS_PER_EPOCH, BATCH, images, len(CLASSES))
     optimizer, schedule = build_optimizer(task, arguments, plan)
     precision, ema, progress = student_precision("fp32", CPU), ModelEMA(student), TrainingProgress()
     step = Step(
@@ -95,7 +95,7 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
         environment=Environment(0, 0, 1, 1, 0, CPU),
         my_shards=(0,),
         shards=1,
-        last_move=-1,
+        last_optimizer_step=-1,
     )
 
     def begin_epoch(epoch: int) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from distill_api.constants import Reason
-from distill_trainer.process.liveness.heartbeat import Listener, Pulse, Silence, given_up, lives
+from distill_trainer.process.liveness.heartbeat import Heartbeat, HeartbeatMonitor, MissedHeartbeat, lives, stuck_ranks
 from distill_trainer.process.liveness.timeouts import timeouts
 from launched_gang import Gang
 from leaving_out import leave_out
@@ -177,21 +177,21 @@ class Clock:
 
 def test_silence_is_counted_from_the_last_pulse_and_only_while_the_launcher_is_awake(tmp_path: Path) -> None:
     clock = Clock()
-    listener = Listener({0: tmp_path / "a", 1: tmp_path / "b", 2: tmp_path / "never"}, clock)
-    silent, lively = Pulse(tmp_path / "a"), Pulse(tmp_path / "b")
+    monitor = HeartbeatMonitor({0: tmp_path / "a", 1: tmp_path / "b", 2: tmp_path / "never"}, clock)
+    silent, lively = Heartbeat(tmp_path / "a"), Heartbeat(tmp_path / "b")
     lively.phase("data")
-    assert listener.look() == {}
+    assert monitor.missed() == {}
     heard = {}
     for second in range(1, 11):
         clock.now += 1
         if second <= 4:
             silent.beat()
-        silent.phase("backward")  # of a thread that still moves; alone it is no pulse
+        silent.phase("backward")  # of a thread that still moves; alone it is no heartbeat
         lively.beat()
-        heard = listener.look()
-    assert heard == {0: Silence(6.0, "backward", os.getpid()), 1: Silence(0.0, "data", os.getpid())}
+        heard = monitor.missed()
+    assert heard == {0: MissedHeartbeat(6.0, "backward", os.getpid()), 1: MissedHeartbeat(0.0, "data", os.getpid())}
     clock.now += 3600  # the launcher itself was frozen
-    assert listener.look()[0].seconds == 8.0
+    assert monitor.missed()[0].seconds == 8.0
 
 
 @pytest.mark.parametrize(
@@ -201,4 +201,4 @@ def test_silence_is_counted_from_the_last_pulse_and_only_while_the_launcher_is_a
 def test_a_silent_rank_is_given_up_sooner_when_others_have_left(
     seconds: float, others_leave: bool, given: bool
 ) -> None:
-    assert bool(given_up({3: Silence(seconds, "forward", 1)}, timeouts(600), others_leave)) is given
+    assert bool(stuck_ranks({3: MissedHeartbeat(seconds, "forward", 1)}, timeouts(600), others_leave)) is given

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_trainer.checkpoint.checkpointer import Cost
+from distill_trainer.checkpoint.checkpointer import CommitCost
 from distill_trainer.checkpoint.interval import (
     FIRST_SECONDS,
     LEAST_SECONDS,
@@ -59,7 +59,7 @@ def test_more_disruptions_never_make_commits_rarer(cost: float, disruptions: int
     assert LEAST_SECONDS <= automatic(cost, rough) <= automatic(cost, calm) <= MOST_SECONDS
 
 
-def asked(interval: Any, cost: Cost | None, cpus: int = 2, attempt: int = 1) -> tuple[float, list[float]]:
+def asked(interval: Any, cost: CommitCost | None, cpus: int = 2, attempt: int = 1) -> tuple[float, list[float]]:
     told: list[float] = []
     checkpointer: Any = SimpleNamespace(cost=cost)
     progress: Any = SimpleNamespace(seconds=3600.0)
@@ -69,16 +69,16 @@ def asked(interval: Any, cost: Cost | None, cpus: int = 2, attempt: int = 1) -> 
 
 
 def test_what_is_asked_for_is_kept_and_changes_are_told_once() -> None:
-    assert asked(45, Cost(10.0, 10.0)) == (45.0, [45.0])
+    assert asked(45, CommitCost(10.0, 10.0)) == (45.0, [45.0])
 
 
 def test_the_writers_processor_time_counts_where_the_training_needs_it() -> None:
-    on_accelerators, _ = asked("auto", Cost(0.1, 2.0), cpus=0)
-    on_two_cpus, told = asked("auto", Cost(0.1, 2.0), cpus=2)
+    on_accelerators, _ = asked("auto", CommitCost(0.1, 2.0), cpus=0)
+    on_two_cpus, told = asked("auto", CommitCost(0.1, 2.0), cpus=2)
     assert on_accelerators == automatic(0.1, History(0, 3600.0))
     assert on_two_cpus == automatic(1.1, History(0, 3600.0))
     assert told == [on_two_cpus]
 
 
 def test_every_attempt_before_this_one_was_a_disruption() -> None:
-    assert asked("auto", Cost(0.1, 0.0), attempt=5)[0] == automatic(0.1, History(4, 3600.0))
+    assert asked("auto", CommitCost(0.1, 0.0), attempt=5)[0] == automatic(0.1, History(4, 3600.0))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_api.pod.report import RankSeconds, State
-from distill_trainer.process.telemetry.status import StatusBoard
-from distill_trainer.process.telemetry.time_accounting import KINDS, PATIENCE, Ledger
+from distill_trainer.process.telemetry.status import RankStatus
+from distill_trainer.process.telemetry.time_accounting import KINDS, PATIENCE, TimeAccounting
 
 
 class World:
@@ -16,7 +16,7 @@ class World:
 
     def __init__(self) -> None:
         self.now, self.stalled, self.steps = 1000.0, 0.0, 0
-        self.board = StatusBoard(
+        self.status = RankStatus(
             job="tiny", attempt=1, rank=0, world_size=1, images_per_second=lambda: None,
             checkpoint_stalls=lambda: self.stalled, clock=lambda: self.now,
         )  # fmt: skip
@@ -28,11 +28,11 @@ class World:
     def step(self, seconds: float, stalled: float = 0.0) -> None:
         self.spend(seconds, stalled)
         self.steps += 1
-        self.board.update(steps_this_attempt=self.steps)
+        self.status.update(steps_this_attempt=self.steps)
 
     @property
     def seconds(self) -> RankSeconds:
-        told = self.board.status().seconds
+        told = self.status.read().seconds
         assert told is not None
         return told
 
@@ -44,37 +44,37 @@ def total(seconds: RankSeconds) -> float:
 def test_an_attempt_from_start_to_stop() -> None:
     world = World()
     world.spend(8)
-    world.board.update(state="validating")  # the teacher's own score
+    world.status.update(state="validating")  # the teacher's own score
     world.spend(3)
-    world.board.update(state="training")
+    world.status.update(state="training")
     world.step(4)
     for _ in range(5):
         world.step(2, stalled=0.5)
-    world.board.update(state="validating")
+    world.status.update(state="validating")
     world.spend(6)
-    world.board.update(state="training")
+    world.status.update(state="training")
     world.step(3)
-    world.board.update(state="stopping")
+    world.status.update(state="stopping")
     world.spend(1, stalled=1)
     assert world.seconds == RankSeconds(starting=12, training=7.5 + 3, checkpoint=2.5 + 1, validation=9)
 
 
 def test_a_step_is_told_before_it_is_finished_but_a_hang_is_not() -> None:
     world = World()
-    world.board.update(state="training")
+    world.status.update(state="training")
     world.step(1)
     world.step(2)
     world.spend(1.5)
     assert world.seconds.training == 3.5
     world.spend(600)
     assert world.seconds.training == 2 + PATIENCE * 2
-    world.board.update(state="stopping")  # as the watchdog does
+    world.status.update(state="stopping")  # as the watchdog does
     assert world.seconds.training == 2 + PATIENCE * 2
 
 
 def test_a_step_that_takes_long_but_ends_was_no_hang() -> None:
     world = World()
-    world.board.update(state="training")
+    world.status.update(state="training")
     for seconds in (1, 1, 60):
         world.step(seconds)
     assert world.seconds == RankSeconds(starting=1, training=61)
@@ -86,16 +86,16 @@ STATES = tuple(state for state in KINDS if state != "done")
 @given(st.lists(st.tuples(st.sampled_from(["step", "look", *STATES]), st.integers(0, 50), st.integers(0, 50))))
 def test_no_second_is_told_twice_and_none_is_taken_back(story: list[tuple[str, int, int]]) -> None:
     now, stalled = 0.0, 0.0
-    ledger = Ledger(lambda: stalled, lambda: now)
-    before = ledger.seconds()
+    accounting = TimeAccounting(lambda: stalled, lambda: now)
+    before = accounting.seconds()
     for what, seconds, stall in story:
         now += seconds
         stalled += min(stall, seconds)
         if what == "step":
-            ledger.step()
+            accounting.step()
         elif what != "look":
-            ledger.enter(what)  # type: ignore[arg-type]
-        told = ledger.seconds()
+            accounting.enter(what)  # type: ignore[arg-type]
+        told = accounting.seconds()
         assert total(told) <= now + 1e-6
         assert all(getattr(told, kind) >= getattr(before, kind) - 1e-6 for kind in RankSeconds.model_fields)
         before = told
@@ -104,10 +104,10 @@ def test_no_second_is_told_twice_and_none_is_taken_back(story: list[tuple[str, i
 def test_all_of_a_sound_life_is_told() -> None:
     world = World()
     world.spend(5)
-    world.board.update(state="training")
+    world.status.update(state="training")
     for _ in range(20):
         world.step(0.5, stalled=0.1)
-    world.board.update(state="committing")
+    world.status.update(state="committing")
     world.spend(2)
     assert total(world.seconds) == pytest.approx(world.now - 1000.0)
 

@@ -22,7 +22,7 @@ from distill_trainer.process.liveness.watchdog import MEETING, Stall, Watchdog
 from distill_trainer.process.telemetry.console import Console
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.process.telemetry.server import StatusServer
-from distill_trainer.process.telemetry.status import StatusBoard, short_duration
+from distill_trainer.process.telemetry.status import RankStatus, short_duration
 
 
 class Clock:
@@ -114,19 +114,19 @@ def test_what_is_true_of_the_job_is_told_by_rank_0_alone() -> None:
     assert not names & {TrainerMetric.IMAGES_PER_SECOND, TrainerMetric.EVAL_MAP, TrainerMetric.STEPS_PLANNED}
 
 
-def board_of(clock: Clock, copy: Path | None = None) -> StatusBoard:
-    return StatusBoard(job="j", attempt=2, rank=0, world_size=2, images_per_second=lambda: 12.5, copy=copy, clock=clock)
+def board_of(clock: Clock, copy: Path | None = None) -> RankStatus:
+    return RankStatus(job="j", attempt=2, rank=0, world_size=2, images_per_second=lambda: 12.5, copy=copy, clock=clock)
 
 
 def test_the_board_merges_progress_and_tells_the_time_left(tmp_path: Path) -> None:
     clock = Clock()
-    board = board_of(clock, tmp_path / "status.json")
-    board.update(state="training", resumed_from_step=100)
-    board.progress(step=100, steps=1000, epochs=5)
+    status = board_of(clock, tmp_path / "status.json")
+    status.update(state="training", resumed_from_step=100)
+    status.progress(step=100, steps=1000, epochs=5)
     clock.now += 50
-    board.progress(step=110, student_map=0.25)
-    board.progress(teacher_map=0.5)
-    status = board.status()
+    status.progress(step=110, student_map=0.25)
+    status.progress(teacher_map=0.5)
+    status = status.read()
 
     assert status.state == "training"
     assert (status.progress.step, status.progress.steps, status.progress.epochs) == (110, 1000, 5)
@@ -135,33 +135,33 @@ def test_the_board_merges_progress_and_tells_the_time_left(tmp_path: Path) -> No
     assert status.progress.map_gap == 0.25
     assert TrainerStatus.model_validate_json((tmp_path / "status.json").read_text()).progress.step == 110
     with pytest.raises(ValueError, match="stat"):
-        board.update(stat="x")
+        status.update(stat="x")
     with pytest.raises(ValueError, match="stepp"):
-        board.progress(stepp=1)
+        status.progress(stepp=1)
 
 
 def test_the_board_says_when_the_rank_moved_last_and_where_it_was_resumed() -> None:
     clock, at = Clock(), datetime(2026, 1, 1, tzinfo=UTC)
     watchdog = Watchdog(timeout=60, stopping_timeout=10, stop_requested=bool, on_stall=lambda _: None, clock=clock)
-    board = StatusBoard(
+    status = RankStatus(
         job="j", attempt=2, rank=0, world_size=2, images_per_second=lambda: None, moved_at=lambda: watchdog.moved_at
     )
-    board.resumed(100, at)
+    status.resumed(100, at)
     clock.now += 50
-    moved_at = board.status().moved_at
+    moved_at = status.read().moved_at
     assert moved_at is not None
     assert (datetime.now(UTC) - moved_at).total_seconds() == pytest.approx(50, abs=1)
     watchdog.beat("validation")
-    told = json.loads(board.to_json())
+    told = json.loads(status.to_json())
     assert datetime.now(UTC) - datetime.fromisoformat(told["movedAt"]) < timedelta(seconds=1)
     assert (told["resumedFromStep"], told["progress"]["step"], told["progress"]["committedStep"]) == (100, 100, 100)
     assert datetime.fromisoformat(told["progress"]["committedAt"]) == at
 
 
 def test_the_first_step_reaches_the_copy_at_once(tmp_path: Path) -> None:
-    board = board_of(Clock(), tmp_path / "status.json")
-    board.update(state="training")
-    board.update(steps_this_attempt=1)
+    status = board_of(Clock(), tmp_path / "status.json")
+    status.update(state="training")
+    status.update(steps_this_attempt=1)
     assert TrainerStatus.model_validate_json((tmp_path / "status.json").read_text()).steps_this_attempt == 1
 
 
@@ -185,12 +185,12 @@ def test_a_waiting_collective_gives_up_first_then_the_watchdog_then_the_operator
 
 
 def test_committed_steps_and_fallbacks_reach_the_status() -> None:
-    board = board_of(Clock())
-    board.checkpoint_committed(5, datetime(2026, 1, 1, tzinfo=UTC))
-    board.checkpoint_fell_back()
+    status = board_of(Clock())
+    status.checkpoint_committed(5, datetime(2026, 1, 1, tzinfo=UTC))
+    status.checkpoint_fell_back()
 
-    assert board.status().progress.committed_step == 5
-    assert board.status().checkpoint_fallbacks == 1
+    assert status.read().progress.committed_step == 5
+    assert status.read().checkpoint_fallbacks == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from distill_api.constants import Reason
 from distill_api.errors import Permanent, Retryable, Stopped
 from distill_api.pod.report import TerminationMessage
 from distill_api.status import Result
-from distill_trainer.process.liveness.heartbeat import Silence
+from distill_trainer.process.liveness.heartbeat import MissedHeartbeat
 from distill_trainer.process.outcome import RankEnd, RankReport, conclude, ending_of
 
 RESULT = Result(checkpoint="job/weights/best.pt", sha256="0" * 64)
@@ -70,8 +70,10 @@ def reported(rank: int, code: int, outcome: str, reason: Reason, at: float = 100
     return RankEnd(rank, code, at, RankReport(exit_code=code, at=at, message=message))
 
 
-def silent(rank: int, code: int, at: float = 100.0, stepped: bool = False, silence: Silence | None = None) -> RankEnd:
-    return RankEnd(rank, code, at, None, stepped, silence)
+def silent(
+    rank: int, code: int, at: float = 100.0, stepped: bool = False, missed: MissedHeartbeat | None = None
+) -> RankEnd:
+    return RankEnd(rank, code, at, None, stepped, missed)
 
 
 def waited(rank: int, at: float) -> RankEnd:
@@ -83,7 +85,7 @@ STOPPED_0 = reported(0, 143, "stopped", Reason.STOPPED)
 STOPPED_1 = reported(1, 143, "stopped", Reason.STOPPED)
 ECHO_0 = reported(0, 1, "failed", Reason.PEER_LOST, at=99.5)
 ERROR_1 = reported(1, 1, "failed", Reason.TRAINER_ERROR, at=100.2)
-FROZEN = Silence(300.0, "forward", 77)
+FROZEN = MissedHeartbeat(300.0, "forward", 77)
 PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
 
 
@@ -101,9 +103,9 @@ PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
         ([PERMANENT_0, ERROR_1], {}, 78, Reason.PAIR_MISMATCH, 0),
         # Killed by torchrun's agent 30 s after this node lost its peer on another node.
         ([ECHO_0, silent(1, -9, at=130)], {}, 1, Reason.PEER_LOST, 0),
-        # The launcher ended a rank without a pulse, for which the others had waited, or which a stop waited for.
-        ([waited(0, at=99.5), silent(1, -9, at=130, silence=FROZEN)], {}, 1, Reason.STALLED, 1),
-        ([silent(0, -9, silence=FROZEN)], {"stop_requested": True}, 1, Reason.STALLED, 0),
+        # The launcher ended a rank without a heartbeat, for which the others had waited, or which a stop waited for.
+        ([waited(0, at=99.5), silent(1, -9, at=130, missed=FROZEN)], {}, 1, Reason.STALLED, 1),
+        ([silent(0, -9, missed=FROZEN)], {"stop_requested": True}, 1, Reason.STALLED, 0),
         # All have waited for each other: the gang has stalled. Another node's rank may know better.
         ([waited(0, at=99.7), waited(1, at=99.5)], {}, 1, Reason.STALLED, 1),
         ([waited(0, at=99.7), waited(1, at=99.5)], {"world_size": 4}, 1, Reason.PEER_LOST, 1),

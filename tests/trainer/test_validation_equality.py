@@ -22,7 +22,7 @@ from distill_api.metrics import TrainerMetric
 from distill_api.spec.training import Training
 from distill_local.trainer_process import free_port
 from distill_trainer.data import TrainData, load_dataset
-from distill_trainer.outputs.figures import Album
+from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.training.evaluation.epoch_end import run_validation
 from distill_trainer.training.evaluation.validate import SUFFIX, VALIDATORS, ValData, validate
@@ -114,27 +114,27 @@ def test_metrics_are_ultralytics_own_for_every_world_size(trained: Any, tmp_path
     assert first == second
     drawn = {"confusion": first.pop("confusion"), "pictures": first.pop("pictures")}
     assert first | {"seconds": alone.seconds} == asdict(alone), "the same figures whatever the world size"
-    assert drawn == in_an_album(weights, root, task), "the same pictures whatever the world size"
+    assert drawn == in_figures(weights, root, task), "the same pictures whatever the world size"
 
 
-def in_an_album(weights: Path, root: Path, task: str) -> dict[str, Any]:
+def in_figures(weights: Path, root: Path, task: str) -> dict[str, Any]:
     """What pictures are drawn from, and those that are drawn while one rank validates alone."""
     model = YOLO(weights).model.float()
     model.args = get_cfg(overrides={"task": task})
-    album = Album()
+    figures = ValidationFigures()
     data = ValData(load_dataset(root / "digits.yaml", root, task), Training(imgsz=96), batch=2, **at(task))
-    validate(model, data, device=CPU, album=album)
-    assert album.confusion is not None
-    assert album.page.problems == []
-    pictures = {name: hashlib.sha256(content).hexdigest() for name, content in album.page.pictures.items()}
-    return {"confusion": album.confusion.matrix.tolist(), "pictures": pictures}
+    validate(model, data, device=CPU, figures=figures)
+    assert figures.confusion is not None
+    assert figures.of_rank.problems == []
+    pictures = {name: hashlib.sha256(content).hexdigest() for name, content in figures.of_rank.pictures.items()}
+    return {"confusion": figures.confusion.matrix.tolist(), "pictures": pictures}
 
 
 def test_pictures_are_drawn_from_what_ultralytics_draws_from(trained: Any, tmp_path: Path) -> None:
     task, root, weights = trained
     arguments = {"data": str(root / "digits.yaml"), "imgsz": 96, "batch": 2, "device": "cpu", "plots": True}
     theirs = YOLO(weights).val(**arguments, verbose=False, project=str(tmp_path), name="val")
-    found = in_an_album(weights, root, task)
+    found = in_figures(weights, root, task)
     assert found["confusion"] == theirs.confusion_matrix.matrix.tolist()
     assert sum(map(sum, found["confusion"])) > 0
     names = {path.name for path in (tmp_path / "val").glob("val_batch*.jpg")}
@@ -201,15 +201,15 @@ def test_a_validation_beats_and_its_time_is_told_as_its_phase(make_digits: Any) 
     metrics = TrainerMetrics(rank=0, world_size=1, checkpoint_interval=60, versions={})
     beats: list[str] = []
     states: list[dict[str, str]] = []
-    runtime: Any = SimpleNamespace(
+    context: Any = SimpleNamespace(
         metrics=metrics,
-        board=SimpleNamespace(update=lambda **fields: states.append(fields)),
+        status=SimpleNamespace(update=lambda **fields: states.append(fields)),
         watchdog=SimpleNamespace(beat=beats.append),
         stop=SimpleNamespace(requested=False),
     )
     data = ValData(info, Training(imgsz=96), batch=2, **at("detect"))
     place = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU)
-    found = run_validation(model, data, place, runtime, half=False, on_stop=lambda: Stopped(0, 0))
+    found = run_validation(model, data, place, context, half=False, on_stop=lambda: Stopped(0, 0))
 
     told = metrics.registry.get_sample_value(TrainerMetric.TIME, {"phase": "validation"})
     assert told is not None

@@ -17,7 +17,7 @@ from ultralytics.cfg import get_cfg
 
 from distill_api.spec.training import Training
 from distill_trainer.data import load_dataset
-from distill_trainer.outputs.figures import Album
+from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.training.evaluation.validate import Interrupted, ValData, validate
 
 weights, root, task, report = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
@@ -33,7 +33,7 @@ data = ValData(
     task=task, imgsz=96, stride=32, batch=2, rank=rank, world_size=world_size, workers=2, device=device,
 )  # fmt: skip
 done: list[int] = []
-album = Album()
+figures = ValidationFigures()
 try:
     found = asdict(
         validate(
@@ -42,13 +42,15 @@ try:
             device=device,
             progress=lambda number, _: done.append(number),
             stop=None if stop_at is None else lambda: len(done) == stop_at,
-            album=album,
+            figures=figures,
         )
     )
     del found["seconds"]
-    assert album.confusion is not None
-    found["confusion"] = album.confusion.matrix.tolist()
-    found["pictures"] = {name: hashlib.sha256(content).hexdigest() for name, content in album.page.pictures.items()}
+    assert figures.confusion is not None
+    found["confusion"] = figures.confusion.matrix.tolist()
+    found["pictures"] = {
+        name: hashlib.sha256(content).hexdigest() for name, content in figures.of_rank.pictures.items()
+    }
 except Interrupted:
     found = {"interrupted after": len(done)}
 report.write_text(json.dumps(found, sort_keys=True))

@@ -20,14 +20,14 @@ from distill_trainer.models.compiling import check_compiler
 from distill_trainer.models.precision import Precision, student_precision, teacher_dtype
 from distill_trainer.models.setup import Prepared, prepare
 from distill_trainer.models.student import neck_channels, train_mode, weigh_classes
-from distill_trainer.outputs.figures import Album
-from distill_trainer.outputs.finish import Ended, Finish
+from distill_trainer.outputs.figures import ValidationFigures
+from distill_trainer.outputs.finish import Finish, FinishedRun
 from distill_trainer.outputs.reporter import Reporter
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import MEETING
 from distill_trainer.process.machine.allocator import keep_freed_memory
 from distill_trainer.process.machine.cpus import available_cpus
-from distill_trainer.process.rank.context import Runtime
+from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.commits import Commits, interval_of
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
@@ -39,7 +39,7 @@ from distill_trainer.training.evaluation.epoch_end import Evaluation
 from distill_trainer.training.evaluation.scores import Score
 from distill_trainer.training.evaluation.validate import ValData
 from distill_trainer.training.loop import Loop
-from distill_trainer.training.optimizer import Plan, Schedule, build_optimizer
+from distill_trainer.training.optimizer import Schedule, TrainingPlan, build_optimizer
 from distill_trainer.training.parallel.collectives import broadcast_state, process_group, replicate
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
 from distill_trainer.training.parallel.shards import shards_of
@@ -48,7 +48,7 @@ from distill_trainer.training.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import Step
 
 
-def train(run: RunConfig, runtime: Runtime) -> Result | None:
+def train(run: RunConfig, context: RankContext) -> Result | None:
     """Train this rank's part of one attempt, from the newest checkpoint on. Returns the Result on rank 0, else None.
 
     Raises Permanent, Retryable or Stopped; errors of collectives, when a peer is gone, pass through.
@@ -58,13 +58,13 @@ def train(run: RunConfig, runtime: Runtime) -> Result | None:
     if environment.device.type == "cpu":
         keep_freed_memory()
     init_seeds(run.spec.training.seed, deterministic=run.spec.training.deterministic)
-    prepared = prepare(run.spec, run.directories, runtime.watchdog.beat)
-    runtime.watchdog.beat(MEETING)
+    prepared = prepare(run.spec, run.directories, context.watchdog.beat)
+    context.watchdog.beat(MEETING)
     with process_group(environment, timeouts(run.spec.recovery.stall_timeout_seconds).collective):
-        ended = _Attempt(run, runtime, environment, prepared, began).run()
+        ended = _Attempt(run, context, environment, prepared, began).run()
     if not environment.is_main:
         return None
-    Finish(run, runtime, environment, prepared, ended).run()
+    Finish(run, context, environment, prepared, ended).run()
     return Result(
         checkpoint=f"{run.job}/{JobFile.BEST}",
         sha256=ended.student.sha256,
@@ -78,7 +78,7 @@ class _Attempt:
     """One attempt on one rank."""
 
     run_config: RunConfig
-    runtime: Runtime
+    context: RankContext
     environment: Environment
     prepared: Prepared
     began: float
@@ -88,10 +88,10 @@ class _Attempt:
     def spec(self) -> DistillJobSpec:
         return self.run_config.spec
 
-    def run(self) -> Ended:
+    def run(self) -> FinishedRun:
         environment, prepared, arguments = self.environment, self.prepared, self.prepared.arguments
         precision = student_precision(self.spec.training.amp, environment.device)
-        beat = self.runtime.watchdog.beat
+        beat = self.context.watchdog.beat
         teacher_format = teacher_dtype(self.spec.teacher.precision, environment.device) if self.spec.teacher else None
         if self.spec.training.compile:
             beat("compiling")
@@ -99,7 +99,7 @@ class _Attempt:
         data, val_data = self._train_data(), self._val_data()
         beat("building the models")
         weigh_classes(prepared.student, data.dataset.labels, arguments.cls_pw)
-        plan = Plan(arguments.epochs, data.steps_per_epoch, arguments.batch, data.images, prepared.dataset.nc)
+        plan = TrainingPlan(arguments.epochs, data.steps_per_epoch, arguments.batch, data.images, prepared.dataset.nc)
         weight = weight_schedule(self.spec, plan.steps_per_epoch)
         state, schedule = self._state(plan, weight, precision)
         task, optimizer = state.task, state.optimizer
@@ -128,18 +128,18 @@ class _Attempt:
             environment=environment,
             my_shards=my_shards,
             shards=self.spec.world_size,
-            last_move=state.progress.step - 1,  # commits happen right after a move
+            last_optimizer_step=state.progress.step - 1,  # commits happen right after a move
         )
         prepared.forget_teacher()
         commits = Commits(
-            self.runtime.checkpointer,
+            self.context.checkpointer,
             state,
             interval=self._commit_interval(state),
             hung_after=timeouts(self.spec.recovery.stall_timeout_seconds).watchdog,
-            spent=lambda seconds: self.runtime.metrics.phase("checkpoint", seconds),
+            spent=lambda seconds: self.context.metrics.phase("checkpoint", seconds),
         )
         reporter = Reporter(
-            self.runtime,
+            self.context,
             plan,
             state.progress,
             optimizer,
@@ -154,7 +154,7 @@ class _Attempt:
             ema=state.ema,
             data=val_data,
             environment=environment,
-            runtime=self.runtime,
+            context=self.context,
             reporter=reporter,
             commits=commits,
             arguments=arguments,
@@ -166,13 +166,13 @@ class _Attempt:
             task.begin_epoch(epoch)
             reporter.epoch_began(epoch)
 
-        self.runtime.metrics.phase("start", time.perf_counter() - self.began - scoring)
+        self.context.metrics.phase("start", time.perf_counter() - self.began - scoring)
         Loop(
             plan=plan,
             progress=state.progress,
             step=step,
             data=data,
-            stop=self.runtime.stop,
+            stop=self.context.stop,
             commits=commits,
             observer=reporter,
             beat=beat,
@@ -184,11 +184,11 @@ class _Attempt:
     def _commit_interval(self, state: TrainingState) -> Callable[[], float]:
         return interval_of(
             self.spec.checkpoint.interval_seconds,
-            self.runtime.checkpointer,
+            self.context.checkpointer,
             state.progress,
             attempt=self.run_config.attempt,
             cpus=available_cpus() if self.environment.device.type == "cpu" else 0,
-            told=self.runtime.metrics.checkpoint_interval,
+            told=self.context.metrics.checkpoint_interval,
         )
 
     @property
@@ -209,7 +209,7 @@ class _Attempt:
             seed=self.spec.training.seed,
             workers=self.spec.training.workers,
             device=environment.device,
-            moved=lambda: self.runtime.watchdog.beat("scanning training labels"),
+            moved=lambda: self.context.watchdog.beat("scanning training labels"),
         )
 
     def _val_data(self) -> ValData:
@@ -225,11 +225,11 @@ class _Attempt:
             world_size=environment.world_size,
             workers=self.spec.training.workers,
             device=environment.device,
-            moved=lambda: self.runtime.watchdog.beat("scanning validation labels"),
+            moved=lambda: self.context.watchdog.beat("scanning validation labels"),
         )
 
     def _comparison(self, val_data: ValData, half: bool) -> Comparison:
-        return Comparison(val_data, self.prepared, self.environment, self.runtime, half)
+        return Comparison(val_data, self.prepared, self.environment, self.context, half)
 
     def _teacher_score(self, val_data: ValData, precision: Precision, step: int) -> Score | None:
         model, digest = self.prepared.teacher, self.prepared.teacher_sha256
@@ -258,10 +258,12 @@ class _Attempt:
         task = DistillTask(student, projector, loss)
         return task.to(self.environment.device).to(memory_format=torch.channels_last)
 
-    def _state(self, plan: Plan, weight: WeightSchedule, precision: Precision) -> tuple[TrainingState, Schedule]:
+    def _state(
+        self, plan: TrainingPlan, weight: WeightSchedule, precision: Precision
+    ) -> tuple[TrainingState, Schedule]:
         """What is trained, as the newest checkpoint left it, on every rank; only rank 0 reads it."""
-        self.runtime.watchdog.beat("resuming")
-        loaded = self.runtime.checkpointer.newest() if self.environment.is_main else None
+        self.context.watchdog.beat("resuming")
+        loaded = self.context.checkpointer.newest() if self.environment.is_main else None
         saved: dict[str, Any] | None = loaded.state if loaded is not None else None
         saved = broadcast_state(saved, self.environment.device)
         task = self._task(weight, saved["progress"]["step"] if saved is not None else 0)
@@ -269,28 +271,28 @@ class _Attempt:
         state = TrainingState(task, ModelEMA(task.student_model), optimizer, precision.scaler(), TrainingProgress())
         if saved is not None:
             state.restore(saved)
-        at = self.runtime.checkpointer.committed_at
-        self.runtime.board.resumed(state.progress.step, at)
-        self.runtime.metrics.resumed(state.progress.step, at)
+        at = self.context.checkpointer.committed_at
+        self.context.status.resumed(state.progress.step, at)
+        self.context.metrics.resumed(state.progress.step, at)
         return state, schedule
 
-    def _ended(self, evaluation: Evaluation, teacher: Score | None, data: TrainData) -> Ended:
+    def _ended(self, evaluation: Evaluation, teacher: Score | None, data: TrainData) -> FinishedRun:
         """What all ranks find out together once nothing is left to train: how good the weights on the volume are."""
-        album = Album() if self.prepared.arguments.plots else None
-        sha256, metrics = evaluation.best(album)
-        self.runtime.board.progress(student_map=metrics.map)
+        figures = ValidationFigures() if self.prepared.arguments.plots else None
+        sha256, metrics = evaluation.best(figures)
+        self.context.status.progress(student_map=metrics.map)
         student = Score.of(metrics, sha256=sha256, dataset=self.prepared.dataset.digest, imgsz=self.prepared.imgsz)
         asked = self.spec.report.baseline
         baseline = None
         if asked is not None:
             comparison = self._comparison(evaluation.data, evaluation.half)
             baseline = comparison.baseline(self.run_config.directories, asked, evaluation.stopped_while_validating)
-        return Ended(
+        return FinishedRun(
             progress=evaluation.progress,
             student=student,
             teacher=teacher,
             baseline=baseline,
-            album=album,
+            figures=figures,
             labels=data.dataset.labels,
             val_images=metrics.images,
         )

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinition, generated from the models: `python -m distill_api.generate.crd > crds/distilljob.yaml`."""
+"""The CRD, generated from the models: `python -m distill_api.generate.crd > crds/distilljob.yaml`."""
 
 import sys
 from collections.abc import Sequence

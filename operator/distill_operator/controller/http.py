@@ -9,7 +9,7 @@ STUCK_SECONDS = 180.0
 """A pass makes a handful of requests of 20 s at most; one that takes longer than this will not end."""
 
 
-class Serving:
+class HttpServer:
     """The two servers of the process."""
 
     def __init__(

@@ -3,14 +3,14 @@
 import aiohttp
 
 from distill_api.constants import GROUP, PLURAL, Label
-from distill_operator.controller.http import Serving
+from distill_operator.controller.http import HttpServer
 from distill_operator.controller.metrics import Metrics
 from distill_operator.controller.reconcile import Reconciler
-from distill_operator.controller.workqueue import Wakeups
+from distill_operator.controller.workqueue import WorkQueue
 from distill_operator.kube.client import Kube
 from distill_operator.kube.objects import Object, is_placeholder
 from distill_operator.kube.observe import Observer
-from distill_operator.kube.pod_cache import Evidence, Key
+from distill_operator.kube.pod_cache import Key, PodCache
 from distill_operator.types.settings import Settings
 
 
@@ -23,13 +23,13 @@ class Operator:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._evidence = Evidence()
+        self._pod_cache = PodCache()
         self._metrics = Metrics()
-        self._serving = Serving(self._metrics.registry, self._oldest_pass, self._is_ready)
+        self._http_server = HttpServer(self._metrics.registry, self._oldest_pass, self._is_ready)
         self._kube: Kube | None = None
         self._http: aiohttp.ClientSession | None = None
         self._observer: Observer | None = None
-        self._wakeups: Wakeups | None = None
+        self._workqueue: WorkQueue | None = None
 
     async def start(self) -> None:
         """Connect and listen.
@@ -42,16 +42,16 @@ class Operator:
         if not await self._kube.serves_distilljobs():
             raise MissingCrdError(f"{PLURAL}.{GROUP} is not installed; apply the chart's CRD first")
         self._http = aiohttp.ClientSession()
-        self._observer = Observer(self._kube, self._evidence, self._http, settings.resync)
+        self._observer = Observer(self._kube, self._pod_cache, self._http, settings.resync)
         reconciler = Reconciler(self._kube, self._observer, settings, self._metrics)
-        self._wakeups = Wakeups(reconciler.reconcile, settings.workers, self._metrics.failed)
-        await self._serving.start(settings.health_port, settings.metrics_port)
+        self._workqueue = WorkQueue(reconciler.reconcile, settings.workers, self._metrics.failed)
+        await self._http_server.start(settings.health_port, settings.metrics_port)
 
     async def stop(self) -> None:
         """End the passes and close the connections."""
-        if self._wakeups is not None:
-            await self._wakeups.stop()
-        await self._serving.stop()
+        if self._workqueue is not None:
+            await self._workqueue.stop()
+        await self._http_server.stop()
         if self._http is not None:
             await self._http.close()
         if self._kube is not None:
@@ -72,18 +72,18 @@ class Operator:
         """A training pod was created, changed or deleted: its facts are kept, for it may be gone soon."""
         key = _key_of_child(pod)
         if not is_placeholder(pod):
-            self._evidence.note(key, pod, deleted=deleted)
+            self._pod_cache.note(key, pod, deleted=deleted)
         self._wake(key)
 
     def _wake(self, key: Key) -> None:
-        if self._wakeups is not None:
-            self._wakeups.wake(key)
+        if self._workqueue is not None:
+            self._workqueue.wake(key)
 
     def _oldest_pass(self) -> float:
-        return self._wakeups.oldest_seconds() if self._wakeups is not None else 0.0
+        return self._workqueue.oldest_seconds() if self._workqueue is not None else 0.0
 
     def _is_ready(self) -> bool:
-        return self._wakeups is not None
+        return self._workqueue is not None
 
 
 def _key_of_child(child: Object) -> Key:

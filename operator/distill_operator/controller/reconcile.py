@@ -10,7 +10,7 @@ from distill_api.constants import TERMINAL_PHASES
 from distill_operator.controller.metrics import Metrics
 from distill_operator.kube.apply import ConflictError, act, store, tell
 from distill_operator.kube.client import Kube
-from distill_operator.kube.observe import Observer, Sighting, UnreadableJobError
+from distill_operator.kube.observe import Observation, Observer, UnreadableJobError
 from distill_operator.kube.pod_cache import Key
 from distill_operator.plan import unreadable
 from distill_operator.plan.plan import make_plan
@@ -47,11 +47,11 @@ class Reconciler:
         """One pass; returns the seconds until the next one. Raises ApiError, after which it is tried again."""
         began = time.monotonic()
         try:
-            sighting = await self._observer.observe(key, fresh=fresh)
-            if sighting is None:
+            observation = await self._observer.observe(key, fresh=fresh)
+            if observation is None:
                 self._metrics.forget(key)
                 return None
-            wake_after = await self._carry_on(key, sighting)
+            wake_after = await self._carry_on(key, observation)
         except UnreadableJobError as error:
             await self._refuse(error)
             wake_after = None
@@ -62,26 +62,26 @@ class Reconciler:
         self._metrics.passed(time.monotonic() - began)
         return wake_after
 
-    async def _carry_on(self, key: Key, sighting: Sighting) -> float | None:
-        plan = make_plan(sighting.observed, self._clock(), self._settings)
-        sighting, rejection = await self._apply(key, sighting, plan)
+    async def _carry_on(self, key: Key, observation: Observation) -> float | None:
+        plan = make_plan(observation.observed, self._clock(), self._settings)
+        observation, rejection = await self._apply(key, observation, plan)
         if rejection is not None:  # a refusal is part of the picture
-            sighting = replace(sighting, observed=replace(sighting.observed, rejection=rejection))
-            plan = make_plan(sighting.observed, self._clock(), self._settings)
+            observation = replace(observation, observed=replace(observation.observed, rejection=rejection))
+            plan = make_plan(observation.observed, self._clock(), self._settings)
             plan = replace(plan, actions=())  # the same refusal would follow at once
-            sighting, _ = await self._apply(key, sighting, plan)
-        status = sighting.observed.job.status
+            observation, _ = await self._apply(key, observation, plan)
+        status = observation.observed.job.status
         self._metrics.state(key, status)
-        if sighting.observed.deleting or status.phase in TERMINAL_PHASES:
+        if observation.observed.deleting or status.phase in TERMINAL_PHASES:
             return plan.wake_after
         resync = self._settings.resync
         return min(resync, resync if plan.wake_after is None else plan.wake_after)
 
-    async def _apply(self, key: Key, sighting: Sighting, plan: Plan) -> tuple[Sighting, Rejection | None]:
-        old, raw = sighting.observed.job.status, sighting.raw
+    async def _apply(self, key: Key, observation: Observation, plan: Plan) -> tuple[Observation, Rejection | None]:
+        old, raw = observation.observed.job.status, observation.raw
         if plan.status is not None:
             raw = await store(self._kube, raw, plan.status)
-            sighting = self._observer.stored(key, raw, plan.status)
+            observation = self._observer.stored(key, raw, plan.status)
             self._metrics.transition(key, old, plan.status)
             if old.phase != plan.status.phase:
                 LOG.info("%s/%s: %s, attempt %d", *key, plan.status.phase, plan.status.attempt)
@@ -89,7 +89,7 @@ class Reconciler:
             rejection = await act(self._kube, key[0], raw["metadata"]["uid"], plan.actions)
         finally:  # the transition is stored: the pass that tries the actions again will not see it as news
             await tell(self._kube, raw, plan.events, self._clock())
-        return sighting, rejection
+        return observation, rejection
 
     async def _refuse(self, error: UnreadableJobError) -> None:
         plan = unreadable.plan(error.raw, error.errors, self._clock())

@@ -23,7 +23,7 @@ Pass = Callable[[Key, bool], Awaitable[float | None]]
 """A pass over one job; the flag asks for a full reading. Returns seconds until the next one, None for no timer."""
 
 
-class Wakeups:
+class WorkQueue:
     """Runs `run_pass` for jobs that were woken, at most `workers` at once."""
 
     def __init__(self, run_pass: Pass, workers: int, failed: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ from distill_api.status import DistillJobStatus
 from distill_operator.kube import objects
 from distill_operator.kube.client import Kube
 from distill_operator.kube.objects import Object
-from distill_operator.kube.pod_cache import Evidence, Key, with_departed
+from distill_operator.kube.pod_cache import Key, PodCache, with_departed
 from distill_operator.types import attempts, naming
 from distill_operator.types.observed import ClaimFacts, JobFacts, Observed, PodFacts, Rejection
 
@@ -39,7 +39,7 @@ class UnreadableJobError(Exception):
 
 
 @dataclass(frozen=True)
-class Sighting:
+class Observation:
     """An observation and what is needed to use it again."""
 
     observed: Observed
@@ -52,14 +52,14 @@ class Sighting:
 class Observer:
     """Observes jobs, and keeps the last picture of each for passes that only look at rank 0."""
 
-    def __init__(self, kube: Kube, evidence: Evidence, http: aiohttp.ClientSession, resync: float) -> None:
+    def __init__(self, kube: Kube, pod_cache: PodCache, http: aiohttp.ClientSession, resync: float) -> None:
         self._kube = kube
-        self._evidence = evidence
+        self._pod_cache = pod_cache
         self._http = http
         self._resync = resync
-        self._last: dict[Key, Sighting] = {}
+        self._last: dict[Key, Observation] = {}
 
-    async def observe(self, key: Key, *, fresh: bool) -> Sighting | None:
+    async def observe(self, key: Key, *, fresh: bool) -> Observation | None:
         """The picture of the job; None when it is gone. Raises ApiError and UnreadableJobError.
 
         With fresh=False, which is for timers, a running job's objects are taken as they were last seen: a change
@@ -67,17 +67,17 @@ class Observer:
         """
         last = self._last.get(key)
         if not fresh and last is not None and self._holds(last):
-            sighting = replace(last, observed=replace(last.observed, trainer=await self._ask(last.observed.pods)))
+            observation = replace(last, observed=replace(last.observed, trainer=await self._ask(last.observed.pods)))
         else:
             read = await self._read(key)
             if read is None:
                 self.forget(key)
                 return None
-            sighting = read
-        self._last[key] = sighting
-        return sighting
+            observation = read
+        self._last[key] = observation
+        return observation
 
-    def stored(self, key: Key, raw: Object, status: DistillJobStatus) -> Sighting:
+    def stored(self, key: Key, raw: Object, status: DistillJobStatus) -> Observation:
         """The last picture with the status that has just been written."""
         last = self._last[key]
         job = last.observed.job.model_copy(update={"status": status})
@@ -96,13 +96,13 @@ class Observer:
     def forget(self, key: Key) -> None:
         """Drop all that is kept about a job that is gone."""
         self.forget_picture(key)
-        self._evidence.keep_only(key, set())
+        self._pod_cache.keep_only(key, set())
 
-    def _holds(self, last: Sighting) -> bool:
+    def _holds(self, last: Observation) -> bool:
         young = time.monotonic() - last.at < self._resync
         return young and last.observed.job.status.phase == Phase.RUNNING
 
-    async def _read(self, key: Key) -> Sighting | None:
+    async def _read(self, key: Key) -> Observation | None:
         namespace, name = key
         at = time.monotonic()
         raw = await self._kube.get(KIND, namespace, name)
@@ -113,7 +113,7 @@ class Observer:
         except ValidationError as error:
             raise UnreadableJobError(raw, "\n".join(explain(error, DistillJob))) from None
         uid = raw["metadata"]["uid"]
-        noted = self._evidence.of(key)  # before the list: what is noted but not listed has gone, never come
+        noted = self._pod_cache.of(key)  # before the list: what is noted but not listed has gone, never come
         of_job = f"{Label.JOB}={name}"
         raw_jobs, raw_services = await asyncio.gather(
             *(self._kube.list(kind, namespace, labelSelector=of_job) for kind in ("Job", "Service"))
@@ -126,7 +126,7 @@ class Observer:
         listed = [objects.pod_facts(pod) for pod in raw_pods if not objects.is_placeholder(pod)]
         pods = objects.of_attempts(with_departed(listed, noted), known)
         pods = tuple(pod for pod in pods if not pod.gone or pod.attempt == job.status.attempt)
-        self._evidence.keep_only(key, {pod.uid for pod in pods} | (self._evidence.of(key).keys() - noted.keys()))
+        self._pod_cache.keep_only(key, {pod.uid for pod in pods} | (self._pod_cache.of(key).keys() - noted.keys()))
         observed = Observed(
             job=job,
             namespace=namespace,
@@ -136,7 +136,7 @@ class Observer:
             services=tuple(objects.service_facts(service, uid) for service in raw_services),
             placeholders=objects.placeholders(raw_jobs, raw_pods, uid),
         )
-        return Sighting(await self._with_details(observed), raw, at)
+        return Observation(await self._with_details(observed), raw, at)
 
     async def _with_details(self, observed: Observed) -> Observed:
         """What matters only in some phases: claims before an attempt, rank 0's answer and refusals during one."""

@@ -13,7 +13,7 @@ Key = tuple[str, str]
 """Namespace and name of a DistillJob."""
 
 
-class Evidence:
+class PodCache:
     """The newest facts of every pod, by job."""
 
     def __init__(self) -> None:

@@ -7,85 +7,85 @@ from distill_operator.policies.lifetime import deadlines
 from distill_operator.policies.recovery import budgets, cleanup, node_lost, progress_guard
 from distill_operator.types import attempts, messages
 from distill_operator.types.actions import Decision, Notice
-from distill_operator.types.pass_context import Case
+from distill_operator.types.pass_context import PassContext
 
 STRAYS_WAKE_SECONDS = 10.0
 CLAIM_WAKE_SECONDS = 5.0
 """Claims are not watched, so that a missing one is looked for this often."""
 
 
-def decide(case: Case) -> Decision:
+def decide(context: PassContext) -> Decision:
     """The job's next state between two attempts."""
-    last = attempts.newest(case.status)
+    last = attempts.newest(context.status)
     if last is not None and last.outcome == Outcome.SUCCEEDED:
-        return _over(case, Phase.SUCCEEDED, Notice(Reason.COMPLETED, last.message or ""))
-    verdict = given_up(case)
+        return _over(context, Phase.SUCCEEDED, Notice(Reason.COMPLETED, last.message or ""))
+    verdict = permanent_failure(context)
     if verdict is not None:
-        return _over(case, Phase.FAILED, verdict)
-    if case.spec.suspend:
-        return _suspended(case)
-    return _waiting(case) or _start(case)
+        return _over(context, Phase.FAILED, verdict)
+    if context.spec.suspend:
+        return _suspended(context)
+    return _waiting(context) or _start(context)
 
 
-def given_up(case: Case) -> Notice | None:
+def permanent_failure(context: PassContext) -> Notice | None:
     """Why the job will never be started again."""
-    last = attempts.newest(case.status)
-    recovery = case.spec.recovery
+    last = attempts.newest(context.status)
+    recovery = context.spec.recovery
     if last is not None and last.reason in PERMANENT:
         return Notice(last.reason, last.message or "")
     return (
-        deadlines.exceeded(case.spec.active_deadline_seconds, case.status.started_at, case.now)
-        or budgets.exceeded(case.status, recovery)
-        or progress_guard.exceeded(case.status, recovery)
+        deadlines.exceeded(context.spec.active_deadline_seconds, context.status.started_at, context.now)
+        or budgets.exceeded(context.status, recovery)
+        or progress_guard.exceeded(context.status, recovery)
     )
 
 
-def _over(case: Case, phase: Phase, notice: Notice) -> Decision:
-    progress = case.status.progress
+def _over(context: PassContext, phase: Phase, notice: Notice) -> Decision:
+    progress = context.status.progress
     if progress is not None:  # there is nothing to arrive at any more
         progress = progress.model_copy(update={"eta": None, "eta_seconds": None})
-    ended = {"finished_at": case.now, "next_attempt_at": None, "progress": progress}
-    status = case.in_phase(phase).model_copy(update=ended)
+    ended = {"finished_at": context.now, "next_attempt_at": None, "progress": progress}
+    status = context.in_phase(phase).model_copy(update=ended)
     return Decision(status, notice, wake_after=0.0)
 
 
-def _suspended(case: Case) -> Decision:
-    strays = _strays(case, case.status.phase)
+def _suspended(context: PassContext) -> Decision:
+    strays = _strays(context, context.status.phase)
     if strays is not None:
         return strays
     notice = Notice(Reason.SUSPENDED_BY_USER, messages.SUSPENDED)
-    cleared = (*cleanup.of_closed(case.observed, case.status.attempt), *growth.cleared(case))
-    return Decision(case.in_phase(Phase.SUSPENDED), notice, cleared)
+    cleared = (*cleanup.of_closed(context.observed, context.status.attempt), *growth.cleared(context))
+    return Decision(context.in_phase(Phase.SUSPENDED), notice, cleared)
 
 
-def _waiting(case: Case) -> Decision | None:
+def _waiting(context: PassContext) -> Decision | None:
     """Why the next attempt may not begin yet: claims, an earlier gang, a back-off."""
-    phase = _phase(case)
-    observed, status = case.observed, case.status
+    phase = _phase(context)
+    observed, status = context.observed, context.status
     if observed.claims is None:
-        return _look_again(case, phase)
-    problem = claims.problem(case.spec, observed.name, observed.namespace, observed.claims)
+        return _look_again(context, phase)
+    problem = claims.problem(context.spec, observed.name, observed.namespace, observed.claims)
     if problem is not None and problem.reason == Reason.NAME_TAKEN:
-        return Decision(case.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS)
+        return Decision(context.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS)
     if problem is not None:
-        left = claims.seconds_to_wait(status, case.settings.claim_wait, case.now)
+        left = claims.seconds_to_wait(status, context.settings.claim_wait, context.now)
         if left <= 0 or problem.reason in PERMANENT:
-            return _over(case, Phase.FAILED, problem)
+            return _over(context, Phase.FAILED, problem)
         wake = min(left, CLAIM_WAKE_SECONDS)
-        return Decision(case.in_phase(phase), problem, wake_after=wake, invalid=problem)
-    strays = _strays(case, phase)
+        return Decision(context.in_phase(phase), problem, wake_after=wake, invalid=problem)
+    strays = _strays(context, phase)
     if strays is not None:
         return strays
-    if status.next_attempt_at is not None and case.now < status.next_attempt_at:
+    if status.next_attempt_at is not None and context.now < status.next_attempt_at:
         last = attempts.newest(status)
         message = messages.BACKING_OFF.format(
             attempt=status.attempt,
             reason=last.reason if last else None,
             at=status.next_attempt_at.strftime("%H:%M:%SZ"),
         )
-        left = (status.next_attempt_at - case.now).total_seconds()
+        left = (status.next_attempt_at - context.now).total_seconds()
         return Decision(
-            case.in_phase(phase),
+            context.in_phase(phase),
             Notice(Reason.BACKING_OFF, message),
             cleanup.of_closed(observed, status.attempt),
             left,
@@ -93,47 +93,49 @@ def _waiting(case: Case) -> Decision | None:
     return None
 
 
-def _look_again(case: Case, phase: Phase) -> Decision:
+def _look_again(context: PassContext, phase: Phase) -> Decision:
     """The attempt was open when the picture was taken, so that the claims are not in it: the next pass reads them."""
-    last = case.status.attempts[-1]
-    return Decision(case.in_phase(phase), Notice(last.reason or Reason.DISRUPTED, last.message or ""), wake_after=0.0)
+    last = context.status.attempts[-1]
+    return Decision(
+        context.in_phase(phase), Notice(last.reason or Reason.DISRUPTED, last.message or ""), wake_after=0.0
+    )
 
 
-def _strays(case: Case, phase: Phase) -> Decision | None:
+def _strays(context: PassContext, phase: Phase) -> Decision | None:
     """What of earlier gangs lives, or may come to live."""
-    observed, newest = case.observed, case.status.attempt
+    observed, newest = context.observed, context.status.attempt
     late = ", ".join(job.name for job in cleanup.awake(observed, newest))
     if not observed.live_pods and not late:
         return None
     names = ", ".join(pod.name for pod in observed.live_pods)
-    timeout = case.spec.recovery.node_lost_timeout_seconds
+    timeout = context.spec.recovery.node_lost_timeout_seconds
     text = messages.STRAY_PODS.format(pods=names) if names else messages.LATE_JOBS.format(jobs=late)
-    notice = node_lost.blocking(observed.live_pods, timeout, case.now) or Notice(Reason.PODS_TERMINATING, text)
+    notice = node_lost.blocking(observed.live_pods, timeout, context.now) or Notice(Reason.PODS_TERMINATING, text)
     actions = (
         *cleanup.of_closed(observed, newest),
-        *node_lost.removals(observed.live_pods, timeout, case.now),
+        *node_lost.removals(observed.live_pods, timeout, context.now),
     )
-    left = node_lost.seconds_left(observed.live_pods, timeout, case.now)
-    return Decision(case.in_phase(phase), notice, actions, min(left or STRAYS_WAKE_SECONDS, STRAYS_WAKE_SECONDS))
+    left = node_lost.seconds_left(observed.live_pods, timeout, context.now)
+    return Decision(context.in_phase(phase), notice, actions, min(left or STRAYS_WAKE_SECONDS, STRAYS_WAKE_SECONDS))
 
 
-def _phase(case: Case) -> Phase:
+def _phase(context: PassContext) -> Phase:
     """Pending before the first attempt and after a suspension, Recovering after an attempt that ended."""
-    last = attempts.newest(case.status)
+    last = attempts.newest(context.status)
     fresh = last is None or last.reason == Reason.SUSPENDED_BY_USER
     return Phase.PENDING if fresh else Phase.RECOVERING
 
 
-def _start(case: Case) -> Decision:
+def _start(context: PassContext) -> Decision:
     """Open the next attempt: it is stored first, so that no number is ever used twice."""
-    observed = case.observed
-    status = attempts.opened(case.status, elasticity.of_next(case.status, case.spec), case.now)
+    observed = context.observed
+    status = attempts.opened(context.status, elasticity.of_next(context.status, context.spec), context.now)
     attempt = status.attempts[-1]
-    to_create = builders.gang(observed, attempt, case.settings.trainer_image)
-    cleared = (*cleanup.of_closed(observed, case.status.attempt), *growth.cleared(case))
+    to_create = builders.gang(observed, attempt, context.settings.trainer_image)
+    cleared = (*cleanup.of_closed(observed, context.status.attempt), *growth.cleared(context))
     notice = Notice(
         Reason.PODS_STARTING,
         messages.PODS_STARTING.format(attempt=attempt.number, running=0, nodes=attempt.nodes),
     )
     starting = status.model_copy(update={"phase": Phase.STARTING})
-    return Decision(starting, notice, (*cleared, *to_create), case.settings.poll)
+    return Decision(starting, notice, (*cleared, *to_create), context.settings.poll)

@@ -13,7 +13,7 @@ from distill_operator.status import conditions, progress
 from distill_operator.types import attempts, messages
 from distill_operator.types.actions import Action, Decision, Delete, Notice
 from distill_operator.types.observed import Observed, PodFacts, Rejection
-from distill_operator.types.pass_context import Case
+from distill_operator.types.pass_context import PassContext
 
 ENDED_BY_OPERATOR = UNCHARGED | {
     Reason.STALLED,
@@ -38,70 +38,70 @@ WAITS = {
 """What is said of a refusal that may pass."""
 
 
-def end_of(case: Case, attempt: Attempt) -> Notice | None:
+def end_of(context: PassContext, attempt: Attempt) -> Notice | None:
     """Why the attempt is over or must end; None while it goes on. The first reason that was stored stays.
 
     A completion record outdoes it: finished work is finished, whatever else happened to the pods. And a broken
     connection or a stall is explained by a node that turns out to be lost.
     """
-    observed, spec, now = case.observed, case.spec, case.now
+    observed, spec, now = context.observed, context.spec, context.now
     record = classify.completion(observed, attempt.number)
     if record is not None:
         return record
     if attempt.reason is not None:
-        return _by_lost_node(case, attempt, Notice(attempt.reason, attempt.message or ""))
+        return _by_lost_node(context, attempt, Notice(attempt.reason, attempt.message or ""))
     pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
     return (
-        _by_lost_node(case, attempt, classify.cause(observed, attempt.number, attempt.job_uid, now))
+        _by_lost_node(context, attempt, classify.cause(observed, attempt.number, attempt.job_uid, now))
         or suspend.asked(spec)
-        or deadlines.exceeded(spec.active_deadline_seconds, case.status.started_at, now)
+        or deadlines.exceeded(spec.active_deadline_seconds, context.status.started_at, now)
         or _refused(observed)
-        or _taken_back(case, attempt, pods)
+        or _taken_back(context, attempt, pods)
         or stall.stalled(attempt, pods, spec.recovery.stall_timeout_seconds, now)
-        or growth.due(case, attempt)
+        or growth.due(context, attempt)
     )
 
 
-def _by_lost_node(case: Case, attempt: Attempt, cause: Notice | None) -> Notice | None:
+def _by_lost_node(context: PassContext, attempt: Attempt, cause: Notice | None) -> Notice | None:
     """The cause, or a lost node if that explains it; that also ends the wait for what explains a broken connection."""
     if cause is not None and cause.reason not in node_lost.EXPLAINED:
         return cause
-    pods, timeout = case.observed.pods_of(attempt.number), case.spec.recovery.node_lost_timeout_seconds
-    return node_lost.cause(pods, timeout, case.now) or classify.node_loss(pods) or cause
+    pods, timeout = context.observed.pods_of(attempt.number), context.spec.recovery.node_lost_timeout_seconds
+    return node_lost.cause(pods, timeout, context.now) or classify.node_loss(pods) or cause
 
 
-def _taken_back(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
+def _taken_back(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
     """Whether the gang has waited too long for its nodes; a queue may hold it for as long as it likes."""
-    observed = case.observed
+    observed = context.observed
     job = observed.job_of(attempt.number)
     if job is not None and job.suspended:
         return None
-    timeout = case.spec.recovery.scheduling_timeout_seconds
-    return _shrunk(case, attempt, pods) or scheduling.overdue(
-        pods, attempt.nodes, attempt.started_at, timeout, observed.uid, attempt.number, case.now
+    timeout = context.spec.recovery.scheduling_timeout_seconds
+    return _shrunk(context, attempt, pods) or scheduling.overdue(
+        pods, attempt.nodes, attempt.started_at, timeout, observed.uid, attempt.number, context.now
     )
 
 
-def _shrunk(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
+def _shrunk(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
     """Whether the gang has waited long enough for nodes to try with fewer."""
-    size = _next_size(case, attempt, Reason.SCHEDULING_TIMEOUT)
+    size = _next_size(context, attempt, Reason.SCHEDULING_TIMEOUT)
     had_room = attempt.scheduled_at is not None  # a pod of it that is gone is another matter
-    if size is None or case.spec.elastic is None or had_room:
+    if size is None or context.spec.elastic is None or had_room:
         return None
-    timeout = case.spec.elastic.shrink_after_seconds
-    notice = scheduling.unplaced(pods, attempt.nodes, attempt.started_at, timeout, case.now)
+    timeout = context.spec.elastic.shrink_after_seconds
+    notice = scheduling.unplaced(pods, attempt.nodes, attempt.started_at, timeout, context.now)
     return notice and Notice(notice.reason, notice.message + messages.SHRINKING.format(nodes=size))
 
 
-def _next_size(case: Case, attempt: Attempt, reason: Reason) -> int | None:
+def _next_size(context: PassContext, attempt: Attempt, reason: Reason) -> int | None:
     """The number of nodes that the attempt ends for, when it ends for this reason and for another number."""
     if reason == Reason.GROWING:
-        return growth.target(case, attempt)
-    pods = [pod for pod in case.observed.pods_of(attempt.number) if not pod.gone]
+        return growth.target(context, attempt)
+    pods = [pod for pod in context.observed.pods_of(attempt.number) if not pod.gone]
     placed = sum(pod.scheduled_at is not None for pod in pods)
     if reason != Reason.SCHEDULING_TIMEOUT or placed >= attempt.nodes:
         return None
-    return elasticity.smaller(case.spec, attempt.nodes, placed)
+    return elasticity.smaller(context.spec, attempt.nodes, placed)
 
 
 def _refused(observed: Observed) -> Notice | None:
@@ -112,16 +112,16 @@ def _refused(observed: Observed) -> Notice | None:
     return Notice(Reason.POD_REJECTED, message)
 
 
-def blamed(case: Case, attempt: Attempt, reason: Notice) -> DistillJobStatus:
+def blamed(context: PassContext, attempt: Attempt, reason: Notice) -> DistillJobStatus:
     """The status with the reason of the attempt's end, and the result of one that is done.
 
     Both are stored in one write, before anything is done about it: the record goes with rank 0's pod.
     """
-    ended = {"reason": reason.reason, "message": reason.message, "ended_at": attempt.ended_at or case.now}
+    ended = {"reason": reason.reason, "message": reason.message, "ended_at": attempt.ended_at or context.now}
     if attempt.reason is None:  # later the pods are gone that tell how much room there is
-        ended["next_nodes"] = _next_size(case, attempt, reason.reason)
-    status = attempts.rewritten(case.status, attempt.model_copy(update=ended))
-    result = progress.result(case.observed, attempt.number) if reason.reason == Reason.COMPLETED else None
+        ended["next_nodes"] = _next_size(context, attempt, reason.reason)
+    status = attempts.rewritten(context.status, attempt.model_copy(update=ended))
+    result = progress.result(context.observed, attempt.number) if reason.reason == Reason.COMPLETED else None
     return status.model_copy(update={"result": result or status.result})
 
 
@@ -149,84 +149,88 @@ def _held_up_before(status: DistillJobStatus) -> Notice | None:
     return Notice(Reason(told.reason), told.message)
 
 
-def carry_on(case: Case, attempt: Attempt) -> Decision:
+def carry_on(context: PassContext, attempt: Attempt) -> Decision:
     """The attempt is sound: make what is missing of it, and look again when rank 0 has had time to make steps."""
-    observed = case.observed
+    observed = context.observed
     job = observed.job_of(attempt.number)
     if job is not None and attempt.job_uid is None:
         attempt = attempt.model_copy(update={"job_uid": job.uid})
-    case = case.having(attempts.rewritten(case.status, attempt))
-    missing = builders.gang(observed, attempt, case.settings.trainer_image) if job is None else ()
+    context = context.with_status(attempts.rewritten(context.status, attempt))
+    missing = builders.gang(observed, attempt, context.settings.trainer_image) if job is None else ()
     to_do: tuple[Action, ...] = (*cleanup.late(observed, attempt.number), *missing)
 
-    notice = _held_up(observed.rejection) or (_held_up_before(case.status) if job is None else None)
+    notice = _held_up(observed.rejection) or (_held_up_before(context.status) if job is None else None)
     if notice is not None:
-        return Decision(case.in_phase(Phase.PENDING), notice, to_do, NO_PODS_WAKE_SECONDS)
+        return Decision(context.in_phase(Phase.PENDING), notice, to_do, NO_PODS_WAKE_SECONDS)
     if job is not None and job.suspended:
         notice = Notice(Reason.PODS_STARTING, messages.QUEUED.format(attempt=attempt.number))
-        return Decision(case.in_phase(Phase.QUEUED), notice, to_do, NO_PODS_WAKE_SECONDS)
+        return Decision(context.in_phase(Phase.QUEUED), notice, to_do, NO_PODS_WAKE_SECONDS)
 
     pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
-    case, grow = growth.pursued(case, attempt)
+    context, grow = growth.pursued(context, attempt)
     to_do = (*to_do, *grow)
     if attempt.running_at is None:
-        wake = case.settings.poll if any(pod.running for pod in pods) or not pods else _until_due(case, attempt, pods)
+        wake = (
+            context.settings.poll
+            if any(pod.running for pod in pods) or not pods
+            else _until_due(context, attempt, pods)
+        )
         notice = scheduling.waiting(pods, attempt.nodes, attempt.number)
-        return Decision(case.in_phase(Phase.STARTING), notice, to_do, wake)
+        return Decision(context.in_phase(Phase.STARTING), notice, to_do, wake)
     notice = Notice(Reason.TRAINING, messages.TRAINING.format(attempt=attempt.number))
-    return Decision(case.in_phase(Phase.RUNNING), notice, to_do, case.settings.poll)
+    return Decision(context.in_phase(Phase.RUNNING), notice, to_do, context.settings.poll)
 
 
-def _until_due(case: Case, attempt: Attempt, pods: tuple[PodFacts, ...]) -> float:
-    timeout = case.spec.recovery.scheduling_timeout_seconds
-    due = scheduling.due(pods, attempt.nodes, attempt.started_at, timeout, case.observed.uid, attempt.number)
-    left = (due - case.now).total_seconds() if due is not None else NO_PODS_WAKE_SECONDS
+def _until_due(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> float:
+    timeout = context.spec.recovery.scheduling_timeout_seconds
+    due = scheduling.due(pods, attempt.nodes, attempt.started_at, timeout, context.observed.uid, attempt.number)
+    left = (due - context.now).total_seconds() if due is not None else NO_PODS_WAKE_SECONDS
     return min(max(left, 0.0), NO_PODS_WAKE_SECONDS)
 
 
-def wind_down(case: Case, attempt: Attempt) -> Decision:
+def wind_down(context: PassContext, attempt: Attempt) -> Decision:
     """The attempt is over but pods still live: end those that will not end by themselves, and wait."""
-    observed, reason = case.observed, attempt.reason or Reason.DISRUPTED
+    observed, reason = context.observed, attempt.reason or Reason.DISRUPTED
     live = [pod for pod in observed.pods_of(attempt.number) if pod.live]
-    timeout = case.spec.recovery.node_lost_timeout_seconds
-    notice = node_lost.blocking(live, timeout, case.now) or Notice(
+    timeout = context.spec.recovery.node_lost_timeout_seconds
+    notice = node_lost.blocking(live, timeout, context.now) or Notice(
         reason,
         messages.PODS_TERMINATING.format(
             attempt=attempt.number, reason=reason, message=attempt.message, live=len(live)
         ),
     )
-    ended_at = attempt.ended_at or case.now
-    patience = timedelta(seconds=case.spec.recovery.grace_period_seconds + PATIENCE_SECONDS)
-    left = (ended_at + patience - case.now).total_seconds()
+    ended_at = attempt.ended_at or context.now
+    patience = timedelta(seconds=context.spec.recovery.grace_period_seconds + PATIENCE_SECONDS)
+    left = (ended_at + patience - context.now).total_seconds()
     job = observed.job_of(attempt.number)
-    lost = node_lost.removals(live, timeout, case.now)
-    actions: tuple[Action, ...] = growth.cleared(case) if reason != Reason.GROWING else ()
+    lost = node_lost.removals(live, timeout, context.now)
+    actions: tuple[Action, ...] = growth.cleared(context) if reason != Reason.GROWING else ()
     if job is not None and not job.deleting and (reason in ENDED_BY_OPERATOR or left <= 0 or lost):
         # Also what lets a pod go that is given up: the Job controller holds it until it knows how it ended.
         actions = (*actions, Delete("Job", job.name, job.uid, foreground=True))
     actions = (*actions, *lost)
     keeps_phase = reason in (Reason.SUSPENDED_BY_USER, Reason.COMPLETED)
-    phase = case.status.phase if keeps_phase else Phase.RECOVERING
-    waits = (left if left > 0 else NO_PODS_WAKE_SECONDS, node_lost.seconds_left(live, timeout, case.now))
+    phase = context.status.phase if keeps_phase else Phase.RECOVERING
+    waits = (left if left > 0 else NO_PODS_WAKE_SECONDS, node_lost.seconds_left(live, timeout, context.now))
     wake = min(seconds for seconds in waits if seconds is not None)
-    return Decision(case.in_phase(phase), notice, actions, wake)
+    return Decision(context.in_phase(phase), notice, actions, wake)
 
 
-def closed(case: Case, attempt: Attempt) -> DistillJobStatus:
+def closed(context: PassContext, attempt: Attempt) -> DistillJobStatus:
     """The status once nothing of the gang lives: outcome, charge and back-off."""
     reason = attempt.reason or Reason.DISRUPTED
     outcome = attempts.outcome_of(reason)
     resized = attempt.next_nodes is not None
-    status = attempts.rewritten(case.status, attempt.model_copy(update={"outcome": outcome}))
+    status = attempts.rewritten(context.status, attempt.model_copy(update={"outcome": outcome}))
     status = progress_guard.counted(budgets.charged(status, outcome), attempt, outcome)
     wait = backoff.delay(
         reason,
         outcome,
         status.restarts_without_progress,
-        case.observed.uid,
+        context.observed.uid,
         attempt.number,
-        case.settings,
+        context.settings,
     )
     wait = 0.0 if resized else wait
-    next_at = case.now + timedelta(seconds=wait) if wait > 0 else None
+    next_at = context.now + timedelta(seconds=wait) if wait > 0 else None
     return status.model_copy(update={"next_attempt_at": next_at})

@@ -11,7 +11,7 @@ from distill_operator.status.events import transition_events
 from distill_operator.types import attempts
 from distill_operator.types.actions import Decision, Plan
 from distill_operator.types.observed import Observed
-from distill_operator.types.pass_context import Case
+from distill_operator.types.pass_context import PassContext
 from distill_operator.types.settings import Settings
 
 
@@ -23,7 +23,7 @@ def make_plan(observed: Observed, now: datetime, settings: Settings) -> Plan:
     if stored.phase in TERMINAL_PHASES:
         return finished.plan(observed, now)
 
-    decision = decide(Case(observed, progress.folded(stored, observed, now), now, settings))
+    decision = decide(PassContext(observed, progress.folded(stored, observed, now), now, settings))
     status = goodput.accounted(stored, described(decision, observed, now), observed, now)
     wake_after = _before_deadline(decision, observed, now)
     if not progress.worth_writing(stored, status, settings.progress_write):
@@ -39,19 +39,19 @@ def _before_deadline(decision: Decision, observed: Observed, now: datetime) -> f
     return min(times, default=decision.wake_after)
 
 
-def decide(case: Case) -> Decision:
+def decide(context: PassContext) -> Decision:
     """One attempt at a time: follow the open one to its end, or see whether a further one may begin."""
-    attempt = attempts.open_attempt(case.status)
+    attempt = attempts.open_attempt(context.status)
     if attempt is None:
-        return next_attempt.decide(case)
-    reason = open_attempt.end_of(case, attempt)
+        return next_attempt.decide(context)
+    reason = open_attempt.end_of(context, attempt)
     if reason is None:
-        return open_attempt.carry_on(case, attempt)
-    case = case.having(open_attempt.blamed(case, attempt, reason))
-    attempt = case.status.attempts[-1]
-    if open_attempt.gang_is_alive(case.observed, attempt):
-        return open_attempt.wind_down(case, attempt)
-    return next_attempt.decide(case.having(open_attempt.closed(case, attempt)))
+        return open_attempt.carry_on(context, attempt)
+    context = context.with_status(open_attempt.blamed(context, attempt, reason))
+    attempt = context.status.attempts[-1]
+    if open_attempt.gang_is_alive(context.observed, attempt):
+        return open_attempt.wind_down(context, attempt)
+    return next_attempt.decide(context.with_status(open_attempt.closed(context, attempt)))
 
 
 def described(decision: Decision, observed: Observed, now: datetime) -> DistillJobStatus:

@@ -11,7 +11,7 @@ from distill_operator.types.settings import Settings
 
 
 @dataclass(frozen=True)
-class Case:
+class PassContext:
     """A job as it was seen, the status as decided so far, the time, and the installation's tuning."""
 
     observed: Observed
@@ -24,8 +24,8 @@ class Case:
         """What the user asks for."""
         return self.observed.job.spec
 
-    def having(self, status: DistillJobStatus) -> "Case":
-        """The same case with a further decided status."""
+    def with_status(self, status: DistillJobStatus) -> "PassContext":
+        """The same context with a further decided status."""
         return replace(self, status=status)
 
     def in_phase(self, phase: Phase) -> DistillJobStatus:

@@ -48,7 +48,7 @@ DARK: dict[str, Any] = {"deleted_at": at(11), "end_due_at": at(71)}
 def test_a_pod_is_given_up_when_its_node_confirms_nothing(
     fields: dict[str, Any], seconds: float, expected: bool
 ) -> None:
-    assert node_lost.given_up(pod(1, **fields), 60, at(seconds)) is expected
+    assert node_lost.presumed_lost(pod(1, **fields), 60, at(seconds)) is expected
 
 
 def removed(of: DistillJob, pods: tuple[PodFacts, ...], now: datetime, **seen: Any) -> list[str]:

@@ -20,7 +20,7 @@ from distill_operator.kube.apply import act
 from distill_operator.kube.client import ApiError, Kube
 from distill_operator.kube.objects import COMPLETION_INDEX, Object, claim_facts, pod_facts, rejection_of_pods
 from distill_operator.kube.observe import STATUS_SECONDS, Observer
-from distill_operator.kube.pod_cache import Evidence
+from distill_operator.kube.pod_cache import PodCache
 from distill_operator.types import naming
 from distill_operator.types.actions import Create
 from unit.operator.samples import SETTINGS, UID, at, attempt, closed, job, status
@@ -65,7 +65,7 @@ class Server(Kube):
 def run_pass(server: Server) -> None:
     async def story() -> None:
         async with aiohttp.ClientSession() as http:
-            observer = Observer(server, Evidence(), http, SETTINGS.resync)
+            observer = Observer(server, PodCache(), http, SETTINGS.resync)
             await Reconciler(server, observer, SETTINGS, Metrics(), lambda: at(0)).reconcile(KEY, True)
 
     asyncio.run(story())

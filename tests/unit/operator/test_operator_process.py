@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from distill_operator.controller import workqueue
-from distill_operator.controller.workqueue import Wakeups
-from distill_operator.kube.pod_cache import Evidence, Key, with_departed
+from distill_operator.controller.workqueue import WorkQueue
+from distill_operator.kube.pod_cache import Key, PodCache, with_departed
 from distill_operator.types.settings import Settings, SettingsError
 from unit.operator.samples import NOW, pod
 
@@ -65,7 +65,7 @@ def test_pods_that_were_noted_and_are_not_listed_any_more_are_gone() -> None:
 
 
 def test_the_last_facts_of_a_pod_are_kept_until_they_are_not_needed() -> None:
-    evidence = Evidence()
+    evidence = PodCache()
     evidence.note(KEY, raw_pod("a"), deleted=False)
     evidence.note(KEY, raw_pod("a", "Failed"), deleted=True)
     evidence.note(KEY, raw_pod("b"), deleted=False)
@@ -114,7 +114,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(passes: Passes, *keys: Key, workers: int = 2, seconds: float = 0.3, every: float = 0.0) -> None:
     async def story() -> None:
-        queue = Wakeups(passes, workers, passes.failed)
+        queue = WorkQueue(passes, workers, passes.failed)
         for key in keys:
             queue.wake(key)
             await asyncio.sleep(every)

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Cost:
+class CommitCost:
     """What a commit costs the training."""
 
     stall_seconds: float
@@ -63,7 +63,7 @@ class Checkpointer:
         self.directory = directory
         self.committed_step = 0
         """Newest step known to be safe in the directory; 0 for none."""
-        self.cost: Cost | None = None
+        self.cost: CommitCost | None = None
         """What the newest commit has cost; None before the first, and on ranks that do not write."""
         self.committed_at: datetime | None = None
         self._uid = uid
@@ -181,7 +181,7 @@ class Checkpointer:
     def _committed(self, answer: Answer) -> None:
         at = datetime.fromisoformat(answer["committedAt"]).astimezone(UTC)
         self.committed_step, self.committed_at = answer["step"], at
-        self.cost = Cost(self._stalled, answer["cpuSeconds"])
+        self.cost = CommitCost(self._stalled, answer["cpuSeconds"])
         log.info(
             "committed step %d in %.2f s to %s",
             answer["step"],

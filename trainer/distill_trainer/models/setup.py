@@ -57,7 +57,7 @@ def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str]
     student = build_student(source, dataset, arguments, spec.training.seed)
     stride = grid_size(student)
     arguments.imgsz = rounded_imgsz(spec.training.imgsz, stride)
-    for line in said_aloud(spec.training, arguments.imgsz, stride):
+    for line in adjustments(spec.training, arguments.imgsz, stride):
         log.info("%s", line)
     teacher, digest = None, None
     if spec.teacher is not None:
@@ -73,7 +73,7 @@ def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str]
     return Prepared(dataset, student, teacher, digest, arguments, task, arguments.imgsz, stride)
 
 
-def said_aloud(training: Training, imgsz: int, stride: int) -> list[str]:
+def adjustments(training: Training, imgsz: int, stride: int) -> list[str]:
     """What is not done as the job says it, as in Ultralytics, one line each."""
     lines = []
     if imgsz != training.imgsz:

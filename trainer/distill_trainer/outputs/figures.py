@@ -22,14 +22,14 @@ from ultralytics.models.yolo.obb import val as obb_val
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics
 from ultralytics.utils.plotting import plot_images
 
-from distill_trainer.outputs.optional import attempt
+from distill_trainer.outputs.optional import try_output
 
 PICTURED_BATCHES = 3
 """Batches of the whole split that are drawn, as in Ultralytics."""
 
 
 @dataclass
-class Page:
+class RankFigures:
     """What one rank adds."""
 
     confusion: NDArray[np.float64] | None = None
@@ -40,20 +40,20 @@ class Page:
     """Why a picture is missing."""
 
 
-class Album:
+class ValidationFigures:
     """Give a new one to `validate`; afterwards it holds, on every rank, what there is of all ranks."""
 
     def __init__(self) -> None:
-        self.page = Page()
-        """This rank's own until `bind`, then everybody's."""
+        self.of_rank = RankFigures()
+        """This rank's own until `merge`, then everybody's."""
         self.confusion: ConfusionMatrix | None = None
         """Of all images."""
         self.metrics: DetMetrics | None = None
         """With the matches of all images."""
 
-    def look(self, validator: Any, number: int, batch: dict[str, Any], found: list[dict[str, Tensor]]) -> None:
+    def add_batch(self, validator: Any, number: int, batch: dict[str, Any], found: list[dict[str, Tensor]]) -> None:
         """A batch is validated; `number` counts the batches of the whole split."""
-        self.page.confusion = validator.confusion_matrix.matrix
+        self.of_rank.confusion = validator.confusion_matrix.matrix
         if number >= PICTURED_BATCHES:
             return
         name = f"val_batch{number}"
@@ -63,24 +63,24 @@ class Album:
             ("labels", lambda: validator.plot_val_samples(_copied(batch), number)),
             ("pred", lambda: validator.plot_predictions(_copied(batch), own, number)),
         ):
-            picture, problem = attempt(f"{name}_{kind}.jpg", partial(_drawn, validator, f"{name}_{kind}.jpg", draw))
+            picture, problem = try_output(f"{name}_{kind}.jpg", partial(_drawn, validator, f"{name}_{kind}.jpg", draw))
             if picture is not None:
-                self.page.pictures[f"{name}_{kind}.jpg"] = picture
+                self.of_rank.pictures[f"{name}_{kind}.jpg"] = picture
             if problem is not None:
-                self.page.problems.append(f"{name}_{kind}.jpg: {problem}")
+                self.of_rank.problems.append(f"{name}_{kind}.jpg: {problem}")
 
-    def bind(self, pages: Sequence[Page | None], validator: Any, matches: dict[str, list[Any]]) -> None:
-        """All ranks' pages are here, and the matches of all images in order."""
-        known = [page for page in pages if page is not None]
-        counts = [page.confusion for page in known if page.confusion is not None]
+    def merge(self, all_ranks: Sequence[RankFigures | None], validator: Any, matches: dict[str, list[Any]]) -> None:
+        """The figures of all ranks are here, and the matches of all images in order."""
+        known = [of_rank for of_rank in all_ranks if of_rank is not None]
+        counts = [of_rank.confusion for of_rank in known if of_rank.confusion is not None]
         self.confusion = validator.confusion_matrix
         self.confusion.matrix = np.sum(counts, axis=0)
         self.metrics = validator.metrics
         self.metrics.stats = matches
-        self.page = Page(
+        self.of_rank = RankFigures(
             self.confusion.matrix,
-            dict(sorted(item for page in known for item in page.pictures.items())),
-            [problem for page in known for problem in page.problems],
+            dict(sorted(item for of_rank in known for item in of_rank.pictures.items())),
+            [problem for of_rank in known for problem in of_rank.problems],
         )
 
 

@@ -26,14 +26,14 @@ from distill_trainer.models.loading import load_checkpoint
 from distill_trainer.models.setup import Prepared
 from distill_trainer.outputs import pictures
 from distill_trainer.outputs.export.export import export_weights
-from distill_trainer.outputs.figures import Album
-from distill_trainer.outputs.optional import attempt
-from distill_trainer.outputs.report.html import page
-from distill_trainer.outputs.report.measure import Cost, device_name, measure
+from distill_trainer.outputs.figures import ValidationFigures
+from distill_trainer.outputs.optional import try_output
+from distill_trainer.outputs.report.html import report_html
+from distill_trainer.outputs.report.measure import ModelCost, device_name, measure
 from distill_trainer.outputs.report.report import Dataset, Measured, ModelReport, Output, Report, Training, Who, numbers
 from distill_trainer.outputs.results import ResultsCsv, write_args
 from distill_trainer.outputs.tensorboard import write_events
-from distill_trainer.process.rank.context import Runtime
+from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.evaluation.comparison import Baseline
 from distill_trainer.training.evaluation.scores import Score
 from distill_trainer.training.parallel.environment import Environment
@@ -43,7 +43,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ended:
+class FinishedRun:
     """What all ranks have found out together once the training was over."""
 
     progress: TrainingProgress
@@ -51,7 +51,7 @@ class Ended:
     """Of weights/best.pt as it lies on the volume."""
     teacher: Score | None
     baseline: Baseline | None
-    album: Album | None
+    figures: ValidationFigures | None
     """What pictures are drawn from; None: none are."""
     labels: Sequence[Any]
     """Labels of the training images."""
@@ -80,73 +80,73 @@ class Finish:
     """Makes every output of an ended run."""
 
     run_config: RunConfig
-    runtime: Runtime
+    context: RankContext
     environment: Environment
     prepared: Prepared
-    ended: Ended
+    ended: FinishedRun
 
     def run(self) -> None:
         """Write all outputs, the report last. Raises Stopped."""
-        self.runtime.board.update(state="finishing")
+        self.context.status.update(state="finishing")
         outputs = [self._make(name, make) for name, make in self._outputs()]
         if self.ended.baseline is not None and self.ended.baseline.problem is not None:
             log.warning("baseline: not compared: %s", self.ended.baseline.problem)
             outputs.append(Output(name="baseline", problem=self.ended.baseline.problem))
         models: dict[Who, ModelReport] = {}
         for model in self._models():
-            cost, problem = attempt(f"cost of the {model.who}", partial(self._cost, model))
+            cost, problem = try_output(f"cost of the {model.who}", partial(self._cost, model))
             if problem is not None:
                 outputs.append(Output(name=f"cost of the {model.who}", problem=problem))
             models[model.who] = _model_report(model, cost)
-        report, _ = attempt("report.json", lambda: self._report(models, outputs))
+        report, _ = try_output("report.json", lambda: self._report(models, outputs))
         if report is not None:
-            attempt(JobFile.REPORT, lambda: atomic_write(self._root / JobFile.REPORT, page(report)))
+            try_output(JobFile.REPORT, lambda: atomic_write(self._root / JobFile.REPORT, report_html(report)))
             log.info("what this run has left is listed in %s", self._root / JobFile.REPORT)
 
     @property
     def _root(self) -> Path:
-        return self.runtime.files.root
+        return self.context.files.root
 
     def _moved(self) -> None:
-        self.runtime.watchdog.beat("writing outputs")
-        if self.runtime.stop.requested:
-            raise Stopped(self.ended.progress.step, self.runtime.checkpointer.committed_step)
+        self.context.watchdog.beat("writing outputs")
+        if self.context.stop.requested:
+            raise Stopped(self.ended.progress.step, self.context.checkpointer.committed_step)
 
     def _make(self, name: str, make: Callable[[], list[str]]) -> Output:
         self._moved()
-        files, problem = attempt(name, make)
+        files, problem = try_output(name, make)
         return Output(name=name, files=files or [], problem=problem)
 
     def _outputs(self) -> list[tuple[str, Callable[[], list[str]]]]:
-        album, root, files = self.ended.album, self._root, self.runtime.files
+        figures, root, files = self.ended.figures, self._root, self.context.files
         outputs: list[tuple[str, Callable[[], list[str]]]] = [
             ("weights", lambda: [str(path.relative_to(root)) for path in (files.best, files.last)]),
             ("arguments", self._arguments),
             ("TensorBoard", self._events),
         ]
-        if album is not None:
+        if figures is not None:
             outputs += [
                 ("training curves", lambda: [files.results_csv.name, *pictures.draw_results(files.results_csv)]),
-                ("confusion matrix", lambda: pictures.draw_confusion(album, root)),
-                ("precision and recall", lambda: pictures.draw_curves(album, root)),
-                ("validation batches", lambda: pictures.write_batches(album, root)),
+                ("confusion matrix", lambda: pictures.draw_confusion(figures, root)),
+                ("precision and recall", lambda: pictures.draw_curves(figures, root)),
+                ("validation batches", lambda: pictures.write_batches(figures, root)),
                 ("labels", lambda: pictures.draw_labels(self.ended.labels, self.prepared.dataset.names, root)),
             ]
         return outputs + [(form, self._exporting(form)) for form in dict.fromkeys(self.run_config.spec.export.formats)]
 
     def _arguments(self) -> list[str]:
-        path = self.runtime.files.args_yaml
+        path = self.context.files.args_yaml
         write_args(path, vars(self.prepared.arguments))
         return [path.name]
 
     def _events(self) -> list[str]:
-        folder = self.runtime.files.tensorboard
-        write_events(folder, ResultsCsv(self.runtime.files.results_csv).rows(), time.time())
+        folder = self.context.files.tensorboard
+        write_events(folder, ResultsCsv(self.context.files.results_csv).rows(), time.time())
         return [folder.name]
 
     def _exporting(self, form: str) -> Callable[[], list[str]]:
         return lambda: export_weights(
-            self.runtime.files.best,
+            self.context.files.best,
             form,
             self.run_config.spec.export,
             imgsz=self.prepared.imgsz,
@@ -156,7 +156,7 @@ class Finish:
 
     def _models(self) -> list[_Model]:
         spec, directories, ended = self.run_config.spec, self.run_config.directories, self.ended
-        best = self.runtime.files.best
+        best = self.context.files.best
         name = str(best.relative_to(directories.checkpoints))
         models = [_Model("student", name, best, ended.student, spec.student.trust_pickle)]
         if spec.teacher is not None and ended.teacher is not None:
@@ -167,7 +167,7 @@ class Finish:
             models.append(_Model("baseline", baseline.name, baseline.path, baseline.score))
         return models
 
-    def _cost(self, model: _Model) -> Cost:
+    def _cost(self, model: _Model) -> ModelCost:
         self._moved()
         return measure(
             load_checkpoint(model.path, trust_pickle=model.trusted),
@@ -202,14 +202,14 @@ class Finish:
                 schedule=distilled.schedule if distilled else None,
             ),
             models=models,
-            epochs=numbers(ResultsCsv(self.runtime.files.results_csv).rows()),
+            epochs=numbers(ResultsCsv(self.context.files.results_csv).rows()),
             outputs=outputs,
         )
         atomic_write(self._root / "report.json", report.to_json())
         return report
 
 
-def _model_report(model: _Model, cost: Cost | None) -> ModelReport:
+def _model_report(model: _Model, cost: ModelCost | None) -> ModelReport:
     score = model.score
     return ModelReport(
         file=model.file,

@@ -18,7 +18,7 @@ class OutputProblem(Exception):
     """Why an output cannot be made, in one line that says what to do."""
 
 
-def attempt(name: str, make: Callable[[], T]) -> tuple[T | None, str | None]:
+def try_output(name: str, make: Callable[[], T]) -> tuple[T | None, str | None]:
     """What `make` returns, and why it returned nothing: one line, which is logged as well. Raises Stopped only."""
     try:
         return make(), None

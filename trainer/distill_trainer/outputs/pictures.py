@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from distill_trainer.checkpoint.store.storage import atomic_write
-from distill_trainer.outputs.figures import Album
+from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.outputs.optional import OutputProblem
 
 
@@ -29,9 +29,9 @@ def draw_results(results_csv: Path) -> list[str]:
     return _drawn_into(results_csv.parent, draw, ["results.png"])
 
 
-def draw_confusion(album: Album, folder: Path) -> list[str]:
+def draw_confusion(figures: ValidationFigures, folder: Path) -> list[str]:
     """Draw confusion_matrix.png and confusion_matrix_normalized.png of the whole validation split."""
-    confusion = album.confusion
+    confusion = figures.confusion
     if confusion is None:
         raise OutputProblem("nothing was validated")
 
@@ -42,21 +42,21 @@ def draw_confusion(album: Album, folder: Path) -> list[str]:
     return _drawn_into(folder, draw, ["confusion_matrix.png", "confusion_matrix_normalized.png"])
 
 
-def draw_curves(album: Album, folder: Path) -> list[str]:
+def draw_curves(figures: ValidationFigures, folder: Path) -> list[str]:
     """Draw the precision-recall, F1, precision and recall curves: BoxPR_curve.png …, also of masks or keypoints."""
-    metrics = album.metrics
+    metrics = figures.metrics
     if metrics is None:
         raise OutputProblem("nothing was validated")
     return _drawn_into(folder, lambda scratch: metrics.process(save_dir=scratch, plot=True), ["BoxPR_curve.png"])
 
 
-def write_batches(album: Album, folder: Path) -> list[str]:
+def write_batches(figures: ValidationFigures, folder: Path) -> list[str]:
     """Write val_batch0_labels.jpg, val_batch0_pred.jpg … of the first three validation batches."""
-    for name, content in album.page.pictures.items():
+    for name, content in figures.of_rank.pictures.items():
         atomic_write(folder / name, content)
-    if album.page.problems:
-        raise OutputProblem("; ".join(album.page.problems))
-    return list(album.page.pictures)
+    if figures.of_rank.problems:
+        raise OutputProblem("; ".join(figures.of_rank.problems))
+    return list(figures.of_rank.pictures)
 
 
 def draw_labels(labels: Iterable[Mapping[str, Any]], names: Mapping[int, str], folder: Path) -> list[str]:

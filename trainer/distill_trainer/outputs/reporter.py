@@ -8,12 +8,12 @@ from typing import Any
 
 import torch
 
-from distill_trainer.outputs.optional import attempt
+from distill_trainer.outputs.optional import try_output
 from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.outputs.tensorboard import write_events
-from distill_trainer.process.rank.context import Runtime
+from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS
-from distill_trainer.training.optimizer import Plan
+from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.state import TrainingProgress
 from distill_trainer.training.step import StepResult
 
@@ -23,22 +23,22 @@ class Reporter:
 
     def __init__(
         self,
-        runtime: Runtime,
-        plan: Plan,
+        context: RankContext,
+        plan: TrainingPlan,
         progress: TrainingProgress,
         optimizer: torch.optim.Optimizer,
         scaler: torch.amp.GradScaler,
         images_per_step: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._runtime, self._plan, self._progress = runtime, plan, progress
+        self._context, self._plan, self._progress = context, plan, progress
         self._optimizer, self._scaler, self._images = optimizer, scaler, images_per_step
         self._clock, self._epoch_began = clock, clock()
         self._steps_before = progress.step
-        self._csv = ResultsCsv(runtime.files.results_csv, runtime.checkpointer.check_fence)
+        self._csv = ResultsCsv(context.files.results_csv, context.checkpointer.check_fence)
         self._tensorboard = True
-        runtime.metrics.planned(steps=plan.total_steps, epochs=plan.epochs)
-        runtime.board.progress(
+        context.metrics.planned(steps=plan.total_steps, epochs=plan.epochs)
+        context.status.progress(
             step=progress.step,
             steps=plan.total_steps,
             epoch=progress.epochs_finished,
@@ -51,14 +51,14 @@ class Reporter:
         """Epoch `epoch`, from 0, begins or goes on."""
         self._epoch_began = self._clock()
         done = self._progress.step - epoch * self._plan.steps_per_epoch
-        self._runtime.board.update(state="training")
-        self._runtime.console.epoch_started(epoch + 1, self._plan.epochs, self._plan.steps_per_epoch, done)
+        self._context.status.update(state="training")
+        self._context.console.epoch_started(epoch + 1, self._plan.epochs, self._plan.steps_per_epoch, done)
 
     def stepped(
         self, progress: TrainingProgress, result: StepResult, seconds: float, phases: Mapping[str, float]
     ) -> None:
         """A step is finished."""
-        metrics, losses = self._runtime.metrics, short(result.losses)
+        metrics, losses = self._context.metrics, short(result.losses)
         metrics.step(images=self._images, seconds=seconds, step=progress.step, epoch=progress.epochs_finished)
         for phase, duration in phases.items():
             metrics.phase(phase, duration)
@@ -72,48 +72,48 @@ class Reporter:
             metrics.amp_scale(self._scaler.get_scale())
         if torch.cuda.is_initialized():
             metrics.gpu_memory(torch.cuda.memory_reserved())
-        self._runtime.board.update(steps_this_attempt=progress.step - self._steps_before)
-        self._runtime.board.progress(
+        self._context.status.update(steps_this_attempt=progress.step - self._steps_before)
+        self._context.status.progress(
             step=progress.step, distillation_loss=progress.mean_losses().get(DISTILLATION_LOSS)
         )
-        self._runtime.console.batch_done(losses)
+        self._context.console.batch_done(losses)
 
     def committing(self) -> None:
         """Nothing is left to train; the rank waits until that is durable."""
-        self._runtime.board.update(state="committing")
+        self._context.status.update(state="committing")
 
     def stopping(self) -> None:
         """A stop was asked for; the rank waits until what it has is durable."""
-        self._runtime.board.update(state="stopping")
+        self._context.status.update(state="stopping")
 
     def teacher_evaluated(self, map50: float, map50_95: float) -> None:
         """The teacher's own mAP is known."""
-        self._runtime.metrics.evaluated("teacher", map50=map50, map50_95=map50_95)
-        self._runtime.board.progress(teacher_map=map50_95)
+        self._context.metrics.evaluated("teacher", map50=map50, map50_95=map50_95)
+        self._context.status.progress(teacher_map=map50_95)
 
     def epoch_ended(self, losses: Mapping[str, float], validation: Any | None) -> None:
         """An epoch is finished; `losses` are its means, `validation` its ValMetrics if there was a validation."""
         progress = self._progress
         map50_95 = validation.map if validation is not None else None
         if validation is not None:
-            self._runtime.metrics.evaluated("student", map50=validation.map50, map50_95=validation.map)
-        self._runtime.board.progress(
+            self._context.metrics.evaluated("student", map50=validation.map50, map50_95=validation.map)
+        self._context.status.progress(
             epoch=progress.epochs_finished,
             student_map=progress.student_map,
             first_distillation_loss=progress.first_distillation_loss,
             distillation_loss=losses.get(DISTILLATION_LOSS),
         )
         seconds = self._clock() - self._epoch_began
-        self._runtime.console.epoch_done(progress.epochs_finished, self._plan.epochs, short(losses), seconds, map50_95)
-        if self._runtime.rank == 0:
+        self._context.console.epoch_done(progress.epochs_finished, self._plan.epochs, short(losses), seconds, map50_95)
+        if self._context.rank == 0:
             self._csv.append(self._row(losses, validation))
             self._write_events()
 
     def _write_events(self) -> None:
         if self._tensorboard:
-            _, problem = attempt(
+            _, problem = try_output(
                 "TensorBoard",
-                lambda: write_events(self._runtime.files.tensorboard, self._csv.rows(), time.time()),
+                lambda: write_events(self._context.files.tensorboard, self._csv.rows(), time.time()),
             )
             self._tensorboard = problem is None  # said once; the end of the run tries again
 

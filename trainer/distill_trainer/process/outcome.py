@@ -15,7 +15,7 @@ from distill_api.constants import ExitCode, Reason
 from distill_api.errors import Permanent, Stopped, TrainerError
 from distill_api.pod.report import TerminationMessage
 from distill_api.status import Result
-from distill_trainer.process.liveness.heartbeat import Silence
+from distill_trainer.process.liveness.heartbeat import MissedHeartbeat
 
 FAILURE_EXIT_CODE = 1
 
@@ -53,8 +53,8 @@ class RankEnd:
     report: RankReport | None
     stepped: bool = False
     """Whether its last status tells of a step in this attempt."""
-    silence: Silence | None = None
-    """That it had no pulse any more, where the launcher has given it up for that."""
+    missed: MissedHeartbeat | None = None
+    """That it had no heartbeat any more, where the launcher has given it up for that."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def conclude(
     gang has stalled.
     """
     # What a silent rank said once it was asked for its stacks is that the others had left meanwhile.
-    ends = [end if end.silence is None else replace(end, report=None) for end in ends]
+    ends = [end if end.missed is None else replace(end, report=None) for end in ends]
     done = [end for end in ends if end.report is not None and end.report.message.outcome == "done"]
     if len(done) == len(ends):
         first = min(done, key=lambda end: end.rank)
@@ -173,7 +173,7 @@ def stopped_early(attempt: int) -> Ending:
 def _is_echo(end: RankEnd, started: float, stop_requested: bool) -> bool:
     if end.report is not None:
         return end.report.message.reason is Reason.PEER_LOST
-    if end.silence is not None:
+    if end.missed is not None:
         return False
     if end.exit_code == -signal.SIGTERM:
         return True
@@ -193,10 +193,10 @@ def _stalled_together(end: RankEnd) -> Ending:
 
 def _killed(end: RankEnd, attempt: int, world_size: int, stop_requested: bool, oom_killed: bool) -> Ending:
     reason, code = Reason.TRAINER_ERROR, FAILURE_EXIT_CODE
-    if end.silence is not None:
+    if end.missed is not None:
         reason = Reason.STALLED
         text = (
-            f"rank {end.rank} has answered nothing for {end.silence.seconds:.0f} s, in phase {end.silence.phase}: "
+            f"rank {end.rank} has answered nothing for {end.missed.seconds:.0f} s, in phase {end.missed.phase}: "
             "its process was stopped or hung as a whole; its threads' stacks are in its log"
         )
     elif end.exit_code < 0:

@@ -13,7 +13,7 @@ from distill_api.errors import Retryable, Stopped
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.commits import Commits
-from distill_trainer.training.optimizer import Plan
+from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.state import TrainingProgress
 from distill_trainer.training.step import Step, StepResult
 
@@ -43,7 +43,7 @@ class Observer(Protocol):
 class Loop:
     """Runs a plan from wherever `progress` says it is."""
 
-    plan: Plan
+    plan: TrainingPlan
     progress: TrainingProgress
     step: Step
     data: Batches
@@ -81,7 +81,7 @@ class Loop:
             progress.finish_step(result.losses, seconds)
             self._count_skipped(result)
             self.observer.stepped(progress, result, seconds, phases.take())
-            if result.moved and not result.skipped:  # nothing is half accumulated, nothing is in doubt
+            if result.optimizer_stepped and not result.skipped:  # nothing is half accumulated, nothing is in doubt
                 self._commit(result.stop, last_of_epoch=self.step.ends_accumulation(step, end))
 
     def _commit(self, stop: bool, last_of_epoch: bool) -> None:
@@ -96,7 +96,7 @@ class Loop:
             self.commits.commit_if_due()
 
     def _count_skipped(self, result: StepResult) -> None:
-        if not result.moved:
+        if not result.optimizer_stepped:
             return
         self.progress.skipped_in_a_row = self.progress.skipped_in_a_row + 1 if result.skipped else 0
         if self.progress.skipped_in_a_row >= MAX_SKIPPED_STEPS:

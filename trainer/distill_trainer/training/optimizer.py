@@ -19,7 +19,7 @@ MAX_GRADIENT_NORM = 10.0
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """The sizes that optimizer and schedule follow from."""
 
     epochs: int
@@ -39,7 +39,7 @@ class Plan:
 class Schedule:
     """Learning rates, momentum and accumulation at every step."""
 
-    def __init__(self, arguments: Any, plan: Plan, warmup_bias_lr: float) -> None:
+    def __init__(self, arguments: Any, plan: TrainingPlan, warmup_bias_lr: float) -> None:
         self._arguments = arguments
         self._plan = plan
         self._warmup_bias_lr = warmup_bias_lr
@@ -86,12 +86,12 @@ class Schedule:
         return self.warmup_steps > 0 and step <= self.warmup_steps
 
 
-def accumulation(nbs: int, plan: Plan) -> int:
+def accumulation(nbs: int, plan: TrainingPlan) -> int:
     """Steps to accumulate so that about `nbs` images make one move of the optimizer."""
     return min(max(round(nbs / plan.batch), 1), plan.total_steps)
 
 
-def build_optimizer(task: nn.Module, arguments: Any, plan: Plan) -> tuple[torch.optim.Optimizer, Schedule]:
+def build_optimizer(task: nn.Module, arguments: Any, plan: TrainingPlan) -> tuple[torch.optim.Optimizer, Schedule]:
     """The optimizer over the trained parameters of `task` and its schedule, by Ultralytics' own grouping rules.
 
     `task` has `student_model` (whose class branches MuSGD trains faster) and holds no teacher. `auto` chooses

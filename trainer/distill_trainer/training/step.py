@@ -34,7 +34,7 @@ class StepResult:
     """Mean over all shards, by component."""
     stop: bool
     """Whether any rank has been asked to stop."""
-    moved: bool
+    optimizer_stepped: bool
     """Whether the optimizer was due: False while gradients accumulate."""
     skipped: bool
     """Whether the optimizer was due but the gradients were not finite, so that nothing changed."""
@@ -61,13 +61,13 @@ class Step:
         environment: Environment,
         my_shards: Sequence[int],
         shards: int,
-        last_move: int,
+        last_optimizer_step: int,
     ) -> None:
         self._task, self._teacher = task, teacher
         self._optimizer, self._schedule, self._scaler = optimizer, schedule, scaler
         self._precision, self._ema, self._preprocess, self._weight = precision, ema, preprocess, weight
         self._environment, self._my_shards, self._shards = environment, my_shards, shards
-        self._last_move = last_move
+        self._last_optimizer_step = last_optimizer_step
         self._names = component_names(task)
         self._learn(model)
 
@@ -148,7 +148,7 @@ class Step:
         with phases.measure("data"):
             batch = self._preprocess(batch, step)
         with phases.measure("teacher"):
-            seen = self._teacher.look(batch["img"]) if self._teacher is not None else None
+            seen = self._teacher.infer(batch["img"]) if self._teacher is not None else None
         seed_shard(self._preprocess.seed, step, max(shard, 0))
         statistics = nullcontext() if shard == 0 else running_statistics(self._task, update=False)
         with phases.measure("forward"), self._precision.autocast(), statistics:
@@ -156,25 +156,25 @@ class Step:
         return losses
 
     def _finish(self, step: int, signals: Tensor) -> StepResult:
-        moved = step - self._last_move >= self._schedule.accumulate(step)
+        optimizer_stepped = step - self._last_optimizer_step >= self._schedule.accumulate(step)
         norm: float | None = None
-        if moved:
+        if optimizer_stepped:
             self._scaler.unscale_(self._optimizer)
             total = clip_grad_norm_(self._parameters, MAX_GRADIENT_NORM)
             norm, stop, *losses = torch.cat([total.reshape(1).to(signals), signals]).tolist()
-            self._move(finite=math.isfinite(norm))
-            self._last_move = step
+            self._optimizer_step(finite=math.isfinite(norm))
+            self._last_optimizer_step = step
         else:
             stop, *losses = signals.tolist()
         return StepResult(
             losses=dict(zip(self._names, losses, strict=True)),
             stop=stop > 0,
-            moved=moved,
+            optimizer_stepped=optimizer_stepped,
             skipped=norm is not None and not math.isfinite(norm),
             gradient_norm=norm,
         )
 
-    def _move(self, finite: bool) -> None:
+    def _optimizer_step(self, finite: bool) -> None:
         if finite:
             self._scaler.step(self._optimizer)
         if self._scaler.is_enabled():

@@ -18,7 +18,7 @@ EXPLAINED = frozenset({Reason.PEER_LOST, Reason.STALLED})
 """Ends that a lost node brings about: broken connections of the ranks elsewhere, or no answer from rank 0."""
 
 
-def given_up(pod: PodFacts, timeout: int, now: datetime) -> bool:
+def presumed_lost(pod: PodFacts, timeout: int, now: datetime) -> bool:
     """Whether the pod's node has not confirmed its end `timeout` seconds after the grace period."""
     due = pod.end_due_at
     return pod.live and due is not None and now >= due + timedelta(seconds=timeout)
@@ -26,7 +26,7 @@ def given_up(pod: PodFacts, timeout: int, now: datetime) -> bool:
 
 def cause(pods: Iterable[PodFacts], timeout: int, now: datetime) -> Notice | None:
     """That the attempt lost a node: what explains the ends that are in EXPLAINED."""
-    lost = next((pod for pod in pods if given_up(pod, timeout, now)), None)
+    lost = next((pod for pod in pods if presumed_lost(pod, timeout, now)), None)
     if lost is None:
         return None
     return Notice(Reason.NODE_LOST, messages.POD_GIVEN_UP.format(pod=lost.name, node=lost.node, seconds=timeout))
@@ -44,7 +44,7 @@ def blocking(pods: Iterable[PodFacts], timeout: int, now: datetime) -> Notice | 
 
 def removals(pods: Iterable[PodFacts], timeout: int, now: datetime) -> tuple[Delete, ...]:
     """The deletion, without their nodes' word, of the pods that are given up."""
-    return tuple(Delete("Pod", pod.name, pod.uid, at_once=True) for pod in pods if given_up(pod, timeout, now))
+    return tuple(Delete("Pod", pod.name, pod.uid, at_once=True) for pod in pods if presumed_lost(pod, timeout, now))
 
 
 def seconds_left(pods: Iterable[PodFacts], timeout: int, now: datetime) -> float | None:

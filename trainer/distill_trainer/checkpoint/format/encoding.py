@@ -17,7 +17,7 @@ TensorSpec = tuple[str, tuple[int, ...], tuple[int, ...], int]
 
 
 @dataclass(frozen=True)
-class Plan:
+class EncodingPlan:
     """Where each tensor of a state goes."""
 
     structure: Any
@@ -33,7 +33,7 @@ class Plan:
         return stream.getvalue()
 
 
-def plan(state: Any) -> Plan:
+def plan(state: Any) -> EncodingPlan:
     """Lay out a nested dict, list or tuple of tensors, numbers, strings, bytes and None.
 
     Raises TypeError naming the place of anything else: it could not be read back safely.
@@ -50,7 +50,7 @@ def plan(state: Any) -> Plan:
             stride = torch.empty_like(tensor, device="meta").stride()
         specs.append((str(tensor.dtype).removeprefix("torch."), tuple(tensor.shape), stride, offset))
         offset += -(-tensor.numel() * tensor.element_size() // _ALIGNMENT) * _ALIGNMENT
-    return Plan(structure, tensors, specs, offset)
+    return EncodingPlan(structure, tensors, specs, offset)
 
 
 def views(memory: torch.Tensor, specs: list[TensorSpec]) -> list[torch.Tensor]:

@@ -1,6 +1,6 @@
 """The writer process: commits what it finds in the shared buffer, and outlives the rank that asked for it.
 
-Started by `background.BackgroundWriter` as `python -m distill_trainer.checkpoint.writer.process <descriptor>`. Orders come as
+Started by `BackgroundWriter` as `python -m distill_trainer.checkpoint.writer.process <descriptor>`. Orders come as
 JSON lines on stdin, one answer line each goes to stdout; the end of stdin ends the process. It knows no PyTorch: it
 moves bytes. Signals meant for the training do not reach it in mid-commit, and when the rank is killed it finishes
 the order that it has.

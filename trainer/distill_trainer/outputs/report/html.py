@@ -21,7 +21,7 @@ svg{max-width:100%;height:auto}
 _LOSS_PREFIX = "train/"
 
 
-def page(report: Report) -> bytes:
+def report_html(report: Report) -> bytes:
     """The file's content."""
     who = [name for name in _ORDER if name in report.models]
     sections = [

@@ -16,7 +16,7 @@ _WARM_UP, _FEWEST, _MOST, _SECONDS = 3, 5, 30, 5.0
 
 
 @dataclass(frozen=True)
-class Cost:
+class ModelCost:
     """Of a model as it is used: fused, in fp32, with the head that Ultralytics validates by default."""
 
     parameters: int
@@ -36,7 +36,7 @@ def measure(
     device: torch.device,
     moved: Callable[[], None],
     clock: Callable[[], float] = time.perf_counter,
-) -> Cost:
+) -> ModelCost:
     """Fuse `model`, which cannot be trained afterwards, and measure it with images [1, channels, imgsz, imgsz].
 
     `moved` is called before each pass and may raise.
@@ -58,7 +58,7 @@ def measure(
             if len(times) >= _WARM_UP + _FEWEST and sum(times) > _SECONDS:
                 break
     counted = times[_WARM_UP:]
-    return Cost(parameters, gflops or None, 1000 * statistics.median(counted), len(counted))
+    return ModelCost(parameters, gflops or None, 1000 * statistics.median(counted), len(counted))
 
 
 def device_name(device: torch.device) -> str:

@@ -169,7 +169,7 @@ class _Rank:
 
 
 def _variables(worker, group) -> dict[str, str]:  # type: ignore[no-untyped-def]
-    """What torch.distributed's env:// and `Place` read in a rank."""
+    """What torch.distributed's env:// and `TorchrunEnv` read in a rank."""
     return {
         "RANK": str(worker.global_rank),
         "LOCAL_RANK": str(worker.local_rank),

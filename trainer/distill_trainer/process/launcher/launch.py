@@ -30,14 +30,20 @@ from distill_trainer.process.launcher import preload
 from distill_trainer.process.launcher.agent import Failure, Gang, Torchrun
 from distill_trainer.process.launcher.rendezvous import Endpoint, wait_for_name
 from distill_trainer.process.launcher.zygote import Zygote
-from distill_trainer.process.liveness.heartbeat import Listener, Silence, ask_for_stacks, given_up, lives
+from distill_trainer.process.liveness.heartbeat import (
+    HeartbeatMonitor,
+    MissedHeartbeat,
+    ask_for_stacks,
+    lives,
+    stuck_ranks,
+)
 from distill_trainer.process.liveness.stop import REQUESTS_TO_STOP
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.machine.cpus import available_cpus, threads_per_rank
 from distill_trainer.process.machine.oom import oom_kills
 from distill_trainer.process.outcome import Ending, RankEnd, conclude, ending_of, stopped_early
 from distill_trainer.process.rank import worker
-from distill_trainer.process.rank.files import FOLDER_VARIABLE, Handover, read_run
+from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles, read_run
 from distill_trainer.process.telemetry.console import CLEAR_LINE
 
 log = logging.getLogger(__name__)
@@ -103,10 +109,10 @@ class Launcher:
         self._torchrun: Torchrun | None = None
         self._failures: dict[int, Failure] = {}
         self._error: BaseException | None = None
-        self._silences: dict[int, Silence] = {}
-        handovers = {rank: Handover(folder, rank) for rank in range(run.local_world_size)}
-        self._reports = [handover.report_file for handover in handovers.values()]
-        self._listener = Listener({rank: handover.pulse_file for rank, handover in handovers.items()})
+        self._missed: dict[int, MissedHeartbeat] = {}
+        rank_files = {rank: RankFiles(folder, rank) for rank in range(run.local_world_size)}
+        self._reports = [files.report_file for files in rank_files.values()]
+        self._heartbeats = HeartbeatMonitor({rank: files.heartbeat_file for rank, files in rank_files.items()})
 
     def run(self) -> Ending:
         """Run the ranks to their end. SIGTERM and SIGINT are handed to them once, and waited for."""
@@ -143,22 +149,22 @@ class Launcher:
     def _end_silent_ranks(self) -> None:
         """End ranks that cannot end themselves, so that what waits for them does not wait any longer."""
         left = {rank for rank, report in enumerate(self._reports) if report.exists()}
-        heard = self._listener.look()
-        silences = {rank: silence for rank, silence in heard.items() if rank not in left and lives(silence.pid)}
+        heard = self._heartbeats.missed()
+        all_missed = {rank: missed for rank, missed in heard.items() if rank not in left and lives(missed.pid)}
         limits = timeouts(self._run.spec.recovery.stall_timeout_seconds)
-        stuck = given_up(silences, limits, others_leave=bool(left) or self._stop_requested)
-        new = {rank: silence for rank, silence in stuck.items() if rank not in self._silences}
+        stuck = stuck_ranks(all_missed, limits, others_leave=bool(left) or self._stop_requested)
+        new = {rank: missed for rank, missed in stuck.items() if rank not in self._missed}
         if not new or self._torchrun is None:
             return
-        for rank, silence in new.items():
+        for rank, missed in new.items():
             log.error(
                 "rank %d has answered nothing for %.0f s, in phase %s; ending it",
-                self._first_rank + rank, silence.seconds, silence.phase,
+                self._first_rank + rank, missed.seconds, missed.phase,
             )  # fmt: skip
-        self._silences |= new
+        self._missed |= new
         # A process that is ending may be asked as well; those that have ended are not in the way.
-        ask_for_stacks(silence.pid for silence in silences.values())
-        self._torchrun.kill(silence.pid for silence in new.values())
+        ask_for_stacks(missed.pid for missed in all_missed.values())
+        self._torchrun.kill(missed.pid for missed in new.values())
 
     def _stop(self, signum: int, _frame: FrameType | None) -> None:
         if self._stop_requested:
@@ -205,18 +211,18 @@ class Launcher:
     def _end_of(self, local_rank: int) -> RankEnd:
         rank = self._first_rank + local_rank
         failure = self._failures.get(rank, Failure(0, 0.0))
-        handover = Handover(self._folder, local_rank)
-        report, status = handover.report(), handover.status()
+        files = RankFiles(self._folder, local_rank)
+        report, status = files.report(), files.status()
         stepped = status is not None and status.steps_this_attempt > 0
         at = report.at if report else failure.at
-        return RankEnd(rank, failure.exit_code, at, report, stepped, self._silences.get(local_rank))
+        return RankEnd(rank, failure.exit_code, at, report, stepped, self._missed.get(local_rank))
 
     def _with_details(self, ending: Ending) -> Ending:
         """Fill in what a rank that was killed could not say: steps, and rank 0's progress."""
         message = ending.message
         details: dict[str, object] = {}
         if message.rank is not None and message.step is None:
-            status = Handover(self._folder, message.rank - self._first_rank).status()
+            status = RankFiles(self._folder, message.rank - self._first_rank).status()
             if status is not None:
                 details |= {
                     "step": status.progress.step,
@@ -230,7 +236,7 @@ class Launcher:
                 steps = []
             details["committed_step"] = steps[-1] if steps else None
         if message.progress is None and self._node_rank == 0:
-            status = Handover(self._folder, 0).status()
+            status = RankFiles(self._folder, 0).status()
             details["progress"] = status.progress if status else None
             details["seconds"] = status.seconds if status else None
         return Ending(ending.exit_code, message.model_copy(update=details))

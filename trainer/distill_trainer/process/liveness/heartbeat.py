@@ -1,7 +1,7 @@
-"""The pulse of a rank: its watchdog's thread leaves one every second, and the launcher feels for it.
+"""The heartbeat of a rank: its watchdog's thread leaves one every second, and the launcher feels for it.
 
 A rank whose main thread hangs is named by its own watchdog. One whose process is stopped, or in which no thread gets
-to run any more, can say nothing; that its pulse has ended is how the launcher knows, and in which phase.
+to run any more, can say nothing; that its heartbeat has ended is how the launcher knows, and in which phase.
 """
 
 import contextlib
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from distill_trainer.process.liveness.timeouts import Timeouts
 
-MOST_PER_LOOK = 2.0
-"""Seconds of silence that one look can add. A launcher that was itself frozen has not listened in between."""
+MAX_SECONDS_PER_CHECK = 2.0
+"""Seconds of missed that one look can add. A launcher that was itself frozen has not listened in between."""
 STACKS = signal.SIGUSR1
 """Makes a rank write the stacks of all its threads to its log."""
 _STACKS_SECONDS = 0.5
@@ -27,7 +27,7 @@ _LAYOUT = struct.Struct("<QQ64s")
 """Beats so far, process id, phase. Small enough that a reader sees a write as a whole or hardly ever in between."""
 
 
-class Pulse:
+class Heartbeat:
     """The rank's side: a file in memory, so that neither a full disk nor a slow one holds it up."""
 
     def __init__(self, file: Path) -> None:
@@ -51,26 +51,26 @@ class Pulse:
 
 
 @dataclass(frozen=True)
-class Felt:
-    """What a pulse says: how often it has beaten, of which process, and in which phase that is."""
+class HeartbeatState:
+    """What a heartbeat says: how often it has beaten, of which process, and in which phase that is."""
 
     beats: int
     pid: int
     phase: str
 
 
-def feel(file: Path) -> Felt | None:
-    """The pulse in a file; None before the first beat."""
+def read_heartbeat(file: Path) -> HeartbeatState | None:
+    """The heartbeat in a file; None before the first beat."""
     try:
         beats, pid, phase = _LAYOUT.unpack(file.read_bytes())
     except (FileNotFoundError, struct.error):
         return None
-    return Felt(beats, pid, phase.rstrip(b"\0").decode(errors="replace")) if beats else None
+    return HeartbeatState(beats, pid, phase.rstrip(b"\0").decode(errors="replace")) if beats else None
 
 
 @dataclass(frozen=True)
-class Silence:
-    """A rank's pulse has been missing for `seconds`; the rank is in `phase` and is process `pid`."""
+class MissedHeartbeat:
+    """A rank's heartbeat has been missing for `seconds`; the rank is in `phase` and is process `pid`."""
 
     seconds: float
     phase: str
@@ -78,29 +78,31 @@ class Silence:
 
 
 @dataclass
-class Listener:
-    """Feels the pulse of every rank of a node."""
+class HeartbeatMonitor:
+    """Feels the heartbeat of every rank of a node."""
 
     files: Mapping[int, Path]
     """By local rank."""
     clock: Callable[[], float] = time.monotonic
-    _felt: dict[int, Felt] = field(default_factory=dict)
+    _states: dict[int, HeartbeatState] = field(default_factory=dict)
     _silent: dict[int, float] = field(default_factory=dict)
     _looked: float | None = None
 
-    def look(self) -> dict[int, Silence]:
-        """How long each rank that ever had a pulse has been silent, as far as this listener was awake."""
+    def missed(self) -> dict[int, MissedHeartbeat]:
+        """How long each rank that ever had a heartbeat has been silent, as far as this listener was awake."""
         now = self.clock()
-        passed = min(now - self._looked, MOST_PER_LOOK) if self._looked is not None else 0.0
+        passed = min(now - self._looked, MAX_SECONDS_PER_CHECK) if self._looked is not None else 0.0
         self._looked = now
         for rank, file in self.files.items():
-            felt, before = feel(file), self._felt.get(rank)
-            if felt is None:
+            state, before = read_heartbeat(file), self._states.get(rank)
+            if state is None:
                 continue
-            beats = before is None or felt.beats != before.beats
+            beats = before is None or state.beats != before.beats
             self._silent[rank] = 0.0 if beats else self._silent[rank] + passed
-            self._felt[rank] = felt
-        return {rank: Silence(self._silent[rank], felt.phase, felt.pid) for rank, felt in self._felt.items()}
+            self._states[rank] = state
+        return {
+            rank: MissedHeartbeat(self._silent[rank], state.phase, state.pid) for rank, state in self._states.items()
+        }
 
 
 def lives(pid: int) -> bool:
@@ -111,10 +113,12 @@ def lives(pid: int) -> bool:
         return False
 
 
-def given_up(silences: Mapping[int, Silence], limits: Timeouts, others_leave: bool) -> dict[int, Silence]:
+def stuck_ranks(
+    all_missed: Mapping[int, MissedHeartbeat], limits: Timeouts, others_leave: bool
+) -> dict[int, MissedHeartbeat]:
     """The ranks that are stuck beyond doubt. `others_leave`: others have left, or all have been asked to."""
     limit = limits.suspect if others_leave else limits.watchdog
-    return {rank: silence for rank, silence in silences.items() if silence.seconds >= limit}
+    return {rank: missed for rank, missed in all_missed.items() if missed.seconds >= limit}
 
 
 def ask_for_stacks(pids: Iterable[int]) -> None:

@@ -19,11 +19,11 @@ class Timeouts:
     """Seconds without any movement, in the order in which they run out."""
 
     suspect: float
-    """A rank without a pulse for this long is the one that a leaving rank has waited for, or that a stop waits for."""
+    """A rank without a heartbeat for this long is the one that a leaving rank or a stop waits for."""
     collective: float
     """A collective whose peer does not come fails: half the stall timeout; of a short one more, up to a minute."""
     watchdog: float
-    """A rank whose main thread does not move ends itself; one without a pulse is ended by the launcher."""
+    """A rank whose main thread does not move ends itself; one without a heartbeat is ended by the launcher."""
     operator: float
     """The operator ends the attempt."""
     last_commit: float

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from distill_trainer.process.liveness.heartbeat import Pulse
+from distill_trainer.process.liveness.heartbeat import Heartbeat
 
 MEETING = "meeting the other ranks"
 """The phase in which a rank waits for the others' processes. It has nothing to lose yet."""
@@ -38,15 +38,15 @@ class Watchdog:
         stopping_timeout: float,
         stop_requested: Callable[[], bool],
         on_stall: Callable[[Stall], None],
-        pulse: Pulse | None = None,
+        heartbeat: Heartbeat | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`pulse` tells the launcher of every phase, and about every second that this process runs at all."""
+        """`heartbeat` tells the launcher of every phase, and about every second that this process runs at all."""
         self._timeout = timeout
         self._stopping_timeout = min(timeout, stopping_timeout)
         self._stop_requested = stop_requested
         self._on_stall = on_stall
-        self._pulse = pulse
+        self._heartbeat = heartbeat
         self._clock = clock
         self._last = (clock(), "start")
         self._stop_seen: float | None = None
@@ -65,8 +65,8 @@ class Watchdog:
     def beat(self, phase: str) -> None:
         """Say that the main thread moves and goes on to `phase`. Cheap enough for every part of every step."""
         self._last = (self._clock(), phase)
-        if self._pulse is not None:
-            self._pulse.phase(phase)
+        if self._heartbeat is not None:
+            self._heartbeat.phase(phase)
 
     def check(self) -> Stall | None:
         """The stall, if there is one now."""
@@ -89,14 +89,14 @@ class Watchdog:
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def end(self) -> None:
-        """Stop watching; the pulse goes on to the end of the process."""
+        """Stop watching; the heartbeat goes on to the end of the process."""
         self._ended.set()
 
     def _watch(self) -> None:
         interval = min(1.0, self._stopping_timeout / 4)
         while True:
-            if self._pulse is not None:
-                self._pulse.beat()
+            if self._heartbeat is not None:
+                self._heartbeat.beat()
             time.sleep(interval)
             stall = None if self._ended.is_set() else self.check()
             if stall is not None:

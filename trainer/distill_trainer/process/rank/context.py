@@ -8,18 +8,18 @@ from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.watchdog import Watchdog
 from distill_trainer.process.telemetry.console import Console
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
-from distill_trainer.process.telemetry.status import StatusBoard
+from distill_trainer.process.telemetry.status import RankStatus
 
 
 @dataclass(frozen=True)
-class Runtime:
+class RankContext:
     """One rank's surroundings. All of it is usable on every rank; what concerns rank 0 alone is silent elsewhere."""
 
     rank: int
     local_rank: int
     world_size: int
     stop: StopFlag
-    board: StatusBoard
+    status: RankStatus
     metrics: TrainerMetrics
     watchdog: Watchdog
     checkpointer: Checkpointer

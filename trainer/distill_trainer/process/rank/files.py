@@ -16,7 +16,7 @@ from distill_api.pod.run import RunConfig
 from distill_api.reading.mistakes import explain
 from distill_trainer.process.outcome import RankReport
 
-FOLDER_VARIABLE: Final = "DISTILL_HANDOVER"
+FOLDER_VARIABLE: Final = "DISTILL_RANK_FILES"
 """Environment variable that tells a worker where the folder is."""
 
 
@@ -36,7 +36,7 @@ def read_run(environ: Mapping[str, str]) -> RunConfig:
 
 
 @dataclass(frozen=True)
-class Handover:
+class RankFiles:
     """The files of one rank in the folder."""
 
     folder: Path
@@ -48,16 +48,16 @@ class Handover:
         return self.folder / f"status-{self.local_rank}.json"
 
     @property
-    def pulse_file(self) -> Path:
-        """The rank's pulse; see pulse.py."""
-        return self.folder / f"pulse-{self.local_rank}"
+    def heartbeat_file(self) -> Path:
+        """The rank's heartbeat; see heartbeat.py."""
+        return self.folder / f"heartbeat-{self.local_rank}"
 
     @property
     def report_file(self) -> Path:
         """What the rank says of its own end."""
         return self.folder / f"report-{self.local_rank}.json"
 
-    def leave_report(self, report: RankReport) -> None:
+    def write_report(self, report: RankReport) -> None:
         """Write the report; it is seen whole or not at all. A second one is ignored. Raises OSError."""
         temporary = self.report_file.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(report.model_dump_json(by_alias=True))

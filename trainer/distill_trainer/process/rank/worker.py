@@ -23,23 +23,23 @@ from distill_api.errors import TrainerError
 from distill_api.pod.report import TerminationMessage
 from distill_api.pod.run import RunConfig
 from distill_api.status import Result
-from distill_trainer.process.liveness.heartbeat import STACKS, Pulse, ask_for_stacks, feel
+from distill_trainer.process.liveness.heartbeat import STACKS, Heartbeat, ask_for_stacks, read_heartbeat
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import Stall, Watchdog
 from distill_trainer.process.outcome import FAILURE_EXIT_CODE, Ending, RankReport, ending_of
-from distill_trainer.process.rank.files import FOLDER_VARIABLE, Handover, read_run
+from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles, read_run
 from distill_trainer.process.telemetry.console import CLEAR_LINE
 
 if TYPE_CHECKING:
     from distill_trainer.checkpoint.checkpointer import Checkpointer
-    from distill_trainer.process.rank.context import Runtime
+    from distill_trainer.process.rank.context import RankContext
     from distill_trainer.process.telemetry.metrics import TrainerMetrics
-    from distill_trainer.process.telemetry.status import StatusBoard
+    from distill_trainer.process.telemetry.status import RankStatus
 
 log = logging.getLogger(__name__)
 
-Train = Callable[[RunConfig, "Runtime"], Result | None]
+Train = Callable[[RunConfig, "RankContext"], Result | None]
 
 _COMMIT_SECONDS = 15.0
 """What a rank that fails gives its last snapshot to become durable."""
@@ -48,7 +48,7 @@ _TOGETHER_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
-class Place:
+class TorchrunEnv:
     """Where torchrun has put this process."""
 
     rank: int
@@ -57,7 +57,7 @@ class Place:
     local_world_size: int
 
     @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> "Place":
+    def from_environ(cls, environ: Mapping[str, str]) -> "TorchrunEnv":
         """Read the variables that torchrun sets. Raises KeyError."""
         names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
         return cls(*(int(environ[name]) for name in names))
@@ -72,22 +72,22 @@ def main(train: Train | None = None) -> NoReturn:
     stop.follow_parent()
     faulthandler.enable()
     faulthandler.register(STACKS, all_threads=True)
-    place = Place.from_environ(os.environ)
-    _configure_logging(place)
-    Rank(read_run(os.environ), place, stop, Path(os.environ[FOLDER_VARIABLE])).work(train)
+    env = TorchrunEnv.from_environ(os.environ)
+    _configure_logging(env)
+    Rank(read_run(os.environ), env, stop, Path(os.environ[FOLDER_VARIABLE])).work(train)
 
 
 class Rank:
     """One rank from its start to its report."""
 
-    def __init__(self, run: RunConfig, place: Place, stop: StopFlag, folder: Path) -> None:
+    def __init__(self, run: RunConfig, env: TorchrunEnv, stop: StopFlag, folder: Path) -> None:
         self._run = run
-        self._place = place
+        self._env = env
         self._stop = stop
         self._folder = folder
-        self._handover = Handover(folder, place.local_rank)
+        self._files = RankFiles(folder, env.local_rank)
         self._leaving = threading.Lock()
-        self._board: StatusBoard | None = None
+        self._status: RankStatus | None = None
         self._checkpointer: Checkpointer | None = None
 
     def work(self, train: Train | None) -> NoReturn:
@@ -98,7 +98,7 @@ class Rank:
             stopping_timeout=recovery.grace_period_seconds / 3,
             stop_requested=lambda: self._stop.requested,
             on_stall=self._stalled,
-            pulse=Pulse(self._handover.pulse_file),
+            heartbeat=Heartbeat(self._files.heartbeat_file),
         )
         watchdog.start()
         error: BaseException | None = None
@@ -106,14 +106,14 @@ class Rank:
         try:
             if train is None:
                 from distill_trainer.train import train
-            runtime = self._surround(watchdog)
-            result = train(self._run, runtime)
-            runtime.checkpointer.wait()
-            runtime.board.update(state="done")
+            context = self._surround(watchdog)
+            result = train(self._run, context)
+            context.checkpointer.wait()
+            context.status.update(state="done")
         except BaseException as caught:  # noqa: BLE001  every end is reported, a SystemExit too
             error = caught
         watchdog.end()
-        ending = ending_of(error, result, rank=self._place.rank, attempt=self._run.attempt, phase=watchdog.phase)
+        ending = ending_of(error, result, rank=self._env.rank, attempt=self._run.attempt, phase=watchdog.phase)
         if ending.unexpected:
             log.error("the training ended by an error that was not foreseen", exc_info=error)
         elif ending.message.waited:
@@ -122,39 +122,39 @@ class Rank:
             log.info("this rank ends: %s: %s", ending.message.reason, ending.message.message)
         self._leave(ending)
 
-    def _surround(self, watchdog: Watchdog) -> "Runtime":
+    def _surround(self, watchdog: Watchdog) -> "RankContext":
         from distill_trainer.checkpoint.checkpointer import Checkpointer
         from distill_trainer.checkpoint.interval import FIRST_SECONDS
         from distill_trainer.checkpoint.store.storage import clear_temporaries
         from distill_trainer.outputs.results import RunFiles
-        from distill_trainer.process.rank.context import Runtime
+        from distill_trainer.process.rank.context import RankContext
         from distill_trainer.process.telemetry.console import Console
         from distill_trainer.process.telemetry.metrics import TrainerMetrics
         from distill_trainer.process.telemetry.server import StatusServer
-        from distill_trainer.process.telemetry.status import StatusBoard
+        from distill_trainer.process.telemetry.status import RankStatus
 
-        run, place, interval = self._run, self._place, self._run.spec.checkpoint.interval_seconds
+        run, env, interval = self._run, self._env, self._run.spec.checkpoint.interval_seconds
         metrics = TrainerMetrics(
-            rank=place.rank,
-            world_size=place.world_size,
+            rank=env.rank,
+            world_size=env.world_size,
             checkpoint_interval=FIRST_SECONDS if interval == "auto" else interval,
             versions={name: version(name) for name in ("torch", "ultralytics")},
         )
-        self._board = board = StatusBoard(
+        self._status = status = RankStatus(
             job=run.job,
             attempt=run.attempt,
-            rank=place.rank,
-            world_size=place.world_size,
+            rank=env.rank,
+            world_size=env.world_size,
             images_per_second=lambda: metrics.images_per_second,
             moved_at=lambda: watchdog.moved_at,
             checkpoint_stalls=lambda: metrics.checkpoint_stall_seconds,
-            copy=self._handover.status_file,
+            copy=self._files.status_file,
         )
         server = StatusServer(
-            METRICS_PORT + place.local_rank,
+            METRICS_PORT + env.local_rank,
             {
                 "/metrics": ("text/plain; version=0.0.4; charset=utf-8", metrics.exposition),
-                "/status": ("application/json", board.to_json),
+                "/status": ("application/json", status.to_json),
                 "/healthz": ("text/plain", lambda: b"ok\n"),
             },
         )
@@ -165,31 +165,31 @@ class Rank:
             uid=run.uid,
             attempt=run.attempt,
             keep=run.spec.checkpoint.keep,
-            is_writer=place.rank == 0,
-            metrics=_Observers(metrics, board),
+            is_writer=env.rank == 0,
+            metrics=_Observers(metrics, status),
         )
-        if place.rank == 0:  # after the fence is raised, so that an older attempt cannot put its own in place
+        if env.rank == 0:  # after the fence is raised, so that an older attempt cannot put its own in place
             for folder in (files.root, files.weights):
                 clear_temporaries(folder)
-        return Runtime(
-            rank=place.rank,
-            local_rank=place.local_rank,
-            world_size=place.world_size,
+        return RankContext(
+            rank=env.rank,
+            local_rank=env.local_rank,
+            world_size=env.world_size,
             stop=self._stop,
-            board=board,
+            status=status,
             metrics=metrics,
             watchdog=watchdog,
             checkpointer=checkpointer,
             files=files,
-            console=Console(enabled=place.rank == 0),
+            console=Console(enabled=env.rank == 0),
         )
 
     def _stalled(self, stall: Stall) -> None:
         """End a rank whose main thread is stuck; runs in the watchdog's thread."""
-        if self._board is not None and stall.stopping:
-            self._board.update(state="stopping")
-        stepped = self._board is not None and self._board.status().steps_this_attempt > 0
-        text = f"rank {self._place.rank} has not moved for {stall.seconds:.0f} s in phase {stall.phase}"
+        if self._status is not None and stall.stopping:
+            self._status.update(state="stopping")
+        stepped = self._status is not None and self._status.read().steps_this_attempt > 0
+        text = f"rank {self._env.rank} has not moved for {stall.seconds:.0f} s in phase {stall.phase}"
         if not stall.stopping or stall.seconds >= timeouts(self._run.spec.recovery.stall_timeout_seconds).collective:
             # No collective waits that long: whoever stopped, this rank was stuck before.
             reason, text = Reason.STALLED, f"{text}; all threads' stacks are in its log"
@@ -205,7 +205,7 @@ class Rank:
                 "outcome": outcome,
                 "reason": reason,
                 "message": text,
-                "rank": self._place.rank,
+                "rank": self._env.rank,
                 "attempt": self._run.attempt,
             }
         )
@@ -214,9 +214,9 @@ class Rank:
 
     def _ask_siblings_for_stacks(self) -> None:
         """What the node's other ranks do now; they will not be there to be asked later."""
-        ranks = set(range(self._place.local_world_size)) - {self._place.local_rank}
-        felt = [feel(Handover(self._folder, rank).pulse_file) for rank in ranks]
-        ask_for_stacks(sibling.pid for sibling in felt if sibling is not None)
+        ranks = set(range(self._env.local_world_size)) - {self._env.local_rank}
+        state = [read_heartbeat(RankFiles(self._folder, rank).heartbeat_file) for rank in ranks]
+        ask_for_stacks(sibling.pid for sibling in state if sibling is not None)
 
     def _leave(self, ending: Ending, commit_seconds: float = _COMMIT_SECONDS, alone: bool = False) -> NoReturn:
         """`alone`: without waiting for the node's other ranks, one of which may be the reason."""
@@ -229,7 +229,7 @@ class Rank:
                 log.error("the last snapshot was not committed: %s", error.message)
         report = RankReport(exit_code=ending.exit_code, at=at, message=self._completed(ending.message))
         try:
-            self._handover.leave_report(report)
+            self._files.write_report(report)
         except OSError as error:
             log.error("the report of this end cannot be left in %s: %s", self._folder, error)
         signals = self._stop.signals
@@ -244,26 +244,26 @@ class Rank:
         os._exit(ending.exit_code)
 
     def _completed(self, message: TerminationMessage) -> TerminationMessage:
-        if self._board is None:
+        if self._status is None:
             return message
-        status = self._board.status()
+        status = self._status.read()
         step = status.progress.step
         committed = self._checkpointer.committed_step if self._checkpointer is not None else None
-        if self._place.rank != 0 or status.resumed_from_step is None:
+        if self._env.rank != 0 or status.resumed_from_step is None:
             committed = committed or None  # 0 only says that this rank has not looked
         return message.model_copy(
             update={
                 "step": step,
                 "committed_step": committed,
                 "resumed_from_step": status.resumed_from_step,
-                "progress": status.progress if self._place.rank == 0 else None,
-                "seconds": status.seconds if self._place.rank == 0 else None,
+                "progress": status.progress if self._env.rank == 0 else None,
+                "seconds": status.seconds if self._env.rank == 0 else None,
             }
         )
 
     def _wait_for_siblings(self, signals: int) -> None:
         """Leave together with the node's other ranks, unless another signal says that one of them is dead."""
-        reports = [Handover(self._folder, local_rank).report_file for local_rank in range(self._place.local_world_size)]
+        reports = [RankFiles(self._folder, local_rank).report_file for local_rank in range(self._env.local_world_size)]
         deadline = time.monotonic() + _TOGETHER_SECONDS
         while time.monotonic() < deadline and self._stop.signals == signals:
             if all(report.exists() for report in reports):
@@ -274,12 +274,12 @@ class Rank:
 class _Observers:
     """Tells metrics and status of checkpoints."""
 
-    def __init__(self, metrics: "TrainerMetrics", board: "StatusBoard") -> None:
-        self._metrics, self._board = metrics, board
+    def __init__(self, metrics: "TrainerMetrics", status: "RankStatus") -> None:
+        self._metrics, self._status = metrics, status
 
     def checkpoint_committed(self, step: int, at: datetime, seconds: float) -> None:
         self._metrics.checkpoint_committed(step, at, seconds)
-        self._board.checkpoint_committed(step, at)
+        self._status.checkpoint_committed(step, at)
 
     def checkpoint_stalled(self, seconds: float) -> None:
         self._metrics.checkpoint_stalled(seconds)
@@ -289,14 +289,14 @@ class _Observers:
 
     def checkpoint_fell_back(self, _why: str) -> None:
         self._metrics.checkpoint_fell_back()
-        self._board.checkpoint_fell_back()
+        self._status.checkpoint_fell_back()
 
 
-def _configure_logging(place: Place) -> None:
+def _configure_logging(env: TorchrunEnv) -> None:
     over_the_bar = CLEAR_LINE if sys.stderr.isatty() else ""
     logging.basicConfig(
-        level=logging.INFO if place.rank == 0 else logging.WARNING,
-        format=f"{over_the_bar}%(asctime)s rank {place.rank} %(levelname)s %(name)s: %(message)s",
+        level=logging.INFO if env.rank == 0 else logging.WARNING,
+        format=f"{over_the_bar}%(asctime)s rank {env.rank} %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
         force=True,  # instead of the launcher's
     )

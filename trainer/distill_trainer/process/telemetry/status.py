@@ -11,12 +11,12 @@ from typing import Any
 
 from distill_api.pod.report import TrainerStatus
 from distill_api.status import Progress
-from distill_trainer.process.telemetry.time_accounting import Ledger
+from distill_trainer.process.telemetry.time_accounting import TimeAccounting
 
 _PERSIST_INTERVAL = 1.0
 
 
-class StatusBoard:
+class RankStatus:
     """Thread-safe. Fields are those of `TrainerStatus` and `Progress`; unknown ones raise."""
 
     def __init__(
@@ -39,7 +39,7 @@ class StatusBoard:
         self._status = TrainerStatus(job=job, attempt=attempt, rank=rank, world_size=world_size, state="starting")
         self._rate = images_per_second
         self._moved_at = moved_at
-        self._ledger = Ledger(checkpoint_stalls, clock)
+        self._accounting = TimeAccounting(checkpoint_stalls, clock)
         self._copy = copy
         self._clock = clock
         self._copied_at = -_PERSIST_INTERVAL
@@ -52,9 +52,9 @@ class StatusBoard:
             stepped = fields.get("steps_this_attempt", 0) > self._status.steps_this_attempt
             self._set(fields)
             if "state" in fields:
-                self._ledger.enter(self._status.state)
+                self._accounting.enter(self._status.state)
             if stepped:
-                self._ledger.step()
+                self._accounting.step()
             # Whoever looks after a kill must know at once that there is something to lose.
             self._persist(at_once=first_step)
 
@@ -85,16 +85,16 @@ class StatusBoard:
 
     def checkpoint_fell_back(self) -> None:
         """A damaged checkpoint was stepped over."""
-        self.update(checkpoint_fallbacks=self.status().checkpoint_fallbacks + 1)
+        self.update(checkpoint_fallbacks=self.read().checkpoint_fallbacks + 1)
 
-    def status(self) -> TrainerStatus:
+    def read(self) -> TrainerStatus:
         """What is true now."""
         with self._lock:
-            return self._status.model_copy(update={"moved_at": self._moved_at(), "seconds": self._ledger.seconds()})
+            return self._status.model_copy(update={"moved_at": self._moved_at(), "seconds": self._accounting.seconds()})
 
     def to_json(self) -> bytes:
         """Body of GET /status."""
-        return self.status().model_dump_json(by_alias=True, exclude_none=True).encode()
+        return self.read().model_dump_json(by_alias=True, exclude_none=True).encode()
 
     def _eta(self, now: float, step: int, steps: int) -> int | None:
         if self._first_step is None or step <= self._first_step[1]:
@@ -115,7 +115,7 @@ class StatusBoard:
         temporary = self._copy.with_name(self._copy.name + ".tmp")
         # Losing the copy costs a detail of a message; it is no reason to end a training run.
         with contextlib.suppress(OSError):
-            copied = self._status.model_copy(update={"seconds": self._ledger.seconds()})
+            copied = self._status.model_copy(update={"seconds": self._accounting.seconds()})
             temporary.write_bytes(copied.model_dump_json(by_alias=True, exclude_none=True).encode())
             os.replace(temporary, self._copy)
 

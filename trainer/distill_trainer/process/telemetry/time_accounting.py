@@ -19,7 +19,7 @@ PATIENCE = 2.0
 """An unfinished step counts until it has taken this many times as long as the longest before it: then it hangs."""
 
 
-class Ledger:
+class TimeAccounting:
     """Books time by kind. Not thread-safe."""
 
     def __init__(self, stalled: Callable[[], float], clock: Callable[[], float] = time.monotonic) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 _BRANCHES = ("one2many", "one2one")
 
 
-class Seen(NamedTuple):
+class ModelOutput(NamedTuple):
     """One model's view of a batch."""
 
     features: tuple[Tensor, ...]
@@ -22,7 +22,7 @@ class Seen(NamedTuple):
     ready: torch.cuda.Event | None = None
     """When the tensors are written, if that is on a CUDA stream of its own."""
 
-    def arrived(self) -> Seen:
+    def synchronize(self) -> ModelOutput:
         """The same, for use on the current stream, which waits for the tensors; the host does not."""
         if self.ready is None:
             return self
@@ -33,14 +33,14 @@ class Seen(NamedTuple):
         return self._replace(ready=None)
 
 
-def seen(predictions: dict[str, Any]) -> Seen:
+def model_output(predictions: dict[str, Any]) -> ModelOutput:
     """What a Detect-family model saw, out of its head's raw training predictions.
 
     An end-to-end head feeds detached copies to its one-to-one branch, so features are the one-to-many branch's.
     """
     branches = [predictions[name] for name in _BRANCHES if name in predictions] or [predictions]
     features = tuple(branches[0]["feats"])
-    return Seen(features, tuple(_by_level(branch["scores"], features) for branch in branches))
+    return ModelOutput(features, tuple(_by_level(branch["scores"], features) for branch in branches))
 
 
 def _by_level(scores: Tensor, features: Sequence[Tensor]) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill_trainer.training.distillation.features import Seen, seen
+from distill_trainer.training.distillation.features import ModelOutput, model_output
 from distill_trainer.training.distillation.losses.registry import DistillationLoss
 from distill_trainer.training.distillation.projector import Projector
 
@@ -31,7 +31,9 @@ class DistillTask(nn.Module):
         self.projector = projector
         self.distillation_loss = distillation_loss
 
-    def forward(self, batch: dict[str, Any], teacher: Seen | None = None, weight: float = 0.0) -> dict[str, Tensor]:
+    def forward(
+        self, batch: dict[str, Any], teacher: ModelOutput | None = None, weight: float = 0.0
+    ) -> dict[str, Tensor]:
         """Losses of one shard batch whose `img` is [B, 3, H, W] in [0, 1].
 
         Returns Ultralytics' loss components, detached and per image; `dis_loss`, weight included, when there is a
@@ -47,10 +49,10 @@ class DistillTask(nn.Module):
             return losses
         if teacher is None:
             return losses | {DISTILLATION_LOSS: torch.zeros((), device=images.device)}
-        student = seen(predictions)
+        student = model_output(predictions)
         if self.projector is not None:
             student = student._replace(features=self.projector(student.features))
-        distillation = weight * self.distillation_loss.compare(student, teacher.arrived())
+        distillation = weight * self.distillation_loss.compare(student, teacher.synchronize())
         losses[DISTILLATION_LOSS] = distillation.detach()
         losses[OBJECTIVE] = losses[OBJECTIVE] + distillation * images.shape[0]
         return losses

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.tasks import BaseModel
 
-from distill_trainer.training.distillation.features import Seen
+from distill_trainer.training.distillation.features import ModelOutput
 
 
 class _ClassBranches(nn.Module):
@@ -21,9 +21,9 @@ class _ClassBranches(nn.Module):
         one2one = getattr(head, "one2one_cv3", None)
         self.branches = nn.ModuleList([head.cv3] if one2one is None else [head.cv3, one2one])
 
-    def forward(self, features: list[Tensor]) -> Seen:
+    def forward(self, features: list[Tensor]) -> ModelOutput:
         logits = ([level(feature) for level, feature in zip(branch, features, strict=True)] for branch in self.branches)
-        return Seen(tuple(features), tuple(tuple(levels) for levels in logits))
+        return ModelOutput(tuple(features), tuple(tuple(levels) for levels in logits))
 
 
 class Teacher(BaseModel):
@@ -50,21 +50,21 @@ class Teacher(BaseModel):
         return super().train(False)
 
     @torch.no_grad()  # not inference_mode: the student's backward pass saves these features
-    def look(self, images: Tensor) -> Seen:
+    def infer(self, images: Tensor) -> ModelOutput:
         """Features and class logits for images [B, 3, H, W] in [0, 1], in the teacher's own dtype.
 
-        On CUDA the work is queued on a stream of its own, beside the student's forward pass; see `Seen.arrived`.
+        On CUDA the work is queued on a stream of its own, beside the student's forward pass: `ModelOutput.synchronize`.
         """
         if self._stream is None:
-            return self._see(images)
+            return self._infer(images)
         self._stream.wait_stream(torch.cuda.current_stream(images.device))
         with torch.cuda.stream(self._stream):
-            seen = self._see(images)
+            seen = self._infer(images)
             images.record_stream(self._stream)
             return seen._replace(ready=self._stream.record_event())
 
-    def _see(self, images: Tensor) -> Seen:
+    def _infer(self, images: Tensor) -> ModelOutput:
         images = images.to(dtype=self.dtype, memory_format=torch.channels_last)
         with torch.autocast(images.device.type, enabled=False):
-            seen: Seen = self(images)  # through __call__, which is what compile() replaces
+            seen: ModelOutput = self(images)  # through __call__, which is what compile() replaces
         return seen

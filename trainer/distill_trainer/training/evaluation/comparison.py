@@ -13,7 +13,7 @@ from distill_api.pod.run import Directories
 from distill_trainer.models import pair
 from distill_trainer.models.loading import check_sha256, load_checkpoint
 from distill_trainer.models.setup import Prepared
-from distill_trainer.process.rank.context import Runtime
+from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.evaluation.epoch_end import run_validation
 from distill_trainer.training.evaluation.scores import Score, kept_score
 from distill_trainer.training.evaluation.validate import ValData, ValMetrics
@@ -28,7 +28,7 @@ class Comparison:
     data: ValData
     prepared: Prepared
     environment: Environment
-    runtime: Runtime
+    context: RankContext
     half: bool
     """Validate in fp16 (CUDA only)."""
 
@@ -38,12 +38,12 @@ class Comparison:
 
         def measure() -> ValMetrics:
             model.to(self.environment.device)
-            metrics = run_validation(model, self.data, self.environment, self.runtime, self.half, on_stop)
+            metrics = run_validation(model, self.data, self.environment, self.context, self.half, on_stop)
             model.cpu()
             return metrics
 
         return kept_score(
-            self.runtime.files.root / f"{name}.json",
+            self.context.files.root / f"{name}.json",
             self.environment,
             sha256=sha256,
             dataset=self.prepared.dataset.digest,

@@ -13,14 +13,14 @@ from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_api.errors import Stopped
 from distill_trainer.models.loading import file_sha256, load_checkpoint
-from distill_trainer.outputs.figures import Album
+from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.outputs.reporter import Reporter
 from distill_trainer.outputs.results import save_weights
-from distill_trainer.process.rank.context import Runtime
+from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.commits import Commits
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS
 from distill_trainer.training.evaluation.validate import Interrupted, ValData, ValMetrics, validate
-from distill_trainer.training.optimizer import Plan
+from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_buffers, broadcast_state
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.state import TrainingProgress
@@ -30,12 +30,12 @@ from distill_trainer.training.state import TrainingProgress
 class Evaluation:
     """Validates the EMA of the student and keeps weights/best.pt and weights/last.pt."""
 
-    plan: Plan
+    plan: TrainingPlan
     progress: TrainingProgress
     ema: ModelEMA
     data: ValData
     environment: Environment
-    runtime: Runtime
+    context: RankContext
     reporter: Reporter
     commits: Commits
     arguments: Any
@@ -56,16 +56,16 @@ class Evaluation:
             self.progress.stopped_early = self.progress.out_of_patience(self.arguments.patience)
         self.reporter.epoch_ended(losses, validation)
 
-    def best(self, album: Album | None) -> tuple[str, ValMetrics]:
+    def best(self, figures: ValidationFigures | None) -> tuple[str, ValMetrics]:
         """Validate weights/best.pt as it is on the volume; its digest (rank 0's) and metrics. Raises Stopped.
 
-        The `album` collects what pictures are drawn from.
+        The `figures` collects what pictures are drawn from.
         """
-        path = self.runtime.files.best
+        path = self.context.files.best
         model = deepcopy(self.ema.ema)
         state = dict(load_checkpoint(path).state_dict()) if self.environment.is_main else None
         model.load_state_dict(broadcast_state(state, self.environment.device) or {})
-        metrics = self._validate(model, album)
+        metrics = self._validate(model, figures)
         return file_sha256(path) if self.environment.is_main else "", metrics
 
     def _take(self, validation: ValMetrics) -> None:
@@ -75,22 +75,22 @@ class Evaluation:
         if improved:
             self.progress.student_map, self.progress.student_map50 = validation.map, validation.map50
         if self.environment.is_main:
-            for path in [self.runtime.files.last] + ([self.runtime.files.best] if improved else []):
+            for path in [self.context.files.last] + ([self.context.files.best] if improved else []):
                 save_weights(
                     path,
                     self.ema.ema,
                     train_args=vars(self.arguments),
                     metrics=dict(validation.results),
-                    guard=self.runtime.checkpointer.check_fence,
+                    guard=self.context.checkpointer.check_fence,
                 )
 
     def _validate_student(self) -> ValMetrics:
         broadcast_buffers(self.ema.ema)  # only rank 0, which has shard 0, moves running statistics
         return self._validate(self.ema.ema)
 
-    def _validate(self, model: Any, album: Album | None = None) -> ValMetrics:
+    def _validate(self, model: Any, figures: ValidationFigures | None = None) -> ValMetrics:
         return run_validation(
-            model, self.data, self.environment, self.runtime, self.half, self.stopped_while_validating, album
+            model, self.data, self.environment, self.context, self.half, self.stopped_while_validating, figures
         )
 
     def stopped_while_validating(self) -> Stopped:
@@ -104,18 +104,18 @@ def run_validation(
     model: Any,
     data: ValData,
     environment: Environment,
-    runtime: Runtime,
+    context: RankContext,
     half: bool,
     on_stop: Callable[[], Stopped],
-    album: Album | None = None,
+    figures: ValidationFigures | None = None,
 ) -> ValMetrics:
     """Validate on all ranks, with status and time told. Raises what `on_stop` returns when a stop comes in between."""
-    runtime.board.update(state="validating")
-    runtime.watchdog.beat("validation")
+    context.status.update(state="validating")
+    context.watchdog.beat("validation")
 
     def stopping() -> bool:
-        runtime.watchdog.beat("validation")
-        return runtime.stop.requested
+        context.watchdog.beat("validation")
+        return context.stop.requested
 
     began = time.perf_counter()
     try:
@@ -125,9 +125,9 @@ def run_validation(
             device=environment.device,
             half=half,
             stop=stopping,
-            album=album,
+            figures=figures,
         )
     except Interrupted as interrupted:
         raise on_stop() from interrupted
     finally:
-        runtime.metrics.phase("validation", time.perf_counter() - began)
+        context.metrics.phase("validation", time.perf_counter() - began)

@@ -26,7 +26,7 @@ from ultralytics.models.yolo.segment import SegmentationValidator
 
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.scanned import ScannedDataset
-from distill_trainer.outputs.figures import Album, Page
+from distill_trainer.outputs.figures import RankFigures, ValidationFigures
 from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.parallel.collectives import any_rank
 
@@ -69,12 +69,12 @@ class ValMetrics:
 
 @dataclass
 class _Share:
-    """What one rank found: per batch, its number, its images' matches and its loss items; and its page of an album."""
+    """What one rank found: per batch, its number, its images' matches and its loss items; and its figures."""
 
     numbers: list[int] = field(default_factory=list)
     matches: list[dict[str, list[Any]]] = field(default_factory=list)
     losses: list[dict[str, float]] = field(default_factory=list)
-    page: Page | None = None
+    page: RankFigures | None = None
 
 
 def _validator(
@@ -190,14 +190,14 @@ def validate(
     half: bool = False,
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
-    album: Album | None = None,
+    figures: ValidationFigures | None = None,
 ) -> ValMetrics:
     """Validate an Ultralytics model on all ranks together; each must call this with the same weights.
 
     The model is left in the mode it came in. `half` runs it under autocast (fp16 on CUDA, bf16 on CPU).
     `progress(done, total)` is called after each of this rank's batches. With `stop`, the ranks agree before each
     batch whether any of them is asked to stop; either all of them or none must give it. Raises Interrupted then.
-    An `album`, which all ranks must give or none, collects what pictures of this validation are drawn from.
+    The `figures`, which all ranks must give or none, collects what pictures of this validation are drawn from.
     """
     started = time.perf_counter()
     share = _Share()
@@ -208,15 +208,15 @@ def validate(
         _head(model, data.training.nms),
         data.open() as made,
     ):
-        validator = _validator(data, model, device, Path(scratch), pictured=album is not None)
-        share.page = album.page if album is not None else None
+        validator = _validator(data, model, device, Path(scratch), pictured=figures is not None)
+        share.page = figures.of_rank if figures is not None else None
         for done in range(rounds):
             if stop is not None and any_rank(stop(), device):
                 raise Interrupted("validation was interrupted by a request to stop")
             if done >= len(data.my_batches):
                 continue
             number = data.my_batches[done]
-            look = partial(album.look, validator, number) if album is not None else None
+            look = partial(figures.add_batch, validator, number) if figures is not None else None
             matches, losses = _one_batch(validator, model, next(made), device, half, look)
             share.numbers.append(number)
             share.matches.append(matches)
@@ -228,6 +228,6 @@ def validate(
         validator.metrics.stats = {key: list(values) for key, values in matches.items()}  # emptied by the report
         validator.args.plots = False  # Ultralytics would draw now, on every rank
         report = _report(validator, data.task, losses, data.images, time.perf_counter() - started)
-        if album is not None:
-            album.bind([each.page for each in shares], validator, matches)
+        if figures is not None:
+            figures.merge([each.page for each in shares], validator, matches)
         return report

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import kl_div, log_softmax
 
-from distill_trainer.training.distillation.features import Seen
+from distill_trainer.training.distillation.features import ModelOutput
 from distill_trainer.training.distillation.losses.standardize import standardise
 
 TEMPERATURE = 1.0
 """As in RTMDet's distillation; higher ones flatten the distributions."""
 
 
-def cwd(student: Seen, teacher: Seen, temperature: float = TEMPERATURE) -> torch.Tensor:
+def cwd(student: ModelOutput, teacher: ModelOutput, temperature: float = TEMPERATURE) -> torch.Tensor:
     """Channel-wise distillation, summed over levels: T^2 / (B C) sum of KL(softmax(t / T) || softmax(s / T)).
 
     Both softmaxes run over the locations of one channel of one image. s and t are the projected student features and

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from distill_trainer.training.distillation.features import Seen
+from distill_trainer.training.distillation.features import ModelOutput
 
 
-def logit(student: Seen, teacher: Seen) -> Tensor:
+def logit(student: ModelOutput, teacher: ModelOutput) -> Tensor:
     """Binary cross-entropy per class and location, weighted by how far apart the two scores are.
 
     For one branch of the head: sum of |p - q| BCE(p, q) over levels, locations and classes, p and q being the sigmoids

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import mse_loss
 
-from distill_trainer.training.distillation.features import Seen
+from distill_trainer.training.distillation.features import ModelOutput
 from distill_trainer.training.distillation.losses.standardize import standardise
 
 
-def pkd(student: Seen, teacher: Seen) -> torch.Tensor:
+def pkd(student: ModelOutput, teacher: ModelOutput) -> torch.Tensor:
     """Half the mean squared distance of standardised features, summed over levels.
 
     For each channel that is 1 - r, r being Pearson's correlation over batch and locations of the projected student

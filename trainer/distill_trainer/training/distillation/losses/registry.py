@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from distill_trainer.training.distillation.features import Seen
+from distill_trainer.training.distillation.features import ModelOutput
 from distill_trainer.training.distillation.losses.cwd import cwd
 from distill_trainer.training.distillation.losses.logit import logit
 from distill_trainer.training.distillation.losses.pkd import pkd
@@ -18,7 +18,7 @@ from distill_trainer.training.distillation.losses.sl2 import sl2
 class DistillationLoss:
     """A comparison, and what it needs."""
 
-    compare: Callable[[Seen, Seen], Tensor]
+    compare: Callable[[ModelOutput, ModelOutput], Tensor]
     """(student, teacher) -> scalar, the mean over the batch, without the distillation weight."""
     projects: bool = True
     """Whether it compares features, so that a projector has to map the student's to the teacher's channels."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from distill_trainer.training.distillation.features import Seen
+from distill_trainer.training.distillation.features import ModelOutput
 
 _EPSILON = 1e-9
 
 
-def sl2(student: Seen, teacher: Seen) -> torch.Tensor:
+def sl2(student: ModelOutput, teacher: ModelOutput) -> torch.Tensor:
     """Score-weighted L2 distance, summed over levels: sum of w (s - t)^2 / (C sum of w), w = max_c sigmoid(logit_c).
 
     s are the projected student features, t the teacher's; the logits are the teacher's, averaged over the branches of
