@@ -279,6 +279,13 @@ class Cluster:
         elif not pod.live or pod.node not in self.dark:
             self.remove(pod)
 
+    def end_overdue_pods(self) -> None:
+        """A node that has power kills what is past its grace period, and says so."""
+        for pod in list(self.pods.values()):
+            overdue = pod.end_due_at is not None and at(self.seconds) >= pod.end_due_at
+            if overdue and pod.live and pod.node not in self.dark:
+                self.remove(pod)
+
     def node_controller(self) -> None:
         """Pods of nodes that have been silent for long are deleted; their nodes do not hear of it."""
         for pod in list(self.pods.values()):
@@ -376,6 +383,7 @@ class Cluster:
 
     def step_world(self, name: str, rank: int = 0) -> None:
         self.seconds += 1
+        self.end_overdue_pods()
         if name in FAULTS:
             self.fault(name, rank)
         elif name in OUTAGES:
@@ -386,6 +394,7 @@ class Cluster:
             self.operate(crash=name)
         elif name == "wait":
             self.seconds += 60
+            self.end_overdue_pods()
         elif name in ("suspend", "resume"):
             self.suspend(name == "suspend")
         else:
