@@ -60,7 +60,7 @@ def make_volumes(root: Path, images: int) -> None:
     sys.path.insert(0, str(ROOT / "tests"))
     from distill_trainer.models.arguments import ultralytics_arguments
     from distill_trainer.models.student import build_student, student_source
-    from distill_trainer.outputs.results import save_weights
+    from distill_trainer.models.weights import save_weights
     from generate import generate
     from trainer_support import dataset, job_spec, teach
 

@@ -21,10 +21,12 @@ from distill_api.status import Result
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
-from distill_trainer.outputs.results import ResultsCsv, RunFiles, save_weights
+from distill_trainer.models.weights import save_weights
+from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.watchdog import Watchdog
 from distill_trainer.process.rank.context import RankContext
+from distill_trainer.process.run_files import RunFiles
 from distill_trainer.process.telemetry.console import Console
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.process.telemetry.status import RankStatus

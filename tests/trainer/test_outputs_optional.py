@@ -16,12 +16,13 @@ from ultralytics.nn.tasks import DetectionModel
 from distill_api.errors import Permanent, Stopped
 from distill_api.pod.run import Directories
 from distill_api.spec.fields import Export
+from distill_trainer.models.weights import save_weights
 from distill_trainer.outputs.export import export as exporting
 from distill_trainer.outputs.export.export import export_weights
 from distill_trainer.outputs.optional import OutputProblem, try_output
 from distill_trainer.outputs.pictures import draw_labels, draw_results
 from distill_trainer.outputs.report.chart import Line, line_chart, nice_ticks, whole_ticks
-from distill_trainer.outputs.results import ResultsCsv, save_weights
+from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.outputs.tensorboard import write_events
 from distill_trainer.training.evaluation.comparison import Comparison, find_baseline
 from distill_trainer.training.parallel.environment import Environment

@@ -26,8 +26,8 @@ from distill_api.status import Result
 from distill_trainer.data import TrainData, load_dataset
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
+from distill_trainer.models.weights import save_weights
 from distill_trainer.outputs.report.report import Report
-from distill_trainer.outputs.results import save_weights
 from distill_trainer.process.liveness.stop import StopFlag
 from trainer_inprocess import IMGSZ, Volumes
 from trainer_support import CPU, SUFFIX, job_spec, preprocessed

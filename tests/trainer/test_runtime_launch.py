@@ -226,7 +226,7 @@ def test_a_mistake_in_the_configuration_reaches_the_termination_message(
     monkeypatch.setattr(launch, "DEFAULT_TERMINATION", place)
     monkeypatch.setenv("DISTILL_RUN", '{"job": "x", "attempt": 3}')
 
-    assert launch.main() == 78
+    assert launch.main(lambda: pytest.fail("no rank is started"), []) == 78
     message = TerminationMessage.model_validate_json(place.read_text())
     assert (message.outcome, message.reason, message.attempt) == ("permanent", Reason.CONFIG_INVALID, 3)
     assert "uid: is missing" in message.message

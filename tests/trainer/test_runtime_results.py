@@ -19,7 +19,8 @@ from ultralytics.nn.tasks import DetectionModel
 from distill_api.errors import Retryable
 from distill_trainer.checkpoint.store.storage import atomic_write
 from distill_trainer.models.loading import file_sha256
-from distill_trainer.outputs.results import ResultsCsv, save_weights, write_args
+from distill_trainer.models.weights import save_weights
+from distill_trainer.outputs.results import ResultsCsv, write_args
 
 
 def rows(path: Path) -> list[list[str]]:

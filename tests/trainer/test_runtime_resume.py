@@ -13,7 +13,7 @@ import generate
 from distill_trainer.checkpoint.reading import newest_readable
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
-from distill_trainer.outputs.results import save_weights
+from distill_trainer.models.weights import save_weights
 from trainer_replay import Scenario, record_of, replay
 from trainer_support import dataset, job_spec, teach
 

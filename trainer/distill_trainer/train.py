@@ -155,7 +155,7 @@ class _Attempt:
             data=val_data,
             environment=environment,
             context=self.context,
-            reporter=reporter,
+            observer=reporter,
             commits=commits,
             arguments=arguments,
             half=_validates_in_half(environment, precision),

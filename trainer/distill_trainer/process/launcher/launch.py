@@ -24,7 +24,6 @@ from distill_api.errors import Permanent
 from distill_api.pod.report import TerminationMessage
 from distill_api.pod.run import RunConfig
 from distill_trainer.checkpoint.format import layout
-from distill_trainer.outputs.results import RunFiles
 from distill_trainer.process import offline
 from distill_trainer.process.launcher import preload
 from distill_trainer.process.launcher.agent import Failure, Gang, Torchrun
@@ -42,8 +41,8 @@ from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.machine.cpus import available_cpus, threads_per_rank
 from distill_trainer.process.machine.oom import oom_kills
 from distill_trainer.process.outcome import Ending, RankEnd, conclude, ending_of, stopped_early
-from distill_trainer.process.rank import worker
 from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles, read_run
+from distill_trainer.process.run_files import RunFiles
 from distill_trainer.process.telemetry.console import CLEAR_LINE
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ _REPORT_SECONDS = 5.0
 _LONGEST_SLEEP = 1.0
 
 
-def main(rank: Callable[[], NoReturn] = worker.main, imports: Sequence[str] = preload.RANK) -> int:
+def main(rank: Callable[[], NoReturn], imports: Sequence[str]) -> int:
     """Run one attempt on this node, as the environment tells, and return the container's exit code.
 
     `rank` is what each rank runs, in a process forked from one that has imported `imports`.

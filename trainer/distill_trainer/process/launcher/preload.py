@@ -9,7 +9,6 @@ AGENT = (
     "torch.distributed.elastic.agent.server.local_elastic_agent",
     "torch.distributed.elastic.rendezvous.static_tcp_rendezvous",
 )
-RANK = ("distill_trainer.train",)
 COMPILER = ("torch._dynamo", "torch._inductor.config")
 """What optimizers, DDP and torch.use_deterministic_algorithms import when they are first used. It notes which devices
 there are, so only ranks that train on CPUs inherit it.

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from distill_trainer.checkpoint.checkpointer import Checkpointer
-from distill_trainer.outputs.results import RunFiles
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.watchdog import Watchdog
+from distill_trainer.process.run_files import RunFiles
 from distill_trainer.process.telemetry.console import Console
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.process.telemetry.status import RankStatus

@@ -63,9 +63,9 @@ class TorchrunEnv:
         return cls(*(int(environ[name]) for name in names))
 
 
-def main(train: Train | None = None) -> NoReturn:
-    """Run this rank to its end. `train` is `distill_trainer.train.train` unless another is given. Never returns:
-    the process leaves with its exit code, whatever native threads are still doing.
+def main(train: Train) -> NoReturn:
+    """Run this rank to its end. Never returns: the process leaves with its exit code, whatever native threads are
+    still doing.
     """
     stop = StopFlag()
     stop.install()
@@ -90,7 +90,7 @@ class Rank:
         self._status: RankStatus | None = None
         self._checkpointer: Checkpointer | None = None
 
-    def work(self, train: Train | None) -> NoReturn:
+    def work(self, train: Train) -> NoReturn:
         """Train, report, leave."""
         recovery = self._run.spec.recovery
         watchdog = Watchdog(
@@ -104,8 +104,6 @@ class Rank:
         error: BaseException | None = None
         result: Result | None = None
         try:
-            if train is None:
-                from distill_trainer.train import train
             context = self._surround(watchdog)
             result = train(self._run, context)
             context.checkpointer.wait()
@@ -126,8 +124,8 @@ class Rank:
         from distill_trainer.checkpoint.checkpointer import Checkpointer
         from distill_trainer.checkpoint.interval import FIRST_SECONDS
         from distill_trainer.checkpoint.store.storage import clear_temporaries
-        from distill_trainer.outputs.results import RunFiles
         from distill_trainer.process.rank.context import RankContext
+        from distill_trainer.process.run_files import RunFiles
         from distill_trainer.process.telemetry.console import Console
         from distill_trainer.process.telemetry.metrics import TrainerMetrics
         from distill_trainer.process.telemetry.server import StatusServer

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_api.errors import Stopped
 from distill_trainer.models.loading import file_sha256, load_checkpoint
-from distill_trainer.outputs.figures import ValidationFigures
-from distill_trainer.outputs.reporter import Reporter
-from distill_trainer.outputs.results import save_weights
+from distill_trainer.models.weights import save_weights
 from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.commits import Commits
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS
-from distill_trainer.training.evaluation.validate import Interrupted, ValData, ValMetrics, validate
+from distill_trainer.training.evaluation.validate import Figures, Interrupted, ValData, ValMetrics, validate
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_buffers, broadcast_state
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.state import TrainingProgress
+
+
+class EvaluationObserver(Protocol):
+    """Who is told of the end of an epoch: metrics, status, console, results.csv."""
+
+    def epoch_ended(self, losses: Mapping[str, float], validation: ValMetrics | None) -> None:
+        """An epoch is finished; `losses` are its means."""
+
+    def stopping(self) -> None:
+        """A stop was asked for; the rank waits until what it has is durable."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +44,7 @@ class Evaluation:
     data: ValData
     environment: Environment
     context: RankContext
-    reporter: Reporter
+    observer: EvaluationObserver
     commits: Commits
     arguments: Any
     half: bool
@@ -54,9 +62,9 @@ class Evaluation:
         self.progress.finish_epoch()
         if validation is not None:
             self.progress.stopped_early = self.progress.out_of_patience(self.arguments.patience)
-        self.reporter.epoch_ended(losses, validation)
+        self.observer.epoch_ended(losses, validation)
 
-    def best(self, figures: ValidationFigures | None) -> tuple[str, ValMetrics]:
+    def best(self, figures: Figures | None) -> tuple[str, ValMetrics]:
         """Validate weights/best.pt as it is on the volume; its digest (rank 0's) and metrics. Raises Stopped.
 
         The `figures` collects what pictures are drawn from.
@@ -88,14 +96,14 @@ class Evaluation:
         broadcast_buffers(self.ema.ema)  # only rank 0, which has shard 0, moves running statistics
         return self._validate(self.ema.ema)
 
-    def _validate(self, model: Any, figures: ValidationFigures | None = None) -> ValMetrics:
+    def _validate(self, model: Any, figures: Figures | None = None) -> ValMetrics:
         return run_validation(
             model, self.data, self.environment, self.context, self.half, self.stopped_while_validating, figures
         )
 
     def stopped_while_validating(self) -> Stopped:
         """What to raise on every rank when a stop comes in a validation: all that is left to commit is committed."""
-        self.reporter.stopping()
+        self.observer.stopping()
         self.commits.wait()
         return Stopped(self.progress.step, self.commits.committed_step)
 
@@ -107,7 +115,7 @@ def run_validation(
     context: RankContext,
     half: bool,
     on_stop: Callable[[], Stopped],
-    figures: ValidationFigures | None = None,
+    figures: Figures | None = None,
 ) -> ValMetrics:
     """Validate on all ranks, with status and time told. Raises what `on_stop` returns when a stop comes in between."""
     context.status.update(state="validating")

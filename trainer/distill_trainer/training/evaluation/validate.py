@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.distributed as dist
@@ -26,7 +26,6 @@ from ultralytics.models.yolo.segment import SegmentationValidator
 
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.scanned import ScannedDataset
-from distill_trainer.outputs.figures import RankFigures, ValidationFigures
 from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.parallel.collectives import any_rank
 
@@ -67,6 +66,19 @@ class ValMetrics:
     seconds: float
 
 
+class Figures(Protocol):
+    """Collects what pictures of a validation are drawn from. What a rank adds must be picklable."""
+
+    of_rank: Any
+    """This rank's own until `merge`, then everybody's."""
+
+    def add_batch(self, validator: Any, number: int, batch: dict[str, Any], found: list[dict[str, Tensor]]) -> None:
+        """A batch is validated; `number` counts the batches of the whole split."""
+
+    def merge(self, all_ranks: Sequence[Any], validator: Any, matches: dict[str, list[Any]]) -> None:
+        """What every rank has added, None for a rank without figures, and the matches of all images in order."""
+
+
 @dataclass
 class _Share:
     """What one rank found: per batch, its number, its images' matches and its loss items; and its figures."""
@@ -74,7 +86,7 @@ class _Share:
     numbers: list[int] = field(default_factory=list)
     matches: list[dict[str, list[Any]]] = field(default_factory=list)
     losses: list[dict[str, float]] = field(default_factory=list)
-    page: RankFigures | None = None
+    figures: Any = None
 
 
 def _validator(
@@ -120,7 +132,7 @@ def _one_batch(
     batch: dict[str, Any],
     device: torch.device,
     half: bool,
-    look: Callable[[dict[str, Any], list[dict[str, Tensor]]], None] | None,
+    add: Callable[[dict[str, Any], list[dict[str, Tensor]]], None] | None,
 ) -> tuple[dict[str, list[Any]], dict[str, float]]:
     """Matches of each image of the batch, and the batch's loss items."""
     batch = validator.preprocess(batch)
@@ -130,8 +142,8 @@ def _one_batch(
         items: dict[str, Tensor] = model.loss(batch, predictions)[1]
         found = validator.postprocess(predictions)
     validator.update_metrics(found, batch)
-    if look is not None:
-        look(batch, found)
+    if add is not None:
+        add(batch, found)
     matches = {key: list(values) for key, values in validator.metrics.stats.items()}
     validator.metrics.clear_stats()
     validator.metrics.clear_image_metrics()
@@ -190,7 +202,7 @@ def validate(
     half: bool = False,
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
-    figures: ValidationFigures | None = None,
+    figures: Figures | None = None,
 ) -> ValMetrics:
     """Validate an Ultralytics model on all ranks together; each must call this with the same weights.
 
@@ -209,15 +221,15 @@ def validate(
         data.open() as made,
     ):
         validator = _validator(data, model, device, Path(scratch), pictured=figures is not None)
-        share.page = figures.of_rank if figures is not None else None
+        share.figures = figures.of_rank if figures is not None else None
         for done in range(rounds):
             if stop is not None and any_rank(stop(), device):
                 raise Interrupted("validation was interrupted by a request to stop")
             if done >= len(data.my_batches):
                 continue
             number = data.my_batches[done]
-            look = partial(figures.add_batch, validator, number) if figures is not None else None
-            matches, losses = _one_batch(validator, model, next(made), device, half, look)
+            add = partial(figures.add_batch, validator, number) if figures is not None else None
+            matches, losses = _one_batch(validator, model, next(made), device, half, add)
             share.numbers.append(number)
             share.matches.append(matches)
             share.losses.append(losses)
@@ -229,5 +241,5 @@ def validate(
         validator.args.plots = False  # Ultralytics would draw now, on every rank
         report = _report(validator, data.task, losses, data.images, time.perf_counter() - started)
         if figures is not None:
-            figures.merge([each.page for each in shares], validator, matches)
+            figures.merge([each.figures for each in shares], validator, matches)
         return report

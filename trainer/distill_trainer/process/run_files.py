@@ -1,0 +1,54 @@
+"""Where a job's files lie on the checkpoints volume: the places that Ultralytics users know."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from distill_api.constants import JobFile
+from distill_api.pod.run import RunConfig
+
+
+@dataclass(frozen=True)
+class RunFiles:
+    """Where a job's files lie on the checkpoints volume."""
+
+    root: Path
+
+    @classmethod
+    def of(cls, run: RunConfig) -> "RunFiles":
+        """Files of the job that `run` belongs to: <checkpoints volume>/<job name>/."""
+        return cls(Path(run.directories.checkpoints) / run.job)
+
+    @property
+    def checkpoints(self) -> Path:
+        """Folder of resumable checkpoints."""
+        return self.root / JobFile.CHECKPOINTS
+
+    @property
+    def weights(self) -> Path:
+        """Folder of the student's weights."""
+        return self.best.parent
+
+    @property
+    def best(self) -> Path:
+        """Weights with the best validation fitness."""
+        return self.root / JobFile.BEST
+
+    @property
+    def last(self) -> Path:
+        """Weights of the last epoch."""
+        return self.root / JobFile.LAST
+
+    @property
+    def results_csv(self) -> Path:
+        """One row per epoch."""
+        return self.root / JobFile.RESULTS
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files."""
+        return self.root / "tensorboard"
+
+    @property
+    def args_yaml(self) -> Path:
+        """Arguments of the run, as Ultralytics writes them."""
+        return self.root / "args.yaml"
