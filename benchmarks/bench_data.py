@@ -25,7 +25,7 @@ import torch
 from ultralytics.data import build_dataloader, build_yolo_dataset
 
 from distill_api.spec.training import Training
-from distill_trainer.data import DatasetInfo, TrainData, load_dataset, train
+from distill_trainer.data import DatasetInfo, Shards, TrainData, load_dataset, train
 from distill_trainer.data.arguments import data_arguments
 
 ROOT = Path(__file__).parents[1]
@@ -47,10 +47,7 @@ def rate(batches: Iterable[Any], steps: int, batch: int, clock: Callable[[], flo
 @contextmanager
 def our_batches(info: DatasetInfo, training: Training, args: argparse.Namespace) -> Iterator[Iterable[Any]]:
     """This project's loader, as a training run of one rank opens it."""
-    data = TrainData(
-        info, training, task=args.task, imgsz=args.imgsz, stride=32, shard_batch=args.batch, shards=1,
-        my_shards=[0], seed=0, workers=args.workers, device=torch.device("cpu"),
-    )  # fmt: skip
+    data = TrainData(info, training, imgsz=args.imgsz, stride=32, shards=Shards(1, (0,)), device=torch.device("cpu"))
     with closing(data.batches(0, args.steps + 3 * WARM_UP)) as batches:
         yield batches
 
@@ -87,7 +84,7 @@ def main() -> None:
         root = Path(folder)
         generate(root, args.task, {"train": args.images, "val": 1}, args.imgsz, seed=0)
         info = load_dataset(root / "digits.yaml", root, args.task)
-        training = Training(imgsz=args.imgsz, batch=args.batch)
+        training = Training(imgsz=args.imgsz, batch=args.batch, workers=args.workers)
         for number in range(args.rounds):
             runs = [
                 (ours, lambda: our_batches(info, training, args)),

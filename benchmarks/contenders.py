@@ -17,6 +17,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.utils.torch_utils import ModelEMA
 
+from distill_trainer.data import Shards
 from distill_trainer.models.precision import Precision, teacher_dtype
 from distill_trainer.models.student import neck_channels, train_mode
 from distill_trainer.process.telemetry.phases import Phases
@@ -26,9 +27,9 @@ from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSche
 from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
-from distill_trainer.training.parallel.collectives import replicate
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.preprocess import Preprocess
+from distill_trainer.training.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import Step
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
@@ -112,27 +113,20 @@ class Bench:
         task = DistillTask(student, projector, LOSSES["sl2"] if distils else None)
         task.to(DEVICE).to(memory_format=torch.channels_last)
         train_mode(student, 0)
-        world = self._environment.world_size
         optimizer, schedule = build_optimizer(task, student.args, self._plan)
         precision = Precision(DEVICE.type, dtype)
-        ema = ModelEMA(student)
+        state = TrainingState(task, ModelEMA(student), optimizer, precision.scaler(), TrainingProgress())
         if self._compiled:
             student.compile()
         step = Step(
-            model=replicate(task, self._environment),
-            task=task,
+            state,
+            schedule,
             teacher=teacher,
-            optimizer=optimizer,
-            schedule=schedule,
-            scaler=precision.scaler(),
-            precision=precision,
-            ema=ema,
-            preprocess=Preprocess(DEVICE, self._pair.imgsz, 32, 0.0, 0),
             weight=WeightSchedule(6.0, SCHEDULES["constant"], self._plan.total_steps if distils else 0),
+            precision=precision,
+            preprocess=Preprocess(DEVICE, self._pair.imgsz, 32, 0.0, 0),
+            shards=Shards.of_rank(self._environment.rank, self._environment.world_size, self._environment.world_size),
             environment=self._environment,
-            my_shards=[self._environment.rank],
-            shards=world,
-            last_optimizer_step=-1,
         )
         _split_forward(student)
 

@@ -59,6 +59,7 @@ def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | N
     import torch
     from ultralytics.utils.torch_utils import ModelEMA
 
+    from distill_trainer.data import Shards
     from distill_trainer.models.precision import student_precision
     from distill_trainer.models.student import neck_channels
     from distill_trainer.process.telemetry.phases import Phases
@@ -69,9 +70,8 @@ def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | N
     from distill_trainer.training.distillation.task import DistillTask
     from distill_trainer.training.distillation.teacher import Teacher
     from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
-    from distill_trainer.training.parallel.collectives import broadcast_state, process_group, replicate
+    from distill_trainer.training.parallel.collectives import broadcast_state, process_group
     from distill_trainer.training.parallel.environment import from_torchrun
-    from distill_trainer.training.parallel.shards import shards_of
     from distill_trainer.training.preprocess import Preprocess
     from distill_trainer.training.state import TrainingProgress, TrainingState
     from distill_trainer.training.step import Step
@@ -97,30 +97,22 @@ def main(out: Path, shards: int, steps: int, end: int, nbs: int, state: Path | N
         loaded = torch.load(state, weights_only=True) if state and environment.is_main else None
         if (saved := broadcast_state(loaded, environment.device)) is not None:
             training.restore(saved)
-        mine = shards_of(environment.rank, environment.world_size, shards)
-        model = replicate(task, environment)
-        replicated = sorted({name.removeprefix("module.").split(".")[0] for name, _ in model.named_parameters()})
-        replica = weakref.ref(model)
+        my_shards = Shards.of_rank(environment.rank, environment.world_size, shards)
         step = Step(
-            model=model,
-            task=task,
+            training,
+            schedule,
             teacher=None if over else teacher,
-            optimizer=optimizer,
-            schedule=schedule,
-            scaler=training.scaler,
-            precision=precision,
-            ema=training.ema,
-            preprocess=Preprocess(environment.device, 64, 32, 0.0, 0),
             weight=weight,
+            precision=precision,
+            preprocess=Preprocess(environment.device, 64, 32, 0.0, 0),
+            shards=my_shards,
             environment=environment,
-            my_shards=mine,
-            shards=shards,
-            last_optimizer_step=training.progress.step - 1,
         )
-        del model  # the step's alone
+        replica = weakref.ref(step._model)
+        replicated = sorted({name.removeprefix("module.").split(".")[0] for name, _ in step._model.named_parameters()})
         results = []
         while (number := training.progress.step) < steps:
-            batches = [shard_batch(SHARD_IMAGES, seed=number * shards + shard) for shard in mine]
+            batches = [shard_batch(SHARD_IMAGES, seed=number * shards + shard) for shard in my_shards.mine]
             wants_to_stop = environment.rank == environment.world_size - 1 and number == steps - 1
             result = step.run(number, batches, wants_to_stop, Phases())
             training.progress.finish_step(result.losses, 0.0)

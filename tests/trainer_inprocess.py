@@ -26,6 +26,7 @@ from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.watchdog import Watchdog
 from distill_trainer.process.rank.context import RankContext
+from distill_trainer.process.rank.torchrun_env import TorchrunEnv
 from distill_trainer.process.run_files import RunFiles
 from distill_trainer.process.telemetry.console import Console
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
@@ -125,9 +126,7 @@ def _run(config: RunConfig, stop_after: int | None) -> Result | int | None:
         files.checkpoints, uid=config.uid, attempt=config.attempt, keep=2, is_writer=True, metrics=Events()
     )
     context = RankContext(
-        rank=0,
-        local_rank=0,
-        world_size=1,
+        env=TorchrunEnv.from_environ({}),
         stop=stop,
         status=status,
         metrics=metrics,

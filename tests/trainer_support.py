@@ -7,13 +7,29 @@ import torch
 
 import distill_trainer  # noqa: F401  (first: it keeps ultralytics offline)
 from distill_api.spec.fields import DistillJobSpec
+from distill_api.spec.training import Training
+from distill_trainer.data import DatasetInfo, Shards, TrainData
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
+from distill_trainer.training.evaluation.val_data import ValData
+from distill_trainer.training.parallel.environment import Environment
 
 CPU = torch.device("cpu")
+ALONE = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU)
+"""A rank without others."""
 CLASSES = {0: "cat", 1: "dog", 2: "owl"}
 SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb"}
 KEYPOINTS = (4, 3)
+
+
+def train_data(info: DatasetInfo, training: Training, shards: Shards = Shards(1, (0,))) -> TrainData:  # noqa: B008
+    """The training data of one rank on the CPU; alone unless `shards` says otherwise."""
+    return TrainData(info, training, imgsz=training.imgsz, stride=32, shards=shards, device=CPU)
+
+
+def val_data(info: DatasetInfo, training: Training, batch: int, environment: Environment = ALONE) -> ValData:
+    """The validation data of one rank."""
+    return ValData(info, training, imgsz=training.imgsz, stride=32, batch=batch, environment=environment)
 
 
 def job_spec(**fields: Any) -> DistillJobSpec:

@@ -46,8 +46,8 @@ def misbehave(what: str) -> None:
 
 def fake_train(run: RunConfig, context: RankContext) -> Result | None:
     """Count to STEPS, summing a counter over all ranks, with checkpoints every few steps."""
-    mine = json.loads(os.environ.get("FAKE_PLAN", "{}")).get(str(context.rank), {})
-    if context.rank == 0:
+    mine = json.loads(os.environ.get("FAKE_PLAN", "{}")).get(str(context.env.rank), {})
+    if context.env.rank == 0:
         log.info("computes with %d threads", torch.get_num_threads())
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")
         log.info("may use CUDA: %s, devices %s", not torch.cuda._is_in_bad_fork(), devices)
@@ -57,7 +57,7 @@ def fake_train(run: RunConfig, context: RankContext) -> Result | None:
     collective = timeouts(run.spec.recovery.stall_timeout_seconds).collective
     dist.init_process_group("gloo", timeout=timedelta(seconds=collective))
     try:
-        loaded = context.checkpointer.newest() if context.rank == 0 else None
+        loaded = context.checkpointer.newest() if context.env.rank == 0 else None
         start = torch.tensor([loaded.step if loaded else 0])
         dist.broadcast(start, 0)
         resumed = int(start)
@@ -81,6 +81,6 @@ def fake_train(run: RunConfig, context: RankContext) -> Result | None:
                 context.checkpointer.wait()
                 dist.barrier()
                 raise Stopped(step, context.checkpointer.committed_step)
-        return Result(checkpoint=f"{run.job}/weights/best.pt", sha256="0" * 64) if context.rank == 0 else None
+        return Result(checkpoint=f"{run.job}/weights/best.pt", sha256="0" * 64) if context.env.rank == 0 else None
     finally:
         dist.destroy_process_group()

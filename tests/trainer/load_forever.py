@@ -10,15 +10,18 @@ from pathlib import Path
 import torch
 
 from distill_api.spec.training import Training
-from distill_trainer.data import TrainData, load_dataset, train
+from distill_trainer.data import Shards, TrainData, load_dataset, train
 
 root, workers, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 train.available_cpus = lambda: workers
 data = TrainData(
-    load_dataset(root / "digits.yaml", root, "detect"), Training(epochs=10**6),
-    task="detect", imgsz=64, stride=32, shard_batch=2, shards=1, my_shards=[0], seed=0, workers=workers,
+    load_dataset(root / "digits.yaml", root, "detect"),
+    Training(epochs=10**6, batch=2, workers=workers),
+    imgsz=64,
+    stride=32,
+    shards=Shards(1, (0,)),
     device=torch.device("cpu"),
-)  # fmt: skip
+)
 for number, _ in enumerate(data.batches(0, 10**6)):
     if number == 0:
         print(*[child.pid for child in multiprocessing.active_children()], flush=True)

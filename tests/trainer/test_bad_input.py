@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from ultralytics import YOLO
 
@@ -16,11 +15,11 @@ from distill_api.constants import Reason
 from distill_api.errors import Permanent
 from distill_api.pod.run import Directories
 from distill_api.spec.training import Training
-from distill_trainer.data import TrainData
+from distill_trainer.data import Shards, TrainData
 from distill_trainer.models.arguments import rounded_imgsz
 from distill_trainer.models.setup import adjustments, prepare
 from distill_trainer.training.evaluation.validate import ValData
-from trainer_support import CPU, SUFFIX, job_spec
+from trainer_support import ALONE, CPU, SUFFIX, job_spec
 
 Edit = Callable[[Path], object]
 
@@ -203,15 +202,9 @@ def start(root: Path, task: str, training: dict[str, Any], spec: dict[str, Any])
     job = job_spec(**(fields | spec))
     directories = Directories(checkpoints=str(root), data=str(root / "data"), models=str(root / "models"))
     prepared = prepare(job, directories)
-    common: dict[str, Any] = {
-        "task": prepared.task,
-        "imgsz": prepared.imgsz,
-        "stride": prepared.stride,
-        "workers": 0,
-        "device": torch.device(CPU),
-    }
-    data = TrainData(prepared.dataset, job.training, shard_batch=4, shards=1, my_shards=[0], seed=0, **common)
-    ValData(prepared.dataset, job.training, batch=4, rank=0, world_size=1, **common)
+    shape: dict[str, Any] = {"imgsz": prepared.imgsz, "stride": prepared.stride}
+    data = TrainData(prepared.dataset, job.training, **shape, shards=Shards(1, (0,)), device=CPU)
+    ValData(prepared.dataset, job.training, **shape, batch=4, environment=ALONE)
     next(iter(data.batches(0, 1)))
 
 

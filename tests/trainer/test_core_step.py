@@ -11,6 +11,7 @@ from torch import nn
 from ultralytics.nn.modules import Conv
 from ultralytics.utils.torch_utils import ModelEMA
 
+from distill_trainer.data import Shards
 from distill_trainer.models.precision import student_precision, teacher_dtype
 from distill_trainer.models.student import neck_channels, train_mode
 from distill_trainer.process.telemetry.phases import Phases
@@ -21,14 +22,11 @@ from distill_trainer.training.distillation.schedules.constant import constant
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, component_names
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
-from distill_trainer.training.parallel.environment import Environment
-from distill_trainer.training.parallel.shards import running_statistics, shards_of
+from distill_trainer.training.parallel.shards import running_statistics
 from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import Step, StepResult
-from trainer_support import CPU, build, shard_batch, teach
-
-ALONE = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU)
+from trainer_support import ALONE, CPU, build, shard_batch, teach
 
 
 class Run:
@@ -51,20 +49,14 @@ class Run:
         ema = ModelEMA(student)
         self.state = TrainingState(self.task, ema, optimizer, precision.scaler(), TrainingProgress())
         self.step = Step(
-            model=self.task,
-            task=self.task,
+            self.state,
+            schedule,
             teacher=cut,
-            optimizer=optimizer,
-            schedule=schedule,
-            scaler=self.state.scaler,
-            precision=precision,
-            ema=ema,
-            preprocess=Preprocess(CPU, 64, 32, 0.0, 0),
             weight=WeightSchedule(6.0, constant, end),
+            precision=precision,
+            preprocess=Preprocess(CPU, 64, 32, 0.0, 0),
+            shards=Shards(2, (0, 1)),
             environment=ALONE,
-            my_shards=(0, 1),
-            shards=2,
-            last_optimizer_step=-1,
         )
 
     def __call__(self, number: int) -> StepResult:
@@ -178,7 +170,7 @@ def test_after_its_end_a_step_is_a_plain_step_bitwise() -> None:
 
 @pytest.mark.parametrize(("world_size", "shards"), [(1, 1), (1, 4), (2, 4), (3, 4), (4, 4), (5, 8)])
 def test_every_shard_is_run_once_and_rank_0_has_shard_0(world_size: int, shards: int) -> None:
-    shares = [shards_of(rank, world_size, shards) for rank in range(world_size)]
+    shares = [Shards.of_rank(rank, world_size, shards).mine for rank in range(world_size)]
     assert sorted(shard for share in shares for shard in share) == list(range(shards))
     assert shares[0][0] == 0
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
@@ -186,7 +178,7 @@ def test_every_shard_is_run_once_and_rank_0_has_shard_0(world_size: int, shards:
 
 def test_more_ranks_than_shards_are_refused() -> None:
     with pytest.raises(ValueError, match="5 ranks cannot share 4 shards"):
-        shards_of(0, 5, 4)
+        Shards.of_rank(0, 5, 4)
 
 
 def test_running_statistics_move_only_for_shard_0() -> None:

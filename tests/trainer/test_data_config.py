@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import yaml
 from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
@@ -23,6 +22,7 @@ from distill_api.errors import Permanent
 from distill_api.spec.training import Training
 from distill_trainer.data import TrainData, load_dataset, scanned
 from distill_trainer.data.scanned import ScannedDataset, scratch_directory
+from trainer_support import train_data
 
 Edit = Callable[[Path, dict[str, Any]], None]
 
@@ -144,12 +144,9 @@ def test_single_class_ignores_the_numbers(root: Path) -> None:
     assert info.names == {0: "item"}
 
 
-def train_data(root: Path, task: str = "detect", **training: Any) -> TrainData:
-    return TrainData(
-        load_dataset(root / "digits.yaml", root, task), Training(**training),
-        task=task, imgsz=64, stride=32, shard_batch=4, shards=1, my_shards=[0], seed=0, workers=0,
-        device=torch.device("cpu"),
-    )  # fmt: skip
+def load_train(root: Path, task: str = "detect", **training: Any) -> TrainData:
+    info = load_dataset(root / "digits.yaml", root, task)
+    return train_data(info, Training(imgsz=64, batch=4, workers=0, **training))
 
 
 def state(root: Path) -> dict[str, tuple[int, int]]:
@@ -178,7 +175,7 @@ def test_nothing_is_written_to_or_unpickled_from_the_data_volume(
     try:
         with caplog.at_level(logging.WARNING):
             for _ in range(2):  # scanned, then taken from scratch
-                data = train_data(root)
+                data = load_train(root)
                 next(data.batches(0, 1))
     finally:
         LOGGER.removeHandler(caplog.handler)
@@ -189,9 +186,9 @@ def test_nothing_is_written_to_or_unpickled_from_the_data_volume(
 
 def test_a_changed_label_is_seen_by_the_next_run(root: Path) -> None:
     file = root / "labels/train/000000.txt"
-    before = train_data(root).dataset.labels[0]["cls"].tolist()
+    before = load_train(root).dataset.labels[0]["cls"].tolist()
     file.write_text("\n".join(f"{(int(line[0]) + 1) % 10}{line[1:]}" for line in file.read_text().splitlines()))
-    after = train_data(root).dataset.labels[0]["cls"].tolist()
+    after = load_train(root).dataset.labels[0]["cls"].tolist()
     assert sorted(after) == sorted([[(label + 1) % 10] for (label,) in before])
 
 
@@ -200,39 +197,39 @@ def test_the_whole_scan_names_file_and_line(root: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr("distill_trainer.data.config.LABELS_CHECKED", 1)
     (root / "labels/train/000007.txt").write_text("10 .5 .5 .1 .1\n")
     with pytest.raises(Permanent, match=r"000007\.txt line 1: class 10 is out of range"):
-        train_data(root)
+        load_train(root)
 
 
 def test_training_images_without_any_label_are_refused(root: Path) -> None:
     shutil.rmtree(root / "labels/train")
     with pytest.raises(Permanent, match=r"no training image has a label file.*labels/train/000000\.txt"):
-        train_data(root)
+        load_train(root)
 
 
 def test_unusable_images_are_told_by_the_first(root: Path) -> None:
     for image in (root / "images/train").iterdir():
         image.write_bytes(b"not a picture")
     with pytest.raises(Permanent, match=r"none of 24 images can be used for pose\. The first: .*000000\.jpg"):
-        train_data(root, "pose")
+        load_train(root, "pose")
 
 
 def test_pose_labels_also_train_boxes(root: Path) -> None:
-    assert train_data(root, "detect").images == 24
+    assert load_train(root, "detect").images == 24
 
 
 def test_boxes_cannot_train_masks(make_digits: Any) -> None:
     with pytest.raises(Permanent, match=r"line 1: 5 columns, but a label for segment has 7 or more: a class and the"):
-        train_data(make_digits("detect"), "segment")
+        load_train(make_digits("detect"), "segment")
 
 
 def test_an_unreadable_image_is_left_out_with_a_warning(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     (root / "images/train/000002.jpg").write_bytes(b"not a picture")
-    assert train_data(root).images == 23
+    assert load_train(root).images == 23
     assert "000002.jpg" in caplog.text
 
 
 def test_fraction_takes_the_first_images(root: Path) -> None:
-    assert train_data(root, fraction=0.25).images == 6
+    assert load_train(root, fraction=0.25).images == 6
 
 
 def test_a_scan_of_labels_and_the_wait_for_another_ranks_scan_are_told_to_move(

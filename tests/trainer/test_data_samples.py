@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from distill_api.spec.training import Training
-from distill_trainer.data import TrainData, dataset, load_dataset, train, workers
+from distill_trainer.data import Shards, TrainData, dataset, load_dataset, train, workers
 from distill_trainer.process.machine import cpus
+from trainer_support import train_data
 
 TASKS = ("detect", "segment", "pose", "obb")
 EVERYTHING = {
@@ -29,18 +30,10 @@ def _enough_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def data(root: Path, task: str, shards: int, my_shards: Sequence[int], workers: int = 0, **training: Any) -> TrainData:
-    return TrainData(
+    return train_data(
         load_dataset(root / "digits.yaml", root, task),
-        Training(epochs=3, close_mosaic=1, **training),
-        task=task,
-        imgsz=64,
-        stride=32,
-        shard_batch=8 // shards,
-        shards=shards,
-        my_shards=my_shards,
-        seed=0,
-        workers=workers,
-        device=torch.device("cpu"),
+        Training(epochs=3, close_mosaic=1, imgsz=64, batch=8, workers=workers, **training),
+        Shards(shards, tuple(my_shards)),
     )
 
 

@@ -25,8 +25,7 @@ from distill_trainer.outputs.report.chart import Line, line_chart, nice_ticks, w
 from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.outputs.tensorboard import write_events
 from distill_trainer.training.evaluation.comparison import Comparison, find_baseline
-from distill_trainer.training.parallel.environment import Environment
-from trainer_support import CPU, build
+from trainer_support import ALONE, build
 
 
 def export(best: Path, form: str = "torchscript", moved: Any = lambda: None) -> list[str]:
@@ -182,8 +181,8 @@ def test_a_baseline_that_cannot_be_compared_is_not_scored(
         save_weights(path, build(*other), train_args={})
     score = object()
     comparison: Any = Comparison(
-        data=None, prepared=SimpleNamespace(student=build("yolo26n.yaml")), half=False, context=None,
-        environment=Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU),
+        data=SimpleNamespace(environment=ALONE), prepared=SimpleNamespace(student=build("yolo26n.yaml")), half=False,
+        context=None,
     )  # fmt: skip
     monkeypatch.setattr(Comparison, "score", lambda *_: score)
     found = comparison.baseline(Directories(checkpoints=str(tmp_path), models=None), "other.pt", lambda: Stopped(0, 0))

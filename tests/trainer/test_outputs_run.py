@@ -23,14 +23,14 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 import trainer_inprocess
 from distill_api.spec.training import Training
 from distill_api.status import Result
-from distill_trainer.data import TrainData, load_dataset
+from distill_trainer.data import load_dataset
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
 from distill_trainer.models.weights import save_weights
 from distill_trainer.outputs.report.report import Report
 from distill_trainer.process.liveness.stop import StopFlag
 from trainer_inprocess import IMGSZ, Volumes
-from trainer_support import CPU, SUFFIX, job_spec, preprocessed
+from trainer_support import SUFFIX, job_spec, preprocessed, train_data
 
 EPOCHS, STEPS_PER_EPOCH = 3, 3
 STILL = dict.fromkeys(("mosaic", "scale", "translate", "fliplr", "hsv_h", "hsv_s", "hsv_v"), 0.0)
@@ -64,10 +64,7 @@ class Ended(Volumes):
         for layer in model.modules():
             if isinstance(layer, torch.nn.BatchNorm2d):
                 layer.momentum = 0.3
-        data = TrainData(
-            info, Training(imgsz=IMGSZ, **STILL), task="detect", imgsz=IMGSZ, stride=32, shard_batch=12, shards=1,
-            my_shards=[0], seed=0, workers=0, device=CPU,
-        )  # fmt: skip
+        data = train_data(info, Training(imgsz=IMGSZ, batch=12, workers=0, **STILL))
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.002)
         for (batch,) in data.batches(0, steps):
             optimizer.zero_grad()

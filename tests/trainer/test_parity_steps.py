@@ -28,8 +28,9 @@ import torch
 from torch import Tensor
 from ultralytics.utils.torch_utils import ModelEMA
 
+from distill_trainer.data import Shards
 from distill_trainer.models.precision import student_precision
-from distill_trainer.models.student import neck_channels, train_mode, weigh_classes
+from distill_trainer.models.student import neck_channels, weigh_classes
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.schedule import WeightSchedule
@@ -38,9 +39,8 @@ from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.loop import Loop
 from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
-from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.preprocess import Preprocess
-from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import Step
 from parity_reference import (
     BATCH,
@@ -55,7 +55,7 @@ from parity_reference import (
     trained_groups,
     ultralytics,
 )
-from trainer_support import CLASSES, CPU, SUFFIX, build, teach
+from trainer_support import ALONE, CLASSES, CPU, SUFFIX, build, teach
 
 MANY = 40_000
 """Images of a data set for which `auto` chooses MuSGD: more than 10,000 iterations."""
@@ -80,32 +80,23 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
     task.to(memory_format=torch.channels_last)
     plan = TrainingPlan(EPOCHS, STEPS_PER_EPOCH, BATCH, images, len(CLASSES))
     optimizer, schedule = build_optimizer(task, arguments, plan)
-    precision, ema, progress = student_precision("fp32", CPU), ModelEMA(student), TrainingProgress()
+    precision = student_precision("fp32", CPU)
+    state = TrainingState(task, ModelEMA(student), optimizer, precision.scaler(), TrainingProgress())
     step = Step(
-        model=task,
-        task=task,
+        state,
+        schedule,
         teacher=Teacher(teacher, CPU, torch.float64),
-        optimizer=optimizer,
-        schedule=schedule,
-        scaler=precision.scaler(),
-        precision=precision,
-        ema=ema,
-        preprocess=Preprocess(CPU, 64, 32, 0.0, 0),
         weight=WeightSchedule(arguments.dis, constant, STEPS + 1),  # so that the projector is there to be compared
-        environment=Environment(0, 0, 1, 1, 0, CPU),
-        my_shards=(0,),
-        shards=1,
-        last_optimizer_step=-1,
+        precision=precision,
+        preprocess=Preprocess(CPU, 64, 32, 0.0, 0),
+        shards=Shards(1, (0,)),
+        environment=ALONE,
     )
-
-    def begin_epoch(epoch: int) -> None:
-        train_mode(student, arguments.freeze)
-        task.begin_epoch(epoch)
 
     def stepped(_: TrainingProgress, result: Any, *__: Any) -> None:
         trace.losses.append(result.losses)
         trace.groups.append(trained_groups(task, optimizer))
-        trace.moves.append(ema.updates)
+        trace.moves.append(state.ema.updates)
 
     class Batches:
         def batches(self, start: int, end: int) -> Iterator[list[dict[str, Any]]]:
@@ -114,20 +105,18 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
 
     nothing: Any = lambda *_: None  # noqa: E731
     Loop(
-        plan=plan,
-        progress=progress,
-        step=step,
-        data=Batches(),
-        stop=SimpleNamespace(requested=False),
+        plan,
+        step,
+        Batches(),
         commits=SimpleNamespace(commit=nothing, commit_if_due=nothing, commit_and_wait=nothing),
-        observer=SimpleNamespace(stepped=stepped, committing=nothing),
+        observer=SimpleNamespace(epoch_began=nothing, stepped=stepped, committing=nothing),
+        end_epoch=state.progress.finish_epoch,
+        stop=SimpleNamespace(requested=False),
         beat=nothing,
-        begin_epoch=begin_epoch,
-        end_epoch=progress.finish_epoch,
     ).run()
     trace.weights = dict(task.state_dict())
     trace.remembered = remembered(task, optimizer)
-    trace.average = dict(ema.ema.state_dict())
+    trace.average = dict(state.ema.ema.state_dict())
     return trace
 
 

@@ -21,12 +21,13 @@ from distill_api.errors import Stopped
 from distill_api.metrics import TrainerMetric
 from distill_api.spec.training import Training
 from distill_local.trainer_process import free_port
-from distill_trainer.data import TrainData, load_dataset
+from distill_trainer.data import load_dataset
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.training.evaluation.epoch_end import run_validation
-from distill_trainer.training.evaluation.validate import SUFFIX, VALIDATORS, ValData, validate
+from distill_trainer.training.evaluation.validate import SUFFIX, VALIDATORS, validate
 from distill_trainer.training.parallel.environment import Environment
+from trainer_support import train_data, val_data
 
 SCRIPT = Path(__file__).with_name("validate_rank.py")
 MODEL: dict[str, tuple[type[DetectionModel], str]] = {
@@ -41,18 +42,11 @@ IMAGES = 9
 """In batches of 2 that is an odd number of batches with a short last one."""
 
 
-def at(task: str) -> dict[str, Any]:
-    return {"task": task, "imgsz": 96, "stride": 32, "rank": 0, "world_size": 1, "workers": 0, "device": CPU}
-
-
 def learn(root: Path, task: str, steps: int, weights: Path) -> None:
     """Teach a fresh model the validation images by heart, so that its metrics are far from 0 and from 1."""
     info = load_dataset(root / "digits.yaml", root, task)
-    training = Training(imgsz=96, batch=IMAGES, **STILL)
-    data = TrainData(
-        info, training, task=task, imgsz=96, stride=32, shard_batch=IMAGES, shards=1, my_shards=[0], seed=0, workers=0,
-        device=CPU,
-    )  # fmt: skip
+    training = Training(imgsz=96, batch=IMAGES, workers=0, **STILL)
+    data = train_data(info, training)
     torch.manual_seed(0)
     architecture, name = MODEL[task]
     keypoints = {"data_kpt_shape": info.kpt_shape} if task == "pose" else {}
@@ -105,7 +99,7 @@ def test_metrics_are_ultralytics_own_for_every_world_size(trained: Any, tmp_path
     model = YOLO(weights).model.float()
     model.args = get_cfg(overrides={"task": task})
     info = load_dataset(root / "digits.yaml", root, task)
-    alone = validate(model, ValData(info, Training(imgsz=96), batch=2, **at(task)), device=CPU)
+    alone = validate(model, val_data(info, Training(imgsz=96), batch=2))
     assert alone.results == pytest.approx(expected, abs=1e-3)
     assert 0.05 < alone.map < 0.999
     assert alone.map == alone.results[f"metrics/mAP50-95({SUFFIX[task]})"]
@@ -122,8 +116,8 @@ def in_figures(weights: Path, root: Path, task: str) -> dict[str, Any]:
     model = YOLO(weights).model.float()
     model.args = get_cfg(overrides={"task": task})
     figures = ValidationFigures()
-    data = ValData(load_dataset(root / "digits.yaml", root, task), Training(imgsz=96), batch=2, **at(task))
-    validate(model, data, device=CPU, figures=figures)
+    data = val_data(load_dataset(root / "digits.yaml", root, task), Training(imgsz=96), batch=2)
+    validate(model, data, figures=figures)
     assert figures.confusion is not None
     assert figures.of_rank.problems == []
     pictures = {name: hashlib.sha256(content).hexdigest() for name, content in figures.of_rank.pictures.items()}
@@ -151,7 +145,7 @@ def test_losses_are_those_of_ultralytics_training(trained: Any) -> None:
     images, known = str(root / "images" / "train"), info.as_ultralytics()
     theirs = build_yolo_dataset(model.args, images, 2, known, mode="val", rect=True)
     loader = build_dataloader(theirs, 2, workers=0, shuffle=False, device="cpu")
-    found = validate(model, ValData(info, Training(imgsz=96), batch=2, **at(task)), device=CPU)
+    found = validate(model, val_data(info, Training(imgsz=96), batch=2))
     trainer = SimpleNamespace(
         ema=SimpleNamespace(ema=model),
         device=CPU,
@@ -187,7 +181,7 @@ def test_the_model_is_left_as_it_came(trained: Any) -> None:
     model.end2end = True
     before = {name: value.clone() for name, value in model.state_dict().items()}
     info = load_dataset(root / "digits.yaml", root, task)
-    validate(model, ValData(info, Training(imgsz=96), batch=4, **at(task)), device=CPU)
+    validate(model, val_data(info, Training(imgsz=96), batch=4))
     assert model.training
     assert model.end2end
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
@@ -207,8 +201,8 @@ def test_a_validation_beats_and_its_time_is_told_as_its_phase(make_digits: Any) 
         watchdog=SimpleNamespace(beat=beats.append),
         stop=SimpleNamespace(requested=False),
     )
-    data = ValData(info, Training(imgsz=96), batch=2, **at("detect"))
-    place = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU)
+    data = val_data(info, Training(imgsz=96), batch=2)
+    place = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0)
     found = run_validation(model, data, place, context, half=False, on_stop=lambda: Stopped(0, 0))
 
     told = metrics.registry.get_sample_value(TrainerMetric.TIME, {"phase": "validation"})

@@ -19,9 +19,9 @@ from ultralytics.nn.tasks import DetectionModel
 
 from distill_api.spec.training import Training
 from distill_local.trainer_process import free_port
-from distill_trainer.data import TrainData, load_dataset
-from distill_trainer.training.evaluation.validate import ValData, ValMetrics, validate
-from trainer_support import CPU
+from distill_trainer.data import load_dataset
+from distill_trainer.training.evaluation.validate import ValMetrics, validate
+from trainer_support import CPU, train_data, val_data
 
 IMGSZ, IMAGES, STEPS = 96, 9, 45
 PLACE: dict[str, Any] = {"task": "detect", "imgsz": IMGSZ, "stride": 32, "workers": 0, "device": CPU}
@@ -43,9 +43,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def learnt_by_heart(architecture: str, root: Path) -> Any:
     """A model that knows the images, so that its metrics are far from 0 and from 1."""
     info = load_dataset(root / "digits.yaml", root, "detect")
-    data = TrainData(
-        info, Training(imgsz=IMGSZ, batch=IMAGES, **STILL), shard_batch=IMAGES, shards=1, my_shards=[0], seed=0, **PLACE
-    )
+    data = train_data(info, Training(imgsz=IMGSZ, batch=IMAGES, workers=0, **STILL))
     torch.manual_seed(0)
     model: Any = DetectionModel(architecture, nc=info.nc, verbose=False)
     model.names, model.args = info.names, get_cfg(overrides={"task": "detect"})
@@ -89,8 +87,7 @@ def test_metrics_of_every_head_are_ultralytics_own(
     info = load_dataset(root / "digits.yaml", root, "detect")
 
     def ours(**training: Any) -> ValMetrics:
-        data = ValData(info, Training(imgsz=IMGSZ, **training), batch=2, rank=0, world_size=1, **PLACE)
-        return validate(known, data, device=CPU)
+        return validate(known, val_data(info, Training(imgsz=IMGSZ, **training), batch=2))
 
     if branches == 2:
         without = YOLO(weights).val(**arguments, nms=False, verbose=False, project=str(tmp_path), name="e2e")

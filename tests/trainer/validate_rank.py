@@ -10,7 +10,6 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-import torch
 import torch.distributed as dist
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
@@ -19,6 +18,7 @@ from distill_api.spec.training import Training
 from distill_trainer.data import load_dataset
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.training.evaluation.validate import Interrupted, ValData, validate
+from distill_trainer.training.parallel.environment import from_torchrun
 
 weights, root, task, report = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
 stop_at = int(sys.argv[5]) if len(sys.argv) > 5 else None
@@ -27,11 +27,14 @@ if world_size > 1:
     dist.init_process_group("gloo")
 model = YOLO(weights).model.float()
 model.args = get_cfg(overrides={"task": task})
-device = torch.device("cpu")
 data = ValData(
-    load_dataset(root / "digits.yaml", root, task), Training(imgsz=96),
-    task=task, imgsz=96, stride=32, batch=2, rank=rank, world_size=world_size, workers=2, device=device,
-)  # fmt: skip
+    load_dataset(root / "digits.yaml", root, task),
+    Training(imgsz=96, workers=2),
+    imgsz=96,
+    stride=32,
+    batch=2,
+    environment=from_torchrun(uses_cuda=False),
+)
 done: list[int] = []
 figures = ValidationFigures()
 try:
@@ -39,7 +42,6 @@ try:
         validate(
             model,
             data,
-            device=device,
             progress=lambda number, _: done.append(number),
             stop=None if stop_at is None else lambda: len(done) == stop_at,
             figures=figures,

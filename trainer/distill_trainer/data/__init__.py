@@ -1,6 +1,7 @@
 """Training data whose order and augmentation are a pure function of (seed, epoch, position)."""
 
 from distill_trainer.data.config import DatasetInfo, load_dataset
+from distill_trainer.data.shards import Shards
 from distill_trainer.data.train import TrainData
 
-__all__ = ["DatasetInfo", "TrainData", "load_dataset"]
+__all__ = ["DatasetInfo", "Shards", "TrainData", "load_dataset"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import Order, Stream
 from distill_trainer.data.scanned import nobody
+from distill_trainer.data.shards import Shards
 from distill_trainer.data.workers import batches
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 
@@ -23,8 +24,8 @@ log = logging.getLogger(__name__)
 class TrainData:
     """One rank's share of the training data.
 
-    The global batch is `shards` virtual shards of `shard_batch` images; this rank makes `my_shards`. `workers` is the
-    most data-loading processes to use; the CPUs that the container may use can lower it.
+    The global batch is training.batch images in `shards`; training.workers is the most data-loading processes to use,
+    which the CPUs that the container may use can lower.
     """
 
     def __init__(
@@ -32,40 +33,31 @@ class TrainData:
         dataset: DatasetInfo,
         training: Training,
         *,
-        task: str,
         imgsz: int,
         stride: int,
-        shard_batch: int,
-        shards: int,
-        my_shards: Sequence[int],
-        seed: int,
-        workers: int,
+        shards: Shards,
         device: torch.device,
-        moved: Callable[[], None] = nobody,
+        scanning: Callable[[], None] = nobody,
     ) -> None:
-        """`moved` is called while the labels are scanned, as ScannedDataset does."""
-        if task != dataset.task:
-            raise ValueError(f"the data set was loaded for {dataset.task}, not for {task}")
-        if not my_shards or not set(my_shards) <= set(range(shards)):
-            raise ValueError(f"shards {list(my_shards)} are not some of 0 to {shards - 1}")
-        self.dataset = TrainDataset(dataset, training, imgsz=imgsz, stride=stride, seed=seed, moved=moved)
+        """`scanning` is called again and again while the labels are scanned, as by ScannedDataset."""
+        self.dataset = TrainDataset(dataset, training, imgsz=imgsz, stride=stride, seed=training.seed, moved=scanning)
         self.order = Order(
             images=len(self.dataset),
-            batch=shards * shard_batch,
-            seed=seed,
+            batch=training.batch,
+            seed=training.seed,
             mosaic_epochs=max(0, training.epochs - training.close_mosaic) if training.close_mosaic else None,
         )
-        self._shard_batch = shard_batch
-        self._my_shards = tuple(my_shards)
-        self._batch_bytes = shard_batch * dataset.channels * imgsz * imgsz
+        self._shard_batch = shards.images(training.batch)
+        self._my_shards = shards.mine
+        self._batch_bytes = self._shard_batch * dataset.channels * imgsz * imgsz
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._pin_memory = device.type == "cuda"
         cpus = available_cpus()
-        self.workers = worker_count(workers, self._ranks_on_node, cpus)
-        if self.workers < workers:
+        self.workers = worker_count(training.workers, self._ranks_on_node, cpus)
+        if self.workers < training.workers:
             log.info(
                 "training.workers is %d, but %d ranks share %d CPUs here; %d data-loading processes per rank are used",
-                workers,
+                training.workers,
                 self._ranks_on_node,
                 cpus,
                 self.workers,
@@ -82,7 +74,7 @@ class TrainData:
         return self.order.steps_per_epoch
 
     def batches(self, start_step: int, end_step: int) -> Iterator[list[dict[str, Any]]]:
-        """Yield, for each step from `start_step` up to `end_step`, this rank's shard batches in order of my_shards.
+        """Yield, for each step from `start_step` up to `end_step`, this rank's shard batches in order of shards.mine.
 
         Steps count from 0 over the whole run. A shard batch is what Ultralytics' collate_fn makes: `img` uint8
         [shard_batch, C, imgsz, imgsz], `cls`, `bboxes`, `batch_idx` and what the task adds. One set of workers

@@ -14,7 +14,7 @@ from distill_trainer.outputs.tensorboard import write_events
 from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS
 from distill_trainer.training.optimizer import TrainingPlan
-from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import StepResult
 
 
@@ -25,14 +25,14 @@ class Reporter:
         self,
         context: RankContext,
         plan: TrainingPlan,
-        progress: TrainingProgress,
-        optimizer: torch.optim.Optimizer,
-        scaler: torch.amp.GradScaler,
+        state: TrainingState,
         images_per_step: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`images_per_step`: what this rank trains on in a step."""
+        progress = state.progress
         self._context, self._plan, self._progress = context, plan, progress
-        self._optimizer, self._scaler, self._images = optimizer, scaler, images_per_step
+        self._optimizer, self._scaler, self._images = state.optimizer, state.scaler, images_per_step
         self._clock, self._epoch_began = clock, clock()
         self._steps_before = progress.step
         self._csv = ResultsCsv(context.files.results_csv, context.checkpointer.check_fence)
@@ -105,7 +105,7 @@ class Reporter:
         )
         seconds = self._clock() - self._epoch_began
         self._context.console.epoch_done(progress.epochs_finished, self._plan.epochs, short(losses), seconds, map50_95)
-        if self._context.rank == 0:
+        if self._context.env.is_main:
             self._csv.append(self._row(losses, validation))
             self._write_events()
 

@@ -30,6 +30,8 @@ class Batches(Protocol):
 class Observer(Protocol):
     """Who is told of each step: metrics, status, console."""
 
+    def epoch_began(self, epoch: int) -> None: ...
+
     def stepped(
         self, progress: TrainingProgress, result: StepResult, seconds: float, phases: dict[str, float]
     ) -> None: ...
@@ -41,28 +43,31 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Loop:
-    """Runs a plan from wherever `progress` says it is."""
+    """Runs a plan from wherever its progress is."""
 
     plan: TrainingPlan
-    progress: TrainingProgress
     step: Step
     data: Batches
-    stop: StopFlag
     commits: Commits
     observer: Observer
+    end_epoch: Callable[[], None]
+    """Validates, saves the best weights, and finishes the epoch in the progress."""
+    stop: StopFlag
     beat: Callable[[str], None]
     """Called with what the loop does next, whenever it moves."""
-    begin_epoch: Callable[[int], None]
-    """Called with the epoch, from 0, before its first step of this attempt."""
-    end_epoch: Callable[[], None]
-    """Validates, saves the best weights, and finishes the epoch in `progress`."""
+
+    @property
+    def progress(self) -> TrainingProgress:
+        """How far the run is."""
+        return self.step.state.progress
 
     def run(self) -> None:
         """Train to the end, committed. Raises Stopped when asked to stop, Retryable when the losses stay non-finite."""
         with closing(self.data.batches(self.progress.step, self.plan.total_steps)) as batches:
             while self.progress.epochs_finished < self.plan.epochs and not self.progress.stopped_early:
                 epoch = self.progress.epochs_finished
-                self.begin_epoch(epoch)
+                self.step.begin_epoch(epoch)
+                self.observer.epoch_began(epoch)
                 self._steps_until((epoch + 1) * self.plan.steps_per_epoch, batches)
                 self.end_epoch()
         self.beat("checkpoint")

@@ -10,20 +10,22 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
-from ultralytics.utils.torch_utils import ModelEMA
 
+from distill_trainer.data.shards import Shards
 from distill_trainer.models.precision import Precision
+from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.schedule import WeightSchedule
-from distill_trainer.training.distillation.task import OBJECTIVE, DistillTask, component_names
+from distill_trainer.training.distillation.task import OBJECTIVE, component_names
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import MAX_GRADIENT_NORM, Schedule, forget
 from distill_trainer.training.parallel.collectives import gradients_stay_local, replicate, sum_over_ranks
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.parallel.shards import running_statistics, seed_shard
 from distill_trainer.training.preprocess import Preprocess
+from distill_trainer.training.state import TrainingState
 
 
 @dataclass(frozen=True)
@@ -47,29 +49,26 @@ class Step:
 
     def __init__(
         self,
-        *,
-        model: nn.Module,
-        task: DistillTask,
-        teacher: Teacher | None,
-        optimizer: torch.optim.Optimizer,
+        state: TrainingState,
         schedule: Schedule,
-        scaler: torch.amp.GradScaler,
-        precision: Precision,
-        ema: ModelEMA,
-        preprocess: Preprocess,
+        *,
+        teacher: Teacher | None,
         weight: WeightSchedule,
+        precision: Precision,
+        preprocess: Preprocess,
+        shards: Shards,
         environment: Environment,
-        my_shards: Sequence[int],
-        shards: int,
-        last_optimizer_step: int,
     ) -> None:
-        self._task, self._teacher = task, teacher
-        self._optimizer, self._schedule, self._scaler = optimizer, schedule, scaler
-        self._precision, self._ema, self._preprocess, self._weight = precision, ema, preprocess, weight
-        self._environment, self._my_shards, self._shards = environment, my_shards, shards
-        self._last_optimizer_step = last_optimizer_step
-        self._names = component_names(task)
-        self._learn(model)
+        """`state` as a fresh start or a resume has left it, at a step of the optimizer. The teacher is this step's
+        alone, to give back.
+        """
+        self.state, self._schedule, self._teacher = state, schedule, teacher
+        self._weight, self._precision, self._preprocess = weight, precision, preprocess
+        self._shards, self._environment = shards, environment
+        self._task, self._optimizer, self._scaler = state.task, state.optimizer, state.scaler
+        self._last_optimizer_step = state.progress.step - 1  # commits happen right after a step of the optimizer
+        self._names = component_names(self._task)
+        self._learn()
 
     def run(self, step: int, batches: Sequence[dict[str, Any]], stop: bool, phases: Phases) -> StepResult:
         """Train on this rank's shard batches of global step `step`; `stop` is this rank's wish to end."""
@@ -79,11 +78,11 @@ class Step:
         signals = torch.zeros(1 + len(self._names), device=self._environment.device)
         signals[0] = float(stop)
         pending = None
-        for position, (shard, batch) in enumerate(zip(self._my_shards, batches, strict=True)):
-            last = position == len(self._my_shards) - 1
+        for position, (shard, batch) in enumerate(zip(self._shards.mine, batches, strict=True)):
+            last = position == len(self._shards.mine) - 1
             with gradients_stay_local(self._model, not last):
                 losses = self._forward(step, shard, batch, phases)
-                signals[1:] += torch.stack([losses[name].float() for name in self._names]) / self._shards
+                signals[1:] += torch.stack([losses[name].float() for name in self._names]) / self._shards.count
                 if last:  # sent before the backward pass, so that it costs no time of its own
                     pending = sum_over_ranks(signals)
                 with phases.measure("backward"):
@@ -102,9 +101,14 @@ class Step:
         """Whether no further move of the optimizer is due between the move at `step` and step `end`."""
         return step + self._schedule.accumulate(step) >= end
 
-    def _learn(self, model: nn.Module) -> None:
-        """Train the parameters of the task as they are now, through its replica `model`."""
-        self._model = model
+    def begin_epoch(self, epoch: int) -> None:
+        """Set what changes from epoch to epoch, from 0: training mode, and what Ultralytics' criterion counts."""
+        train_mode(self._task.student_model, self._task.student_model.args.freeze)
+        self._task.begin_epoch(epoch)
+
+    def _learn(self) -> None:
+        """Train the parameters of the task as they are now, through a new replica."""
+        self._model = replicate(self._task, self._environment)
         self._parameters = self._task.trained_parameters()
         self._primed = self._environment.world_size <= 2  # two summands have one order
 
@@ -120,7 +124,7 @@ class Step:
             forget(self._optimizer, projector.parameters())
             self._model, self._parameters = self._task, []
             gc.collect()  # the old replica's hooks on the student's gradients go with it, before there is a new one
-            self._learn(replicate(self._task, self._environment))
+            self._learn()
         del projector
         gc.collect()
         if self._environment.device.type == "cuda":
@@ -181,13 +185,13 @@ class Step:
             self._scaler.update()
         self._optimizer.zero_grad()
         if finite:
-            self._ema.update(self._task.student_model)
+            self.state.ema.update(self._task.student_model)
         else:
             self._heal_buffers()
 
     def _heal_buffers(self) -> None:
         """Replace running statistics that the bad batch made non-finite by their averages, which never saw it."""
-        averages = dict(self._ema.ema.named_buffers())
+        averages = dict(self.state.ema.ema.named_buffers())
         for name, buffer in self._task.student_model.named_buffers():
             if buffer.is_floating_point() and not torch.isfinite(buffer).all():
                 buffer.copy_(averages[name])

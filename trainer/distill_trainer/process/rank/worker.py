@@ -11,8 +11,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +28,7 @@ from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import Stall, Watchdog
 from distill_trainer.process.outcome import FAILURE_EXIT_CODE, Ending, RankReport, ending_of
 from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles, read_run
+from distill_trainer.process.rank.torchrun_env import TorchrunEnv
 from distill_trainer.process.telemetry.console import CLEAR_LINE
 
 if TYPE_CHECKING:
@@ -47,22 +47,6 @@ _TOGETHER_SECONDS = 20.0
 """What a stopped rank gives its siblings: torchrun's agent kills the others 30 s after the first has left."""
 
 
-@dataclass(frozen=True)
-class TorchrunEnv:
-    """Where torchrun has put this process."""
-
-    rank: int
-    local_rank: int
-    world_size: int
-    local_world_size: int
-
-    @classmethod
-    def from_environ(cls, environ: Mapping[str, str]) -> "TorchrunEnv":
-        """Read the variables that torchrun sets. Raises KeyError."""
-        names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE")
-        return cls(*(int(environ[name]) for name in names))
-
-
 def main(train: Train) -> NoReturn:
     """Run this rank to its end. Never returns: the process leaves with its exit code, whatever native threads are
     still doing.
@@ -72,7 +56,7 @@ def main(train: Train) -> NoReturn:
     stop.follow_parent()
     faulthandler.enable()
     faulthandler.register(STACKS, all_threads=True)
-    env = TorchrunEnv.from_environ(os.environ)
+    env = TorchrunEnv.from_environ()
     _configure_logging(env)
     Rank(read_run(os.environ), env, stop, Path(os.environ[FOLDER_VARIABLE])).work(train)
 
@@ -170,9 +154,7 @@ class Rank:
             for folder in (files.root, files.weights):
                 clear_temporaries(folder)
         return RankContext(
-            rank=env.rank,
-            local_rank=env.local_rank,
-            world_size=env.world_size,
+            env=env,
             stop=self._stop,
             status=status,
             metrics=metrics,

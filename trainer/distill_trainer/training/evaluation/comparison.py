@@ -18,7 +18,6 @@ from distill_trainer.training.evaluation.epoch_end import run_validation
 from distill_trainer.training.evaluation.scores import Score, kept_score
 from distill_trainer.training.evaluation.validate import ValData, ValMetrics
 from distill_trainer.training.parallel.collectives import any_rank
-from distill_trainer.training.parallel.environment import Environment
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,6 @@ class Comparison:
 
     data: ValData
     prepared: Prepared
-    environment: Environment
     context: RankContext
     half: bool
     """Validate in fp16 (CUDA only)."""
@@ -37,14 +35,14 @@ class Comparison:
         model.args = self.prepared.arguments
 
         def measure() -> ValMetrics:
-            model.to(self.environment.device)
-            metrics = run_validation(model, self.data, self.environment, self.context, self.half, on_stop)
+            model.to(self.data.environment.device)
+            metrics = run_validation(model, self.data, self.context, self.half, on_stop)
             model.cpu()
             return metrics
 
         return kept_score(
             self.context.files.root / f"{name}.json",
-            self.environment,
+            self.data.environment,
             sha256=sha256,
             dataset=self.prepared.dataset.digest,
             imgsz=self.prepared.imgsz,
@@ -61,7 +59,7 @@ class Comparison:
             _check(model, name, self.prepared)
         except TrainerError as error:
             problem = error.message
-        if any_rank(problem is not None, self.environment.device):  # all ranks validate, or none
+        if any_rank(problem is not None, self.data.environment.device):  # all ranks validate, or none
             return Baseline(name, path, None, problem or "another rank cannot read it; see its log")
         return Baseline(name, path, self.score(model, "baseline", sha256, on_stop), None)
 

@@ -9,8 +9,6 @@ from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ultralytics.utils.torch_utils import ModelEMA
-
 from distill_api.errors import Stopped
 from distill_trainer.models.loading import file_sha256, load_checkpoint
 from distill_trainer.models.weights import save_weights
@@ -21,7 +19,7 @@ from distill_trainer.training.evaluation.validate import Figures, Interrupted, V
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_buffers, broadcast_state
 from distill_trainer.training.parallel.environment import Environment
-from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.state import TrainingProgress, TrainingState
 
 
 class EvaluationObserver(Protocol):
@@ -39,29 +37,39 @@ class Evaluation:
     """Validates the EMA of the student and keeps weights/best.pt and weights/last.pt."""
 
     plan: TrainingPlan
-    progress: TrainingProgress
-    ema: ModelEMA
+    state: TrainingState
     data: ValData
-    environment: Environment
     context: RankContext
     observer: EvaluationObserver
     commits: Commits
-    arguments: Any
     half: bool
     """Validate in fp16 (CUDA only)."""
+
+    @property
+    def progress(self) -> TrainingProgress:
+        """How far the run is."""
+        return self.state.progress
+
+    @property
+    def _arguments(self) -> Any:
+        return self.state.task.student_model.args
+
+    @property
+    def _environment(self) -> Environment:
+        return self.data.environment
 
     def end_epoch(self) -> None:
         """Finish the running epoch on every rank. Raises Stopped when a stop comes while validating."""
         losses = self.progress.mean_losses()
         last = self.progress.epochs_finished + 1 >= self.plan.epochs
-        validation = self._validate_student() if self.arguments.val or last else None
+        validation = self._validate_student() if self._arguments.val or last else None
         if validation is not None:
             self._take(validation)
         if self.progress.epochs_finished == 0:
             self.progress.first_distillation_loss = losses.get(DISTILLATION_LOSS)
         self.progress.finish_epoch()
         if validation is not None:
-            self.progress.stopped_early = self.progress.out_of_patience(self.arguments.patience)
+            self.progress.stopped_early = self.progress.out_of_patience(self._arguments.patience)
         self.observer.epoch_ended(losses, validation)
 
     def best(self, figures: Figures | None) -> tuple[str, ValMetrics]:
@@ -70,11 +78,11 @@ class Evaluation:
         The `figures` collects what pictures are drawn from.
         """
         path = self.context.files.best
-        model = deepcopy(self.ema.ema)
-        state = dict(load_checkpoint(path).state_dict()) if self.environment.is_main else None
-        model.load_state_dict(broadcast_state(state, self.environment.device) or {})
+        model = deepcopy(self.state.ema.ema)
+        state = dict(load_checkpoint(path).state_dict()) if self._environment.is_main else None
+        model.load_state_dict(broadcast_state(state, self._environment.device) or {})
         metrics = self._validate(model, figures)
-        return file_sha256(path) if self.environment.is_main else "", metrics
+        return file_sha256(path) if self._environment.is_main else "", metrics
 
     def _take(self, validation: ValMetrics) -> None:
         """Remember the result, and save the weights it belongs to."""
@@ -82,24 +90,22 @@ class Evaluation:
         improved = self.progress.improved(fitness)
         if improved:
             self.progress.student_map, self.progress.student_map50 = validation.map, validation.map50
-        if self.environment.is_main:
+        if self._environment.is_main:
             for path in [self.context.files.last] + ([self.context.files.best] if improved else []):
                 save_weights(
                     path,
-                    self.ema.ema,
-                    train_args=vars(self.arguments),
+                    self.state.ema.ema,
+                    train_args=vars(self._arguments),
                     metrics=dict(validation.results),
                     guard=self.context.checkpointer.check_fence,
                 )
 
     def _validate_student(self) -> ValMetrics:
-        broadcast_buffers(self.ema.ema)  # only rank 0, which has shard 0, moves running statistics
-        return self._validate(self.ema.ema)
+        broadcast_buffers(self.state.ema.ema)  # only rank 0, which has shard 0, moves running statistics
+        return self._validate(self.state.ema.ema)
 
     def _validate(self, model: Any, figures: Figures | None = None) -> ValMetrics:
-        return run_validation(
-            model, self.data, self.environment, self.context, self.half, self.stopped_while_validating, figures
-        )
+        return run_validation(model, self.data, self.context, self.half, self.stopped_while_validating, figures)
 
     def stopped_while_validating(self) -> Stopped:
         """What to raise on every rank when a stop comes in a validation: all that is left to commit is committed."""
@@ -111,7 +117,6 @@ class Evaluation:
 def run_validation(
     model: Any,
     data: ValData,
-    environment: Environment,
     context: RankContext,
     half: bool,
     on_stop: Callable[[], Stopped],
@@ -130,7 +135,6 @@ def run_validation(
         return validate(
             model,
             data,
-            device=environment.device,
             half=half,
             stop=stopping,
             figures=figures,

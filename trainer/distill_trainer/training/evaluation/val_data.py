@@ -7,14 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from distill_api.spec.training import Training
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.scanned import ScannedDataset, nobody
 from distill_trainer.data.workers import batches
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
+from distill_trainer.training.parallel.environment import Environment
 
 
 class ValData:
@@ -25,33 +24,26 @@ class ValData:
         dataset: DatasetInfo,
         training: Training,
         *,
-        task: str,
         imgsz: int,
         stride: int,
         batch: int,
-        rank: int,
-        world_size: int,
-        workers: int,
-        device: torch.device,
-        moved: Callable[[], None] = nobody,
+        environment: Environment,
+        scanning: Callable[[], None] = nobody,
     ) -> None:
-        """`moved` is called while the labels are scanned, as ScannedDataset does."""
-        if task != dataset.task:
-            raise ValueError(f"the data set was loaded for {dataset.task}, not for {task}")
+        """`batch` images are validated at once. `scanning` is called while the labels are scanned."""
         self.info = dataset
         self.training = training
-        self.task = task
+        self.task = dataset.task
         self.imgsz = imgsz
         self.batch = batch
-        self.rank = rank
-        self.world_size = world_size
+        self.environment = environment
         self.dataset = ScannedDataset(
             dataset,
             dataset.val,
-            moved=moved,
+            moved=scanning,
             imgsz=imgsz,
             augment=False,
-            hyp=data_arguments(training, task, imgsz),
+            hyp=data_arguments(training, dataset.task, imgsz),
             rect=True,
             batch_size=batch,
             stride=stride,
@@ -59,10 +51,12 @@ class ValData:
             single_cls=training.single_cls,
             prefix="val: ",
         )
-        self._device = device
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._on_cuda = environment.device.type == "cuda"
         # On a CPU the model takes all cores anyway; a second process would only wait for them.
-        self._workers = worker_count(workers, self._ranks_on_node, available_cpus()) if device.type == "cuda" else 0
+        self._workers = 0
+        if self._on_cuda:
+            self._workers = worker_count(training.workers, self._ranks_on_node, available_cpus())
 
     @property
     def images(self) -> int:
@@ -77,7 +71,7 @@ class ValData:
     @property
     def my_batches(self) -> list[int]:
         """Numbers of the batches that this rank takes."""
-        return list(range(self.rank, self.batches_in_all, self.world_size))
+        return list(range(self.environment.rank, self.batches_in_all, self.environment.world_size))
 
     @contextmanager
     def open(self) -> Iterator[Iterator[dict[str, Any]]]:
@@ -92,6 +86,6 @@ class ValData:
             workers=min(self._workers, len(sampler)),
             batch_bytes=self.batch * self.info.channels * self.imgsz**2,
             ranks_on_node=self._ranks_on_node,
-            pin_memory=self._device.type == "cuda",
+            pin_memory=self._on_cuda,
         ) as made:
             yield made

@@ -198,7 +198,6 @@ def validate(
     model: nn.Module,
     data: ValData,
     *,
-    device: torch.device,
     half: bool = False,
     progress: Callable[[int, int], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -212,8 +211,8 @@ def validate(
     The `figures`, which all ranks must give or none, collects what pictures of this validation are drawn from.
     """
     started = time.perf_counter()
-    share = _Share()
-    rounds = -(-data.batches_in_all // data.world_size)
+    device, share = data.environment.device, _Share()
+    rounds = -(-data.batches_in_all // data.environment.world_size)
     with (
         tempfile.TemporaryDirectory() as scratch,
         torch.no_grad(),
@@ -235,7 +234,7 @@ def validate(
             share.losses.append(losses)
             if progress is not None:
                 progress(done + 1, len(data.my_batches))
-        shares = _gathered(share, data.world_size)
+        shares = _gathered(share, data.environment.world_size)
         matches, losses = _merged(shares)
         validator.metrics.stats = {key: list(values) for key, values in matches.items()}  # emptied by the report
         validator.args.plots = False  # Ultralytics would draw now, on every rank

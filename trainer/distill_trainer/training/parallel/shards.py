@@ -1,7 +1,7 @@
-"""Virtual shards: a global batch is always the same V shards, however many ranks there are to run them.
+"""What a model does with its shards so that the result does not depend on the number of ranks.
 
 A rank runs its shards one after another and adds up their gradients. Batch statistics are per shard, and only shard
-0 moves the running statistics, so the result does not depend on the number of ranks.
+0 moves the running statistics.
 """
 
 from __future__ import annotations
@@ -11,13 +11,6 @@ from contextlib import contextmanager
 
 import torch
 from torch import nn
-
-
-def shards_of(rank: int, world_size: int, shards: int) -> tuple[int, ...]:
-    """The shards that `rank` runs, in order. Rank 0 always has shard 0."""
-    if not 0 < world_size <= shards:
-        raise ValueError(f"{world_size} ranks cannot share {shards} shards; every rank needs at least one")
-    return tuple(range(rank, shards, world_size))
 
 
 @contextmanager
