@@ -79,8 +79,7 @@ def distill(
         run = distill(student="yolo26n.yaml", teacher="teacher.pt", data="digits.yaml", epochs=50, imgsz=320, nproc=2)
         YOLO(run.best)
 
-    The same call again resumes from the last commit. An interrupt (Ctrl-C, a notebook's stop button) commits first and
-    then raises KeyboardInterrupt. Nothing is downloaded.
+    The same call again resumes from the last commit. An interrupt commits first, then raises KeyboardInterrupt.
 
     Args:
         job: a DistillJob that says all that defines the run, as a YAML file or a dictionary; everything but project,
@@ -101,8 +100,7 @@ def distill(
         verbose: print what the trainer tells.
         training: Ultralytics' training arguments by their own names: epochs, batch, imgsz, lr0 …
 
-    Raises Permanent for what has to be changed first, and Retryable for a failure that another call may not meet, each
-    with one line that says what is wrong.
+    Raises Permanent for what has to be changed first, Retryable for a failure that another call may not meet.
     """
     call = Call(student, teacher, data, name, shards, dis, distillation, trust_pickle, teacher_precision, training)
     if job is not None:

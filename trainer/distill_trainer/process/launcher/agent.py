@@ -9,6 +9,7 @@ import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from distill_api.constants import Reason
 from distill_api.errors import Retryable
@@ -67,11 +68,8 @@ class Torchrun:
         """
         # Every node has as many processes, so ranks follow from node ranks without a round through the store.
         os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
-        from torch.distributed.elastic.agent.server.api import WorkerSpec
         from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
         from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SubprocessContext
-        from torch.distributed.elastic.rendezvous import RendezvousParameters
-        from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import create_rdzv_handler
 
         # What it would say is said once and better by the launcher.
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
@@ -90,27 +88,8 @@ class Torchrun:
                 self._pcontext.start()
                 return self._pcontext.pids()
 
-        parameters = RendezvousParameters(
-            backend="static",
-            endpoint=f"{gang.endpoint.host}:{gang.endpoint.port}",
-            run_id=gang.run_id,
-            min_nodes=gang.nodes,
-            max_nodes=gang.nodes,
-            rank=gang.node_rank,
-            timeout=int(gang.join_timeout),
-        )
-        spec = WorkerSpec(
-            role="trainer",
-            local_world_size=gang.processes_per_node,
-            entrypoint="rank",
-            rdzv_handler=create_rdzv_handler(parameters),
-            max_restarts=0,
-            monitor_interval=_MONITOR_SECONDS,
-            master_addr=gang.endpoint.host,
-            master_port=gang.endpoint.port,
-        )
         agent = Agent(
-            spec,
+            self._worker_spec(),
             logs_specs=DefaultLogsSpecs(log_dir=str(self._folder / "torchrun")),
             exit_barrier_timeout=_EXIT_BARRIER_SECONDS,
         )
@@ -124,6 +103,33 @@ class Torchrun:
                 f"the {gang.nodes} nodes did not meet at {gang.endpoint.host}:{gang.endpoint.port}: {error}",
             ) from error
         return {rank: Failure(failure.exitcode, float(failure.timestamp)) for rank, failure in result.failures.items()}
+
+    def _worker_spec(self) -> Any:
+        """torch.distributed's WorkerSpec: a static rendezvous, and no restarts."""
+        from torch.distributed.elastic.agent.server.api import WorkerSpec
+        from torch.distributed.elastic.rendezvous import RendezvousParameters
+        from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import create_rdzv_handler
+
+        gang = self._gang
+        parameters = RendezvousParameters(
+            backend="static",
+            endpoint=f"{gang.endpoint.host}:{gang.endpoint.port}",
+            run_id=gang.run_id,
+            min_nodes=gang.nodes,
+            max_nodes=gang.nodes,
+            rank=gang.node_rank,
+            timeout=int(gang.join_timeout),
+        )
+        return WorkerSpec(
+            role="trainer",
+            local_world_size=gang.processes_per_node,
+            entrypoint="rank",
+            rdzv_handler=create_rdzv_handler(parameters),
+            max_restarts=0,
+            monitor_interval=_MONITOR_SECONDS,
+            master_addr=gang.endpoint.host,
+            master_port=gang.endpoint.port,
+        )
 
     def _fork(self, environs: Mapping[int, Mapping[str, str]]) -> list["_Rank"]:
         with self._lock:
