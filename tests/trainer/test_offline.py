@@ -145,16 +145,3 @@ def test_the_environment_is_given_back_unless_ultralytics_has_read_it(
     assert settings.ultralytics_was_loaded
     settings.restore()
     assert environ == {"YOLO_AUTOINSTALL": "true", "HOME": "/home/me"}
-
-
-def test_the_fonts_that_ultralytics_would_download_are_lent_in_scratch_space_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setattr(offline.tempfile, "tempdir", str(tmp_path / "scratch"))
-    environ: dict[str, str] = {}
-    offline.prepare(environ)
-    for font in ("Arial.ttf", "Arial.Unicode.ttf"):
-        assert (Path(environ["YOLO_CONFIG_DIR"]) / "Ultralytics" / font).stat().st_size > 100_000
-    offline.prepare({"YOLO_CONFIG_DIR": str(tmp_path / "mine")})
-    assert not (tmp_path / "mine").exists()

@@ -131,25 +131,6 @@ def test_a_picture_that_cannot_be_drawn_is_one_line(tmp_path: Path, caplog: pyte
     assert os.listdir(tmp_path) == []
 
 
-def test_a_picture_is_drawn_without_asking_the_network_for_a_font(tmp_path: Path) -> None:
-    script = """
-import socket, sys
-def refuse(*_, **__):
-    raise SystemExit("the network was asked")
-import distill_trainer, torch
-from pathlib import Path
-from ultralytics.utils.plotting import plot_images
-socket.getaddrinfo = socket.create_connection = refuse
-labels = {"img": torch.rand(1, 3, 64, 64), "cls": torch.zeros(1), "bboxes": torch.full((1, 4), 0.5),
-          "batch_idx": torch.zeros(1)}
-plot_images(labels, paths=["\\u4e00.jpg"], fname=Path(sys.argv[1]), names={0: "na\\u00efve"}, threaded=False)
-"""
-    picture, settings = tmp_path / "picture.jpg", tmp_path / "settings"
-    environ = os.environ | {"YOLO_CONFIG_DIR": str(settings)}
-    subprocess.run([sys.executable, "-c", script, str(picture)], env=environ, check=True, timeout=120)
-    assert picture.stat().st_size > 1000
-
-
 def test_a_baseline_is_a_job_or_a_file_on_either_volume(tmp_path: Path) -> None:
     volumes = Directories(checkpoints=str(tmp_path / "runs"), models=str(tmp_path / "models"))
     names = ("runs/plain/weights/best.pt", "runs/single.pt", "models/hub/weights/best.pt", "models/old.pt")

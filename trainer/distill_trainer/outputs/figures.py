@@ -22,6 +22,7 @@ from ultralytics.models.yolo.obb import val as obb_val
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics
 from ultralytics.utils.plotting import plot_images
 
+from distill_trainer.outputs.fonts import same_font_everywhere
 from distill_trainer.outputs.optional import try_output
 
 PICTURED_BATCHES = 3
@@ -90,7 +91,7 @@ def _copied(batch: dict[str, Any]) -> dict[str, Any]:
 
 def _drawn(validator: Any, name: str, draw: Callable[[], None]) -> bytes:
     kept = validator.save_dir
-    with tempfile.TemporaryDirectory() as folder, _in_this_thread():
+    with tempfile.TemporaryDirectory() as folder, _in_this_thread(), same_font_everywhere():
         validator.save_dir = Path(folder)
         try:
             draw()

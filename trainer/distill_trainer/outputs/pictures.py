@@ -14,6 +14,7 @@ import numpy as np
 
 from distill_trainer.checkpoint.store.storage import atomic_write
 from distill_trainer.outputs.figures import ValidationFigures
+from distill_trainer.outputs.fonts import same_font_everywhere
 from distill_trainer.outputs.optional import OutputProblem
 
 
@@ -73,7 +74,7 @@ def draw_labels(labels: Iterable[Mapping[str, Any]], names: Mapping[int, str], f
 
 def _drawn_into(folder: Path, draw: Callable[[Path], object], expected: list[str]) -> list[str]:
     """Names of the files that `draw` has made; all `expected` ones are among them, or OutputProblem."""
-    with tempfile.TemporaryDirectory() as directory, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as directory, same_font_everywhere(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a mean of no epochs, a glyph that the font lacks
         scratch = Path(directory)
         draw(scratch)

@@ -1,12 +1,11 @@
 """Keeps Ultralytics to itself: no downloads, no pip, no telemetry, no files outside the scratch directory.
 
 Ultralytics reads these variables when it is imported, so `distill_trainer/__init__.py` sets them first. They do not
-keep it from everything (a font, an asset of its own that is missing), so a rank also refuses the connection itself.
+keep it from everything (an asset of its own that is missing), so a rank also refuses the connection itself.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ipaddress
 import os
 import socket
@@ -15,7 +14,6 @@ import tempfile
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 
 _VARIABLES = (
@@ -63,25 +61,11 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> Settings:
         directory.mkdir(exist_ok=True)
         environ["YOLO_CONFIG_DIR"] = str(directory)
     environ.setdefault("MPLCONFIGDIR", environ["YOLO_CONFIG_DIR"])
-    _lend_fonts(Path(environ["YOLO_CONFIG_DIR"]))
     environ["YOLO_OFFLINE"] = "true"  # also switches its usage events off
     environ["YOLO_AUTOINSTALL"] = "false"
     environ["ULTRALYTICS_SAFE_LOAD"] = "true"
     environ.setdefault("YOLO_VERBOSE", "false")
     return Settings(environ, before, "ultralytics" in sys.modules)
-
-
-def _lend_fonts(directory: Path) -> None:
-    """Put matplotlib's font where Ultralytics looks for those that it would download, if that is scratch space."""
-    matplotlib = find_spec("matplotlib")
-    if matplotlib is None or matplotlib.origin is None or not directory.is_relative_to(tempfile.gettempdir()):
-        return
-    font = Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-    folder = directory / "Ultralytics"
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in ("Arial.ttf", "Arial.Unicode.ttf"):
-        with contextlib.suppress(FileExistsError):
-            (folder / name).symlink_to(font)
 
 
 def scratch_directory() -> Path:
