@@ -4,7 +4,9 @@ under CI=true a missing tier is a failure."""
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,21 @@ def _e2e() -> str | None:
 NEEDS: dict[str, Callable[[], str | None]] = {"apiserver": _apiserver, "e2e": _e2e}
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """What Ultralytics reads when a test module imports it: this process and its children use settings and fonts in a
+    folder of their own, and ask no server for anything."""
+    folder = tempfile.TemporaryDirectory(prefix="ultralytics-", ignore_cleanup_errors=True)
+    config.add_cleanup(folder.cleanup)
+    os.environ |= {"YOLO_CONFIG_DIR": folder.name, "MPLCONFIGDIR": folder.name, "YOLO_OFFLINE": "true"}
+    matplotlib = find_spec("matplotlib")
+    if matplotlib is None or matplotlib.origin is None:
+        return
+    settings = Path(folder.name, "Ultralytics")
+    settings.mkdir()
+    for name in ("Arial.ttf", "Arial.Unicode.ttf"):  # what it would download, also where it draws nothing
+        (settings / name).symlink_to(Path(matplotlib.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf")
+
+
 def tier(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
@@ -49,13 +66,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if alone(item):
             item.add_marker(pytest.mark.alone)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _quiet_ultralytics(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Ultralytics writes its settings into a scratch directory and asks no server for anything."""
-    os.environ["YOLO_CONFIG_DIR"] = str(tmp_path_factory.mktemp("ultralytics"))
-    os.environ["YOLO_OFFLINE"] = "true"
 
 
 _missing: dict[str, str | None] = {}
