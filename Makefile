@@ -4,11 +4,6 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-# Two processes of one thread each; a file, and with it its fixtures, is one process's.
-TWO := -n 2 --dist loadfile -m "not alone"
-# With a selection in ARGS, no test may be left of one of the two parts.
-OR_NONE := || [ -n "$(ARGS)" -a $$? = 5 ]
 NODES ?= 2
 GPUS ?= 2
 
@@ -21,13 +16,12 @@ help: ## Show the targets.
 demo: venv ## Train, distil, preempt and recover on a real one-machine Kubernetes (KEEP=1 keeps it).
 	@PYTHONPATH=tests:examples/digits $(BIN)/python -m demo
 
-test: venv ## Run every test.
+test: venv ## Run every test; ARGS goes to pytest, as in make test ARGS="-p randomly" for a random order.
 	@if [ "$$(id -u)" = 0 ] && command -v go >/dev/null; then $(CLUSTER) binaries; fi
-	@$(PYTEST) $(TWO) tests $(ARGS) $(OR_NONE)
-	@$(PYTEST) -m alone tests $(ARGS) $(OR_NONE)
+	@scripts/clean_home.sh scripts/test.sh $(ARGS)
 
 test-fast: venv ## Run the tests that need neither root nor Kubernetes.
-	@$(PYTEST) $(TWO) tests/unit tests/contract tests/trainer $(ARGS)
+	@scripts/clean_home.sh scripts/test.sh --fast $(ARGS)
 
 bench-step: venv ## Time a training step against Ultralytics' own (about ten minutes).
 	@$(BIN)/python benchmarks/bench_step.py $(ARGS)

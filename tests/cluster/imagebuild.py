@@ -111,12 +111,13 @@ def _build_target(target: str, inputs: str) -> None:
 
 def _host_configuration(directory: Path) -> dict[Path, str]:
     """How the host reaches its package registry, for the build to do likewise without leaving it in the image."""
-    uv = Path.home() / ".config" / "uv" / "uv.toml"
+    uv = Path(os.environ.get("UV_CONFIG_FILE") or Path.home() / ".config" / "uv" / "uv.toml")
+    pip = Path(os.environ.get("PIP_CONFIG_FILE") or Path.home() / ".config" / "pip" / "pip.conf")
     if not uv.exists():
         uv = directory / "uv.toml"
         uv.write_text("native-tls = true\n")
     files = {_CERTIFICATES: str(_CERTIFICATES), Path("/etc/pip.conf"): "/etc/pip.conf", uv: "/etc/uv/uv.toml"}
-    files[Path.home() / ".config" / "pip" / "pip.conf"] = "/etc/xdg/pip/pip.conf"
+    files[pip] = "/etc/xdg/pip/pip.conf"
     return {source: f"{place}:ro" for source, place in files.items() if source.exists()}
 
 
