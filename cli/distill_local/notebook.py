@@ -50,7 +50,7 @@ class Distilled:
 
     def results(self) -> list[dict[str, float]]:
         """The rows of results.csv, one per epoch."""
-        with self.results_csv.open(newline="") as file:
+        with self.results_csv.open(newline="", encoding="utf-8") as file:
             return [{name: float(value) for name, value in row.items() if value} for row in csv.DictReader(file)]
 
 

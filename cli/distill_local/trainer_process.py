@@ -104,7 +104,7 @@ class TrainerProcess:
     def wait(self) -> TrainerEnd:
         """Its end."""
         code = self._started.wait()
-        text = self._termination.read_text() if self._termination.exists() else None
+        text = self._termination.read_text(encoding="utf-8") if self._termination.exists() else None
         return TrainerEnd(
             128 - code if code < 0 else code, TerminationMessage.model_validate_json(text) if text else None
         )

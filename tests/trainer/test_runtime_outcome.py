@@ -1,6 +1,10 @@
 """What an end means: tables from errors to reports, and from the ranks' ends to the container's."""
 
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -142,3 +146,29 @@ def test_a_signal_is_told_by_name() -> None:
     ending = conclude([silent(0, -signal.SIGBUS)], attempt=1, world_size=1, stop_requested=False, oom_killed=False)
     assert "SIGBUS" in ending.message.message
     assert "/dev/shm" in ending.message.message
+
+
+AN_END = """
+import sys
+from pathlib import Path
+from distill_api.constants import Reason
+from distill_api.errors import Permanent
+from distill_trainer.process.rank.files import RankFiles
+from distill_trainer.process.launcher.launch import write_termination_message
+from distill_trainer.process.outcome import RankReport, ending_of
+folder = Path(sys.argv[1])
+with open(folder / "any", "w") as file:
+    assert file.encoding != "utf-8"
+ending = ending_of(Permanent(Reason.CONFIG_INVALID, "\\u6570.yaml \\u2026"), None, rank=0, attempt=1)
+write_termination_message(folder / "termination-log", ending.message)
+report = RankReport(exit_code=78, at=1.0, message=ending.message)
+RankFiles(folder, 0).write_report(report)
+assert RankFiles(folder, 0).report() == report
+"""
+
+
+def test_an_end_is_told_in_utf8_whatever_the_locale(tmp_path: Path) -> None:
+    ascii_only = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    subprocess.run([sys.executable, "-c", AN_END, str(tmp_path)], env=os.environ | ascii_only, check=True, timeout=120)
+    message = TerminationMessage.model_validate_json((tmp_path / "termination-log").read_bytes())
+    assert message.message == "数.yaml …"

@@ -37,7 +37,7 @@ class ResultsCsv:
         """All rows, oldest first; empty when there is no file."""
         if not self._path.exists():
             return []
-        with open(self._path, newline="") as file:
+        with open(self._path, newline="", encoding="utf-8") as file:
             return list(csv.DictReader(file))
 
 

@@ -33,6 +33,6 @@ def write_termination_message(path: Path, message: TerminationMessage) -> None:
     """Write the message where Kubernetes looks for it. A failure is logged: the exit code still tells the outcome."""
     try:
         # Kubernetes mounts this one file, so it cannot be replaced by a rename.
-        path.write_text(message.to_json())
+        path.write_text(message.to_json(), encoding="utf-8")
     except OSError as error:
         log.error("the termination message cannot be written to %s: %s", path, error.strerror)

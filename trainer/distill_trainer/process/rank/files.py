@@ -60,7 +60,7 @@ class RankFiles:
     def write_report(self, report: RankReport) -> None:
         """Write the report; it is seen whole or not at all. A second one is ignored. Raises OSError."""
         temporary = self.report_file.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(report.model_dump_json(by_alias=True))
+        temporary.write_text(report.model_dump_json(by_alias=True), encoding="utf-8")
         with contextlib.suppress(FileExistsError):
             os.link(temporary, self.report_file)
         temporary.unlink()
@@ -78,6 +78,6 @@ class RankFiles:
 
 def _read(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return None
