@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Runs a command with an empty HOME and TMPDIR of its own, so that nothing an earlier run left behind can help it, and
-# removes both afterwards. Caches, and how this machine reaches its package registries, are handed on by name.
-# TMPDIR says on which disk (default /var/tmp: /tmp may be a small file system in memory).
+# removes both afterwards (KEEP=1 keeps them, as it keeps the cluster). Caches, and how this machine reaches its package
+# registries, are handed on by name. TMPDIR says on which disk: /var/tmp, for /tmp may be a small one in memory.
 set -euo pipefail
 
 HOME=${HOME:-~}
@@ -47,6 +47,7 @@ fi
 place=$(mktemp -d "$base/d.XXXXXX")
 # Not across file systems: a killed test may have left a mount.
 trap '
+    [ "${KEEP:-}" = 1 ] && echo "KEEP=1: $place is still there" && exit
     find "$place" -xdev -type d ! -perm -700 -exec chmod u+rwx {} \;
     find "$place" -xdev -delete || echo "$place could not be removed" >&2
 ' EXIT

@@ -23,7 +23,9 @@ class OperatorProcess:
 
     def start(self, **settings: str) -> None:
         """Start it and wait until it is ready."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "PYTHONPATH") if name in os.environ}
+        kept = {
+            name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG", "PYTHONPATH") if name in os.environ
+        }
         environment = {
             **kept,
             "KUBECONFIG": str(self._kubeconfig),
