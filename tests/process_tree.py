@@ -29,6 +29,13 @@ def _name(pid: int) -> str:
     return ""
 
 
+def command(pid: int) -> str:
+    """The arguments that a process was started with, apart by blanks; nothing when it is gone or a zombie."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        return Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ").strip()
+    return ""
+
+
 def wait_until_gone(pids: Iterable[int], seconds: float) -> None:
     """Return when all processes have ended, whether or not their parents have noticed; fail after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -23,9 +23,8 @@ class OperatorProcess:
 
     def start(self, **settings: str) -> None:
         """Start it and wait until it is ready."""
-        kept = {
-            name: os.environ[name] for name in ("PATH", "HOME", "TMPDIR", "LANG", "PYTHONPATH") if name in os.environ
-        }
+        names = ("PATH", "HOME", "TMPDIR", "LANG", "PYTHONPATH")
+        kept = {name: os.environ[name] for name in names if name in os.environ}
         environment = {
             **kept,
             "KUBECONFIG": str(self._kubeconfig),

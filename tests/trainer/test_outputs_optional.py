@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +23,7 @@ from distill_trainer.outputs.report.chart import Line, line_chart, nice_ticks, w
 from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.outputs.tensorboard import write_events
 from distill_trainer.training.evaluation.comparison import Comparison, find_baseline
+from process_tree import children, command
 from trainer_support import ALONE, build
 
 
@@ -40,26 +39,25 @@ def best(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def children() -> set[str]:
-    """Processes that export, by their command lines."""
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
-    return {line for line in listed.splitlines() if "export_process" in line and sys.executable in line}
+def exports() -> set[int]:
+    """Processes that export for this one."""
+    return {pid for pid in children(os.getpid()) if "outputs.export.process" in command(pid)}
 
 
 def test_a_stop_ends_an_export_at_once_and_leaves_no_file(best: Path) -> None:
     began = time.monotonic()
-    running: list[set[str]] = []
+    running: list[set[int]] = []
 
     def stop_soon() -> None:
-        running.append(children())
+        running.append(exports())
         if time.monotonic() - began > 1.0:
             raise Stopped(3, 3)
 
     with pytest.raises(Stopped):
         export(best, moved=stop_soon)
-    ours = {line for seen in running for line in seen}
+    ours = {pid for seen in running for pid in seen}
     assert ours, "the export ran in a process of its own"
-    assert not ours & children()
+    assert not ours & exports()
     assert time.monotonic() - began < 10
     assert len(running) >= 3, "the watchdog hears of it all the time"
     assert os.listdir(best.parent) == ["best.pt"]

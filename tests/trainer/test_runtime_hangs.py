@@ -16,7 +16,7 @@ from distill_trainer.process.liveness.heartbeat import Heartbeat, HeartbeatMonit
 from distill_trainer.process.liveness.timeouts import timeouts
 from launched_gang import Gang
 from leaving_out import leave_out
-from process_tree import children, ranks_of
+from process_tree import children, command, ranks_of
 from syscalls import needs_strace, slow_fsync
 
 pytestmark = pytest.mark.alone
@@ -93,7 +93,9 @@ def test_storage_that_blocks_ends_the_attempt_and_what_it_stores_later_is_fenced
     needs_strace()
     (node,) = gang.start(processes=2, steps=4000, recovery=RECOVERY)
     gang.wait_for_commit()
-    (writer,) = [pid for rank in ranks_of(node.process.pid) for pid in children(rank) if is_writer(pid)]
+    (writer,) = [
+        pid for rank in ranks_of(node.process.pid) for pid in children(rank) if "checkpoint.writer" in command(pid)
+    ]
     with slow_fsync(writer, "1000s"):
         time.sleep(1)
         before = gang.committed()
@@ -111,10 +113,6 @@ def test_storage_that_blocks_ends_the_attempt_and_what_it_stores_later_is_fenced
         time.sleep(0.05)
     assert not lives(writer)
     assert gang.committed() == after
-
-
-def is_writer(pid: int) -> bool:
-    return b"checkpoint.writer" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @pytest.fixture
