@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 BIN := .venv/bin
-CLUSTER := PYTHONPATH=tests $(BIN)/python -m cluster
+CLUSTER := $(BIN)/python -m testcluster
 NODES ?= 2
 GPUS ?= 2
 
@@ -14,7 +14,7 @@ help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
 
 demo: venv ## Train, distil, preempt and recover on a real one-machine Kubernetes (KEEP=1 keeps it).
-	@PYTHONPATH=tests:examples/digits $(BIN)/python -m demo
+	@$(BIN)/python -m digits.demo
 
 test: venv ## Run every test; ARGS goes to pytest, as in make test ARGS="-p randomly" for a random order.
 	@if [ "$$(id -u)" = 0 ] && command -v go >/dev/null; then $(CLUSTER) binaries; fi
@@ -59,7 +59,7 @@ chaos: venv ## Kill a small run at random moments; it ends bitwise equal: make c
 	  --epochs $(or $(EPOCHS),6)
 
 chaos-cluster: venv ## Disrupt a job on the one-machine cluster; no work is lost: make chaos-cluster N=20 SEED=0 (KEEP=1).
-	@PYTHONPATH=tests:examples/digits $(BIN)/python benchmarks/chaos_cluster.py --disruptions $(or $(N),20) \
+	@PYTHONPATH=tests $(BIN)/python benchmarks/chaos_cluster.py --disruptions $(or $(N),20) \
 	  --seed $(or $(SEED),0)
 
 bench-recovery: venv ## Measure checkpoints and recovery: make bench-recovery SAVES=15 RECOVERIES=5 PERIOD=120 DISRUPTIONS=3.

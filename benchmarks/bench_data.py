@@ -75,7 +75,7 @@ def main() -> None:
     args = parser.parse_args()
 
     sys.path.insert(0, str(ROOT / "examples" / "digits"))
-    from generate import generate
+    from digits.generate import generate
 
     train.available_cpus = lambda: max(1, args.workers)  # both loaders get the workers that were asked for
     clock = time.perf_counter if args.workers else time.process_time

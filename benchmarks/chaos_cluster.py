@@ -30,9 +30,9 @@ from clusterchaos.storm import Failed, disturb, epochs_for, run_calmly
 from clusterchaos.verdict import complaints
 from small_run import ROOT
 
-from cluster import Cluster
-from demo import stage
-from demo.__main__ import why_not_a_cluster
+from digits.demo import stage
+from digits.demo.__main__ import why_not_a_cluster
+from testcluster import Cluster
 
 
 def prove(hall: Hall, args: argparse.Namespace) -> int:

@@ -58,10 +58,10 @@ def make_volumes(root: Path, images: int) -> None:
     """A data volume of `images` training images and a models volume with a teacher of random weights."""
     sys.path.insert(0, str(ROOT / "examples" / "digits"))
     sys.path.insert(0, str(ROOT / "tests"))
+    from digits.generate import generate
     from distill_trainer.models.arguments import ultralytics_arguments
     from distill_trainer.models.student import build_student, student_source
     from distill_trainer.models.weights import save_weights
-    from generate import generate
     from trainer_support import dataset, job_spec, teach
 
     generate(root / "data", "detect", {"train": images, "val": 8}, IMGSZ, seed=0)

@@ -20,11 +20,11 @@ mapfile -t scripts < <(git ls-files --cached --others --exclude-standard '*.sh' 
 
 check "ruff check" .venv/bin/ruff check .
 check "ruff format" .venv/bin/ruff format --check .
-check "mypy --strict (contract, operator, CLI)" .venv/bin/mypy
+check "mypy --strict (contract, operator, CLI, testcluster)" .venv/bin/mypy
 check "import-linter" .venv/bin/lint-imports
 check "generated files" scripts/generate.sh --check
 check "shellcheck" .venv/bin/shellcheck "${scripts[@]}"
 check "hadolint" .venv/bin/hadolint Dockerfile
-helm=$(PYTHONPATH=tests .venv/bin/python -c 'from cluster import binaries; print(binaries.helm())' | tail -n 1)
+helm=$(.venv/bin/python -c 'from testcluster.artifacts import binaries; print(binaries.helm())' | tail -n 1)
 check "helm lint" "$helm" lint --strict charts/distill-operator
 exit $failed

@@ -18,7 +18,7 @@ ORDER = ("unit", "contract", "trainer", "apiserver", "e2e")
 
 
 def _apiserver() -> str | None:
-    from cluster import binaries
+    from testcluster.artifacts import binaries
 
     if shutil.which("go") or binaries.path("kube-apiserver").exists():
         return None

@@ -13,8 +13,8 @@ import torch
 import yaml
 from ultralytics.utils.torch_utils import unset_deterministic
 
-import generate
 from checkpoint_support import Events
+from digits import generate
 from distill_api.errors import Stopped
 from distill_api.pod.run import RunConfig
 from distill_api.status import Result

@@ -10,11 +10,11 @@ from typing import Any
 from run_outcome import Outcome
 from small_run import IMGSZ, ROOT, make_volumes
 
-from cluster import Cluster
 from clusterchaos.disruptions import NAMESPACE
 from clusterchaos.watching import Follower
-from demo import stage
+from digits.demo import stage
 from distill_api.constants import API_VERSION, KIND, Label
+from testcluster import Cluster
 
 IMAGES, BATCH = 128, 4
 STEPS_PER_EPOCH = IMAGES // BATCH

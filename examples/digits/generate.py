@@ -1,6 +1,6 @@
 """Make a data set of real handwritten digits on real photos, in YOLO format, the same bytes for the same seed.
 
-python examples/digits/generate.py --out DIR --task detect --train 1500 --val 300 --imgsz 128 --seed 0
+python -m digits.generate --out DIR --task detect --train 1500 --val 300 --imgsz 128 --seed 0
 """
 
 import argparse
@@ -11,9 +11,8 @@ import cv2
 import numpy as np
 import yaml
 
-import glyphs
-import scenes
-from preview import contact_sheet
+from digits import glyphs, scenes
+from digits.preview import contact_sheet
 
 SPLITS = ("train", "val")
 JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)

@@ -5,7 +5,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from glyphs import NAMES
+from digits.glyphs import NAMES
 
 COLOURS = ((66, 135, 245), (80, 220, 100), (60, 200, 250), (240, 120, 200), (250, 250, 80))
 TILE = 256

@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from glyphs import SIDE, Glyph
+from digits.glyphs import SIDE, Glyph
 
 PHOTOS = {
     "train": (

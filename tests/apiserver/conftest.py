@@ -11,7 +11,7 @@ from apiserver.api import Api, wait_for
 from apiserver.nodes import Nodes, rank0
 from apiserver.operatorprocess import OperatorProcess
 from apiserver.team import Team
-from cluster import ControlPlane
+from testcluster import ControlPlane
 
 ROOT = Path(__file__).parents[2]
 OPERATOR = "distill-operator-under-test"

@@ -12,7 +12,7 @@ import yaml
 
 from apiserver.api import wait_for
 from apiserver.operatorprocess import OperatorProcess
-from cluster import ControlPlane
+from testcluster import ControlPlane
 
 CHART = Path(__file__).parents[2] / "charts" / "distill-operator"
 NAMESPACE = "distill-system"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster import Cluster
-from demo import stage
+from digits.demo import stage
 from e2e.jobs import NAMESPACE, Jobs
+from testcluster import Cluster
 
 ROOT = Path(__file__).parents[2]
 IMGSZ = 64

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster
-from demo import stage
+from digits.demo import stage
 from distill_api.constants import Label
+from testcluster import Cluster
 
 NAMESPACE = "distill-e2e"
 Job = dict[str, Any]

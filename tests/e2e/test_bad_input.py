@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from demo import stage
+from digits.demo import stage
 from e2e.jobs import NAMESPACE, Jobs, attempts
 
 Spec = dict[str, Any]

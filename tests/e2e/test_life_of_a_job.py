@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from cluster import Cluster
-from demo import stage, table
+from digits.demo import stage, table
 from e2e.jobs import NAMESPACE, Jobs, attempts, conditions, phase
+from testcluster import Cluster
 
 
 def test_the_operator_passes_its_own_helm_test(jobs: Jobs) -> None:

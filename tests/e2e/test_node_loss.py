@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from cluster import Cluster
-from demo import stage
+from digits.demo import stage
 from distill_api.constants import Component, JobFile, Label
 from e2e.jobs import NAMESPACE, Jobs, attempts, progress
+from testcluster import Cluster
 
 GRACE_SECONDS, LOST_SECONDS = 10, 2
 UNREACHABLE = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")

@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster import Cluster
-from demo import stage
+from digits.demo import stage
 from distill_api import metrics
 from e2e.dashboards import panel_queries
 from e2e.jobs import NAMESPACE, Jobs, progress
 from e2e.prometheus import PrometheusServer, prometheus_of
+from testcluster import Cluster
 
 DASHBOARD = stage.CHART / "dashboards" / "distilljob.json"
 

@@ -1,6 +1,6 @@
 """Every way to lose pods in mid-training: the job goes on from its committed step and says what happened."""
 
-from demo import stage, story
+from digits.demo import stage, story
 from e2e.jobs import NAMESPACE, Jobs, attempts, phase
 
 EPOCHS = 12

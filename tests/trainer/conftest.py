@@ -11,7 +11,7 @@ MakeDigits = Callable[..., Path]
 @pytest.fixture(scope="session")
 def make_digits(tmp_path_factory: pytest.TempPathFactory) -> MakeDigits:
     """make_digits(task, train=…, val=…, imgsz=…) -> folder with digits.yaml; the same arguments, the same folder."""
-    from generate import generate
+    from digits.generate import generate
 
     made: dict[tuple[str, int, int, int], Path] = {}
 

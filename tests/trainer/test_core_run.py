@@ -16,7 +16,7 @@ import torch
 import yaml
 from ultralytics import YOLO
 
-import generate
+from digits import generate
 from distill_api.constants import ExitCode, Reason
 from distill_api.pod.report import TerminationMessage
 from distill_local.trainer_process import free_port

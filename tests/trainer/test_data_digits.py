@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 from ultralytics.cfg import get_cfg
 
-import scenes
+from digits import scenes
+from digits.generate import generate
+from digits.glyphs import FLIP_IDX, SIDE, load
 from distill_trainer.data import load_dataset
 from distill_trainer.data.scanned import ScannedDataset
-from generate import generate
-from glyphs import FLIP_IDX, SIDE, load
 
-GENERATOR = Path(__file__).parents[2] / "examples" / "digits" / "generate.py"
 COLUMNS = {"detect": {5}, "segment": set(range(9, 400, 2)), "pose": {5 + 5 * 3}, "obb": {1 + 8}}
 
 
@@ -27,7 +26,8 @@ def contents(root: Path) -> dict[str, bytes]:
 def test_the_command_writes_the_same_bytes_again_and_a_preview(tmp_path: Path) -> None:
     arguments = ["--task", "segment", "--train", "4", "--val", "2", "--imgsz", "64", "--seed", "3"]
     preview = tmp_path / "preview.png"
-    command = [sys.executable, str(GENERATOR), "--out", str(tmp_path / "a"), *arguments, "--preview", str(preview)]
+    arguments += ["--out", str(tmp_path / "a"), "--preview", str(preview)]
+    command = [sys.executable, "-m", "digits.generate", *arguments]
     assert "4 train and 2 val images" in subprocess.run(command, check=True, capture_output=True, text=True).stdout
     generate(tmp_path / "b", "segment", {"train": 4, "val": 2}, 64, seed=3)
     generate(tmp_path / "c", "segment", {"train": 4, "val": 2}, 64, seed=4)

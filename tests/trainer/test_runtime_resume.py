@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-import generate
+from digits import generate
 from distill_trainer.checkpoint.reading import newest_readable
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source

@@ -31,7 +31,7 @@ STILL = dict.fromkeys(("mosaic", "hsv_h", "hsv_s", "hsv_v", "translate", "scale"
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data set whose two splits are the same images."""
-    from generate import generate
+    from digits.generate import generate
 
     folder = tmp_path_factory.mktemp("heads")
     generate(folder, "detect", {"train": IMAGES, "val": 1}, IMGSZ, seed=0)

@@ -7,8 +7,9 @@ import time
 from itertools import combinations
 from pathlib import Path
 
-from cluster import cgroups, mounts, settings
-from cluster.processes import ProcessId, ProcessTable, end
+from testcluster import settings
+from testcluster.linux import cgroups, mounts
+from testcluster.linux.processes import ProcessId, ProcessTable, end
 
 MOUNTINFO = r"""
 22 27 0:21 / /proc rw,relatime - proc proc rw
@@ -59,14 +60,13 @@ def test_a_later_session_ends_what_an_earlier_one_started(tmp_path: Path) -> Non
 
 def test_programs_end_with_a_killed_parent(tmp_path: Path) -> None:
     script = (
-        "import os, signal, sys; from pathlib import Path; from cluster.processes import ProcessTable\n"
+        "import os, signal, sys; from pathlib import Path; from testcluster.linux.processes import ProcessTable\n"
         "table = ProcessTable(Path(sys.argv[1]), die_with_parent=True)\n"
         "table.start('sleeper', ['sleep', '60'])\n"
         "while Path(f'/proc/{table.get(\"sleeper\").pid}/comm').read_text() != 'sleep\\n': pass\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
-    tests = str(Path(cgroups.__file__).parents[1])
-    subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=os.environ | {"PYTHONPATH": tests}, timeout=30)
+    subprocess.run([sys.executable, "-c", script, str(tmp_path)], timeout=30)
     deadline = time.monotonic() + 5
     while ProcessTable(tmp_path).get("sleeper"):
         assert time.monotonic() < deadline, "the program outlives its parent"

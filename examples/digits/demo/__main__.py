@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from cluster import debian
-from demo import stage, story, table
-from demo.narrator import Narrator
+from digits.demo import stage, story, table
+from digits.demo.narrator import Narrator
 from distill_api.constants import Phase
+from testcluster.artifacts import debian
 
 GPUS = 2
 TRAIN_IMAGES, VAL_IMAGES, IMGSZ = 640, 96, 96

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from cluster import Cluster, ExternalCluster
 from distill_api.constants import TRAINER_CONTAINER, TRAINER_USER
+from testcluster import Cluster, ExternalCluster
 
 ROOT = Path(__file__).parents[3]
 CHART = ROOT / "charts" / "distill-operator"
@@ -123,8 +123,8 @@ def make_digits(out: Path, *, train: int, val: int, imgsz: int, seed: int = 0) -
         return
     shutil.rmtree(out, ignore_errors=True)
     arguments = [item for name, value in wanted.items() for item in (f"--{name}", str(value))]
-    generator = ROOT / "examples" / "digits" / "generate.py"
-    subprocess.run([sys.executable, generator, "--task", "detect", "--out", out, *arguments], check=True)
+    command = [sys.executable, "-m", "digits.generate", "--task", "detect", "--out", str(out), *arguments]
+    subprocess.run(command, check=True)
     marker.write_text(json.dumps(wanted))
 
 

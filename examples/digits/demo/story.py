@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster import Cluster
-from demo import stage
-from demo.narrator import Narrator
+from digits.demo import stage
+from digits.demo.narrator import Narrator
 from distill_api.constants import Label
+from testcluster import Cluster
 
 NAMESPACE = "distill-demo"
 EXAMPLES = Path(__file__).parents[1]

@@ -13,11 +13,11 @@ import yaml
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.registry import Collector
 
-from cluster import binaries
 from distill_api.constants import Phase
 from distill_api.status import Attempt, DistillJobStatus, Goodput, Progress
 from distill_operator.controller.metrics import Metrics
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
+from testcluster.artifacts import binaries
 
 CHART = Path(__file__).parents[3] / "charts" / "distill-operator"
 MONITORING = ("--api-versions", "monitoring.coreos.com/v1")

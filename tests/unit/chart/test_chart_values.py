@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster import binaries
+from testcluster.artifacts import binaries
 
 CHART = Path(__file__).parents[3] / "charts" / "distill-operator"
 

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import yaml
 
-from . import binaries, cgroups, network, settings
-from .controlplane import ControlPlane
-from .pki import KeyPair
-from .processes import ProcessId, ProcessTable, run
-from .settings import NodeAddresses
+from testcluster import settings
+from testcluster.artifacts import binaries
+from testcluster.controlplane.controlplane import ControlPlane
+from testcluster.controlplane.pki import KeyPair
+from testcluster.linux import cgroups, network
+from testcluster.linux.processes import ProcessId, ProcessTable, run
+from testcluster.settings import NodeAddresses
 
 PAUSE_IMAGE = "localhost/distill-pause:1"
 NETWORK_NAME = "distill-test"

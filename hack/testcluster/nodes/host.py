@@ -5,8 +5,8 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 
-from . import mounts
-from .node import NETWORK_NAME, RUNTIME
+from testcluster.linux import mounts
+from testcluster.nodes.node import NETWORK_NAME, RUNTIME
 
 _CHANGED_BY_KUBELET = (
     "vm/overcommit_memory",

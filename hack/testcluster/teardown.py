@@ -4,8 +4,9 @@ import shutil
 import time
 from pathlib import Path
 
-from . import cgroups, host, mounts, network
-from .processes import ProcessId, ProcessTable, end
+from testcluster.linux import cgroups, mounts, network
+from testcluster.linux.processes import ProcessId, ProcessTable, end
+from testcluster.nodes import host
 
 
 def tear_down(state: Path) -> None:

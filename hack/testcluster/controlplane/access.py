@@ -8,8 +8,8 @@ from pathlib import Path
 
 import yaml
 
-from . import binaries
-from .pki import KeyPair
+from testcluster.artifacts import binaries
+from testcluster.controlplane.pki import KeyPair
 
 
 class KubernetesAccess:

@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 
-from . import binaries, settings
-from .access import KubernetesAccess, write_kubeconfig
-from .pki import Authority, KeyPair
-from .processes import ProcessTable
+from testcluster import settings
+from testcluster.artifacts import binaries
+from testcluster.controlplane.access import KubernetesAccess, write_kubeconfig
+from testcluster.controlplane.pki import Authority, KeyPair
+from testcluster.linux.processes import ProcessTable
 
 ISSUER = f"https://kubernetes.default.svc.{settings.CLUSTER_DOMAIN}"
 _CONTROLLERS = ("kube-controller-manager", "kube-scheduler")

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from .processes import run
+from testcluster.linux.processes import run
 
 
 def below(directory: Path, mountinfo: str | None = None) -> list[Path]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .processes import run
+from testcluster.linux.processes import run
 
 # A file of each package, which tells without asking dpkg whether it is there.
 PACKAGES = {
@@ -73,7 +73,7 @@ def suite() -> str:
 def make_root_file_system(archive: Path) -> None:
     """A tar of a minimal Debian with Python, for ``buildah add``."""
     if shutil.which("mmdebstrap") is None:
-        raise RuntimeError("mmdebstrap is not installed; `python -m cluster binaries` gets it")
+        raise RuntimeError("mmdebstrap is not installed; `python -m testcluster binaries` gets it")
     excluded = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _UNREAD]
     # apt's lists are of no use in an image that nothing is installed into, and they are a third of its size.
     trimmed = "--customize-hook=rm -rf $1/var/lib/apt/lists/* $1/var/cache/apt/*"

@@ -12,14 +12,18 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from . import addons, binaries, host, images, network, pauseimage, settings
-from .access import KubernetesAccess
-from .controlplane import ControlPlane, Options
-from .external import ExternalCluster
-from .node import PAUSE_IMAGE, Node
-from .processes import ProcessTable, end
-from .settings import NodeAddresses
-from .teardown import tear_down
+from testcluster import settings
+from testcluster.artifacts import binaries, pauseimage
+from testcluster.controlplane import addons
+from testcluster.controlplane.access import KubernetesAccess
+from testcluster.controlplane.controlplane import ControlPlane, Options
+from testcluster.external import ExternalCluster
+from testcluster.linux import forward, network
+from testcluster.linux.processes import ProcessTable, end
+from testcluster.nodes import host, loading
+from testcluster.nodes.node import PAUSE_IMAGE, Node
+from testcluster.settings import NodeAddresses
+from testcluster.teardown import tear_down
 
 _FORWARDER = "forwarder"
 _ROLE = "node-role.kubernetes.io/worker="
@@ -185,7 +189,7 @@ class Cluster(KubernetesAccess):
 
     def load_image(self, reference: str, nodes: Sequence[str] | None = None) -> None:
         """Give ``distill-operator:dev``, ``-trainer`` or ``-base``, built from today's sources, to ``nodes`` (all)."""
-        images.load(reference, [self._node(name) for name in nodes or self.node_names])
+        loading.load(reference, [self._node(name) for name in nodes or self.node_names])
 
     def nsenter_prefix(self) -> list[str]:
         """A command prefix that runs a program of the host where pods and services can be reached."""
@@ -243,7 +247,7 @@ class Cluster(KubernetesAccess):
         progress(f"{len(nodes)} nodes ready")
 
     def _start_forwarder(self, listener: socket.socket) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("forward.py")), str(listener.fileno())]
+        command = [sys.executable, forward.__file__, str(listener.fileno())]
         target = [str(settings.CONTROL_PLANE_ADDRESS), str(settings.API_PORT)]
         namespace = str(network.path(network.CONTROL_PLANE))
         self._processes.start(_FORWARDER, [*command, namespace, *target], pass_fds=[listener.fileno()])

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from .processes import ProcessId
+from testcluster.linux.processes import ProcessId
 
 _PREFIX = "distill-"
 

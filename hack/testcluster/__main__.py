@@ -1,11 +1,12 @@
-"""Command line: ``PYTHONPATH=tests python -m cluster VERB``, from the checkout's root."""
+"""Command line: ``python -m testcluster VERB``."""
 
 import argparse
 import sys
 import time
 
-from . import binaries, imagebuild, settings, teardown
-from .cluster import Cluster
+from testcluster import settings, teardown
+from testcluster.artifacts import binaries, images
+from testcluster.cluster import Cluster
 
 
 def _binaries(_: argparse.Namespace) -> None:
@@ -36,7 +37,7 @@ def _down(_: argparse.Namespace) -> None:
 
 def _image(arguments: argparse.Namespace) -> None:
     started = time.monotonic()
-    image = imagebuild.build(arguments.target)
+    image = images.build(arguments.target)
     print(f"{image} ({time.monotonic() - started:.1f} s)")
 
 
@@ -60,12 +61,12 @@ def _status(_: argparse.Namespace) -> None:
 def _running() -> Cluster:
     cluster = Cluster.running()
     if cluster is None:
-        raise RuntimeError("no cluster is running; start one with `python -m cluster up`")
+        raise RuntimeError("no cluster is running; start one with `python -m testcluster up`")
     return cluster
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="cluster", description="A Kubernetes cluster on this one machine.")
+    parser = argparse.ArgumentParser(prog="testcluster", description="A Kubernetes cluster on this one machine.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
     verbs.add_parser("binaries", help="get every program, once").set_defaults(run=_binaries)
     up = verbs.add_parser("up", help="start the cluster, or find it running")
@@ -75,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     up.set_defaults(run=_up)
     verbs.add_parser("down", help="remove everything that the cluster started").set_defaults(run=_down)
     image = verbs.add_parser("image", help="build an image from the Dockerfile")
-    image.add_argument("target", choices=imagebuild.TARGETS)
+    image.add_argument("target", choices=images.TARGETS)
     image.set_defaults(run=_image)
     load = verbs.add_parser("load", help="give a built image to nodes")
     load.add_argument("image", metavar="IMAGE", help="such as distill-operator:dev")
@@ -91,7 +92,7 @@ def main() -> int:
     try:
         arguments.run(arguments)
     except (RuntimeError, ValueError, TimeoutError, OSError) as error:
-        print(f"cluster: {error}", file=sys.stderr)
+        print(f"testcluster: {error}", file=sys.stderr)
         return 1
     return 0
 

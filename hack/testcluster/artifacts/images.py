@@ -7,8 +7,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from . import binaries, settings
-from .processes import run
+from testcluster import settings
+from testcluster.artifacts import binaries
+from testcluster.linux.processes import run
 
 _LABEL = "dev.distilljob.inputs"
 _SOURCES = {

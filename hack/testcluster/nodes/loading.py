@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from . import imagebuild, settings
-from .node import Node
+from testcluster import settings
+from testcluster.artifacts import images
+from testcluster.nodes.node import Node
 
 
 def load(reference: str, nodes: Sequence[Node]) -> None:
@@ -14,21 +15,19 @@ def load(reference: str, nodes: Sequence[Node]) -> None:
 
     An image of the project's own is built first where its sources have changed, so that none is stale.
     """
-    for target in imagebuild.TARGETS:
-        if reference == imagebuild.reference(target):
-            imagebuild.build(target)
-    identity = imagebuild.identity(reference)
+    for target in images.TARGETS:
+        if reference == images.reference(target):
+            images.build(target)
+    identity = images.identity(reference)
     if identity is None:
-        raise ValueError(
-            f"no image {reference}; the project's are {', '.join(map(imagebuild.reference, imagebuild.TARGETS))}"
-        )
+        raise ValueError(f"no image {reference}; the project's are {', '.join(map(images.reference, images.TARGETS))}")
     lacking = [node for node in nodes if node.loaded(reference) != identity]
     if not lacking:
         return
     # Not in /tmp, which may be a memory file system too small for a trainer's image.
     with tempfile.TemporaryDirectory(dir=settings.cache_dir(), prefix=".archive-") as temporary:
         archive = Path(temporary) / "image.tar"
-        imagebuild.export(reference, archive)
+        images.export(reference, archive)
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda node: node.import_image(archive), lacking))
     for node in lacking:

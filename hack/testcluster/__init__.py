@@ -1,11 +1,11 @@
 """A real multi-node Kubernetes on one Linux machine, for tests and the demo.
 
 ``ControlPlane`` is the API server with what belongs to it and needs no root; ``Cluster`` adds nodes that run
-containers. Both are made from packages; see ``python -m cluster --help``.
+containers. Both are made from packages; see ``python -m testcluster --help``.
 """
 
-from .cluster import Cluster
-from .controlplane import ControlPlane
-from .external import ExternalCluster
+from testcluster.cluster import Cluster
+from testcluster.controlplane.controlplane import ControlPlane
+from testcluster.external import ExternalCluster
 
 __all__ = ["Cluster", "ControlPlane", "ExternalCluster"]

@@ -3,8 +3,9 @@
 import json
 from pathlib import Path
 
-from . import binaries, settings
-from .controlplane import ControlPlane
+from testcluster import settings
+from testcluster.artifacts import binaries
+from testcluster.controlplane.controlplane import ControlPlane
 
 GPU = "nvidia.com/gpu"
 _DNS_USER = "system:coredns"

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from . import imagebuild
-from .access import KubernetesAccess
-from .addons import GPU, gpu_patch
+from testcluster.artifacts import images
+from testcluster.controlplane.access import KubernetesAccess
+from testcluster.controlplane.addons import GPU, gpu_patch
 
 _VARIABLE = "DISTILL_KUBECONFIG"
 
@@ -37,13 +37,13 @@ class ExternalCluster(KubernetesAccess):
         context = self.kubectl("config", "current-context").strip()
         if not context.startswith("kind-") or shutil.which("kind") is None:
             raise NotImplementedError(f"{reference}: push it to a registry that {context} pulls from")
-        for target in imagebuild.TARGETS:
-            if reference == imagebuild.reference(target):
-                imagebuild.build(target)
+        for target in images.TARGETS:
+            if reference == images.reference(target):
+                images.build(target)
         only = ["--nodes", ",".join(nodes)] if nodes else []
         with tempfile.TemporaryDirectory() as folder:
             archive = Path(folder) / "image.tar"
-            imagebuild.export(reference, archive)
+            images.export(reference, archive)
             subprocess.run(["kind", "load", "image-archive", archive, "--name", context[5:], *only], check=True)
 
     def pretend_gpus(self, count: int) -> None:

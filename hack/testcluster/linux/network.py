@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from .processes import ProcessId, run
-from .settings import CONTROL_PLANE_ADDRESS, NODE_NETWORK, POD_NETWORK, SERVICE_NETWORK, NodeAddresses
+from testcluster.linux.processes import ProcessId, run
+from testcluster.settings import CONTROL_PLANE_ADDRESS, NODE_NETWORK, POD_NETWORK, SERVICE_NETWORK, NodeAddresses
 
 _PREFIX = "distill-"
 _SWITCH = "switch"

@@ -11,8 +11,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import debian, gobuild, settings
-from .settings import COREDNS_VERSION, KUBECTL_PACKAGE, KUBECTL_PACKAGE_VERSION, KUBERNETES_VERSION, NODE_PACKAGE
+from testcluster import settings
+from testcluster.artifacts import debian, gobuild
+from testcluster.settings import (
+    COREDNS_VERSION,
+    KUBECTL_PACKAGE,
+    KUBECTL_PACKAGE_VERSION,
+    KUBERNETES_VERSION,
+    NODE_PACKAGE,
+)
 
 _KUBERNETES = "k8s.io/kubernetes"
 _CONTROL_PLANE = ("kube-apiserver", "kube-controller-manager", "kube-scheduler")

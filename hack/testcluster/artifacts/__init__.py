@@ -1,0 +1,1 @@
+"""What is built or fetched before a cluster starts: binaries, the base file system, images."""
