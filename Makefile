@@ -24,7 +24,7 @@ test-fast: venv ## Run the tests that need neither root nor Kubernetes.
 	@scripts/clean_home.sh scripts/test.sh --fast $(ARGS)
 
 bench-step: venv ## Time a training step against Ultralytics' own (about ten minutes).
-	@$(BIN)/python benchmarks/bench_step.py $(ARGS)
+	@$(BIN)/python -m benchmarks.bench.step $(ARGS)
 
 lint: venv ## ruff, mypy, import-linter, helm lint, generated files, shellcheck, hadolint.
 	@scripts/lint.sh
@@ -55,15 +55,15 @@ cluster-down: venv ## Stop it and clean up.
 	@$(CLUSTER) down
 
 chaos: venv ## Kill a small run at random moments; it ends bitwise equal: make chaos N=50 SEED=0 PER_RUN=10 EPOCHS=6.
-	@$(BIN)/python benchmarks/chaos.py --kills $(or $(N),50) --seed $(or $(SEED),0) --per-run $(or $(PER_RUN),10) \
+	@$(BIN)/python -m benchmarks.chaos.local --kills $(or $(N),50) --seed $(or $(SEED),0) --per-run $(or $(PER_RUN),10) \
 	  --epochs $(or $(EPOCHS),6)
 
 chaos-cluster: venv ## Disrupt a job on the one-machine cluster; no work is lost: make chaos-cluster N=20 SEED=0 (KEEP=1).
-	@PYTHONPATH=tests $(BIN)/python benchmarks/chaos_cluster.py --disruptions $(or $(N),20) \
+	@$(BIN)/python -m benchmarks.chaos.cluster --disruptions $(or $(N),20) \
 	  --seed $(or $(SEED),0)
 
 bench-recovery: venv ## Measure checkpoints and recovery: make bench-recovery SAVES=15 RECOVERIES=5 PERIOD=120 DISRUPTIONS=3.
-	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python benchmarks/bench_recovery.py --saves $(or $(SAVES),15) \
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m benchmarks.bench.recovery --saves $(or $(SAVES),15) \
 	  --recoveries $(or $(RECOVERIES),5) --period $(or $(PERIOD),120) --disruptions $(or $(DISRUPTIONS),3)
 
 clean: ## Remove what builds and tests made in the checkout.

@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from benchmarks import ROOT
 from distill_api.constants import Env
 from distill_api.job import DistillJob
 from distill_api.pod.report import TerminationMessage
@@ -29,11 +30,8 @@ from distill_api.pod.run import RunConfig
 from distill_local.machine import Machine, run_config
 from distill_local.trainer_process import free_port
 from distill_trainer.checkpoint.format.layout import committed_steps
+from tests.process_tree import children, ranks_of
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from process_tree import children, ranks_of
-
-ROOT = Path(__file__).parents[1]
 IMGSZ = 64
 JOB: dict[str, Any] = {
     "apiVersion": "distilljob.dev/v1alpha1",
@@ -56,13 +54,11 @@ JOB: dict[str, Any] = {
 
 def make_volumes(root: Path, images: int) -> None:
     """A data volume of `images` training images and a models volume with a teacher of random weights."""
-    sys.path.insert(0, str(ROOT / "examples" / "digits"))
-    sys.path.insert(0, str(ROOT / "tests"))
     from digits.generate import generate
     from distill_trainer.models.arguments import ultralytics_arguments
     from distill_trainer.models.student import build_student, student_source
     from distill_trainer.models.weights import save_weights
-    from trainer_support import dataset, job_spec, teach
+    from tests.trainer_support import dataset, job_spec, teach
 
     generate(root / "data", "detect", {"train": images, "val": 8}, IMGSZ, seed=0)
     names = yaml.safe_load((root / "data" / "digits.yaml").read_text())["names"]
@@ -113,6 +109,7 @@ class Local:
                 env=os.environ
                 | {Env.RUN: config.model_dump_json(by_alias=True), Env.NODE_RANK: "0", "OMP_NUM_THREADS": "1"}
                 | environ,
+                cwd=ROOT,
                 stdout=stream,
                 stderr=stream,
                 start_new_session=True,

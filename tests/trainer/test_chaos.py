@@ -9,14 +9,15 @@ import pytest
 
 pytestmark = pytest.mark.alone
 
-CHAOS = Path(__file__).parents[2] / "benchmarks" / "chaos.py"
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(300)
 def test_a_run_that_is_killed_at_random_moments_ends_bitwise_equal(tmp_path: Path) -> None:
     out = tmp_path / "chaos.json"
     arguments = ["--kills", "2", "--seed", "1", "--epochs", "3", "--images", "24", "--out", str(out)]
-    ended = subprocess.run([sys.executable, str(CHAOS), *arguments], capture_output=True, text=True)
+    command = [sys.executable, "-m", "benchmarks.chaos.local", *arguments]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
 
     report = json.loads(out.read_text())

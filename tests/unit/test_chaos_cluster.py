@@ -1,19 +1,16 @@
 """What `make chaos-cluster` makes of what it sees: a status that does not tell the truth is an error."""
 
 import random
-import sys
 from collections import Counter
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from clusterchaos.disruptions import KINDS, schedule
-from clusterchaos.picture import bands
-from clusterchaos.verdict import PHASES, Disruption, complaints, complete
-from clusterchaos.watching import Pod, Sample, Seen
+from benchmarks.chaos.cluster.checks import PHASES, Disruption, complaints, complete
+from benchmarks.chaos.cluster.disruptions import KINDS, schedule
+from benchmarks.chaos.cluster.picture import bands
+from benchmarks.chaos.cluster.watching import Pod, Sample, Seen
 
 INTERVAL = 3.0
 

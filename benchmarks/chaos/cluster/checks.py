@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from clusterchaos.disruptions import KINDS
-from clusterchaos.watching import Sample, Seen
+from benchmarks.chaos.cluster.disruptions import KINDS
+from benchmarks.chaos.cluster.watching import Sample, Seen
 
 PHASES = ("gang gone", "next Job", "pods placed", "pods run", "rank 0 serves", "first step")
 """What a recovery waits for, one after the other: `next Job` holds a back-off, `pods placed` a wait for capacity,

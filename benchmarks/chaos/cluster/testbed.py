@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from run_outcome import Outcome
-from small_run import IMGSZ, ROOT, make_volumes
-
-from clusterchaos.disruptions import NAMESPACE
-from clusterchaos.watching import Follower
+from benchmarks import ROOT
+from benchmarks.chaos.cluster.disruptions import NAMESPACE
+from benchmarks.chaos.cluster.watching import Follower
+from benchmarks.outcome import Outcome
+from benchmarks.small_run import IMGSZ, make_volumes
 from digits.demo import stage
 from distill_api.constants import API_VERSION, KIND, Label
 from testcluster import Cluster

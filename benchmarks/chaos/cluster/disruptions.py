@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clusterchaos.watching import Pod, Seen
+from benchmarks.chaos.cluster.watching import Pod, Seen
 from digits.demo import stage, story
 from distill_api.constants import TRAINER_CONTAINER, Component, Label, Reason
-from e2e.jobs import KILL_A_RANK
 from testcluster import Cluster
+from tests.e2e.jobs import KILL_A_RANK
 
 NAMESPACE = "distill-chaos"
 GPUS = 2

@@ -8,8 +8,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from clusterchaos.verdict import Disruption, answers
-from clusterchaos.watching import Sample, Seen
+from benchmarks.chaos.cluster.checks import Disruption, answers
+from benchmarks.chaos.cluster.watching import Sample, Seen
 
 
 @dataclass(frozen=True)

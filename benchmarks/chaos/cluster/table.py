@@ -5,8 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Iterable, Sequence
 
-from clusterchaos.disruptions import KINDS
-from clusterchaos.verdict import PHASES, Disruption
+from benchmarks.chaos.cluster.checks import PHASES, Disruption
+from benchmarks.chaos.cluster.disruptions import KINDS
 
 WIDTH = 15
 

@@ -1,12 +1,10 @@
-"""What bench_step.py times: the same training step, made by this project and by the installed Ultralytics."""
+"""What step.py times: the same training step, made by this project and by the installed Ultralytics."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -31,9 +29,7 @@ from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import Step
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from trainer_support import build, preprocessed, shard_batch, teach
+from tests.trainer_support import build, preprocessed, shard_batch, teach
 
 FORMATS = {"fp32": None, "bf16": torch.bfloat16}
 NOMINAL_BATCH = 64

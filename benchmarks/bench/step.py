@@ -1,12 +1,12 @@
 """A training step: plain, distilled here, and distilled by Ultralytics, in fp32 and bf16, interleaved.
 
     make bench-step                       # both pairs; about ten minutes
-    python benchmarks/bench_step.py [--pair n-s] [--rounds 5] [--compile] [--format fp32]
+    python -m benchmarks.bench.step [--pair n-s] [--rounds 5] [--compile] [--format fp32]
 
 A round is as many steps as make one move of the optimizer (64 images, Ultralytics' nominal batch). Prints medians of
 the rounds with their spread, the ratios within a round, milliseconds by phase, and peak memory: each contender has a
 process of its own, and all others wait while it runs. Writes build/bench/step.json with every sample. All train on the
-same recorded batches; data loading has a bench of its own (bench_data.py). Ultralytics' side runs its own
+same recorded batches; data loading has a bench of its own (data.py). Ultralytics' side runs its own
 DistillationModel, optimizer, scaler, clipping and EMA as its training loop calls them. "two ranks" is this project's
 distilled step on two DDP ranks (gloo) of one thread and half of the batch each, which Ultralytics has not on CPUs.
 The teacher's precision is auto.
@@ -27,8 +27,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from contenders import DEVICE, FORMATS, PAIRS, Bench, Pair
 
+from benchmarks import ROOT
+from benchmarks.bench.candidates import DEVICE, FORMATS, PAIRS, Bench, Pair
 from distill_trainer.models.precision import teacher_dtype
 from distill_trainer.process.machine.allocator import keep_freed_memory
 from distill_trainer.process.machine.cpus import available_cpus, threads_per_rank
@@ -36,7 +37,6 @@ from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.parallel.collectives import process_group
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
 
-ROOT = Path(__file__).parents[1]
 CONTENDERS = (
     *(f"{kind} {format_}" for format_ in FORMATS for kind in ("plain", "distilled", "ultralytics")),
     "two-ranks fp32",
@@ -52,12 +52,14 @@ class Contender:
         command = [sys.executable]
         if name.startswith("two-ranks"):
             command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        command += [__file__, "--worker", f"{pair}/{name}"]
+        command += ["-m", "benchmarks.bench.step", "--worker", f"{pair}/{name}"]
         if compiled:
             command.append("--compile")
         threads = threads_per_rank(2 if name.startswith("two-ranks") else 1, available_cpus())
         environ = os.environ | {"OMP_NUM_THREADS": str(threads)}  # which an import of Ultralytics has set to 1 here
-        self._process = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._process = subprocess.Popen(
+            command, env=environ, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
 
     def run(self) -> dict[str, Any]:
         """Run one round while every other contender waits: seconds and phases per step, and MiB at most so far."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,11 +23,11 @@ from typing import Any
 import torch
 from ultralytics.data import build_dataloader, build_yolo_dataset
 
+from benchmarks import ROOT
 from distill_api.spec.training import Training
 from distill_trainer.data import DatasetInfo, Shards, TrainData, load_dataset, train
 from distill_trainer.data.arguments import data_arguments
 
-ROOT = Path(__file__).parents[1]
 WARM_UP = 12
 """Batches before the clock starts: more than the workers prefetch before the first one is taken."""
 
@@ -74,7 +73,6 @@ def main() -> None:
     parser.add_argument("--task", default="detect")
     args = parser.parse_args()
 
-    sys.path.insert(0, str(ROOT / "examples" / "digits"))
     from digits.generate import generate
 
     train.available_cpus = lambda: max(1, args.workers)  # both loaders get the workers that were asked for

@@ -1,6 +1,6 @@
 """A job under preemptions, evictions, drains, deletions, kills and dead kubelets on a real cluster: nothing is lost.
 
-    PYTHONPATH=tests:examples/digits python benchmarks/chaos_cluster.py [--disruptions 20] [--seed 0]
+    python -m benchmarks.chaos.cluster [--disruptions 20] [--seed 0]
 
 One job of two nodes runs undisturbed. A second one like it is disturbed again and again, each time once it makes steps
 again, and has to end Complete with the same bits, and with a status that tells truly what has happened. Prints what
@@ -23,13 +23,12 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from clusterchaos import picture, table
-from clusterchaos.disruptions import GPUS, schedule
-from clusterchaos.hall import INTERVAL_SECONDS, STEPS_PER_EPOCH, Hall
-from clusterchaos.storm import Failed, disturb, epochs_for, run_calmly
-from clusterchaos.verdict import complaints
-from small_run import ROOT
-
+from benchmarks import ROOT
+from benchmarks.chaos.cluster import picture, table
+from benchmarks.chaos.cluster.checks import complaints
+from benchmarks.chaos.cluster.disruptions import GPUS, schedule
+from benchmarks.chaos.cluster.runner import Failed, disturb, epochs_for, run_calmly
+from benchmarks.chaos.cluster.testbed import INTERVAL_SECONDS, STEPS_PER_EPOCH, Hall
 from digits.demo import stage
 from digits.demo.__main__ import why_not_a_cluster
 from testcluster import Cluster

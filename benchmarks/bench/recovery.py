@@ -1,6 +1,6 @@
 """What saving costs, and how long a killed run takes to its next new step.
 
-    python benchmarks/bench_recovery.py [--saves 15] [--recoveries 5] [--imgsz 320]
+    python -m benchmarks.bench.recovery [--saves 15] [--recoveries 5] [--imgsz 320]
 
 First: how long training stands still for a checkpoint, and how long that takes to be safe, beside the time of a step;
 Ultralytics' own save_model writes the same model's last.pt meanwhile, as its trainer calls it. Then: runs of two ranks
@@ -26,10 +26,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-if TYPE_CHECKING:
-    from small_run import Attempt
+from benchmarks import ROOT
 
-HERE = Path(__file__).resolve()
+if TYPE_CHECKING:
+    from benchmarks.small_run import Attempt
+
 TRAINING = {"batch": 8, "imgsz": 64, "optimizer": "SGD", "workers": 0, "plots": False, "nbs": 8}
 TIMES = "RECOVERY_TIMES"
 """Environment variable: the file to which launcher and rank 0 write what began when."""
@@ -90,7 +91,7 @@ class Saves:
         from distill_trainer.training.distillation.teacher import Teacher
         from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
         from distill_trainer.training.state import TrainingProgress, TrainingState
-        from trainer_support import CPU, build, preprocessed, shard_batch, teach
+        from tests.trainer_support import CPU, build, preprocessed, shard_batch, teach
 
         self.student = build(f"{student}.yaml", optimizer="SGD", imgsz=imgsz)
         whole = teach(build(f"{teacher}.yaml", seed=1))
@@ -181,7 +182,7 @@ def measure_saves(pair: tuple[str, str], saves: int, imgsz: int, root: Path) -> 
 
 def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
     """Seconds by phase, from the start of the next attempt to the end of its first step, for each of some kills."""
-    from small_run import Local, end_all, make_volumes
+    from benchmarks.small_run import Local, end_all, make_volumes
 
     make_volumes(root, images=400)
     local = Local(root, root / "results", {"training": {**TRAINING, "epochs": 50}})
@@ -190,7 +191,8 @@ def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
         for number in range(count + 1):  # the first one begins from nothing
             times = root / f"times-{number}"
             began = time.time()
-            attempt = local.start(f"attempt-{number}", [sys.executable, str(HERE), "launch"], **{TIMES: str(times)})
+            command = [sys.executable, "-m", "benchmarks.bench.recovery", "launch"]
+            attempt = local.start(f"attempt-{number}", command, **{TIMES: str(times)})
             before = (local.committed() or [0])[-1]
             while (local.committed() or [0])[-1] <= before + 3:
                 if attempt.process.poll() is not None:
@@ -221,7 +223,7 @@ def measure_goodput(period: float, disruptions: int, root: Path) -> dict[str, An
     """The share of the time whose work was kept, when everything is killed every `period` seconds and started again
     at once: steps kept, by the time that a step takes while nothing happens. `checkpoint.intervalSeconds: auto`.
     """
-    from small_run import Local, end_all, make_volumes
+    from benchmarks.small_run import Local, end_all, make_volumes
 
     make_volumes(root, images=400)
     spec = {"training": {**TRAINING, "epochs": 1000}, "checkpoint": {"intervalSeconds": "auto"}}
@@ -281,9 +283,6 @@ def main() -> None:
     parser.add_argument("--period", type=float, default=120, help="seconds between the disruptions for goodput")
     parser.add_argument("--disruptions", type=int, default=3)
     args = parser.parse_args()
-    root = HERE.parents[1]
-    for folder in (root / "tests", root / "examples" / "digits"):
-        sys.path.insert(0, str(folder))
     report: dict[str, Any] = {"settings": vars(args), "saves": {}}
     print(f"{'':22}{'step':>10}{'own stall':>12}{'commit':>10}{'Ultralytics':>13}{'stall/step':>12}{'own/Ultr.':>11}")
     for pair in (("yolo26n", "yolo26s"), ("yolo26s", "yolo26m")):
@@ -298,7 +297,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="distill-recovery-") as folder:
             report["goodput"] = measure_goodput(args.period, args.disruptions, Path(folder))
         print_goodput(report["goodput"])
-    out = root / "build" / "bench" / "recovery.json"
+    out = ROOT / "build" / "bench" / "recovery.json"
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n")
 
@@ -336,8 +335,6 @@ def print_goodput(found: Mapping[str, Any]) -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["launch"]:
         launch()
-    elif sys.argv[1:2] == ["rank"]:
-        rank()
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         main()

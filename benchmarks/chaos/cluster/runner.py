@@ -8,10 +8,10 @@ import sys
 import time
 from collections.abc import Callable
 
-from clusterchaos.disruptions import Kind, Scene, operator_is_ready
-from clusterchaos.hall import STEPS_PER_EPOCH, Hall
-from clusterchaos.verdict import Disruption, answers, complete
-from clusterchaos.watching import Seen
+from benchmarks.chaos.cluster.checks import Disruption, answers, complete
+from benchmarks.chaos.cluster.disruptions import Kind, Scene, operator_is_ready
+from benchmarks.chaos.cluster.testbed import STEPS_PER_EPOCH, Hall
+from benchmarks.chaos.cluster.watching import Seen
 
 STEPS_BETWEEN = (6, 26)
 """Steps that are made after a recovery before the next disruption comes."""

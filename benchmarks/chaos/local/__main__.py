@@ -1,6 +1,6 @@
 """Random kills of a short distillation: whatever is killed when, it ends bitwise equal to the run that nothing befell.
 
-    python benchmarks/chaos.py [--kills 50] [--seed 0] [--per-run 10] [--epochs 6] [--images 40] [--seconds 3600]
+    python -m benchmarks.chaos.local [--kills 50] [--seed 0] [--per-run 10] [--epochs 6] [--images 40] [--seconds 3600]
 
 Runs of two ranks are disturbed at random moments, of starting up, training, validating, committing or winding down, and
 then left to end. `lost` counts the steps that had been made and had to be made again. Prints the table and writes it,
@@ -26,9 +26,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from run_outcome import Outcome
-from small_run import ROOT, Attempt, Local, end_all, make_volumes
-
+from benchmarks import ROOT
+from benchmarks.outcome import Outcome
+from benchmarks.small_run import Attempt, Local, end_all, make_volumes
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.process.liveness.heartbeat import lives
 

@@ -1,0 +1,1 @@
+"""`make chaos`: processes of a small run are killed on this machine."""
