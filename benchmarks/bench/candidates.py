@@ -67,7 +67,7 @@ TimedStep = Callable[[int, Phases], None]
 
 
 class Bench:
-    """Builds contenders of one pair that start from the same weights and see the same batches."""
+    """Builds candidates of one pair that start from the same weights and see the same batches."""
 
     def __init__(self, pair: Pair, environment: Environment, compiled: bool) -> None:
         self._pair, self._environment, self._compiled = pair, environment, compiled
@@ -91,7 +91,7 @@ class Bench:
             sum(branch["scores"].sum() + branch["boxes"].sum() for branch in predictions.values()).backward()
         return {"teacher": teacher.get_total_flops() / 1e9, "student": student.get_total_flops() / 1e9}
 
-    def contender(self, kind: str, format_: str) -> TimedStep:
+    def candidate(self, kind: str, format_: str) -> TimedStep:
         """One step of `kind`, the student's forward pass in `format_`."""
         if kind == "ultralytics":
             return self._ultralytics(FORMATS[format_])

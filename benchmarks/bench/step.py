@@ -4,7 +4,7 @@
     python -m benchmarks.bench.step [--pair n-s] [--rounds 5] [--compile] [--format fp32]
 
 A round is as many steps as make one move of the optimizer (64 images, Ultralytics' nominal batch). Prints medians of
-the rounds with their spread, the ratios within a round, milliseconds by phase, and peak memory: each contender has a
+the rounds with their spread, the ratios within a round, milliseconds by phase, and peak memory: each candidate has a
 process of its own, and all others wait while it runs. Writes build/bench/step.json with every sample. All train on the
 same recorded batches; data loading has a bench of its own (data.py). Ultralytics' side runs its own
 DistillationModel, optimizer, scaler, clipping and EMA as its training loop calls them. "two ranks" is this project's
@@ -37,16 +37,16 @@ from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.parallel.collectives import process_group
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
 
-CONTENDERS = (
+CANDIDATES = (
     *(f"{kind} {format_}" for format_ in FORMATS for kind in ("plain", "distilled", "ultralytics")),
     "two-ranks fp32",
 )
 Samples = dict[str, list[dict[str, Any]]]
-"""Rounds by contender."""
+"""Rounds by candidate."""
 
 
-class Contender:
-    """A contender in a process of its own, so that neither memory nor allocator settings are shared."""
+class Candidate:
+    """A candidate in a process of its own, so that neither memory nor allocator settings are shared."""
 
     def __init__(self, pair: str, name: str, compiled: bool) -> None:
         command = [sys.executable]
@@ -62,7 +62,7 @@ class Contender:
         )
 
     def run(self) -> dict[str, Any]:
-        """Run one round while every other contender waits: seconds and phases per step, and MiB at most so far."""
+        """Run one round while every other candidate waits: seconds and phases per step, and MiB at most so far."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("run\n")
@@ -71,7 +71,7 @@ class Contender:
             if line.startswith("{"):
                 result: dict[str, Any] = json.loads(line)
                 return result
-        raise SystemExit(f"a contender ended with code {self._process.wait()}")
+        raise SystemExit(f"a candidate ended with code {self._process.wait()}")
 
     def close(self) -> None:
         """End the process."""
@@ -79,13 +79,13 @@ class Contender:
 
 
 def work(pair: Pair, name: str, compiled: bool) -> None:
-    """The other end of a Contender: one round for each line of rank 0's stdin."""
+    """The other end of a Candidate: one round for each line of rank 0's stdin."""
     kind, format_ = name.split()
     environment = from_torchrun(DEVICE.type == "cuda")
     if kind != "ultralytics" and DEVICE.type == "cpu":
         keep_freed_memory()
     with process_group(environment, 600):
-        run = Bench(pair, environment, compiled).contender(kind, format_)
+        run = Bench(pair, environment, compiled).candidate(kind, format_)
         done = 0
         while _asked(environment):
             phases = Phases()
@@ -119,21 +119,21 @@ def _asked(environment: Environment) -> bool:
 
 
 def measure(pair: str, names: tuple[str, ...], rounds: int, compiled: bool) -> Samples:
-    """Every round of every contender, interleaved."""
-    contenders: dict[str, Contender] = {}
+    """Every round of every candidate, interleaved."""
+    candidates: dict[str, Candidate] = {}
     samples: Samples = {name: [] for name in names}
     try:
         for name in names:  # one after the other: starting is work, too
-            contenders[name] = Contender(pair, name, compiled)
-            print(f"  warming up: {name} {contenders[name].run()['seconds']:.2f} s per step", flush=True)
+            candidates[name] = Candidate(pair, name, compiled)
+            print(f"  warming up: {name} {candidates[name].run()['seconds']:.2f} s per step", flush=True)
         for turn in range(rounds):
             shift = turn % len(names)  # nobody always goes first
             for name in names[shift:] + names[:shift]:
-                samples[name].append(contenders[name].run())
+                samples[name].append(candidates[name].run())
             print(f"  round {turn + 1} of {rounds}", flush=True)
     finally:
-        for contender in contenders.values():
-            contender.close()
+        for candidate in candidates.values():
+            candidate.close()
     return samples
 
 
@@ -148,7 +148,7 @@ def ratio(samples: Samples, ours: str, theirs: str) -> list[float]:
 
 
 def best(samples: Samples, *kinds: str) -> str:
-    """The fastest contender of these kinds."""
+    """The fastest candidate of these kinds."""
     names = [name for name in samples if name.startswith(kinds)]
     return min(names, key=lambda name: _median(samples[name], "seconds"))
 
@@ -207,9 +207,9 @@ def main() -> None:
         pair, name = args.worker.split("/")
         work(PAIRS[pair], name, args.compile)
         return
-    contenders = tuple(name for name in CONTENDERS if args.format is None or name.endswith(args.format))
+    candidates = tuple(name for name in CANDIDATES if args.format is None or name.endswith(args.format))
     if args.compile:  # for one process takes minutes already
-        contenders = tuple(name for name in contenders if not name.startswith("two-ranks"))
+        candidates = tuple(name for name in candidates if not name.startswith("two-ranks"))
     results: dict[str, Any] = {
         "machine": {
             "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else _processor(),
@@ -227,7 +227,7 @@ def main() -> None:
         print(
             f"{PAIRS[name].title}; GFLOP a step: " + ", ".join(f"{k} {v:.0f}" for k, v in work_of.items()), flush=True
         )
-        samples = measure(name, contenders, args.rounds, args.compile)
+        samples = measure(name, candidates, args.rounds, args.compile)
         results[name] = {
             "pair": vars(PAIRS[name]),
             "gflop": work_of,

@@ -28,32 +28,32 @@ from benchmarks.chaos.cluster import picture, table
 from benchmarks.chaos.cluster.checks import complaints
 from benchmarks.chaos.cluster.disruptions import GPUS, schedule
 from benchmarks.chaos.cluster.runner import Failed, disturb, epochs_for, run_calmly
-from benchmarks.chaos.cluster.testbed import INTERVAL_SECONDS, STEPS_PER_EPOCH, Hall
+from benchmarks.chaos.cluster.testbed import INTERVAL_SECONDS, STEPS_PER_EPOCH, Testbed
 from digits.demo import stage
 from digits.demo.__main__ import why_not_a_cluster
 from testcluster import Cluster
 
 
-def prove(hall: Hall, args: argparse.Namespace) -> int:
+def prove(testbed: Testbed, args: argparse.Namespace) -> int:
     """Run both jobs, compare, print, write; 1 when something is wrong."""
     draw = random.Random(args.seed)
     kinds = schedule(args.disruptions, draw)
     epochs = epochs_for(len(kinds))
     steps = epochs * STEPS_PER_EPOCH
-    hall.prepare()
-    calm = run_calmly(hall, "undisturbed", epochs)
+    testbed.prepare()
+    calm = run_calmly(testbed, "undisturbed", epochs)
     print(f"undisturbed: {steps} steps of 2 nodes in {calm:.0f} s", flush=True)
-    seen, storm, began = disturb(hall, "disturbed", epochs, kinds, draw)
+    seen, runner, began = disturb(testbed, "disturbed", epochs, kinds, draw)
     ended = max([began, *(sample.at for sample in seen.samples)])
     status = seen.job["status"]
-    difference = hall.outcome("disturbed", steps).difference(hall.outcome("undisturbed", steps))
-    wrong = complaints(storm.made, seen, INTERVAL_SECONDS)
+    difference = testbed.outcome("disturbed", steps).difference(testbed.outcome("undisturbed", steps))
+    wrong = complaints(runner.made, seen, INTERVAL_SECONDS)
     if difference is not None:
         wrong.append(f"{difference} differs from the undisturbed run's")
-    recovered = [made.recovery_seconds for made in storm.made if made.causes and made.recovery_seconds is not None]
+    recovered = [made.recovery_seconds for made in runner.made if made.causes and made.recovery_seconds is not None]
     goodput = status["goodput"]["ratio"]
-    print(f"\n{table.by_kind(storm.made)}\n\n{table.by_phase(storm.made)}\n")
-    print(f"{len(storm.made)} disruptions in {ended - began:.0f} s (undisturbed {calm:.0f} s), seed {args.seed};"
+    print(f"\n{table.by_kind(runner.made)}\n\n{table.by_phase(runner.made)}\n")
+    print(f"{len(runner.made)} disruptions in {ended - began:.0f} s (undisturbed {calm:.0f} s), seed {args.seed};"
           f" {status['restarts']} failures/preemptions; goodput {goodput:.2f}")  # fmt: skip
     report = {
         "settings": {"disruptions": args.disruptions, "seed": args.seed, "steps": steps,
@@ -62,7 +62,7 @@ def prove(hall: Hall, args: argparse.Namespace) -> int:
         "began": began,
         "ended": ended,
         "wrong": wrong,
-        "disruptions": [asdict(made) for made in storm.made],
+        "disruptions": [asdict(made) for made in runner.made],
         "attempts": [seen.attempts[number] for number in sorted(seen.attempts)],
         "status": {key: value for key, value in status.items() if key != "attempts"},
         "pods": [asdict(pod) for pod in seen.pods.values()],
@@ -72,10 +72,10 @@ def prove(hall: Hall, args: argparse.Namespace) -> int:
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(report) + "\n")
     middle = statistics.median(recovered) if recovered else math.nan
-    title = (f"{len(storm.made)} disruptions in {(ended - began) / 60:.0f} minutes: half of the recoveries take"
+    title = (f"{len(runner.made)} disruptions in {(ended - began) / 60:.0f} minutes: half of the recoveries take"
              f" {middle:.0f} s or less; goodput {goodput:.0%}")  # fmt: skip
     drawn = args.out.with_suffix(".png")
-    picture.draw(drawn, seen, storm.made, began, ended, title)
+    picture.draw(drawn, seen, runner.made, began, ended, title)
     print(f"wrote {args.out} and {drawn.name}")
     for text in wrong:
         print(f"error: {text}", file=sys.stderr)
@@ -103,7 +103,7 @@ def main() -> int:
     volumes = ROOT / "build" / "chaos-cluster"  # always the same, so that a kept cluster's claims still lead there
     keep = os.environ.get("KEEP") == "1"
     try:
-        return prove(Hall(cluster, volumes), args)
+        return prove(Testbed(cluster, volumes), args)
     except (Failed, AssertionError, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

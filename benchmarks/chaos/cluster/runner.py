@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from benchmarks.chaos.cluster.checks import Disruption, answers, complete
 from benchmarks.chaos.cluster.disruptions import Kind, Scene, operator_is_ready
-from benchmarks.chaos.cluster.testbed import STEPS_PER_EPOCH, Hall
+from benchmarks.chaos.cluster.testbed import STEPS_PER_EPOCH, Testbed
 from benchmarks.chaos.cluster.watching import Seen
 
 STEPS_BETWEEN = (6, 26)
@@ -41,10 +41,10 @@ def wait(seen: Seen, until: Callable[[], bool], what: str, seconds: float = RECO
         time.sleep(0.1)
 
 
-def run_calmly(hall: Hall, name: str, epochs: int) -> float:
+def run_calmly(testbed: Testbed, name: str, epochs: int) -> float:
     """Run a job to its end and return the seconds that it took."""
     began = time.monotonic()
-    with hall.create(name, epochs, failures=0) as follower:
+    with testbed.create(name, epochs, failures=0) as follower:
         await_success(follower.seen, 120 + 60 * epochs)
     return time.monotonic() - began
 
@@ -58,14 +58,14 @@ def await_success(seen: Seen, seconds: float) -> None:
         time.sleep(0.2)
 
 
-class Storm:
+class Runner:
     """Disturbs a job."""
 
-    def __init__(self, hall: Hall, seen: Seen, draw: random.Random) -> None:
-        self._hall, self._seen, self._draw = hall, seen, draw
+    def __init__(self, testbed: Testbed, seen: Seen, draw: random.Random) -> None:
+        self._testbed, self._seen, self._draw = testbed, seen, draw
         self.made: list[Disruption] = []
 
-    def strike(self, kind: Kind) -> Disruption:
+    def disrupt(self, kind: Kind) -> Disruption:
         """Disturb the job once it has made some steps since the last time, and see it make steps again."""
         seen, attempt = self._seen, self._attempt()
         steps = self._draw.randint(*STEPS_BETWEEN)
@@ -75,7 +75,7 @@ class Storm:
         wait(seen, lambda: self._in_training(attempt, since + steps), f"{steps} further steps of attempt {attempt}")
         newest = seen.newest
         assert newest is not None
-        scene = Scene(self._hall.cluster, seen, attempt, self._draw)
+        scene = Scene(self._testbed.cluster, seen, attempt, self._draw)
         made = Disruption(
             len(self.made) + 1, kind.name, attempt, time.time(), newest.step, sorted(kind.causes), scene.notes
         )
@@ -86,7 +86,7 @@ class Storm:
         if kind.ends:
             wait(seen, lambda: any(later > attempt for later in seen.stepped), f"steps after {kind.name}")
         else:
-            wait(seen, lambda: operator_is_ready(self._hall.cluster), "a ready operator")
+            wait(seen, lambda: operator_is_ready(self._testbed.cluster), "a ready operator")
             made.recovery_seconds = round(time.time() - made.at, 2)
         return made
 
@@ -97,25 +97,27 @@ class Storm:
     def _in_training(self, attempt: int, step: int) -> bool:
         newest = self._seen.newest
         fresh = newest is not None and newest.attempt == attempt and newest.state == "training"
-        return fresh and newest.step >= step and operator_is_ready(self._hall.cluster)
+        return fresh and newest.step >= step and operator_is_ready(self._testbed.cluster)
 
 
-def disturb(hall: Hall, name: str, epochs: int, kinds: list[Kind], draw: random.Random) -> tuple[Seen, Storm, float]:
+def disturb(
+    testbed: Testbed, name: str, epochs: int, kinds: list[Kind], draw: random.Random
+) -> tuple[Seen, Runner, float]:
     """Run a job through a schedule of disruptions to its end. Returns when it was created, too."""
     began = time.time()
-    with hall.create(name, epochs, failures=len(kinds)) as follower:
-        storm = Storm(hall, follower.seen, draw)
+    with testbed.create(name, epochs, failures=len(kinds)) as follower:
+        runner = Runner(testbed, follower.seen, draw)
         try:
             for kind in kinds:
-                made = storm.strike(kind)
+                made = runner.disrupt(kind)
                 after = f"again after {made.recovery_seconds or time.time() - made.at:.1f} s"
                 print(f"{made.number:3} {kind.name} ({', '.join(made.notes)}) at step {made.step}: {after}", flush=True)
             await_success(follower.seen, RECOVERY_SECONDS + 2 * epochs * STEPS_PER_EPOCH)
             time.sleep(1)  # the last status
         except Failed:
-            print(hall.describe(), file=sys.stderr)
+            print(testbed.describe(), file=sys.stderr)
             raise
         finally:
-            for made in storm.made:
+            for made in runner.made:
                 complete(made, follower.seen)
-    return follower.seen, storm, began
+    return follower.seen, runner, began

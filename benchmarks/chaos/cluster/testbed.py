@@ -23,7 +23,7 @@ INTERVAL_SECONDS = 3
 
 
 @dataclass
-class Hall:
+class Testbed:
     """The cluster, and the volumes of the jobs."""
 
     cluster: Cluster
