@@ -21,7 +21,8 @@ from testcluster.external import ExternalCluster
 from testcluster.linux import forward, network
 from testcluster.linux.processes import ProcessTable, end
 from testcluster.nodes import host, loading
-from testcluster.nodes.node import PAUSE_IMAGE, Node
+from testcluster.nodes.config import PAUSE_IMAGE
+from testcluster.nodes.node import Node
 from testcluster.settings import NodeAddresses
 from testcluster.teardown import tear_down
 

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from testcluster.linux import mounts
-from testcluster.nodes.node import NETWORK_NAME, RUNTIME
+from testcluster.nodes.config import NETWORK_NAME, RUNTIME
 
 _CHANGED_BY_KUBELET = (
     "vm/overcommit_memory",

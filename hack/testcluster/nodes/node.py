@@ -11,15 +11,10 @@ import yaml
 from testcluster import settings
 from testcluster.artifacts import binaries
 from testcluster.controlplane.controlplane import ControlPlane
-from testcluster.controlplane.pki import KeyPair
 from testcluster.linux import cgroups, network
 from testcluster.linux.processes import ProcessId, ProcessTable, run
+from testcluster.nodes import config
 from testcluster.settings import NodeAddresses
-
-PAUSE_IMAGE = "localhost/distill-pause:1"
-NETWORK_NAME = "distill-test"
-RUNTIME = "io.containerd.runtime.v2.task/k8s.io"  # under containerd's state directory, a directory per container
-_PLUGINS = Path("/usr/lib/cni")
 
 
 @dataclass(frozen=True)
@@ -52,7 +47,7 @@ class Node:
 
     @property
     def socket(self) -> Path:
-        return self.directory / "containerd.sock"
+        return config.socket(self.directory)
 
     @property
     def enter(self) -> list[str]:
@@ -63,11 +58,11 @@ class Node:
         name, address = self.name, str(self.addresses.address)
         for directory in ("cni", "manifests", "plugins", "logs"):
             (self.directory / directory).mkdir(parents=True, exist_ok=True)
-        self._write("containerd.toml", containerd_config(self.directory))
-        self._write("cni/10-bridge.conflist", json.dumps(cni_config(self.addresses, self.directory)))
+        self._write("containerd.toml", config.containerd(self.directory))
+        self._write("cni/10-bridge.conflist", json.dumps(config.network(self.addresses, self.directory)))
         serving = control_plane.authority.issue(f"{name}-serving", name, hosts=[name, address])
         authority = control_plane.authority.pair.certificate
-        self._write("kubelet.yaml", yaml.safe_dump(kubelet_config(self, serving, authority)))
+        self._write("kubelet.yaml", yaml.safe_dump(config.kubelet(self.addresses, self.directory, serving, authority)))
         self._write("resolv.conf", "")  # the host's own name servers and search domains stay outside
         server = f"https://{settings.CONTROL_PLANE_ADDRESS}:{settings.API_PORT}"
         control_plane.user_kubeconfig(f"{name}-kubelet", f"system:node:{name}", group="system:nodes", server=server)
@@ -173,84 +168,3 @@ def _is_json(path: Path) -> bool:
 def _listens(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX) as probe:
         return probe.connect_ex(str(path)) == 0
-
-
-def containerd_config(directory: Path) -> str:
-    # Without restrict_oom_score_adj runc dies where root lacks CAP_SYS_RESOURCE ("can't get final child's PID").
-    # Namespaces under the state directory can be told from those that another containerd made.
-    unused = ", ".join(f'"io.containerd.snapshotter.v1.{name}"' for name in ("aufs", "btrfs", "devmapper", "zfs"))
-    return f"""\
-version = 2
-root = "{directory}/containerd"
-state = "{directory}/run"
-disabled_plugins = [{unused}]
-
-[grpc]
-address = "{directory}/containerd.sock"
-
-[plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "{PAUSE_IMAGE}"
-restrict_oom_score_adj = true
-netns_mounts_under_state_dir = true
-stream_server_address = "127.0.0.1"
-
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-runtime_type = "io.containerd.runc.v2"
-
-[plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc.options]
-Root = "{directory}/runc"
-
-[plugins."io.containerd.grpc.v1.cri".cni]
-bin_dir = "{_PLUGINS}"
-conf_dir = "{directory}/cni"
-"""
-
-
-def cni_config(addresses: NodeAddresses, directory: Path) -> dict[str, object]:
-    ipam = {
-        "type": "host-local",
-        "dataDir": str(directory / "addresses"),
-        "ranges": [[{"subnet": str(addresses.pods)}]],
-        "routes": [{"dst": "0.0.0.0/0"}],
-    }
-    bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": ipam}
-    ports = {"type": "portmap", "capabilities": {"portMappings": True}}
-    return {"cniVersion": "0.4.0", "name": NETWORK_NAME, "plugins": [bridge, ports]}
-
-
-def kubelet_config(node: Node, serving: KeyPair, authority: Path) -> dict[str, object]:
-    directory = node.directory
-    return {
-        "apiVersion": "kubelet.config.k8s.io/v1beta1",
-        "kind": "KubeletConfiguration",
-        "address": str(node.addresses.address),
-        "authentication": {
-            "anonymous": {"enabled": False},
-            "webhook": {"enabled": True},
-            "x509": {"clientCAFile": str(authority)},
-        },
-        "authorization": {"mode": "Webhook"},
-        "tlsCertFile": str(serving.certificate),
-        "tlsPrivateKeyFile": str(serving.key),
-        "containerRuntimeEndpoint": f"unix://{node.socket}",
-        "clusterDNS": [str(settings.CONTROL_PLANE_ADDRESS)],
-        "clusterDomain": settings.CLUSTER_DOMAIN,
-        "resolvConf": str(directory / "resolv.conf"),
-        "podLogsDir": str(directory / "logs"),
-        "staticPodPath": str(directory / "manifests"),
-        "volumePluginDir": str(directory / "plugins"),
-        "cgroupDriver": "cgroupfs",
-        "cgroupRoot": f"/{cgroups.name(node.name)}",
-        "enforceNodeAllocatable": ["pods"],
-        "localStorageCapacityIsolation": False,
-        "failSwapOn": False,
-        "oomScoreAdj": 0,
-        "maxPods": 50,
-        "nodeStatusUpdateFrequency": "4s",
-        "nodeLeaseDurationSeconds": 8,  # renewed after a quarter of it
-        "containerLogMaxSize": "10Mi",
-        # The disk is shared with everything else on the machine: an eviction would be about something else's files.
-        "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-        "imageGCHighThresholdPercent": 100,
-        "shutdownGracePeriod": "0s",
-    }
