@@ -19,7 +19,7 @@ from testcluster.controlplane.access import KubernetesAccess
 from testcluster.controlplane.controlplane import ControlPlane, Options
 from testcluster.external import ExternalCluster
 from testcluster.linux import forward, network
-from testcluster.linux.processes import ProcessTable, end
+from testcluster.linux.processes import ProcessId, ProcessTable, kill_all
 from testcluster.nodes import host, loading
 from testcluster.nodes.config import PAUSE_IMAGE
 from testcluster.nodes.node import Node
@@ -130,10 +130,6 @@ class Cluster(KubernetesAccess):
     def node_names(self) -> list[str]:
         return list(self._nodes)
 
-    def node_pids(self, node: str) -> list[int]:
-        """Every process of a node: its kubelet, containerd, shims, kube-proxy and all that runs in its pods."""
-        return sorted(process.pid for process in self._node(node).process_ids)
-
     def stop_kubelet(self, node: str) -> None:
         """End the kubelet; its pods run on."""
         self._processes.stop(self._node(node).kubelet)
@@ -145,14 +141,13 @@ class Cluster(KubernetesAccess):
             with self._fresh_report(node, seconds):
                 stopped.start_kubelet(self._control_plane.options.directory)
 
-    def pod_pids(self, node: str, uid: str = "*") -> list[int]:
-        """Every process of the pod with this UID, or of all the node's pods."""
-        return sorted(process.pid for process in self._node(node).pod_process_ids(uid))
+    def pod_processes(self, node: str, uid: str = "*") -> list[ProcessId]:
+        """Every process of the pod with this UID, or of all the node's pods; oldest first."""
+        return sorted(self._node(node).pod_process_ids(uid), key=lambda process: (process.start_ticks, process.pid))
 
-    def kill_pods(self, node: str, uid: str = "*") -> None:
-        """SIGKILL all of them."""
-        while left := self._node(node).pod_process_ids(uid):
-            end(left)
+    def kill_pods(self, node: str, uid: str = "*") -> int:
+        """SIGKILL all of them; how many there were."""
+        return kill_all(lambda: self._node(node).pod_process_ids(uid))
 
     def pod_log(self, node: str, namespace: str, pod: str, uid: str, container: str) -> str:
         """What a container of the node has said; the node need not answer."""
@@ -170,8 +165,7 @@ class Cluster(KubernetesAccess):
         """Kill all that runs on the node. Unplugged first, so that no peer is sent a TCP reset."""
         self.partition(node)
         victim = self._node(node)
-        while left := victim.process_ids:
-            end(left)
+        kill_all(lambda: victim.process_ids)
         self._processes.stop(*victim.programs)
 
     def power_on(self, node: str, seconds: float = 60) -> None:
@@ -217,8 +211,12 @@ class Cluster(KubernetesAccess):
         """Whether every program lives, the API server is ready, and so are all nodes."""
         programs = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns", _FORWARDER}
         programs = programs.union(*(node.programs for node in self._nodes.values()))
-        alive = all(self._processes.get(program) for program in programs)
-        return alive and self._control_plane.ready and self._heartbeats().keys() >= set(self.node_names)
+        if not all(self._processes.get(program) for program in programs) or not self._control_plane.ready:
+            return False
+        try:
+            return self._heartbeats().keys() >= set(self.node_names)
+        except RuntimeError:  # the API server has ended, or is stuck
+            return False
 
     def _start(self, listener: socket.socket, report: Callable[[str], None]) -> None:
         started = time.monotonic()

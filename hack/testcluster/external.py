@@ -60,7 +60,7 @@ class ExternalCluster(KubernetesAccess):
     def start_kubelet(self, *_: object) -> NoReturn:
         self._unsupported("start a kubelet")
 
-    def pod_pids(self, *_: object) -> NoReturn:
+    def pod_processes(self, *_: object) -> NoReturn:
         self._unsupported("see the processes of a pod")
 
     def kill_pods(self, *_: object) -> NoReturn:
@@ -80,9 +80,6 @@ class ExternalCluster(KubernetesAccess):
 
     def power_on(self, *_: object) -> NoReturn:
         self._unsupported("switch on a node")
-
-    def node_pids(self, *_: object) -> NoReturn:
-        self._unsupported("see the processes of a node")
 
     def nsenter_prefix(self) -> NoReturn:
         self._unsupported("enter the network")

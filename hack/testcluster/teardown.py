@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from testcluster.linux import cgroups, mounts, network
-from testcluster.linux.processes import ProcessId, ProcessTable, end
+from testcluster.linux.processes import ProcessId, ProcessTable, end, kill_all
 from testcluster.nodes import host
 
 
@@ -45,11 +45,7 @@ def _end_processes(processes: ProcessTable) -> None:
     # Kubelets first, lest they start again what is ended.
     kubelets = [name for name in processes.names if name.endswith("-kubelet")]
     end(process for name in kubelets if (process := processes.get(name)))
-    for _ in range(10):  # a process may have forked between being listed and being killed
-        if not (left := _ours(processes)):
-            return
-        end(left)
-    raise RuntimeError(f"processes that cannot be ended: {sorted(process.pid for process in left)}")
+    kill_all(lambda: _ours(processes))
 
 
 def _remove_groups() -> None:

@@ -15,6 +15,7 @@ from digits.demo import stage
 from distill_api.constants import Component, JobFile, Label
 from e2e.jobs import NAMESPACE, Jobs, attempts, progress
 from testcluster import Cluster
+from testcluster.linux.processes import ProcessId
 
 GRACE_SECONDS, LOST_SECONDS = 10, 2
 UNREACHABLE = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
@@ -49,16 +50,16 @@ def victim(cluster: Cluster, spare: str) -> Iterator[str]:
     cluster.start_kubelet(node)
     cluster.kubectl("wait", "node", node, "--for=condition=Ready", "--timeout=60s")
     deadline = time.monotonic() + 60
-    while ghosts := set(cluster.pod_pids(node)) - set(known_pids(cluster, node)):
+    while ghosts := set(cluster.pod_processes(node)) - set(known(cluster, node)):
         assert time.monotonic() < deadline, f"{node} is back, and these processes of its old pods live: {ghosts}"
         time.sleep(0.5)
 
 
-def known_pids(cluster: Cluster, node: str) -> Iterator[int]:
+def known(cluster: Cluster, node: str) -> Iterator[ProcessId]:
     """The processes of the pods that the API server knows to be on the node."""
     pods = json.loads(cluster.kubectl("get", "pods", "-A", "-o", "json", f"--field-selector=spec.nodeName={node}"))
     for pod in pods["items"]:
-        yield from cluster.pod_pids(node, pod["metadata"]["uid"])
+        yield from cluster.pod_processes(node, pod["metadata"]["uid"])
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """Talk to a Kubernetes API through kubectl and helm, whoever runs it."""
 
 import base64
-import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import yaml
 
 from testcluster.artifacts import binaries
 from testcluster.controlplane.pki import KeyPair
+from testcluster.linux.processes import run
 
 
 class KubernetesAccess:
@@ -19,7 +18,7 @@ class KubernetesAccess:
         self.kubeconfig = kubeconfig
 
     def kubectl(self, *args: str, stdin: str | None = None, timeout: float = 120) -> str:
-        """Standard output of kubectl; raises RuntimeError with its standard error when it fails."""
+        """Standard output of kubectl; raises RuntimeError when it fails or takes longer than ``timeout`` seconds."""
         return self._run(binaries.kubectl(), args, stdin, timeout)
 
     def transcript(self, namespace: str, commands: Sequence[Sequence[str]]) -> str:
@@ -28,13 +27,13 @@ class KubernetesAccess:
         for arguments in commands:
             try:
                 answer = self.kubectl("-n", namespace, *arguments)
-            except (subprocess.SubprocessError, RuntimeError) as error:
+            except RuntimeError as error:
                 answer = str(error)
             parts.append(f"$ kubectl {' '.join(arguments)}\n{answer}")
         return "\n".join(parts)
 
     def helm(self, *args: str, stdin: str | None = None, timeout: float = 300) -> str:
-        """Standard output of helm; raises RuntimeError with its standard error when it fails."""
+        """Standard output of helm; raises RuntimeError when it fails or takes longer than ``timeout`` seconds."""
         return self._run(binaries.helm(), args, stdin, timeout)
 
     def apply(self, *objects: dict[str, object]) -> None:
@@ -46,17 +45,8 @@ class KubernetesAccess:
         return self.kubectl("get", "nodes", "-o", "jsonpath={.items[*].metadata.name}").split()
 
     def _run(self, program: Path, args: tuple[str, ...], stdin: str | None, timeout: float) -> str:
-        done = subprocess.run(
-            [str(program), *args],
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            env=os.environ | {"KUBECONFIG": str(self.kubeconfig)},
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{program.name} {' '.join(args)}: {done.stderr.strip()}")
-        return done.stdout
+        environment = {"KUBECONFIG": str(self.kubeconfig)}
+        return run(program, *args, input=stdin, timeout=timeout, environment=environment)
 
 
 def write_kubeconfig(path: Path, server: str, authority: Path, user: KeyPair) -> Path:

@@ -1,8 +1,10 @@
 """A control group per node, in every hierarchy that is mounted, and an end to all that runs in it."""
 
-from collections.abc import Iterator
+import errno
+from fnmatch import fnmatch
 from pathlib import Path
 
+from testcluster.linux import tree
 from testcluster.linux.processes import ProcessId
 
 _PREFIX = "distill-"
@@ -35,31 +37,32 @@ def create(node: str) -> None:
 
 
 def existing() -> list[Path]:
-    return [group for hierarchy in hierarchies() for group in hierarchy.glob(f"{_PREFIX}node*")]
+    groups = (group for hierarchy in hierarchies() for group in tree.directories(hierarchy))
+    return [group for group in groups if group.name.startswith(f"{_PREFIX}node")]
+
+
+def of_pods(node: str, uid: str = "*") -> list[Path]:
+    """The groups of the node's pod with this UID, or of all its pods; one in every hierarchy."""
+    groups = (group for hierarchy in hierarchies() for group in tree.walk(hierarchy / name(node)))
+    return [group for group in groups if fnmatch(group.name, f"pod{uid}")]
 
 
 def members(group: Path) -> set[ProcessId]:
     """Every process in ``group`` and below."""
     found: set[ProcessId] = set()
-    for directory in _tree(group):
+    for directory in tree.walk(group):
         try:
-            numbers = (directory / "cgroup.procs").read_text().split()
-        except OSError:  # the group went away, or is a threaded one
+            numbers = tree.read(directory / "cgroup.procs").split()
+        except OSError as error:
+            if error.errno != errno.EOPNOTSUPP:  # the answer of a threaded group: its processes are its parent's
+                raise
             continue
         found |= {process for number in numbers if (process := ProcessId.of(int(number)))}
     return found
 
 
 def remove(group: Path) -> None:
-    """Remove ``group`` and all below it; they must be empty of processes."""
-    for directory in _tree(group):
-        directory.rmdir()
-
-
-def _tree(group: Path) -> Iterator[Path]:
-    """The groups from the leaves up."""
-    if group.is_dir():
-        for child in sorted(group.iterdir()):
-            if child.is_dir():
-                yield from _tree(child)
-        yield group
+    """Remove ``group`` and all below it; OSError while there are processes in one of them."""
+    for directory in tree.walk(group):
+        with tree.vanishing():
+            directory.rmdir()

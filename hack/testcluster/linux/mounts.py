@@ -15,9 +15,15 @@ def below(directory: Path, mountinfo: str | None = None) -> list[Path]:
 
 def undo(directory: Path) -> None:
     """Unmount everything at and under ``directory``; RuntimeError when something stays."""
+    reasons: list[str] = []
     for _ in range(5):  # unmounting one can uncover another
-        for mount in below(directory):
-            run("umount", "--lazy", mount)
-        if not below(directory):
+        if not (found := below(directory)):
             return
-    raise RuntimeError(f"cannot unmount {below(directory)}")
+        reasons = []
+        for mount in found:
+            try:
+                run("umount", "--lazy", mount)
+            except RuntimeError as error:  # no matter where its owner was faster
+                reasons.append(str(error))
+    if left := below(directory):
+        raise RuntimeError(f"cannot unmount {', '.join(map(str, left))}: {'; '.join(reasons)}")

@@ -1,7 +1,9 @@
 """Network namespaces: one for the control plane with a bridge as the switch, one per node, all under our names."""
 
+from contextlib import suppress
 from pathlib import Path
 
+from testcluster.linux import tree
 from testcluster.linux.processes import ProcessId, run
 from testcluster.settings import CONTROL_PLANE_ADDRESS, NODE_NETWORK, POD_NETWORK, SERVICE_NETWORK, NodeAddresses
 
@@ -31,20 +33,20 @@ def members(name: str) -> set[ProcessId]:
     except FileNotFoundError:
         return set()
     found: set[ProcessId] = set()
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            inside = (directory / "ns" / "net").stat()
-        except OSError:  # it has ended meanwhile
+    for directory in tree.directories(Path("/proc")):
+        if not directory.name.isdigit():
             continue
-        # The device counts too: an inode number alone says nothing about a file that is no namespace.
-        if (inside.st_dev, inside.st_ino) == (wanted.st_dev, wanted.st_ino):
-            process = ProcessId.of(int(directory.name))
-            found |= {process} if process else set()
+        with tree.vanishing(), suppress(PermissionError):  # of a process that is not ours to see
+            inside = (directory / "ns" / "net").stat()
+            # The device counts too: an inode number alone says nothing about a file that is no namespace.
+            if (inside.st_dev, inside.st_ino) == (wanted.st_dev, wanted.st_ino):
+                process = ProcessId.of(int(directory.name))
+                found |= {process} if process else set()
     return found
 
 
 def existing() -> list[str]:
-    return sorted(file.name for file in _RUN.glob(f"{_PREFIX}*"))
+    return [file.name for file in tree.entries(_RUN) if file.name.startswith(_PREFIX)]
 
 
 def create(nodes: list[NodeAddresses]) -> None:

@@ -1,14 +1,15 @@
 """Start programs, remember them by process id and start time, and end exactly those."""
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from testcluster.linux import tree
 
 
 @dataclass(frozen=True)
@@ -21,22 +22,54 @@ class ProcessId:
     @classmethod
     def of(cls, pid: int) -> "ProcessId | None":
         """The running process ``pid``; None when there is none, or only a zombie."""
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_text()
-        except (FileNotFoundError, ProcessLookupError):
-            return None
         # The second field is the command in parentheses, which may hold spaces and parentheses itself.
-        fields = stat.rpartition(")")[2].split()
-        return None if fields[0] in "ZX" else cls(pid, int(fields[19]))
+        fields = tree.read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
+        return None if not fields or fields[0] in b"ZX" else cls(pid, int(fields[19]))
 
     @property
     def alive(self) -> bool:
         return ProcessId.of(self.pid) == self
 
-    def signal(self, number: signal.Signals) -> None:
-        if self.alive:
-            with contextlib.suppress(ProcessLookupError):  # it may end between the two calls
-                os.kill(self.pid, number)
+    @property
+    def name(self) -> str:
+        """What it calls itself; empty when it has ended."""
+        return tree.read(Path(f"/proc/{self.pid}/comm")).decode(errors="replace").rstrip("\n") if self.alive else ""
+
+    @property
+    def command(self) -> list[str]:
+        """Its command line; empty when it has ended."""
+        words = tree.read(Path(f"/proc/{self.pid}/cmdline")) if self.alive else b""
+        return words.decode(errors="replace").rstrip("\0").split("\0") if words else []
+
+    def signal(self, number: signal.Signals) -> bool:
+        """Send a signal, unless the process has ended; whether it was sent."""
+        try:
+            handle = os.pidfd_open(self.pid)  # it stays the same process's, even when the number gets another one
+        except ProcessLookupError:
+            return False
+        try:
+            if self.alive:
+                signal.pidfd_send_signal(handle, number)
+                return True
+        except ProcessLookupError:
+            pass
+        finally:
+            os.close(handle)
+        return False
+
+
+def kill_all(listed: Callable[[], set[ProcessId]]) -> int:
+    """SIGKILL what ``listed`` finds until it finds nothing more; how many there were.
+
+    A process may fork between being listed and being killed. RuntimeError when some cannot be killed.
+    """
+    killed: set[ProcessId] = set()
+    for _ in range(10):
+        if not (left := listed()):
+            return len(killed)
+        killed |= left
+        end(left)
+    raise RuntimeError(f"processes that cannot be killed: {sorted(process.pid for process in left)}")
 
 
 def end(processes: Iterable[ProcessId], grace_seconds: float = 0) -> list[ProcessId]:
@@ -106,7 +139,7 @@ class ProcessTable:
 
     @property
     def names(self) -> list[str]:
-        return sorted(path.stem for path in self.directory.glob("*.pid"))
+        return [path.stem for path in tree.entries(self.directory) if path.suffix == ".pid"]
 
     def stop(self, *names: str, grace_seconds: float = 2) -> None:
         """End the named processes and forget them; names that do not run are no error."""
@@ -127,11 +160,18 @@ class ProcessTable:
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else ""
 
 
-def run(*command: str | Path, input: str | None = None, timeout: float = 120) -> str:
-    """What ``command`` prints; RuntimeError with its standard error when it fails."""
+def run(
+    *command: str | Path, input: str | None = None, timeout: float = 120, environment: dict[str, str] | None = None
+) -> str:
+    """What ``command`` prints. RuntimeError with its standard error when it fails, or takes more than ``timeout`` s."""
     arguments = [str(part) for part in command]
-    done = subprocess.run(arguments, input=input, capture_output=True, text=True, timeout=timeout)
+    shown = " ".join([Path(arguments[0]).name, *arguments[1:]])
+    environ = os.environ | (environment or {})
+    try:
+        done = subprocess.run(arguments, input=input, capture_output=True, text=True, timeout=timeout, env=environ)
+    except subprocess.TimeoutExpired as error:
+        raise RuntimeError(f"{shown} did not end within {timeout:.0f} s") from error
     if done.returncode != 0:
         said = done.stderr.strip() or done.stdout.strip()
-        raise RuntimeError(f"{' '.join(arguments)} exited with {done.returncode}: {said[-3000:]}")
+        raise RuntimeError(f"{shown} exited with {done.returncode}: {said[-3000:]}")
     return done.stdout

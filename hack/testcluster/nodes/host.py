@@ -1,11 +1,12 @@
 """Undo what the programs of a cluster change outside of its state directory and cannot be told to leave alone."""
 
 import json
+import re
 import socket
 from contextlib import suppress
 from pathlib import Path
 
-from testcluster.linux import mounts
+from testcluster.linux import mounts, tree
 from testcluster.nodes.config import NETWORK_NAME, RUNTIME
 
 _CHANGED_BY_KUBELET = (
@@ -21,6 +22,8 @@ _SHIM_SOCKETS = Path("/run/containerd/s")
 _LOG_LINKS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
 _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
+# A kubelet that finds nothing but sockets here when it starts sets its node's GPUs to 0 until a driver reports them.
+_GPUS_ARE_KEPT = _DEVICE_PLUGINS / "distill-testcluster"
 _NAMESPACES = Path("/run/netns")
 _LEAVES = (_SHIM_SOCKETS, _LOG_LINKS, _CNI_RESULTS, _DEVICE_PLUGINS)
 _DIRECTORIES = (_NAMESPACES, *(directory for leaf in _LEAVES for directory in (leaf, leaf.parent)))
@@ -28,10 +31,12 @@ _FILE = "host.json"
 
 
 def remember(state: Path) -> None:
-    """Record how the machine is before the cluster starts."""
+    """Record how the machine is before the cluster starts, and prepare it."""
     sysctls = {name: (_SYSCTLS / name).read_text() for name in _CHANGED_BY_KUBELET if (_SYSCTLS / name).exists()}
     absent = [str(directory) for directory in _DIRECTORIES if not directory.exists()]
     (state / _FILE).write_text(json.dumps({"sysctls": sysctls, "absent": absent}))
+    _DEVICE_PLUGINS.mkdir(parents=True, exist_ok=True)
+    _GPUS_ARE_KEPT.touch()
 
 
 def restore(state: Path) -> None:
@@ -44,10 +49,10 @@ def restore(state: Path) -> None:
     for name, value in before["sysctls"].items():
         if (_SYSCTLS / name).read_text() != value:
             (_SYSCTLS / name).write_text(value)
-    if str(_NAMESPACES) in before["absent"] and _NAMESPACES.is_dir() and not any(_NAMESPACES.iterdir()):
+    if str(_NAMESPACES) in before["absent"] and _NAMESPACES.is_dir() and not tree.entries(_NAMESPACES):
         mounts.undo(_NAMESPACES)  # ip mounts the directory on itself when it makes the first namespace
     if str(_SHIM_SOCKETS) in before["absent"]:  # then those that lost their record in a crash are ours as well
-        for socket_file in _SHIM_SOCKETS.glob("*"):
+        for socket_file in tree.entries(_SHIM_SOCKETS):
             _unlink_dead(socket_file)
     for directory in map(Path, before["absent"]):
         with suppress(OSError):  # never there, or in use by someone else by now
@@ -55,15 +60,18 @@ def restore(state: Path) -> None:
 
 
 def _remove_files(state: Path) -> None:
-    for record in state.glob(f"*/run/{RUNTIME}/*/address"):
-        Path(record.read_text().strip().removeprefix("unix://")).unlink(missing_ok=True)
-    for link in _LOG_LINKS.glob("*.log"):
-        if link.is_symlink() and link.readlink().is_relative_to(state):
-            link.unlink()
-    for result in _CNI_RESULTS.glob(f"{NETWORK_NAME}-*-eth0"):
-        sandbox = result.name.removeprefix(f"{NETWORK_NAME}-").removesuffix("-eth0")
-        result.unlink()
-        (_CNI_RESULTS / f"cni-loopback-{sandbox}-lo").unlink(missing_ok=True)
+    containers = (one for node in tree.directories(state) for one in tree.directories(node / "run" / RUNTIME))
+    for address in filter(None, (tree.read(container / "address") for container in containers)):
+        Path(address.decode().strip().removeprefix("unix://")).unlink(missing_ok=True)
+    for link in tree.entries(_LOG_LINKS):
+        with tree.vanishing():
+            if link.is_symlink() and link.readlink().is_relative_to(state):
+                link.unlink()
+    for result in tree.entries(_CNI_RESULTS):
+        if match := re.fullmatch(f"{NETWORK_NAME}-(.*)-eth0", result.name):
+            result.unlink(missing_ok=True)
+            (_CNI_RESULTS / f"cni-loopback-{match[1]}-lo").unlink(missing_ok=True)
+    _GPUS_ARE_KEPT.unlink(missing_ok=True)
     _unlink_dead(_DEVICE_PLUGINS / "kubelet.sock")
 
 

@@ -11,7 +11,7 @@ import yaml
 from testcluster import settings
 from testcluster.artifacts import binaries
 from testcluster.controlplane.controlplane import ControlPlane
-from testcluster.linux import cgroups, network
+from testcluster.linux import cgroups, network, tree
 from testcluster.linux.processes import ProcessId, ProcessTable, run
 from testcluster.nodes import config
 from testcluster.settings import NodeAddresses
@@ -114,7 +114,7 @@ class Node:
         self._ctr("images", "import", str(archive))
         # Each layer is now there packed and unpacked, and only the unpacked one is ever read again.
         blobs = self.directory / "containerd" / "io.containerd.content.v1.content" / "blobs" / "sha256"
-        layers = [f"sha256:{blob.name}" for blob in blobs.iterdir() if not _is_json(blob)]
+        layers = [f"sha256:{blob.name}" for blob in tree.entries(blobs) if _is_layer(blob)]
         if layers:
             self._ctr("content", "rm", *layers)
 
@@ -139,30 +139,27 @@ class Node:
     def process_ids(self) -> set[ProcessId]:
         """The node's programs and every process of its pods."""
         own = network.members(network.namespace(self.name))
-        return own.union(*(cgroups.members(group) for group in self._groups))
+        groups = (hierarchy / cgroups.name(self.name) for hierarchy in cgroups.hierarchies())
+        return own.union(*(cgroups.members(group) for group in groups))
 
     def pod_process_ids(self, uid: str = "*") -> set[ProcessId]:
         """Every process of the pod with this UID, or of all pods."""
-        pods = (pod for group in self._groups for pod in group.glob(f"**/pod{uid}"))
-        return set().union(*(cgroups.members(pod) for pod in pods))
+        return set().union(*(cgroups.members(group) for group in cgroups.of_pods(self.name, uid)))
 
     def pod_log(self, namespace: str, pod: str, uid: str, container: str) -> str:
         """What a container has said, by the runtime's own file: also when the node cannot be asked."""
         file = self.directory / "logs" / f"{namespace}_{pod}_{uid}" / container / "0.log"
         return file.read_text(errors="replace")
 
-    @property
-    def _groups(self) -> list[Path]:
-        return [hierarchy / cgroups.name(self.name) for hierarchy in cgroups.hierarchies()]
-
     def _write(self, name: str, text: str) -> None:
         (self.directory / name).write_text(text)
 
 
-def _is_json(path: Path) -> bool:
-    """Tells an image's manifest or configuration from a layer, which is a tar."""
-    with path.open("rb") as file:
-        return file.read(1) == b"{"
+def _is_layer(blob: Path) -> bool:
+    """Tells a layer, which is a tar, from an image's manifest or configuration, and from what the runtime removes."""
+    with tree.vanishing(), blob.open("rb") as file:
+        return file.read(1) != b"{"
+    return False
 
 
 def _listens(path: Path) -> bool:
