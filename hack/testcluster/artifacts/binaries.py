@@ -159,7 +159,7 @@ _PARTS = {
     for part in (
         Part(CLIENTS, f"clients-{KUBECTL_PACKAGE_VERSION}", ("kubectl", "helm"), _get_clients),
         Part(PAUSE, f"pause-{_digest(_PAUSE_SOURCE.read_bytes())}", ("pause",), _get_pause),
-        Part(BASE, f"base-{_digest(Path(debian.__file__).read_bytes())}", ("base.tar",), _get_root_file_system),
+        Part(BASE, f"base-{_digest(*debian.ROOT_FILE_SYSTEM)}", ("base.tar",), _get_root_file_system),
         Part(KUBERNETES, f"kubernetes-{KUBERNETES_VERSION}", (*_CONTROL_PLANE, *_NODE, "etcd"), _get_kubernetes),
         Part(COREDNS, f"coredns-{COREDNS_VERSION}", ("coredns",), _get_coredns),
     )

@@ -28,6 +28,17 @@ PACKAGES = {
 # What a Python image starts from; torch, torchvision and the headless OpenCV bring the rest themselves.
 BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
 _UNREAD = ("doc", "info", "locale", "man")
+ROOT_FILE_SYSTEM = (
+    "--variant=minbase",
+    f"--include={','.join(BASE_PACKAGES)}",
+    *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _UNREAD),
+    # apt's lists are of no use in an image that nothing is installed into, and they are a third of its size.
+    "--customize-hook=rm -rf $1/var/lib/apt/lists/* $1/var/cache/apt/*",
+    # A name for the user of every pod: getpass, and with it torch, fails for a number that has none.
+    "--customize-hook=echo distill:x:65532:65532::/tmp:/usr/sbin/nologin >> $1/etc/passwd",
+    "--customize-hook=echo distill:x:65532: >> $1/etc/group",
+)
+"""mmdebstrap's options for it."""
 
 
 def missing_packages() -> list[str]:
@@ -74,14 +85,7 @@ def make_root_file_system(archive: Path) -> None:
     """A tar of a minimal Debian with Python, for ``buildah add``."""
     if shutil.which("mmdebstrap") is None:
         raise RuntimeError("mmdebstrap is not installed; `python -m testcluster binaries` gets it")
-    excluded = [f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _UNREAD]
-    # apt's lists are of no use in an image that nothing is installed into, and they are a third of its size.
-    trimmed = "--customize-hook=rm -rf $1/var/lib/apt/lists/* $1/var/cache/apt/*"
-    # A name for the user of every pod: getpass, and with it torch, fails for a number that has none.
-    user = "--customize-hook=echo distill:x:65532:65532::/tmp:/usr/sbin/nologin >> $1/etc/passwd"
-    group = "--customize-hook=echo distill:x:65532: >> $1/etc/group"
-    include = f"--include={','.join(BASE_PACKAGES)}"
-    command = ["mmdebstrap", "--variant=minbase", include, *excluded, trimmed, user, group, suite(), str(archive)]
-    done = subprocess.run(["nice", *command], capture_output=True, text=True)
+    command = ["nice", "mmdebstrap", *ROOT_FILE_SYSTEM, suite(), str(archive)]
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
         raise RuntimeError(f"mmdebstrap failed:\n{done.stderr[-3000:]}")
