@@ -1,0 +1,111 @@
+"""What is done to the processes of an attempt, and what is kept of it."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from benchmarks.small_run import Attempt, Local
+from distill_trainer.checkpoint.format import layout
+
+FROZEN_SECONDS = 2.0
+
+Act = Callable[[Attempt, Local, random.Random], None]
+
+
+def send(pids: Iterable[int | None], number: signal.Signals) -> None:
+    """A signal to all that are there."""
+    for pid in pids:
+        if pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+
+def kill_a_rank(attempt: Attempt, _: Local, draw: random.Random) -> None:
+    send(draw.sample(attempt.ranks(), 1) if attempt.ranks() else [], signal.SIGKILL)
+
+
+def kill_the_launcher(attempt: Attempt, _: Local, __: random.Random) -> None:
+    send([attempt.process.pid], signal.SIGKILL)
+
+
+def kill_all_but_the_writer(attempt: Attempt, _: Local, __: random.Random) -> None:
+    send([attempt.process.pid, *attempt.ranks()], signal.SIGKILL)
+
+
+def kill_everything(attempt: Attempt, _: Local, __: random.Random) -> None:
+    """As when a node is lost."""
+    send([attempt.writer(), attempt.process.pid, *attempt.ranks()], signal.SIGKILL)
+
+
+def kill_everything_and_damage_the_newest(attempt: Attempt, local: Local, draw: random.Random) -> None:
+    kill_everything(attempt, local, draw)
+    steps = local.committed()
+    if len(steps) > 1:  # of a single one there would be nothing to fall back to
+        file = layout.readable(local.folder / "checkpoints", steps[-1]) / layout.TENSORS
+        content = bytearray(file.read_bytes())
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        file.write_bytes(content)
+
+
+def kill_the_writer(attempt: Attempt, _: Local, __: random.Random) -> None:
+    send([attempt.writer()], signal.SIGKILL)
+
+
+def terminate(attempt: Attempt, _: Local, __: random.Random) -> None:
+    """As a preemption with a grace period."""
+    send([attempt.process.pid], signal.SIGTERM)
+
+
+def stop_a_rank(attempt: Attempt, _: Local, draw: random.Random) -> None:
+    send(draw.sample(attempt.ranks(), 1) if attempt.ranks() else [], signal.SIGSTOP)
+
+
+def freeze_for_a_moment(attempt: Attempt, _: Local, draw: random.Random) -> None:
+    ranks = draw.sample(attempt.ranks(), 1) if attempt.ranks() else []
+    send(ranks, signal.SIGSTOP)
+    time.sleep(FROZEN_SECONDS)
+    send(ranks, signal.SIGCONT)
+
+
+KINDS: dict[str, tuple[int, Act, bool]] = {
+    "SIGKILL rank": (4, kill_a_rank, True),
+    "SIGKILL launcher": (2, kill_the_launcher, True),
+    "SIGKILL all but the writer": (2, kill_all_but_the_writer, True),
+    "SIGKILL everything": (3, kill_everything, True),
+    "SIGKILL everything, flip a bit": (1, kill_everything_and_damage_the_newest, True),
+    "SIGKILL checkpoint writer": (2, kill_the_writer, False),
+    "SIGTERM launcher": (4, terminate, True),
+    "SIGSTOP rank": (1, stop_a_rank, True),
+    "SIGSTOP rank, SIGCONT after 2 s": (1, freeze_for_a_moment, False),
+}
+"""By name: how often, what is done, and whether the attempt has to end by it."""
+
+
+@dataclass
+class Disturbance:
+    """One kill and what came of it."""
+
+    run: int
+    attempt: int
+    """Start of the launcher, from 1. One that is killed before it raises the fence leaves its number to the next."""
+    kind: str
+    after_seconds: float
+    """Since the attempt was started."""
+    state: str
+    """Of rank 0, by its own word."""
+    step: int | None
+    """Steps finished by then; null before rank 0 knew."""
+    ended: str = ""
+    """Reason and exit code of the attempt's end; empty where the attempt went on."""
+    end_seconds: float | None = None
+    """From the kill to the end of the last process."""
+    resumed_from: int | None = None
+    """Committed step from which a later attempt went on; null where none had to."""
+    lost_steps: int = 0
+    fallbacks: int = 0
