@@ -9,14 +9,12 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from distill_api.pod.run import RunConfig
 from distill_local.machine import Machine, run_config
 from distill_local.trainer_process import free_port
 from distill_trainer.checkpoint.format.layout import committed_steps
-from tests.process_tree import children, ranks_of
+from testcluster.linux.processes import ProcessId, children, end
 
 IMGSZ = 64
 JOB: dict[str, Any] = {
@@ -74,10 +72,7 @@ STARTED: list[Attempt] = []
 def end_all() -> None:
     """End whatever attempts still run, so that an interrupted benchmark leaves none behind."""
     for attempt in STARTED:
-        for pid in (attempt.writer(), *attempt.ranks(), attempt.process.pid):
-            if pid is not None and attempt.process.poll() is None:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        end(attempt.processes() | attempt.seen)
 
 
 @dataclass(frozen=True)
@@ -137,35 +132,58 @@ class Attempt:
     log: Path
     began: float
     """By time.monotonic."""
+    seen: set[ProcessId] = field(default_factory=set)
+    """Every process of it that was ever looked at."""
     _port: int | None = None
+
+    def said(self) -> str:
+        """Its log so far; the last character may be half written."""
+        return self.log.read_text(errors="replace")
 
     def status(self) -> dict[str, Any]:
         """What rank 0 says of itself now; empty before it can be asked, and after."""
         if self._port is None:
-            found = re.search(r"rank 0 .*served at port (\d+)", self.log.read_text())
+            found = re.search(r"rank 0 .*served at port (\d+)", self.said())
             self._port = int(found[1]) if found else None
         if self._port is None:
             return {}
-        with suppress(urllib.error.URLError, OSError, json.JSONDecodeError):
-            return dict(json.load(urllib.request.urlopen(f"http://127.0.0.1:{self._port}/status", timeout=1)))
-        return {}
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/status", timeout=1) as answer:
+                return dict(json.load(answer))
+        except (OSError, HTTPException, ValueError):  # it ends, perhaps in the middle of its answer
+            return {}
 
     def message(self) -> TerminationMessage | None:
-        """What the launcher has left; None when it was killed."""
+        """What the launcher has left; None when it was killed, also while it wrote."""
         file = Path(self.config.directories.termination or "")
-        return TerminationMessage.model_validate_json(file.read_text()) if file.is_file() else None
+        if not file.is_file():
+            return None
+        try:
+            return TerminationMessage.model_validate_json(file.read_bytes())
+        except ValueError:
+            if (self.process.poll() or 0) >= 0:
+                raise
+            return None
 
-    def ranks(self) -> list[int]:
-        """Process ids of the ranks, in their order."""
-        return ranks_of(self.process.pid)
+    def launcher(self) -> list[ProcessId]:
+        """The launcher; none when it has ended."""
+        process = ProcessId.of(self.process.pid) if self.process.poll() is None else None
+        return self._noted([process] if process else [])
 
-    def writer(self) -> int | None:
-        """Process id of the process that writes checkpoints."""
-        found = [pid for rank in self.ranks() for pid in children(rank) if b"checkpoint.writer" in _command(pid)]
-        return found[0] if found else None
+    def ranks(self) -> list[ProcessId]:
+        """The ranks, in their order."""
+        named = {child.name: child for launcher in self.launcher() for child in children(launcher.pid)}
+        return self._noted([named[name] for name in sorted(named) if name.startswith("rank ")])
 
+    def writers(self) -> list[ProcessId]:
+        """The process that writes checkpoints; none before the first one."""
+        below = (child for rank in self.ranks() for child in children(rank.pid))
+        return self._noted([child for child in below if any("checkpoint.writer" in word for word in child.command)])
 
-def _command(pid: int) -> bytes:
-    with suppress(FileNotFoundError, ProcessLookupError):
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-    return b""
+    def processes(self) -> set[ProcessId]:
+        """All of them."""
+        return {*self.writers(), *self.launcher(), *self.ranks()}
+
+    def _noted(self, found: list[ProcessId]) -> list[ProcessId]:
+        self.seen.update(found)
+        return found

@@ -10,10 +10,12 @@ from distill_trainer.process.liveness.heartbeat import lives
 
 def children(pid: int) -> list[int]:
     """Processes that a process has started, from any of its threads; none when it is gone."""
+    found: list[int] = []
     with suppress(FileNotFoundError, ProcessLookupError):
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
-        return [int(child) for task in tasks for child in (task / "children").read_text().split()]
-    return []
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(FileNotFoundError, ProcessLookupError):  # a thread may end while the others are asked
+                found += map(int, (task / "children").read_text().split())
+    return found
 
 
 def ranks_of(launcher: int) -> list[int]:

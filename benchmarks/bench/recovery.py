@@ -20,7 +20,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -196,7 +195,7 @@ def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
             before = (local.committed() or [0])[-1]
             while (local.committed() or [0])[-1] <= before + 3:
                 if attempt.process.poll() is not None:
-                    raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.log.read_text()}")
+                    raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.said()}")
                 time.sleep(0.05)
             kill(attempt)
             if number:
@@ -208,14 +207,11 @@ def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
 
 def kill(attempt: Attempt) -> None:
     """SIGKILL to launcher and ranks; return when nothing of the attempt is left."""
-    from distill_trainer.process.liveness.heartbeat import lives
-
-    writer, pids = attempt.writer(), [attempt.process.pid, *attempt.ranks()]
-    for pid in pids:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    writers, others = attempt.writers(), [*attempt.launcher(), *attempt.ranks()]
+    for process in others:
+        process.signal(signal.SIGKILL)
     attempt.process.wait()
-    while any(map(lives, [*pids, *([writer] if writer else [])])):  # the writer finishes what it has
+    while any(process.alive for process in (*writers, *others)):  # the writer finishes what it has
         time.sleep(0.02)
 
 
@@ -259,7 +255,7 @@ def _wait_for_step(attempt: Attempt, least: int) -> tuple[float, int]:
         if step is not None and step >= least:
             return time.monotonic(), int(step)
         if attempt.process.poll() is not None:
-            raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.log.read_text()}")
+            raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.said()}")
         time.sleep(0.05)
 
 

@@ -18,7 +18,7 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from benchmarks import ROOT
@@ -29,6 +29,69 @@ from benchmarks.small_run import Local, end_all, make_volumes
 
 STALL_SECONDS = 40
 """recovery.stallTimeoutSeconds: a stopped rank is found after 28 s, and imports on a busy machine are no stall."""
+BATCH = 8
+TRAINING = {"batch": BATCH, "nbs": 16, "imgsz": 64, "optimizer": "SGD", "workers": 0, "plots": False,
+            "close_mosaic": 1, "warmup_epochs": 1.0}  # fmt: skip
+
+
+@dataclass
+class Chaos:
+    """Runs that are disturbed and compared with one that is not."""
+
+    root: Path
+    args: argparse.Namespace
+    runs: list[Run] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    """What the runs should not have done."""
+    seconds: float = END_SECONDS
+    """That the undisturbed run took."""
+
+    def go(self) -> None:
+        """Run them all. Raises RuntimeError or AssertionError when one does not end as it should."""
+        args, draw, began = self.args, random.Random(self.args.seed), time.monotonic()
+        steps = args.epochs * -(-args.images // BATCH)
+        make_volumes(self.root, args.images)
+        spec = {"training": {**TRAINING, "epochs": args.epochs}, "recovery": {"stallTimeoutSeconds": STALL_SECONDS}}
+        calm = Local(self.root, self.root / "calm", spec)
+        started = time.monotonic()
+        Run(-1, calm, draw, self.seconds, steps).go(0)
+        self.seconds = time.monotonic() - started
+        expected = Outcome.of(calm.folder, steps)
+        print(f"reference: {steps} steps of 2 ranks in {self.seconds:.1f} s", flush=True)
+        left, until = args.kills, began + args.seconds
+        while left > 0 and time.monotonic() < until:
+            number = len(self.runs)
+            local = Local(self.root, self.root / f"run-{number}", spec)
+            run = Run(number, local, draw, self.seconds, steps)
+            self.runs.append(run)
+            started = time.monotonic()
+            run.go(min(left, args.per_run), until)
+            if not run.disturbances:  # the machine has become faster than the reference was: aim earlier
+                self.seconds = min(self.seconds, time.monotonic() - started)
+            left -= len(run.disturbances)
+            difference = Outcome.of(local.folder, steps).difference(expected)
+            if difference is not None:
+                self.wrong.append(f"run {number}: {difference}")
+            said = f"run {number}: {len(run.disturbances)} disturbances, {difference or 'bitwise equal'}; {left} left"
+            print(said, flush=True)
+            shutil.rmtree(local.results, ignore_errors=True)
+
+    def report(self, took: float) -> int:
+        """Print the table and write the report; 1 when something is wrong."""
+        made = [one for run in self.runs for one in run.disturbances]
+        print(table(made))
+        print(f"{max(0, len(self.runs) - len(self.wrong))} of {len(self.runs)} runs are bitwise equal to the reference"
+              f" (state, results.csv, best.pt); {took:.0f} s, seed {self.args.seed}")  # fmt: skip
+        report = {
+            "settings": {key: str(value) for key, value in vars(self.args).items()},
+            "reference_seconds": self.seconds,
+            "different": self.wrong,
+            "runs": len(self.runs),
+            "disturbances": [asdict(one) for one in made],
+        }
+        self.args.out.parent.mkdir(parents=True, exist_ok=True)
+        self.args.out.write_text(json.dumps(report, indent=2) + "\n")
+        return 1 if self.wrong else 0
 
 
 def main() -> int:
@@ -42,61 +105,19 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=math.inf, help="no further kill after this time")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench" / "chaos.json")
     args = parser.parse_args()
-    batch = 8
-    steps = args.epochs * -(-args.images // batch)
-    training = {"epochs": args.epochs, "batch": batch, "nbs": 16, "imgsz": 64, "optimizer": "SGD", "workers": 0,
-                "plots": False, "close_mosaic": 1, "warmup_epochs": 1.0}  # fmt: skip
-    spec = {"training": training, "recovery": {"stallTimeoutSeconds": STALL_SECONDS}}
-    began, draw = time.monotonic(), random.Random(args.seed)
-    runs: list[Run] = []
-    different: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="distill-chaos-") as folder:
-        root = Path(folder)
-        make_volumes(root, args.images)
-        calm = Local(root, root / "calm", spec)
-        reference = Run(-1, calm, draw, END_SECONDS, steps)
-        started = time.monotonic()
-        reference.go(0)
-        seconds = time.monotonic() - started
-        expected = Outcome.of(calm.folder, steps)
-        print(f"reference: {steps} steps of 2 ranks in {seconds:.1f} s", flush=True)
-        left, until = args.kills, began + args.seconds
-        while left > 0 and time.monotonic() < until:
-            local = Local(root, root / f"run-{len(runs)}", spec)
-            run = Run(len(runs), local, draw, seconds, steps)
-            started = time.monotonic()
-            run.go(min(left, args.per_run), until)
-            if not run.disturbances:  # the machine has become faster than the reference was: aim earlier
-                seconds = min(seconds, time.monotonic() - started)
-            runs.append(run)
-            left -= len(run.disturbances)
-            difference = Outcome.of(local.folder, steps).difference(expected)
-            if difference is not None:
-                different.append(f"run {len(runs) - 1}: {difference}")
-            print(
-                f"run {len(runs) - 1}: {len(run.disturbances)} disturbances,"
-                f" {difference or 'bitwise equal'}; {left} left", flush=True,
-            )  # fmt: skip
-            shutil.rmtree(local.results, ignore_errors=True)
-    all_made = [made for run in runs for made in run.disturbances]
-    print(table(all_made))
-    print(f"{len(runs) - len(different)} of {len(runs)} runs are bitwise equal to the reference"
-          f" (state, results.csv, best.pt); {time.monotonic() - began:.0f} s, seed {args.seed}")  # fmt: skip
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    report = {
-        "settings": {key: str(value) for key, value in vars(args).items()},
-        "reference_seconds": seconds,
-        "different": different,
-        "runs": len(runs),
-        "disturbances": [asdict(made) for made in all_made],
-    }
-    args.out.write_text(json.dumps(report, indent=2) + "\n")
-    return 1 if different else 0
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="distill-chaos-", ignore_cleanup_errors=True) as folder:
+        chaos = Chaos(Path(folder), args)
+        try:
+            chaos.go()
+        except (RuntimeError, AssertionError, OSError) as error:
+            chaos.wrong.append(f"run {len(chaos.runs) - 1}: {error}")
+            print(f"error: {chaos.wrong[-1]}", file=sys.stderr)
+        finally:
+            end_all()
+    return chaos.report(time.monotonic() - began)
 
 
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    try:
-        sys.exit(main())
-    finally:
-        end_all()
+    sys.exit(main())

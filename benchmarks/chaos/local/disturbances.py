@@ -2,75 +2,81 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from dataclasses import dataclass
 
 from benchmarks.small_run import Attempt, Local
 from distill_trainer.checkpoint.format import layout
+from testcluster.linux.processes import ProcessId, end
 
 FROZEN_SECONDS = 2.0
 
-Act = Callable[[Attempt, Local, random.Random], None]
+Act = Callable[[Attempt, Local, random.Random], list[ProcessId]]
+"""Does something to an attempt and returns the processes that it was done to; none when there was nobody."""
 
 
-def send(pids: Iterable[int | None], number: signal.Signals) -> None:
-    """A signal to all that are there."""
-    for pid in pids:
-        if pid is not None:
-            with suppress(ProcessLookupError):
-                os.kill(pid, number)
+def send(processes: Iterable[ProcessId], number: signal.Signals) -> list[ProcessId]:
+    """A signal to all that are there. Returns those that got it."""
+    return [process for process in processes if process.signal(number)]
 
 
-def kill_a_rank(attempt: Attempt, _: Local, draw: random.Random) -> None:
-    send(draw.sample(attempt.ranks(), 1) if attempt.ranks() else [], signal.SIGKILL)
+def one(processes: list[ProcessId], draw: random.Random) -> list[ProcessId]:
+    """One of them, where there is one."""
+    return draw.sample(processes, min(1, len(processes)))
 
 
-def kill_the_launcher(attempt: Attempt, _: Local, __: random.Random) -> None:
-    send([attempt.process.pid], signal.SIGKILL)
+def kill_a_rank(attempt: Attempt, _: Local, draw: random.Random) -> list[ProcessId]:
+    return send(one(attempt.ranks(), draw), signal.SIGKILL)
 
 
-def kill_all_but_the_writer(attempt: Attempt, _: Local, __: random.Random) -> None:
-    send([attempt.process.pid, *attempt.ranks()], signal.SIGKILL)
+def kill_the_launcher(attempt: Attempt, _: Local, __: random.Random) -> list[ProcessId]:
+    return send(attempt.launcher(), signal.SIGKILL)
 
 
-def kill_everything(attempt: Attempt, _: Local, __: random.Random) -> None:
+def kill_all_but_the_writer(attempt: Attempt, _: Local, __: random.Random) -> list[ProcessId]:
+    ranks = attempt.ranks()
+    return send([*attempt.launcher(), *ranks], signal.SIGKILL)
+
+
+def kill_everything(attempt: Attempt, _: Local, __: random.Random) -> list[ProcessId]:
     """As when a node is lost."""
-    send([attempt.writer(), attempt.process.pid, *attempt.ranks()], signal.SIGKILL)
+    writers, ranks = attempt.writers(), attempt.ranks()
+    return send([*writers, *attempt.launcher(), *ranks], signal.SIGKILL)
 
 
-def kill_everything_and_damage_the_newest(attempt: Attempt, local: Local, draw: random.Random) -> None:
-    kill_everything(attempt, local, draw)
+def kill_everything_and_damage_the_newest(attempt: Attempt, local: Local, draw: random.Random) -> list[ProcessId]:
+    hit = kill_everything(attempt, local, draw)
+    if left := end(hit):  # nothing of it may still write while the newest is looked for
+        raise RuntimeError(f"processes that cannot be killed: {left}")
     steps = local.committed()
     if len(steps) > 1:  # of a single one there would be nothing to fall back to
         file = layout.readable(local.folder / "checkpoints", steps[-1]) / layout.TENSORS
         content = bytearray(file.read_bytes())
         content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
         file.write_bytes(content)
+    return hit
 
 
-def kill_the_writer(attempt: Attempt, _: Local, __: random.Random) -> None:
-    send([attempt.writer()], signal.SIGKILL)
+def kill_the_writer(attempt: Attempt, _: Local, __: random.Random) -> list[ProcessId]:
+    return send(attempt.writers(), signal.SIGKILL)
 
 
-def terminate(attempt: Attempt, _: Local, __: random.Random) -> None:
+def terminate(attempt: Attempt, _: Local, __: random.Random) -> list[ProcessId]:
     """As a preemption with a grace period."""
-    send([attempt.process.pid], signal.SIGTERM)
+    return send(attempt.launcher(), signal.SIGTERM)
 
 
-def stop_a_rank(attempt: Attempt, _: Local, draw: random.Random) -> None:
-    send(draw.sample(attempt.ranks(), 1) if attempt.ranks() else [], signal.SIGSTOP)
+def stop_a_rank(attempt: Attempt, _: Local, draw: random.Random) -> list[ProcessId]:
+    return send(one(attempt.ranks(), draw), signal.SIGSTOP)
 
 
-def freeze_for_a_moment(attempt: Attempt, _: Local, draw: random.Random) -> None:
-    ranks = draw.sample(attempt.ranks(), 1) if attempt.ranks() else []
-    send(ranks, signal.SIGSTOP)
+def freeze_for_a_moment(attempt: Attempt, _: Local, draw: random.Random) -> list[ProcessId]:
+    stopped = send(one(attempt.ranks(), draw), signal.SIGSTOP)
     time.sleep(FROZEN_SECONDS)
-    send(ranks, signal.SIGCONT)
+    return send(stopped, signal.SIGCONT)
 
 
 KINDS: dict[str, tuple[int, Act, bool]] = {
@@ -84,7 +90,7 @@ KINDS: dict[str, tuple[int, Act, bool]] = {
     "SIGSTOP rank": (1, stop_a_rank, True),
     "SIGSTOP rank, SIGCONT after 2 s": (1, freeze_for_a_moment, False),
 }
-"""By name: how often, what is done, and whether the attempt has to end by it."""
+"""By name: how often, what is done, and whether the attempt has to end by it, if it hits anything."""
 
 
 @dataclass

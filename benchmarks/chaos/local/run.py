@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.chaos.local.disturbances import KINDS, Disturbance, send
 from benchmarks.small_run import Attempt, Local
-from distill_trainer.process.liveness.heartbeat import lives
+from testcluster.linux.processes import ProcessId
 
 END_SECONDS = 90.0
 """Longer than any attempt takes to end once it is disturbed."""
@@ -57,7 +57,9 @@ class Run:
             time.sleep(0.05)
         if attempt.process.poll() is not None:
             self._take(attempt, status)
-            return self._done(attempt)
+            if not self._done(attempt):
+                raise RuntimeError(f"an attempt ended with {attempt.process.returncode} by itself: {_tail(attempt)}")
+            return True
         status = attempt.status() or status
         _, act, ends = KINDS[kind]
         made = Disturbance(
@@ -68,15 +70,14 @@ class Run:
             status.get("state", "starting"),
             _step(status),
         )
-        pids = [attempt.process.pid, *attempt.ranks()]
-        writer = attempt.writer()
+        processes = attempt.processes()
         began = time.monotonic()
-        act(attempt, self._local, self._draw)
+        hit = act(attempt, self._local, self._draw)
         self.disturbances.append(made)
-        if not ends or (not pids[1:] and "rank" in kind):
+        if not ends or not hit:
             self._finish_or_go_on(attempt, status, made)
-            return attempt.process.poll() is not None and self._done(attempt)
-        self._await([*pids, *([writer] if writer else [])], began)
+            return self._done(attempt)
+        self._await(processes.union(hit), attempt, began)
         made.end_seconds = round(time.monotonic() - began, 2)
         self._take(attempt, status)
         message = attempt.message()
@@ -86,9 +87,14 @@ class Run:
     def _finish_or_go_on(self, attempt: Attempt, status: dict[str, Any], made: Disturbance) -> None:
         """The attempt goes on; it is disturbed again only in its next life, so it is told to stop."""
         time.sleep(self._draw.uniform(0, 2))
-        send([attempt.process.pid], signal.SIGTERM)
         began = time.monotonic()
-        self._await([attempt.process.pid, *attempt.ranks()], began)
+        while not all(process.handles(signal.SIGTERM) for process in attempt.launcher()):
+            if time.monotonic() - began > END_SECONDS:
+                raise RuntimeError(f"a launcher does not get ready to be stopped: {_tail(attempt)}")
+            time.sleep(0.05)  # one that has only just begun would be killed by it
+        processes = attempt.processes()
+        send(attempt.launcher(), signal.SIGTERM)
+        self._await(processes, attempt, began)
         self._take(attempt, status)
         message = attempt.message()
         if message is None or message.outcome not in ("stopped", "done"):
@@ -106,10 +112,11 @@ class Run:
         if not self._done(attempt):
             raise RuntimeError(f"an undisturbed attempt ended with {attempt.process.returncode}: {_tail(attempt)}")
 
-    def _await(self, pids: list[int], began: float) -> None:
-        while any(lives(pid) for pid in pids):
+    def _await(self, processes: set[ProcessId], attempt: Attempt, began: float) -> None:
+        while attempt.process.poll() is None or any(process.alive for process in processes):
             if time.monotonic() - began > END_SECONDS:
-                raise RuntimeError(f"a disturbed attempt does not end: {[pid for pid in pids if lives(pid)]}")
+                left = [process for process in processes if process.alive]
+                raise RuntimeError(f"a disturbed attempt does not end, {left} live: {_tail(attempt)}")
             time.sleep(0.05)
 
     def _take(self, attempt: Attempt, status: dict[str, Any]) -> None:
@@ -118,7 +125,7 @@ class Run:
         resumed = message.resumed_from_step if message else None
         resumed = status.get("resumedFromStep") if resumed is None else resumed
         earlier = [made for made in self.disturbances if made.attempt < self._attempts]
-        fallbacks = len(re.findall(r"falling back to the previous one", attempt.log.read_text()))
+        fallbacks = len(re.findall(r"falling back to the previous one", attempt.said()))
         if earlier:
             earlier[-1].fallbacks += fallbacks
         if resumed is not None:
@@ -135,7 +142,7 @@ class Run:
 
 
 def _tail(attempt: Attempt) -> str:
-    return "\n".join(attempt.log.read_text().splitlines()[-15:])
+    return "\n".join(attempt.said().splitlines()[-15:])
 
 
 def _step(status: dict[str, Any]) -> int | None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -22,9 +23,8 @@ class ProcessId:
     @classmethod
     def of(cls, pid: int) -> "ProcessId | None":
         """The running process ``pid``; None when there is none, or only a zombie."""
-        # The second field is the command in parentheses, which may hold spaces and parentheses itself.
-        fields = tree.read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
-        return None if not fields or fields[0] in b"ZX" else cls(pid, int(fields[19]))
+        fields = _stat(pid)
+        return cls(pid, int(fields[19])) if fields else None
 
     @property
     def alive(self) -> bool:
@@ -41,6 +41,11 @@ class ProcessId:
         words = tree.read(Path(f"/proc/{self.pid}/cmdline")) if self.alive else b""
         return words.decode(errors="replace").rstrip("\0").split("\0") if words else []
 
+    def handles(self, number: signal.Signals) -> bool:
+        """Whether it has a handler for a signal."""
+        found = re.search(rb"^SigCgt:\s*([0-9a-f]+)", tree.read(Path(f"/proc/{self.pid}/status")), re.MULTILINE)
+        return self.alive and found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
+
     def signal(self, number: signal.Signals) -> bool:
         """Send a signal, unless the process has ended; whether it was sent."""
         try:
@@ -56,6 +61,22 @@ class ProcessId:
         finally:
             os.close(handle)
         return False
+
+
+def _stat(pid: int) -> list[bytes]:
+    """What /proc says of a running process, from its state on; nothing when there is none, or only a zombie."""
+    # The second field is the command in parentheses, which may hold spaces and parentheses itself.
+    fields = tree.read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
+    return fields if fields and fields[0] not in b"ZX" else []
+
+
+def children(parent: int) -> list[ProcessId]:
+    """The running processes whose parent is ``parent``, oldest first."""
+    # /proc/PARENT/task/*/children would leave some out while others end.
+    pids = [int(directory.name) for directory in tree.directories(Path("/proc")) if directory.name.isdigit()]
+    stats = {pid: _stat(pid) for pid in pids}
+    found = [ProcessId(pid, int(fields[19])) for pid, fields in stats.items() if fields and int(fields[1]) == parent]
+    return sorted(found, key=lambda process: (process.start_ticks, process.pid))
 
 
 def kill_all(listed: Callable[[], set[ProcessId]]) -> int:
