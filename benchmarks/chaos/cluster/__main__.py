@@ -27,7 +27,7 @@ from benchmarks import ROOT
 from benchmarks.chaos.cluster import picture, table
 from benchmarks.chaos.cluster.checks import complaints
 from benchmarks.chaos.cluster.disruptions import GPUS, schedule
-from benchmarks.chaos.cluster.runner import Failed, disturb, epochs_for, run_calmly
+from benchmarks.chaos.cluster.runner import Failed, Runner, run_calmly
 from benchmarks.chaos.cluster.testbed import INTERVAL_SECONDS, STEPS_PER_EPOCH, Testbed
 from digits.demo import stage
 from digits.demo.__main__ import why_not_a_cluster
@@ -37,52 +37,70 @@ from testcluster import Cluster
 def prove(testbed: Testbed, args: argparse.Namespace) -> int:
     """Run both jobs, compare, print, write; 1 when something is wrong."""
     draw = random.Random(args.seed)
-    kinds = schedule(args.disruptions, draw)
-    epochs = epochs_for(len(kinds))
-    steps = epochs * STEPS_PER_EPOCH
+    runner = Runner(testbed, schedule(args.disruptions, draw), draw)
+    steps = runner.epochs * STEPS_PER_EPOCH
     testbed.prepare()
-    calm = run_calmly(testbed, "undisturbed", epochs)
+    calm = run_calmly(testbed, "undisturbed", runner.epochs)
     print(f"undisturbed: {steps} steps of 2 nodes in {calm:.0f} s", flush=True)
-    seen, runner, began = disturb(testbed, "disturbed", epochs, kinds, draw)
-    ended = max([began, *(sample.at for sample in seen.samples)])
-    status = seen.job["status"]
-    difference = testbed.outcome("disturbed", steps).difference(testbed.outcome("undisturbed", steps))
-    wrong = complaints(runner.made, seen, INTERVAL_SECONDS)
-    if difference is not None:
-        wrong.append(f"{difference} differs from the undisturbed run's")
-    recovered = [made.recovery_seconds for made in runner.made if made.causes and made.recovery_seconds is not None]
-    goodput = status["goodput"]["ratio"]
-    print(f"\n{table.by_kind(runner.made)}\n\n{table.by_phase(runner.made)}\n")
-    print(f"{len(runner.made)} disruptions in {ended - began:.0f} s (undisturbed {calm:.0f} s), seed {args.seed};"
-          f" {status['restarts']} failures/preemptions; goodput {goodput:.2f}")  # fmt: skip
-    report = {
-        "settings": {"disruptions": args.disruptions, "seed": args.seed, "steps": steps,
-                     "interval_seconds": INTERVAL_SECONDS},
-        "undisturbed_seconds": calm,
-        "began": began,
-        "ended": ended,
-        "wrong": wrong,
-        "disruptions": [asdict(made) for made in runner.made],
-        "attempts": [seen.attempts[number] for number in sorted(seen.attempts)],
-        "status": {key: value for key, value in status.items() if key != "attempts"},
-        "pods": [asdict(pod) for pod in seen.pods.values()],
-        "jobs_created": seen.created,
-        "rank0": [asdict(sample) for sample in seen.samples],
-    }  # fmt: skip
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps(report) + "\n")
-    middle = statistics.median(recovered) if recovered else math.nan
-    title = (f"{len(runner.made)} disruptions in {(ended - began) / 60:.0f} minutes: half of the recoveries take"
-             f" {middle:.0f} s or less; goodput {goodput:.0%}")  # fmt: skip
-    drawn = args.out.with_suffix(".png")
-    picture.draw(drawn, seen, runner.made, began, ended, title)
-    print(f"wrote {args.out} and {drawn.name}")
+    wrong: list[str] = []
+    try:
+        runner.run("disturbed")
+        wrong += complaints(runner.made, runner.seen, INTERVAL_SECONDS)
+        difference = testbed.outcome("disturbed", steps).difference(testbed.outcome("undisturbed", steps))
+        if difference is not None:
+            wrong.append(f"{difference} differs from the undisturbed run's")
+        draw_picture(runner, args.out.with_suffix(".png"))
+    except (Failed, AssertionError, RuntimeError, OSError) as error:
+        wrong.append(str(error))
+    say(runner, calm, args)
+    write(runner, calm, wrong, args)
     for text in wrong:
         print(f"error: {text}", file=sys.stderr)
     if not wrong:
         print("Complete; state, best.pt and results.csv are bitwise equal to the undisturbed run's, and the status"
               " tells what was done to the job")  # fmt: skip
     return 1 if wrong else 0
+
+
+def say(runner: Runner, calm: float, args: argparse.Namespace) -> None:
+    """Print what was done and what it cost."""
+    status = runner.seen.job.get("status", {})
+    print(f"\n{table.by_kind(runner.made)}\n\n{table.by_phase(runner.made)}\n")
+    print(f"{len(runner.made)} disruptions in {runner.ended - runner.began:.0f} s (undisturbed {calm:.0f} s),"
+          f" seed {args.seed}; {status.get('restarts')} failures/preemptions;"
+          f" goodput {status.get('goodput', {}).get('ratio', math.nan):.2f}")  # fmt: skip
+
+
+def write(runner: Runner, calm: float, wrong: list[str], args: argparse.Namespace) -> None:
+    """Write everything that was seen."""
+    seen = runner.seen
+    report = {
+        "settings": {"disruptions": args.disruptions, "seed": args.seed, "steps": runner.epochs * STEPS_PER_EPOCH,
+                     "interval_seconds": INTERVAL_SECONDS},
+        "undisturbed_seconds": calm,
+        "began": runner.began,
+        "ended": runner.ended,
+        "wrong": wrong,
+        "disruptions": [asdict(made) for made in runner.made],
+        "attempts": [seen.attempts[number] for number in sorted(seen.attempts)],
+        "status": {key: value for key, value in seen.job.get("status", {}).items() if key != "attempts"},
+        "pods": [asdict(pod) for pod in seen.pods.values()],
+        "jobs_created": seen.created,
+        "rank0": [asdict(sample) for sample in seen.samples],
+    }  # fmt: skip
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(report) + "\n")
+    print(f"wrote {args.out}")
+
+
+def draw_picture(runner: Runner, out: Path) -> None:
+    """Draw the life of a job that has ended well."""
+    recovered = [made.recovery_seconds for made in runner.made if made.causes and made.recovery_seconds is not None]
+    middle = statistics.median(recovered) if recovered else math.nan
+    goodput = runner.seen.job["status"]["goodput"]["ratio"]
+    title = (f"{len(runner.made)} disruptions in {(runner.ended - runner.began) / 60:.0f} minutes: half of the"
+             f" recoveries take {middle:.0f} s or less; goodput {goodput:.0%}")  # fmt: skip
+    picture.draw(out, runner.seen, runner.made, runner.began, runner.ended, title)
 
 
 def main() -> int:
@@ -98,17 +116,22 @@ def main() -> int:
     if reason is not None:
         print(f"error: {reason}", file=sys.stderr)
         return 2
+    try:
+        return on_cluster(args)
+    except (Failed, RuntimeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+
+
+def on_cluster(args: argparse.Namespace) -> int:
+    """Prove it on the machine's cluster; one that was started for it is taken down, or kept with KEEP=1."""
     cluster, mine = stage.open_cluster(GPUS)
     assert isinstance(cluster, Cluster)
     volumes = ROOT / "build" / "chaos-cluster"  # always the same, so that a kept cluster's claims still lead there
-    keep = os.environ.get("KEEP") == "1"
     try:
         return prove(Testbed(cluster, volumes), args)
-    except (Failed, AssertionError, RuntimeError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     finally:
-        if mine and not keep:
+        if mine and os.environ.get("KEEP") != "1":
             cluster.down()
             shutil.rmtree(volumes, ignore_errors=True)
 

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from benchmarks.chaos.cluster.watching import Pod, Seen
 from digits.demo import stage, story
-from distill_api.constants import TRAINER_CONTAINER, Component, Label, Reason
+from distill_api.constants import Component, Label, Reason
 from testcluster import Cluster
-from tests.e2e.jobs import KILL_A_RANK
 
 NAMESPACE = "distill-chaos"
 GPUS = 2
 KUBELET_DOWN_SECONDS = (2.0, 8.0)
+KUBELET_START_SECONDS = 180.0
+"""Longer than a kubelet takes on a busy machine."""
 OPERATOR = f"{Label.COMPONENT}={Component.OPERATOR}"
 
 
@@ -38,8 +36,11 @@ class Scene:
     """Further causes that the status may name, because the operator was away when it happened."""
 
     def victim(self) -> Pod:
-        """One of the gang's pods."""
-        pod = self.draw.choice([pod for pod in self.seen.gang(self.attempt) if pod.ended is None])
+        """One of the gang's pods. Raises RuntimeError when none lives."""
+        living = [pod for pod in self.seen.gang(self.attempt) if pod.ended is None]
+        if not living:
+            raise RuntimeError(f"attempt {self.attempt} has no pod to disrupt: it has ended by itself")
+        pod = self.draw.choice(living)
         self.notes.append(f"node rank {pod.rank} on {pod.node}")
         return pod
 
@@ -59,15 +60,24 @@ class Scene:
 def operator_pod(cluster: Cluster) -> dict[str, Any] | None:
     """The operator's pod; None while there is none that is to live on."""
     found = json.loads(cluster.kubectl("get", "pods", "-n", stage.SYSTEM_NAMESPACE, "-l", OPERATOR, "-o", "json"))
+    over = ("Succeeded", "Failed")
     living = [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
+    living = [pod for pod in living if pod.get("status", {}).get("phase") not in over]
     return living[0] if living else None
 
 
-def operator_is_ready(cluster: Cluster) -> bool:
-    """Whether the operator's pod serves."""
-    pod = operator_pod(cluster) or {}
-    conditions = pod.get("status", {}).get("conditions", [])
-    return any(one["type"] == "Ready" and one["status"] == "True" for one in conditions)
+def serving_operator(cluster: Cluster) -> str | None:
+    """The container of the operator that is ready; None while there is none, or while the API server does not answer.
+
+    Of one that has just been killed its pod says for a while that it is ready: the next one is another container.
+    """
+    try:
+        status = (operator_pod(cluster) or {}).get("status", {})
+    except RuntimeError:
+        return None
+    ready = any(one["type"] == "Ready" and one["status"] == "True" for one in status.get("conditions", []))
+    running = [one["containerID"] for one in status.get("containerStatuses", []) if "running" in one["state"]]
+    return running[0] if ready and running else None
 
 
 def preempt(scene: Scene) -> None:
@@ -90,8 +100,10 @@ def drain(scene: Scene) -> None:
     node = scene.victim().node
     if scene.hits_the_operator(node):
         scene.excused.add(Reason.DISRUPTED)
-    scene.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s")
-    scene.kubectl("uncordon", node)
+    try:
+        scene.kubectl("drain", node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", "--timeout=90s")
+    finally:
+        scene.kubectl("uncordon", node)
 
 
 def delete(scene: Scene) -> None:
@@ -101,16 +113,17 @@ def delete(scene: Scene) -> None:
 
 def kill_a_rank(scene: Scene) -> None:
     """SIGKILL of one training process, as by the kernel."""
-    pod = scene.victim().name
-    killed = scene.kubectl("exec", pod, "-c", TRAINER_CONTAINER, "--", "python3", "-c", KILL_A_RANK)
-    if not killed.strip():
-        raise RuntimeError(f"{pod} has no rank to kill")
+    pod = scene.victim()
+    ranks = (process for process in scene.cluster.pod_processes(pod.node, pod.uid) if process.name.startswith("rank "))
+    if not any(process.signal(signal.SIGKILL) for process in ranks):  # the first one that is there
+        raise RuntimeError(f"{pod.name} has no rank to kill")
 
 
 def kill_the_pod(scene: Scene) -> None:
     """SIGKILL of everything in a pod, the sandbox as well."""
     pod = scene.victim()
-    scene.cluster.kill_pods(pod.node, pod.uid)
+    if not scene.cluster.kill_pods(pod.node, pod.uid):
+        raise RuntimeError(f"{pod.name} has no process to kill")
 
 
 def stop_the_kubelet(scene: Scene) -> None:
@@ -118,12 +131,15 @@ def stop_the_kubelet(scene: Scene) -> None:
     node = scene.victim().node
     if scene.hits_the_operator(node):  # a pod that is gone before it is back leaves what its peers have felt
         scene.excused.add(Reason.PEER_LOST)
-    scene.cluster.stop_kubelet(node)
-    scene.cluster.kill_pods(node)
     down = round(scene.draw.uniform(*KUBELET_DOWN_SECONDS), 1)
     scene.notes.append(f"down for {down} s")
-    time.sleep(down)
-    scene.cluster.start_kubelet(node)
+    scene.cluster.stop_kubelet(node)
+    try:
+        if not scene.cluster.kill_pods(node):
+            raise RuntimeError(f"no pod of {node} has a process to kill")
+        time.sleep(down)
+    finally:
+        scene.cluster.start_kubelet(node, KUBELET_START_SECONDS)
 
 
 def kill_the_operator(scene: Scene) -> None:
@@ -141,11 +157,9 @@ def kill_the_operator(scene: Scene) -> None:
         scene.cluster.kubectl("delete", "pod", "-n", stage.SYSTEM_NAMESPACE, name, "--now")
         return
     scene.notes.append("process killed")
-    for pid in scene.cluster.pod_pids(node, uid):
-        with suppress(FileNotFoundError, ProcessLookupError):
-            if b"distill_operator" in Path(f"/proc/{pid}/cmdline").read_bytes():
-                os.kill(pid, signal.SIGKILL)
-    time.sleep(1)  # until its pod is seen not to be ready
+    processes = [one for one in scene.cluster.pod_processes(node, uid) if "distill_operator" in " ".join(one.command)]
+    if not sum(process.signal(signal.SIGKILL) for process in processes):
+        raise RuntimeError(f"{name} has no operator to kill")
 
 
 @dataclass(frozen=True)
@@ -160,6 +174,8 @@ class Kind:
     """The budget that the end is charged to: preemptions or failures."""
     grace: bool = False
     """Whether the pods are given a grace period: then nothing may be lost."""
+    spare_steps: int = 6
+    """That are made meanwhile: between the decision and the deed, and while the attempt goes on without an operator."""
 
     @property
     def ends(self) -> bool:
@@ -167,8 +183,8 @@ class Kind:
         return bool(self.causes)
 
 
-def _kind(name: str, act: Callable[[Scene], None], *causes: Reason, charged: str = "", grace: bool = False) -> Kind:
-    return Kind(name, act, frozenset(causes), charged, grace)
+def _kind(name: str, act: Callable[[Scene], None], *causes: Reason, **more: Any) -> Kind:
+    return Kind(name, act, frozenset(causes), **more)
 
 
 KINDS = {
@@ -181,7 +197,7 @@ KINDS = {
         _kind("SIGKILL rank", kill_a_rank, Reason.PROCESS_KILLED, charged="failures"),
         _kind("SIGKILL pod", kill_the_pod, Reason.PROCESS_KILLED, charged="failures"),
         _kind("kubelet stop", stop_the_kubelet, Reason.PROCESS_KILLED, charged="failures"),
-        _kind("operator kill", kill_the_operator),
+        _kind("operator kill", kill_the_operator, spare_steps=60),
     )
 }
 

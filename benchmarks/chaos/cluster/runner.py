@@ -1,4 +1,4 @@
-"""Runs a job, calmly or through a schedule of disruptions."""
+"""Runs a job, undisturbed or through a schedule of disruptions."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from benchmarks.chaos.cluster.checks import Disruption, answers, complete
-from benchmarks.chaos.cluster.disruptions import Kind, Scene, operator_is_ready
+from benchmarks.chaos.cluster.disruptions import Kind, Scene, serving_operator
 from benchmarks.chaos.cluster.testbed import STEPS_PER_EPOCH, Testbed
-from benchmarks.chaos.cluster.watching import Seen
+from benchmarks.chaos.cluster.watching import Follower, Seen
 
 STEPS_BETWEEN = (6, 26)
 """Steps that are made after a recovery before the next disruption comes."""
-SPARE_STEPS = 6
-"""Per disruption: what is made while the operator restarts, and between a decision and its deed."""
 RECOVERY_SECONDS = 240.0
 """Longer than any recovery takes on a busy machine."""
 
@@ -25,99 +24,140 @@ class Failed(Exception):
     """The job did not do what it should; the text says what was seen."""
 
 
-def epochs_for(disruptions: int) -> int:
+def epochs_for(kinds: Sequence[Kind]) -> int:
     """So many that the job does not end before its last disruption."""
-    return -(-disruptions * (STEPS_BETWEEN[1] + SPARE_STEPS) // STEPS_PER_EPOCH) + 1
+    return -(-sum(STEPS_BETWEEN[1] + kind.spare_steps for kind in kinds) // STEPS_PER_EPOCH) + 1
 
 
-def wait(seen: Seen, until: Callable[[], bool], what: str, seconds: float = RECOVERY_SECONDS) -> None:
-    """Wait until something is true. Raises Failed when the job has ended by then, or it takes too long."""
+def wait(
+    follower: Follower, until: Callable[[], bool], what: str, *, ended: bool = False, seconds: float = RECOVERY_SECONDS
+) -> None:
+    """Wait until something is true. Raises Failed when it takes too long, or when the job ends by then, unless it may:
+    `ended`.
+    """
     deadline = time.monotonic() + seconds
     while not until():
-        if seen.phase in ("Succeeded", "Failed"):
-            raise Failed(f"the job is {seen.phase} instead of: {what}")
+        follower.check()
+        phase = follower.seen.phase
+        if phase == "Failed" or (phase == "Succeeded" and not ended):
+            conditions = json.dumps(follower.seen.job["status"].get("conditions"))
+            raise Failed(f"the job is {phase} instead of: {what}; {conditions}")
         if time.monotonic() > deadline:
-            raise Failed(f"not within {seconds:.0f} s: {what}")
+            raise Failed(f"not within {seconds:.0f} s: {what}; the job is {phase}")
         time.sleep(0.1)
+
+
+def await_success(follower: Follower, seconds: float) -> None:
+    """Wait for the job's success, and the status that tells of it. Raises Failed."""
+    wait(follower, lambda: follower.seen.phase == "Succeeded", "success", ended=True, seconds=seconds)
+    wait(follower, lambda: told(follower.seen), "a status that tells of the job's end", ended=True)
+
+
+def told(seen: Seen) -> bool:
+    """Whether the status tells of the job's end, and of every attempt's."""
+    attempts = seen.job["status"].get("attempts", [])
+    return "finishedAt" in seen.job["status"] and all("reason" in attempt for attempt in attempts)
 
 
 def run_calmly(testbed: Testbed, name: str, epochs: int) -> float:
     """Run a job to its end and return the seconds that it took."""
     began = time.monotonic()
     with testbed.create(name, epochs, failures=0) as follower:
-        await_success(follower.seen, 120 + 60 * epochs)
-    return time.monotonic() - began
+        await_success(follower, 120 + 60 * epochs)
+        return time.monotonic() - began
 
 
-def await_success(seen: Seen, seconds: float) -> None:
-    """Wait for the job's success. Raises Failed."""
-    deadline = time.monotonic() + seconds
-    while seen.phase != "Succeeded":
-        if seen.phase == "Failed" or time.monotonic() > deadline:
-            raise Failed(f"the job is {seen.phase}: {json.dumps(seen.job.get('status', {}).get('conditions'))}")
-        time.sleep(0.2)
-
-
+@dataclass
 class Runner:
-    """Disturbs a job."""
+    """Runs a job through a schedule of disruptions to its end."""
 
-    def __init__(self, testbed: Testbed, seen: Seen, draw: random.Random) -> None:
-        self._testbed, self._seen, self._draw = testbed, seen, draw
-        self.made: list[Disruption] = []
+    testbed: Testbed
+    kinds: Sequence[Kind]
+    draw: random.Random
+    made: list[Disruption] = field(default_factory=list)
+    seen: Seen = field(default_factory=Seen)
+    began: float = 0.0
+    """When the job was created: time.time()."""
 
-    def disrupt(self, kind: Kind) -> Disruption:
+    @property
+    def epochs(self) -> int:
+        """Of the job."""
+        return epochs_for(self.kinds)
+
+    @property
+    def ended(self) -> float:
+        """When rank 0 was last heard of."""
+        return max([self.began, *(sample.at for sample in self.seen.samples)])
+
+    def run(self, name: str) -> None:
+        """Raises Failed when the job does not do what it should; what was seen until then is kept."""
+        self.began = time.time()
+        try:
+            with self.testbed.create(name, self.epochs, failures=len(self.kinds)) as follower:
+                self.seen = follower.seen
+                for kind in self.kinds:
+                    made = self.disrupt(kind, follower)
+                    after = f"again after {made.recovery_seconds or time.time() - made.at:.1f} s"
+                    said = f"{made.number:3} {kind.name} ({', '.join(made.notes)}) at step {made.step}: {after}"
+                    print(said, flush=True)
+                await_success(follower, RECOVERY_SECONDS + 2 * self.epochs * STEPS_PER_EPOCH)
+        except Exception:
+            print(self.testbed.describe(), file=sys.stderr)
+            raise
+        finally:
+            for made in self.made:
+                complete(made, self.seen)
+
+    def disrupt(self, kind: Kind, follower: Follower) -> Disruption:
         """Disturb the job once it has made some steps since the last time, and see it make steps again."""
-        seen, attempt = self._seen, self._attempt()
-        steps = self._draw.randint(*STEPS_BETWEEN)
-        since = answers(seen, attempt)[-1].resumed_from or 0
-        if self.made and self.made[-1].attempt == attempt:  # which has gone on
-            since = self.made[-1].step
-        wait(seen, lambda: self._in_training(attempt, since + steps), f"{steps} further steps of attempt {attempt}")
+        seen, cluster = follower.seen, self.testbed.cluster
+        wait(follower, lambda: seen.training is not None, "first steps")
+        attempt = seen.training
+        assert attempt is not None
+        step = self._next_step(attempt)
+        operator = ""
+
+        def due() -> bool:
+            nonlocal operator
+            operator = self._operator_at(attempt, step) or ""
+            return operator != ""
+
+        wait(follower, due, f"step {step} in attempt {attempt}, and a ready operator")
         newest = seen.newest
         assert newest is not None
-        scene = Scene(self._testbed.cluster, seen, attempt, self._draw)
+        scene = Scene(cluster, seen, attempt, self.draw)
         made = Disruption(
             len(self.made) + 1, kind.name, attempt, time.time(), newest.step, sorted(kind.causes), scene.notes
         )
         self.made.append(made)
-        kind.act(scene)
+        try:
+            kind.act(scene)
+        except RuntimeError as error:
+            raise Failed(f"{kind.name} cannot be done to attempt {attempt}: {error}") from error
         made.causes = sorted(kind.causes | scene.excused) if kind.ends else []
         made.acted_seconds = round(time.time() - made.at, 2)
         if kind.ends:
-            wait(seen, lambda: any(later > attempt for later in seen.stepped), f"steps after {kind.name}")
-        else:
-            wait(seen, lambda: operator_is_ready(self._testbed.cluster), "a ready operator")
+            wait(follower, lambda: (seen.training or 0) > attempt, f"steps after {kind.name}")
+        else:  # the job may come to its end meanwhile
+            wait(follower, lambda: serving_operator(cluster) not in (None, operator), "a ready operator", ended=True)
             made.recovery_seconds = round(time.time() - made.at, 2)
         return made
 
-    def _attempt(self) -> int:
-        wait(self._seen, lambda: bool(self._seen.stepped), "first steps")
-        return max(self._seen.stepped)
+    def _next_step(self, attempt: int) -> int:
+        """The step at which the job is disturbed next; none is so late that it would end before its last disruption."""
+        steps = self.draw.randint(*STEPS_BETWEEN)
+        since = answers(self.seen, attempt)[-1].resumed_from or 0
+        if self.made and self.made[-1].attempt == attempt:  # which has gone on
+            since = self.made[-1].step
+        to_come = sum(kind.spare_steps + 1 for kind in self.kinds[len(self.made) :])
+        return min(since + steps, self.epochs * STEPS_PER_EPOCH - to_come)
 
-    def _in_training(self, attempt: int, step: int) -> bool:
-        newest = self._seen.newest
-        fresh = newest is not None and newest.attempt == attempt and newest.state == "training"
-        return fresh and newest.step >= step and operator_is_ready(self._testbed.cluster)
-
-
-def disturb(
-    testbed: Testbed, name: str, epochs: int, kinds: list[Kind], draw: random.Random
-) -> tuple[Seen, Runner, float]:
-    """Run a job through a schedule of disruptions to its end. Returns when it was created, too."""
-    began = time.time()
-    with testbed.create(name, epochs, failures=len(kinds)) as follower:
-        runner = Runner(testbed, follower.seen, draw)
-        try:
-            for kind in kinds:
-                made = runner.disrupt(kind)
-                after = f"again after {made.recovery_seconds or time.time() - made.at:.1f} s"
-                print(f"{made.number:3} {kind.name} ({', '.join(made.notes)}) at step {made.step}: {after}", flush=True)
-            await_success(follower.seen, RECOVERY_SECONDS + 2 * epochs * STEPS_PER_EPOCH)
-            time.sleep(1)  # the last status
-        except Failed:
-            print(testbed.describe(), file=sys.stderr)
-            raise
-        finally:
-            for made in runner.made:
-                complete(made, follower.seen)
-    return follower.seen, runner, began
+    def _operator_at(self, attempt: int, step: int) -> str | None:
+        """The operator that serves when the attempt has come to a step, else None. Raises Failed when it has ended."""
+        newest = self.seen.newest
+        if self.seen.training != attempt:
+            reason = self.seen.attempts.get(attempt, {}).get("reason")
+            raise Failed(f"attempt {attempt} has ended without being disturbed: {reason}")
+        if newest is None or newest.attempt != attempt or newest.state != "training" or newest.step < step:
+            return None
+        return serving_operator(self.testbed.cluster)

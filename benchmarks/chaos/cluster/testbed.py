@@ -36,6 +36,9 @@ class Testbed:
         stage.install_operator(self.cluster)
         for verb in ("restart", "status"):  # a kept cluster's operator may be of an earlier image of the same tag
             self.cluster.kubectl("rollout", verb, "deployment/distill-operator", "-n", stage.SYSTEM_NAMESPACE)
+        self.cluster.kubectl("uncordon", *self.cluster.node_names)  # of a kept cluster, like the jobs and their pods
+        self.kubectl("delete", "dj", "--all", "--timeout=90s")
+        self.kubectl("wait", "pods", "-l", Label.JOB, "--for=delete", "--timeout=90s")
         shutil.rmtree(self.volumes, ignore_errors=True)
         stage.make_directories(self.volumes)
         make_volumes(self.volumes, IMAGES)
@@ -44,7 +47,6 @@ class Testbed:
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / package, self.volumes / "source" / Path(package).name, ignore=ignored)
         stage.prepare_namespace(self.cluster, NAMESPACE, self.volumes)
-        self.kubectl("delete", "dj", "--all", "--timeout=90s")
 
     def kubectl(self, *arguments: str) -> str:
         """kubectl in the jobs' namespace."""

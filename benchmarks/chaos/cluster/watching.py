@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from distill_api.constants import GROUP, METRICS_PORT, PLURAL, VERSION, Label
 
 POLL_SECONDS = 0.2
 """Between two questions to rank 0: how exactly the time of a first step is known."""
+WATCH_SECONDS = 5
+"""How long a watch lasts, and with it the end of following."""
 RANK = "batch.kubernetes.io/job-completion-index"
 
 
@@ -75,6 +78,11 @@ class Seen:
         return sorted((pod for pod in list(self.pods.values()) if pod.attempt == attempt), key=lambda pod: pod.rank)
 
     @property
+    def training(self) -> int | None:
+        """The newest attempt that has made a step."""
+        return max(list(self.stepped), default=None)  # a copy: another thread fills it
+
+    @property
     def phase(self) -> str | None:
         """status.phase."""
         return self.job.get("status", {}).get("phase")
@@ -86,33 +94,54 @@ class Seen:
 
 
 class Follower:
-    """Fills `seen` from threads of its own until the end of the block. Loses nothing while watches are made anew."""
+    """Fills `seen` from threads of its own; after the block nothing changes it any more."""
 
     def __init__(self, kubeconfig: Path, namespace: str, name: str) -> None:
         config.load_kube_config(config_file=str(kubeconfig))
         self._namespace, self._name = namespace, name
         self._core, self._batch, self._custom = client.CoreV1Api(), client.BatchV1Api(), client.CustomObjectsApi()
         self._over = threading.Event()
+        self._threads = ThreadPoolExecutor()
+        self._following: list[Future[None]] = []
         self.seen = Seen()
 
     def __enter__(self) -> Follower:
-        for follow in (self._jobs, self._children, self._pods, self._rank0):
-            threading.Thread(target=follow, name=follow.__name__, daemon=True).start()
+        follows = (self._jobs, self._children, self._pods, self._rank0)
+        self._following = [self._threads.submit(follow) for follow in follows]
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
+        self._threads.shutdown()
+
+    def check(self) -> None:
+        """Raise RuntimeError when one of the threads has failed: what the others see is not the truth."""
+        for following in self._following:
+            if following.done() and (error := following.exception()):
+                raise RuntimeError(f"the job cannot be followed any more: {error!r}") from error
 
     def _stream(self, listing: Callable[..., Any], **arguments: Any) -> Iterator[tuple[str, dict[str, Any], float]]:
+        """Every change of the listed objects, DELETED also of one that goes while there is no watch."""
+        known: dict[str, dict[str, Any]] = {}
         while not self._over.is_set():
             try:
-                for event in watch.Watch().stream(listing, timeout_seconds=60, **arguments):
-                    raw = event["raw_object"]
-                    yield event["type"], raw, time.time()
-                    if self._over.is_set():
-                        return
-            except (ApiException, HTTPError, OSError):
-                time.sleep(0.2)
+                listed = json.loads(listing(_preload_content=False, _request_timeout=30, **arguments).data)
+                now = {item["metadata"]["uid"]: item for item in listed["items"]}
+                changes = [("DELETED", known[uid]) for uid in known.keys() - now.keys()]
+                changes += [("MODIFIED", item) for item in now.values()]
+                for kind, item in changes:
+                    yield kind, item, time.time()
+                known = now
+                since = listed["metadata"]["resourceVersion"]
+                limits = {"timeout_seconds": WATCH_SECONDS, "_request_timeout": 3 * WATCH_SECONDS}
+                for event in watch.Watch().stream(listing, resource_version=since, **limits, **arguments):
+                    kind, item = event["type"], event["raw_object"]
+                    yield kind, item, time.time()
+                    known[item["metadata"]["uid"]] = item
+                    if kind == "DELETED":
+                        del known[item["metadata"]["uid"]]
+            except (ApiException, HTTPError, OSError, ValueError):  # ValueError: the answer breaks off
+                self._over.wait(0.2)
 
     def _jobs(self) -> None:
         only = {"field_selector": f"metadata.name={self._name}"}
