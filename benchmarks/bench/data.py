@@ -1,6 +1,6 @@
 """Speed of the training loader against Ultralytics' own with the same settings, in interleaved runs.
 
-    python benchmarks/bench_data.py [--imgsz 128] [--batch 16] [--workers 2] [--steps 60] [--rounds 5]
+    python -m benchmarks.bench.data [--imgsz 128] [--batch 16] [--workers 2] [--steps 60] [--rounds 5]
 
 Prints each loader's median images/s and the median of the rounds' ratios (ours / theirs); writes build/bench/data.json.
 Each run starts after the workers' first batches, so it measures loading and not starting. With --workers 0 the clock is
