@@ -111,13 +111,24 @@ def test_leftovers_of_dead_attempts_are_cleared_away(open_at: Opener) -> None:
     assert fence.attempt == 2
 
 
+def living_writer(checkpointer: Checkpointer, killed: int | None) -> int:
+    """Process id of the writer once the one that was killed is replaced."""
+    deadline = time.monotonic() + 30
+    while (pid := checkpointer.writer_pid) == killed:
+        assert time.monotonic() < deadline, f"the killed writer {killed} is not replaced"
+        time.sleep(0.001)
+    assert pid is not None
+    return pid
+
+
 def test_a_killed_writer_is_replaced_and_its_order_done_again(open_at: Opener) -> None:
-    checkpointer = open_at(keep=50)
+    checkpointer, killed = open_at(keep=50), None
     for step in range(1, 9):
+        # Where the last one was killed after its commit, the order goes to a process that is already dead.
         checkpointer.snapshot({"weight": torch.full((1_000_000,), float(step))}, step)
+        killed = living_writer(checkpointer, killed)
         time.sleep(random.uniform(0, 0.01))
-        assert checkpointer.writer_pid is not None
-        os.kill(checkpointer.writer_pid, signal.SIGKILL)
+        os.kill(killed, signal.SIGKILL)
         assert checkpointer.wait(30) == step
     loaded = checkpointer.newest()
 
