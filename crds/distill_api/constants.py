@@ -196,6 +196,8 @@ class Reason(StrEnum):
     DATASET_INVALID = "DatasetInvalid"
     STORAGE_READ_ONLY = "StorageReadOnly"
     CHECKPOINT_UNREADABLE = "CheckpointUnreadable"
+    CHECKPOINT_FORMAT_UNKNOWN = "CheckpointFormatUnknown"
+    """The newest checkpoint is of another format, such as a newer trainer's; it is left as it is."""
     NO_ACCELERATOR = "NoAccelerator"
     POD_REJECTED = "PodRejected"
     # … or has been tried often enough.
@@ -232,6 +234,7 @@ PERMANENT: Final = frozenset(
         Reason.STORAGE_READ_ONLY,
         Reason.STORAGE_FULL,
         Reason.CHECKPOINT_UNREADABLE,
+        Reason.CHECKPOINT_FORMAT_UNKNOWN,
         Reason.NO_ACCELERATOR,
         Reason.POD_REJECTED,
     }

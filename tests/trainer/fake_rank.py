@@ -1,7 +1,7 @@
 """A rank with a tiny training of its own, so that launching, signals and reports are tested with real processes.
 
 Steps are all-reduces over gloo. FAKE_PLAN is JSON {rank: {"at": step, "do": …}}: what a rank does when it gets there;
-step 0 is before the ranks have met.
+step 0 is before the ranks have met. FAKE_READABLE: the checkpoint formats that it reads instead of those of today.
 """
 
 import json
@@ -18,6 +18,7 @@ from distill_api.constants import Reason
 from distill_api.errors import Permanent, Stopped
 from distill_api.pod.run import RunConfig
 from distill_api.status import Result
+from distill_trainer.checkpoint.format import manifest
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import MEETING
 from distill_trainer.process.rank.context import RankContext
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 STEPS = int(os.environ.get("FAKE_STEPS", "40"))
 SECONDS = float(os.environ.get("FAKE_STEP_SECONDS", "0.02"))
+if "FAKE_READABLE" in os.environ:
+    manifest.READABLE = frozenset(map(int, os.environ["FAKE_READABLE"].split()))  # type: ignore[misc]
 
 
 def misbehave(what: str) -> None:

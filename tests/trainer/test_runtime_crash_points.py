@@ -14,6 +14,7 @@ from distill_trainer.checkpoint.reading import newest_readable
 from distill_trainer.checkpoint.store.commit import Commit, Fenced, commit
 from distill_trainer.checkpoint.store.fence import raise_fence, read_fence
 from distill_trainer.checkpoint.store.storage import discard, probe
+from distill_trainer.checkpoint.versions import Versions
 from powercut import Disk, frozen, materialise
 from syscalls import NOISE, Call, calls, go_on, needs_strace, outcome, wait_until_stopped, watched
 
@@ -41,7 +42,7 @@ def committing(directory: Path, step: int, value: int) -> Callable[[], int]:
 
     def work() -> int:
         try:
-            commit(Commit(directory, fence, step, "2", keep=1), files, lambda: datetime.now(UTC))
+            commit(Commit(directory, fence, step, Versions("2"), keep=1), files, lambda: datetime.now(UTC))
         except Fenced:
             return FENCED
         except (OSError, TrainerError):

@@ -27,6 +27,7 @@ from distill_trainer.checkpoint.format.manifest import read_manifest, read_verif
 from distill_trainer.checkpoint.store.commit import Commit, commit
 from distill_trainer.checkpoint.store.fence import Fence, read_fence
 from distill_trainer.checkpoint.store.storage import clear_temporaries
+from distill_trainer.checkpoint.versions import Versions
 from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.training.commits import Commits
 from leaving_out import leave_out
@@ -282,7 +283,7 @@ def _commit_again(directory: Path, content: bytes, killed_at: int) -> bool:
         sys.addaudithook(count)
         files = {layout.TENSORS: memoryview(content), layout.STRUCTURE: memoryview(b"")}
         try:
-            commit(Commit(directory, FENCE, 7, "2", keep=1), files, lambda: datetime.now(UTC))
+            commit(Commit(directory, FENCE, 7, Versions("2"), keep=1), files, lambda: datetime.now(UTC))
             os._exit(0)
         finally:
             os._exit(1)
@@ -328,7 +329,7 @@ def test_a_commit_is_good_although_an_old_checkpoint_cannot_be_deleted(
     fence = read_fence(open_at.directory)
     assert fence is not None
     files = {layout.TENSORS: memoryview(b"2"), layout.STRUCTURE: memoryview(b"")}
-    commit(Commit(open_at.directory, fence, 2, "2", keep=1), files, lambda: datetime.now(UTC))
+    commit(Commit(open_at.directory, fence, 2, Versions("2"), keep=1), files, lambda: datetime.now(UTC))
     assert committed_steps(open_at.directory) == [2]
     assert "cannot delete" in caplog.text
 

@@ -155,8 +155,9 @@ def test_a_record_outdoes_everything_else_that_happened() -> None:
     assert (plan.status.phase, plan.status.restarts) == (Phase.SUCCEEDED, "0/0")
 
 
-def test_a_permanent_error_ends_the_job_with_the_trainers_own_words() -> None:
-    wrong = report("permanent", Reason.MODEL_NOT_FOUND, message="models/x.pt does not exist; put it there")
+@pytest.mark.parametrize("reason", [Reason.MODEL_NOT_FOUND, Reason.CHECKPOINT_FORMAT_UNKNOWN])
+def test_a_permanent_error_ends_the_job_with_the_trainers_own_words(reason: Reason) -> None:
+    wrong = report("permanent", reason, message="models/x.pt does not exist; put it there")
     pods = (pod(0, **ended(5, 78, wrong)), pod(1, **ended(6, 1, report("failed", Reason.PEER_LOST))))
     running = status(attempt(), phase=Phase.STARTING)
     plan = make_plan(observed(job(running), *pods, jobs=(child(failing_at=at(6)),)), at(7), SETTINGS)
@@ -167,7 +168,7 @@ def test_a_permanent_error_ends_the_job_with_the_trainers_own_words() -> None:
         assert told is not None
         assert (told.status, told.reason, told.message) == (
             holds,
-            Reason.MODEL_NOT_FOUND,
+            reason,
             "models/x.pt does not exist; put it there",
         )
 

@@ -13,9 +13,10 @@ from distill_api.constants import Reason
 from distill_api.errors import Retryable
 from distill_trainer.checkpoint.buffer import SharedBuffer
 from distill_trainer.checkpoint.format import encoding, layout
-from distill_trainer.checkpoint.reading import Loaded, newest_readable
-from distill_trainer.checkpoint.store.fence import raise_fence, read_fence, superseded
+from distill_trainer.checkpoint.reading import Loaded, check_formats, newest_readable
+from distill_trainer.checkpoint.store.fence import check_fence, raise_fence, read_fence, superseded
 from distill_trainer.checkpoint.store.storage import discard, naming_errors, probe
+from distill_trainer.checkpoint.versions import Versions
 from distill_trainer.checkpoint.writer.background import Answer, BackgroundWriter
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ class Checkpointer:
     ) -> None:
         """For the writer: probe the volume, raise the fence and clear away what dead attempts left.
 
-        Raises Permanent (read-only, full, another job's directory) or Retryable (a newer attempt exists, I/O error).
+        Raises Permanent (read-only, full, another job's directory; or checkpoints of an unknown format, and then
+        nothing is changed) or Retryable (a newer attempt exists, I/O error).
         """
         self.directory = directory
         self.committed_step = 0
@@ -71,10 +73,14 @@ class Checkpointer:
         self._stalled = 0.0
         self._keep = keep
         self._events = metrics
+        self._versions = Versions.present()
         self._specs: list[encoding.TensorSpec] | None = None
         self._views: list[torch.Tensor] = []
         self._writer: BackgroundWriter | None = None
         if is_writer:
+            check_fence(directory, uid, attempt)
+            with naming_errors(directory):
+                check_formats(directory)
             probe(directory)
             self._fence = raise_fence(directory, uid, attempt)
             with naming_errors(directory):
@@ -107,7 +113,8 @@ class Checkpointer:
     def newest(self) -> Loaded | None:
         """The newest checkpoint that matches its digests, on the CPU; None for a fresh start.
 
-        Raises Permanent when there are checkpoints but none is readable, or when they are another job's.
+        Raises Permanent when there are checkpoints but none is readable, when they are another job's, or when the one
+        to read has an unknown format.
         """
         loaded = newest_readable(self.directory, self._uid, self._events.checkpoint_fell_back)
         if loaded is not None:
@@ -144,7 +151,7 @@ class Checkpointer:
                 "fence": asdict(self._fence),
                 "step": step,
                 "keep": self._keep,
-                "torch": torch.__version__,
+                "versions": asdict(self._versions),
                 "tensorBytes": plan.size,
                 "structureBytes": len(structure),
             }

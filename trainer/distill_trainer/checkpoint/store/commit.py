@@ -13,6 +13,7 @@ from distill_trainer.checkpoint.format import layout
 from distill_trainer.checkpoint.format.manifest import FileEntry, Manifest
 from distill_trainer.checkpoint.store.fence import Fence, read_fence
 from distill_trainer.checkpoint.store.storage import discard, exchange, sync_directory, write_all, write_durably
+from distill_trainer.checkpoint.versions import Versions
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ class Commit:
     fence: Fence
     """As the one who commits has raised it."""
     step: int
-    torch: str
+    versions: Versions
     keep: int
 
     @property
@@ -59,7 +60,7 @@ def commit(order: Commit, files: dict[str, memoryview], now: Callable[[], dateti
         temporary.mkdir()
         entries = {name: _write_hashed(temporary / name, content) for name, content in files.items()}
         time = now()
-        manifest = Manifest(order.fence.uid, order.attempt, order.step, time, order.torch, entries)
+        manifest = Manifest(order.fence.uid, order.attempt, order.step, time, order.versions, entries)
         write_durably(temporary / layout.MANIFEST, manifest.to_bytes())
         sync_directory(temporary)
         _check_fence(order)

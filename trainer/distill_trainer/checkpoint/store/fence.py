@@ -46,8 +46,8 @@ def read_fence(directory: Path) -> Fence | None:
         ) from None
 
 
-def raise_fence(directory: Path, uid: str, attempt: int) -> Fence:
-    """Let only the caller, as `attempt`, and later attempts commit; the fence that it has raised.
+def check_fence(directory: Path, uid: str, attempt: int) -> None:
+    """Check that `attempt` may raise its fence; nothing is changed.
 
     Raises Permanent when the directory holds another job's checkpoints, Retryable when a newer attempt has been here.
     """
@@ -58,6 +58,14 @@ def raise_fence(directory: Path, uid: str, attempt: int) -> Fence:
         check_owner(directory, uid, present.uid)
         if present.attempt > attempt:
             raise Retryable(Reason.SUPERSEDED, superseded(attempt, present.attempt))
+
+
+def raise_fence(directory: Path, uid: str, attempt: int) -> Fence:
+    """Let only the caller, as `attempt`, and later attempts commit; the fence that it has raised.
+
+    Raises as `check_fence` does.
+    """
+    check_fence(directory, uid, attempt)
     raised = Fence(uid, attempt, uuid.uuid4().hex)
     atomic_write(directory / layout.FENCE, json.dumps(asdict(raised)).encode())
     return raised

@@ -19,6 +19,7 @@ from distill_api.errors import TrainerError
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.checkpoint.store.commit import Commit, Fenced, commit
 from distill_trainer.checkpoint.store.fence import Fence
+from distill_trainer.checkpoint.versions import Versions
 
 
 def answer(order: dict[str, Any], buffer: int) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def answer(order: dict[str, Any], buffer: int) -> dict[str, Any]:
     files = {layout.TENSORS: shared[:tensors], layout.STRUCTURE: shared[tensors:]}
     try:
         at = commit(
-            Commit(path, Fence(**order["fence"]), order["step"], order["torch"], order["keep"]),
+            Commit(path, Fence(**order["fence"]), order["step"], Versions(**order["versions"]), order["keep"]),
             files,
             lambda: datetime.now(UTC),
         )
