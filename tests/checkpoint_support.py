@@ -1,5 +1,6 @@
 """Checkpointers for the tests of saving, finding, killing and fencing."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ class Events:
         self.committed: list[int] = []
         self.failures = 0
         self.fell_back: list[str] = []
+        self.changes: dict[str, tuple[str, str]] = {}
 
     def checkpoint_committed(self, step: int, at: datetime, seconds: float) -> None:
         assert at.tzinfo is not None
@@ -29,6 +31,9 @@ class Events:
 
     def checkpoint_fell_back(self, why: str) -> None:
         self.fell_back.append(why)
+
+    def versions_changed(self, changes: Mapping[str, tuple[str, str]]) -> None:
+        self.changes = dict(changes)
 
 
 class Opener:

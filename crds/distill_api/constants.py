@@ -159,6 +159,8 @@ class Reason(StrEnum):
     ATTEMPT_CREATED = "AttemptCreated"
     TRAINING = "Training"
     RESUMED = "Resumed"
+    VERSIONS_CHANGED = "VersionsChanged"
+    """An attempt resumed with other versions of PyTorch, Ultralytics or the trainer than wrote its checkpoint."""
     FEWER_NODES = "FewerNodes"
     """An elastic job runs with fewer nodes than it asks for."""
     SUSPENDED_BY_USER = "SuspendedByUser"

@@ -54,6 +54,19 @@ class Goodput(Spent):
     """Until when; while steps are made, when rank 0 last answered."""
 
 
+class VersionChange(Model):
+    """Software that has another version in an attempt than when the attempt's checkpoint was written."""
+
+    model_config = ConfigDict(extra="ignore")  # rank 0 may be newer than its reader
+
+    name: str
+    """torch, ultralytics or trainer."""
+    checkpoint: str
+    """Version that wrote the checkpoint."""
+    attempt: str
+    """Version in this attempt."""
+
+
 class Attempt(Model):
     """One gang of pods, from its creation to its end."""
 
@@ -83,6 +96,8 @@ class Attempt(Model):
     """That event in words: which pod, which node, which exit code."""
     resumed_from_step: Annotated[int, Field(ge=0)] | None = None
     """Committed step that this attempt started from; 0 for a fresh start."""
+    version_changes: list[VersionChange] | None = None
+    """Software whose version differs from the checkpoint's; where there is any, a resume need not be bitwise equal."""
     step: Annotated[int, Field(ge=0)] | None = None
     """Last step that was seen in this attempt."""
     committed_step: Annotated[int, Field(ge=0)] | None = None

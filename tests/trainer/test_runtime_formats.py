@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from checkpoint_support import Opener, save
+from checkpoint_support import Opener, events, save
 from distill_api.constants import PERMANENT, Reason
 from distill_api.errors import Permanent, Retryable
 from distill_trainer.checkpoint.format import manifest
@@ -90,6 +90,7 @@ def test_versions_that_a_manifest_does_not_say_are_unknown() -> None:
     silent, telling = (read_manifest(GOLDEN / f"format-1/step-{step}").versions for step in (3, 6))
     assert silent == Versions("2.15.0+cu132")
     assert telling == Versions("2.15.0+cu132", "8.4.190", "0.1.0")
+    assert silent.changed_to(telling) == {}
 
 
 Edit = Callable[[dict[str, Any]], dict[str, Any]]
@@ -241,6 +242,26 @@ def test_who_may_not_start_at_all_is_told_that_first(open_at: Opener, monkeypatc
         open_at(attempt=5, uid="other")
 
 
+def test_a_resume_with_other_versions_is_told(
+    open_at: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(open_at(), 1)
+    assert read_manifest(open_at.directory / "step-1").versions == Versions.present()
+    same = open_at(attempt=2)
+    assert same.newest() is not None
+    assert (events(same).changes, caplog.text) == ({}, "")
+
+    written_by(open_at.directory / "step-1", monkeypatch, torch="2.0.0", ultralytics="8.0.0")
+    other, present = open_at(attempt=3), Versions.present()
+    assert other.newest() is not None
+    assert events(other).changes == {
+        "torch": ("2.0.0", present.torch),
+        "ultralytics": ("8.0.0", present.ultralytics),
+    }
+    assert f"torch 2.0.0, now {present.torch}, ultralytics 8.0.0, now {present.ultralytics}" in caplog.text
+    assert "need not be bitwise equal" in caplog.text
+
+
 @pytest.mark.alone
 def test_a_trainer_that_does_not_know_the_format_leaves_it_to_one_that_does(
     gang: Gang, monkeypatch: pytest.MonkeyPatch
@@ -261,3 +282,20 @@ def test_a_trainer_that_does_not_know_the_format_leaves_it_to_one_that_does(
 
     code, message = gang.start(attempt=3, steps=20, FAKE_READABLE=f"{FORMAT} {NEWER}")[0].end()
     assert (code, message.resumed_from_step, message.committed_step) == (0, 10, 20)
+
+
+@pytest.mark.alone
+@pytest.mark.parametrize("plan", [{}, {"0": {"at": 12, "do": "sigkill"}}], ids=["done", "killed"])
+def test_the_report_of_an_attempt_says_which_versions_have_changed(
+    gang: Gang, monkeypatch: pytest.MonkeyPatch, plan: dict[str, Any]
+) -> None:
+    code, message = gang.start(steps=10)[0].end()
+    assert (code, message.version_changes) == (0, None)
+    written_by(gang.root / "volume/fake/checkpoints/step-10", monkeypatch, torch="2.0.0")
+    (node,) = gang.start(attempt=2, steps=20, plan=plan)
+    _, message = node.end()
+
+    assert message.version_changes is not None
+    (change,) = message.version_changes
+    assert (change.name, change.checkpoint, change.attempt) == ("torch", "2.0.0", torch.__version__)
+    assert "need not be bitwise equal" in node.log.read_text()

@@ -184,13 +184,17 @@ def test_a_waiting_collective_gives_up_first_then_the_watchdog_then_the_operator
     assert waits.collective < waits.watchdog < waits.operator
 
 
-def test_committed_steps_and_fallbacks_reach_the_status() -> None:
+def test_committed_steps_fallbacks_and_other_versions_reach_the_status() -> None:
     status = board_of(Clock())
     status.checkpoint_committed(5, datetime(2026, 1, 1, tzinfo=UTC))
     status.checkpoint_fell_back()
+    status.versions_changed({"torch": ("2.8.0", "2.9.0")})
 
     assert status.read().progress.committed_step == 5
     assert status.read().checkpoint_fallbacks == 1
+    assert json.loads(status.to_json())["versionChanges"] == [
+        {"name": "torch", "checkpoint": "2.8.0", "attempt": "2.9.0"}
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from distill_api.base import Model
 from distill_api.constants import Reason
-from distill_api.status import Progress, Result
+from distill_api.status import Progress, Result, VersionChange
 
 MAX_MESSAGE = 4096
 """Kubernetes cuts a termination message here (bytes)."""
@@ -61,6 +61,8 @@ class TrainerStatus(Model):
     """When the rank last made any progress of any kind: a step, a batch of a validation, a part of the data scan."""
     resumed_from_step: int | None = None
     """Committed step that the attempt started from; 0 for a fresh start, null until that is known."""
+    version_changes: list[VersionChange] | None = None
+    """Software whose version differs from that of the checkpoint that the attempt started from."""
     steps_this_attempt: int = 0
     """Steps finished by this attempt."""
     checkpoint_fallbacks: int = 0
@@ -94,6 +96,8 @@ class TerminationMessage(Model):
     """Last step that is safe on the checkpoints volume, as far as this node knows."""
     resumed_from_step: int | None = None
     """Committed step that the attempt started from."""
+    version_changes: list[VersionChange] | None = None
+    """On rank 0: software whose version differs from that checkpoint's."""
     progress: Progress | None = None
     """Rank 0's last progress."""
     seconds: RankSeconds | None = None

@@ -25,6 +25,10 @@ def _of_attempt(old: Attempt | None, new: Attempt) -> list[Event]:
     if new.resumed_from_step and (old is None or old.resumed_from_step is None):
         message = messages.RESUMED.format(attempt=new.number, step=new.resumed_from_step, lost=new.lost_steps or 0)
         events.append(Event("Normal", Reason.RESUMED, message))
+    if new.version_changes and (old is None or not old.version_changes):
+        changes = ", ".join(f"{c.name} {c.checkpoint} is now {c.attempt}" for c in new.version_changes)
+        message = messages.VERSIONS_CHANGED.format(attempt=new.number, changes=changes)
+        events.append(Event("Warning", Reason.VERSIONS_CHANGED, message))
     if new.running_at is not None and (old is None or old.running_at is None):
         message = messages.FIRST_STEP.format(attempt=new.number, nodes=new.nodes)
         events.append(Event("Normal", Reason.TRAINING, message))

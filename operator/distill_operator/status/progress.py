@@ -75,6 +75,7 @@ def _answered(attempt: Attempt, answer: TrainerStatus, now: datetime) -> Attempt
             "step": step,
             "committed_step": _larger(attempt.committed_step, answer.progress.committed_step),
             "resumed_from_step": _first(attempt.resumed_from_step, answer.resumed_from_step),
+            "version_changes": attempt.version_changes or answer.version_changes,
             "running_at": now if started else attempt.running_at,
             "stepped_at": now if moved or started else attempt.stepped_at,
         }
@@ -90,6 +91,7 @@ def _reported(attempt: Attempt, pod: PodFacts) -> Attempt:
             "step": _larger(attempt.step, report.step or None),
             "committed_step": _larger(attempt.committed_step, report.committed_step),
             "resumed_from_step": _first(attempt.resumed_from_step, report.resumed_from_step),
+            "version_changes": attempt.version_changes or report.version_changes,
         }
     )
 

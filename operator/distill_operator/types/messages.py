@@ -44,6 +44,10 @@ STRAY_PODS: Final = "pods of an earlier gang still terminate: {pods}"
 BACKING_OFF: Final = "attempt {attempt} ended ({reason}); the next one starts at {at}"
 ATTEMPT_CREATED: Final = "attempt {attempt} with {nodes} nodes"
 RESUMED: Final = "attempt {attempt} resumed from step {step}; {lost} steps are done again"
+VERSIONS_CHANGED: Final = (
+    "attempt {attempt} resumed with other versions than its checkpoint was written with ({changes}); from here on the "
+    "run need not be bitwise equal to one that was not interrupted"
+)
 FIRST_STEP: Final = "attempt {attempt} makes steps on {nodes} nodes"
 ATTEMPT_ENDED: Final = "attempt {attempt} ended: {message}"
 

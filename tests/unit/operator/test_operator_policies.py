@@ -7,7 +7,7 @@ import pytest
 
 from distill_api.constants import ConditionType, Outcome, Phase, Reason
 from distill_api.spec.fields import Recovery
-from distill_api.status import Condition
+from distill_api.status import Condition, VersionChange
 from distill_operator.kube import objects
 from distill_operator.policies.capacity import claims, scheduling
 from distill_operator.policies.lifetime import deadlines, ttl
@@ -310,6 +310,17 @@ def test_events_tell_each_transition_once() -> None:
     assert transition_events(after, after, notice) == ()
     over = status(closed(1), attempt(2), phase=Phase.STARTING)
     assert [e.reason for e in transition_events(after, over, notice)] == [Reason.PREEMPTED, Reason.ATTEMPT_CREATED]
+
+
+def test_a_resume_with_other_versions_is_an_event_of_its_own() -> None:
+    change = VersionChange(name="torch", checkpoint="2.8.0", attempt="2.9.0")
+    before = status(attempt(2))
+    after = status(attempt(2, resumed_from_step=50, version_changes=[change]))
+    resumed, warned = transition_events(before, after, Notice(Reason.TRAINING, ""))
+    assert resumed.reason == Reason.RESUMED
+    assert (warned.type, warned.reason) == ("Warning", Reason.VERSIONS_CHANGED)
+    assert "torch 2.8.0 is now 2.9.0" in warned.message
+    assert transition_events(after, after, Notice(Reason.TRAINING, "")) == ()
 
 
 def test_refused_pods_are_told_from_a_quota_that_is_used_up() -> None:

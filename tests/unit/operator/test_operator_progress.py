@@ -7,7 +7,7 @@ import pytest
 from distill_api.constants import Reason
 from distill_api.pod.report import TerminationMessage, TrainerStatus
 from distill_api.spec.fields import Recovery
-from distill_api.status import Progress
+from distill_api.status import Progress, VersionChange
 from distill_operator.policies.recovery import progress_guard, stall
 from distill_operator.status import progress
 from distill_operator.types.observed import PodFacts
@@ -41,6 +41,31 @@ def test_a_rank_that_ends_before_it_resumed_does_not_set_the_progress_back() -> 
     told = progress.folded(resuming, observed(job(resuming), pod(0, number=2, **ended(9, 1, last))), at(10))
     assert told.progress == known
     assert told.attempts[1].step is None
+
+
+TORCH = VersionChange(name="torch", checkpoint="2.8.0", attempt="2.9.0")
+
+
+def test_a_resume_with_other_versions_stays_in_the_attempt() -> None:
+    resuming = status(closed(1, step=57, committed_step=50), attempt(2))
+    told = answer(50, 50, number=2, resumed=50).model_copy(update={"version_changes": [TORCH]})
+    resumed = progress.folded(resuming, observed(job(resuming), trainer=told), at(6))
+    assert resumed.attempts[1].version_changes == [TORCH]
+    assert resumed.attempts[0].version_changes is None
+    assert progress.worth_writing(resuming, resumed, 5)
+    silent = progress.folded(resumed, observed(job(resumed), trainer=answer(51, 50, number=2, resumed=50)), at(7))
+    assert silent.attempts[1].version_changes == [TORCH]
+    written = silent.to_wire()["attempts"]
+    assert isinstance(written, list)
+    assert written[1]["versionChanges"] == [{"name": "torch", "checkpoint": "2.8.0", "attempt": "2.9.0"}]
+    assert "versionChanges" not in written[0]
+
+
+def test_a_resume_with_other_versions_is_known_of_an_attempt_that_never_answered() -> None:
+    resuming = status(closed(1, step=57, committed_step=50), attempt(2))
+    last = report("failed", attempt=2, step=50, resumed_from_step=50, version_changes=[TORCH])
+    told = progress.folded(resuming, observed(job(resuming), pod(0, number=2, **ended(9, 1, last))), at(10))
+    assert told.attempts[1].version_changes == [TORCH]
 
 
 def test_numbers_are_rounded_to_what_is_worth_printing() -> None:

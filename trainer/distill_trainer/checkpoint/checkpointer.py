@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,6 +47,9 @@ class CheckpointEvents(Protocol):
 
     def checkpoint_fell_back(self, why: str) -> None:
         """A damaged checkpoint was stepped over."""
+
+    def versions_changed(self, changes: Mapping[str, tuple[str, str]]) -> None:
+        """The run goes on with other versions; by name, those that wrote its checkpoint and the present ones."""
 
 
 class Checkpointer:
@@ -119,6 +123,7 @@ class Checkpointer:
         loaded = newest_readable(self.directory, self._uid, self._events.checkpoint_fell_back)
         if loaded is not None:
             self.committed_step, self.committed_at = loaded.step, loaded.manifest.time
+            self._compare_versions(loaded)
         return loaded
 
     def snapshot(self, state: Any, step: int) -> float:
@@ -181,6 +186,17 @@ class Checkpointer:
             self._writer = None
             self._views, self._specs = [], None
             self._buffer.close()
+
+    def _compare_versions(self, loaded: Loaded) -> None:
+        changes = loaded.manifest.versions.changed_to(self._versions)
+        if changes:
+            log.warning(
+                "the checkpoint of step %d was written with other versions (%s); from here on the run need not be "
+                "bitwise equal to one that was not interrupted",
+                loaded.step,
+                ", ".join(f"{name} {before}, now {now}" for name, (before, now) in changes.items()),
+            )
+            self._events.versions_changed(changes)
 
     def _lies_in(self, memory: torch.Tensor) -> bool:
         return bool(self._views) and self._views[0].untyped_storage().data_ptr() == memory.data_ptr()

@@ -1,6 +1,6 @@
 """What computes a training: a run that goes on with other versions of it need not be bitwise equal."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Self
 
@@ -19,6 +19,12 @@ class Versions:
         import torch  # the writer process reads manifests without it
 
         return cls(torch.__version__, _installed("ultralytics"), trainer_version())
+
+    def changed_to(self, now: Self) -> dict[str, tuple[str, str]]:
+        """The version here and the one `now`, by name, where both are known and differ."""
+        after = asdict(now)
+        pairs = {name: (before, after[name]) for name, before in asdict(self).items()}
+        return {name: pair for name, pair in pairs.items() if None not in pair and pair[0] != pair[1]}
 
 
 def trainer_version() -> str | None:

@@ -182,6 +182,6 @@ class Launcher:
             details["committed_step"] = steps[-1] if steps else None
         if message.progress is None and self._node_rank == 0:
             status = RankFiles(self._folder, 0).status()
-            details["progress"] = status.progress if status else None
-            details["seconds"] = status.seconds if status else None
+            if status is not None:
+                details |= {name: getattr(status, name) for name in ("progress", "seconds", "version_changes")}
         return Ending(ending.exit_code, message.model_copy(update=details))

@@ -236,6 +236,7 @@ class Rank:
                 "step": step,
                 "committed_step": committed,
                 "resumed_from_step": status.resumed_from_step,
+                "version_changes": status.version_changes,
                 "progress": status.progress if self._env.rank == 0 else None,
                 "seconds": status.seconds if self._env.rank == 0 else None,
             }
@@ -270,6 +271,9 @@ class _Observers:
     def checkpoint_fell_back(self, _why: str) -> None:
         self._metrics.checkpoint_fell_back()
         self._status.checkpoint_fell_back()
+
+    def versions_changed(self, changes: Mapping[str, tuple[str, str]]) -> None:
+        self._status.versions_changed(changes)
 
 
 def _configure_logging(env: TorchrunEnv) -> None:

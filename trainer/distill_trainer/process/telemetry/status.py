@@ -4,13 +4,13 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from distill_api.pod.report import TrainerStatus
-from distill_api.status import Progress
+from distill_api.status import Progress, VersionChange
 from distill_trainer.process.telemetry.time_accounting import TimeAccounting
 
 _PERSIST_INTERVAL = 1.0
@@ -86,6 +86,11 @@ class RankStatus:
     def checkpoint_fell_back(self) -> None:
         """A damaged checkpoint was stepped over."""
         self.update(checkpoint_fallbacks=self.read().checkpoint_fallbacks + 1)
+
+    def versions_changed(self, changes: Mapping[str, tuple[str, str]]) -> None:
+        """The run goes on with other versions; by name, those that wrote its checkpoint and the present ones."""
+        told = [VersionChange(name=name, checkpoint=pair[0], attempt=pair[1]) for name, pair in changes.items()]
+        self.update(version_changes=told)
 
     def read(self) -> TrainerStatus:
         """What is true now."""
