@@ -10,11 +10,11 @@ import torch
 
 from distill_api.errors import TrainerError
 from distill_trainer.checkpoint.format import encoding, layout
+from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.reading import newest_readable
 from distill_trainer.checkpoint.store.commit import Commit, Fenced, commit
 from distill_trainer.checkpoint.store.fence import raise_fence, read_fence
 from distill_trainer.checkpoint.store.storage import discard, probe
-from distill_trainer.checkpoint.versions import Versions
 from powercut import Disk, frozen, materialise
 from syscalls import NOISE, Call, calls, go_on, needs_strace, outcome, wait_until_stopped, watched
 

@@ -24,10 +24,10 @@ from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.checkpoint.format.layout import committed_steps
 from distill_trainer.checkpoint.format.manifest import read_manifest, read_verified
+from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.store.commit import Commit, commit
 from distill_trainer.checkpoint.store.fence import Fence, read_fence
 from distill_trainer.checkpoint.store.storage import clear_temporaries
-from distill_trainer.checkpoint.versions import Versions
 from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.training.commits import Commits
 from leaving_out import leave_out

@@ -16,8 +16,8 @@ from distill_api.errors import Permanent, Retryable
 from distill_trainer.checkpoint.format import manifest
 from distill_trainer.checkpoint.format.layout import committed_steps
 from distill_trainer.checkpoint.format.manifest import FORMAT, READABLE, Damaged, Manifest, UnknownFormat, read_manifest
+from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.reading import newest_readable
-from distill_trainer.checkpoint.versions import Versions
 from golden_checkpoint import GOLDEN, UID, golden_state, untrained
 from launched_gang import Gang
 
@@ -246,13 +246,13 @@ def test_a_resume_with_other_versions_is_told(
     open_at: Opener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     save(open_at(), 1)
-    assert read_manifest(open_at.directory / "step-1").versions == Versions.present()
+    assert read_manifest(open_at.directory / "step-1").versions == Versions.present(torch.__version__)
     same = open_at(attempt=2)
     assert same.newest() is not None
     assert (events(same).changes, caplog.text) == ({}, "")
 
     written_by(open_at.directory / "step-1", monkeypatch, torch="2.0.0", ultralytics="8.0.0")
-    other, present = open_at(attempt=3), Versions.present()
+    other, present = open_at(attempt=3), Versions.present(torch.__version__)
     assert other.newest() is not None
     assert events(other).changes == {
         "torch": ("2.0.0", present.torch),

@@ -14,10 +14,10 @@ from distill_api.constants import Reason
 from distill_api.errors import Retryable
 from distill_trainer.checkpoint.buffer import SharedBuffer
 from distill_trainer.checkpoint.format import encoding, layout
+from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.reading import Loaded, check_formats, newest_readable
 from distill_trainer.checkpoint.store.fence import check_fence, raise_fence, read_fence, superseded
 from distill_trainer.checkpoint.store.storage import discard, naming_errors, probe
-from distill_trainer.checkpoint.versions import Versions
 from distill_trainer.checkpoint.writer.background import Answer, BackgroundWriter
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Checkpointer:
         self._stalled = 0.0
         self._keep = keep
         self._events = metrics
-        self._versions = Versions.present()
+        self._versions = Versions.present(torch.__version__)
         self._specs: list[encoding.TensorSpec] | None = None
         self._views: list[torch.Tensor] = []
         self._writer: BackgroundWriter | None = None

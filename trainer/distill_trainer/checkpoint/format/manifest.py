@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from distill_trainer.checkpoint.format import layout
-from distill_trainer.checkpoint.versions import Versions, trainer_version
+from distill_trainer.checkpoint.format.versions import Versions, trainer_version
 
 FORMAT: Final = 1
 """Format of the checkpoints that this trainer writes.

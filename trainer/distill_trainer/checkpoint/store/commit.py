@@ -11,9 +11,9 @@ from pathlib import Path
 
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.checkpoint.format.manifest import FileEntry, Manifest
+from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.store.fence import Fence, read_fence
 from distill_trainer.checkpoint.store.storage import discard, exchange, sync_directory, write_all, write_durably
-from distill_trainer.checkpoint.versions import Versions
 
 log = logging.getLogger(__name__)
 

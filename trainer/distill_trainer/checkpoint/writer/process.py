@@ -17,9 +17,9 @@ from typing import Any
 
 from distill_api.errors import TrainerError
 from distill_trainer.checkpoint.format import layout
+from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.store.commit import Commit, Fenced, commit
 from distill_trainer.checkpoint.store.fence import Fence
-from distill_trainer.checkpoint.versions import Versions
 
 
 def answer(order: dict[str, Any], buffer: int) -> dict[str, Any]:

@@ -14,11 +14,9 @@ class Versions:
     trainer: str | None = None
 
     @classmethod
-    def present(cls) -> Self:
-        """The versions in this environment."""
-        import torch  # the writer process reads manifests without it
-
-        return cls(torch.__version__, _installed("ultralytics"), trainer_version())
+    def present(cls, torch_version: str) -> Self:
+        """The versions in this environment; PyTorch's own, for the writer process does not import it."""
+        return cls(torch_version, _installed("ultralytics"), trainer_version())
 
     def changed_to(self, now: Self) -> dict[str, tuple[str, str]]:
         """The version here and the one `now`, by name, where both are known and differ."""
