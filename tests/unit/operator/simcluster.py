@@ -354,12 +354,12 @@ class Cluster:
     def fault(self, kind: str, rank: int) -> None:
         pods = [p for p in self.pods.values() if p.running and p.rank == rank]
         for pod in pods[:1]:
-            now = at(self.seconds)
+            now, due = at(self.seconds), at(self.seconds + GRACE)
             if kind in ("preempt", "evict"):
                 reason = "PreemptionByScheduler" if kind == "preempt" else "EvictionByEvictionAPI"
-                self.set_pod(pod, disruption=Disruption(reason, "for a test", now), deleted_at=now)
+                self.set_pod(pod, disruption=Disruption(reason, "for a test", now), deleted_at=now, end_due_at=due)
             elif kind == "delete_pod":
-                self.set_pod(pod, deleted_at=now)
+                self.set_pod(pod, deleted_at=now, end_due_at=due)
             elif kind in ("oom", "kill"):
                 word = "OOMKilled" if kind == "oom" else "Error"
                 self.set_pod(pod, phase="Failed", end=ContainerEnd("trainer", 137, now, word))
