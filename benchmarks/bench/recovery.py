@@ -23,56 +23,13 @@ from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 from benchmarks import ROOT
-
-if TYPE_CHECKING:
-    from benchmarks.small_run import Attempt
+from benchmarks.bench.timed_trainer import TIMES
+from benchmarks.small_run import Attempt, Local, end_all, make_volumes
 
 TRAINING = {"batch": 8, "imgsz": 64, "optimizer": "SGD", "workers": 0, "plots": False, "nbs": 8}
-TIMES = "RECOVERY_TIMES"
-"""Environment variable: the file to which launcher and rank 0 write what began when."""
-
-
-def note(what: str) -> None:
-    """Write down what begins now."""
-    with open(os.environ[TIMES], "a") as file:
-        file.write(json.dumps([time.time(), what]) + "\n")
-
-
-def launch() -> None:
-    """The trainer's entry point, timed."""
-    note("imports: torch, ultralytics")
-    from distill_trainer.process.launcher import launch
-    from distill_trainer.process.launcher.zygote import Zygote
-
-    class Noted(Zygote):
-        def __init__(self, rank: Callable[[], NoReturn]) -> None:
-            super().__init__(rank)
-            note("the nodes meet, ranks are forked")
-
-    launch.Zygote = Noted  # type: ignore[misc]
-    launch.exit_process(launch.main(rank))
-
-
-def rank() -> NoReturn:
-    """The trainer's rank, timed."""
-    if os.environ["RANK"] == "0":
-        note("start of a rank")
-        from distill_trainer.process.liveness.watchdog import Watchdog
-
-        beat = Watchdog.beat
-
-        def noted(watchdog: Watchdog, phase: str) -> None:
-            if phase != watchdog.phase:
-                note(phase)
-            beat(watchdog, phase)
-
-        Watchdog.beat = noted  # type: ignore[method-assign]
-    from distill_trainer.process.rank.worker import main
-
-    main()
 
 
 class Saves:
@@ -181,8 +138,6 @@ def measure_saves(pair: tuple[str, str], saves: int, imgsz: int, root: Path) -> 
 
 def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
     """Seconds by phase, from the start of the next attempt to the end of its first step, for each of some kills."""
-    from benchmarks.small_run import Local, end_all, make_volumes
-
     make_volumes(root, images=400)
     local = Local(root, root / "results", {"training": {**TRAINING, "epochs": 50}})
     samples = []
@@ -190,7 +145,7 @@ def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
         for number in range(count + 1):  # the first one begins from nothing
             times = root / f"times-{number}"
             began = time.time()
-            command = [sys.executable, "-m", "benchmarks.bench.recovery", "launch"]
+            command = [sys.executable, "-m", "benchmarks.bench.timed_trainer"]
             attempt = local.start(f"attempt-{number}", command, **{TIMES: str(times)})
             before = (local.committed() or [0])[-1]
             while (local.committed() or [0])[-1] <= before + 3:
@@ -219,8 +174,6 @@ def measure_goodput(period: float, disruptions: int, root: Path) -> dict[str, An
     """The share of the time whose work was kept, when everything is killed every `period` seconds and started again
     at once: steps kept, by the time that a step takes while nothing happens. `checkpoint.intervalSeconds: auto`.
     """
-    from benchmarks.small_run import Local, end_all, make_volumes
-
     make_volumes(root, images=400)
     spec = {"training": {**TRAINING, "epochs": 1000}, "checkpoint": {"intervalSeconds": "auto"}}
     local = Local(root, root / "results", spec)
@@ -329,8 +282,5 @@ def print_goodput(found: Mapping[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["launch"]:
-        launch()
-    else:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-        main()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    main()

@@ -82,7 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     load.add_argument("image", metavar="IMAGE", help="such as distill-operator:dev")
     load.add_argument("--node", action="append", metavar="N", help="only this one; may be repeated")
     load.set_defaults(run=_load)
-    verbs.add_parser("gpus", help="pretend the GPUs again, after a kubelet restarted").set_defaults(run=_gpus)
+    verbs.add_parser("gpus", help="pretend the GPUs again, after a node was deleted").set_defaults(run=_gpus)
     verbs.add_parser("status", help="say how the cluster is").set_defaults(run=_status)
     return parser
 

@@ -255,8 +255,8 @@ class Cluster(KubernetesAccess):
     def _fresh_report(self, node: str, seconds: float) -> Iterator[None]:
         """Wait, after a block that starts its kubelet, until ``node`` itself says that it is ready.
 
-        What the API server knows of the node before that is old, and the kubelet's first report may take the GPUs
-        away; they are given back after it.
+        What the API server knows of the node before that is old, and a node that was deleted meanwhile comes back
+        without GPUs.
         """
         before = self._heartbeats().get(node)
         yield

@@ -22,7 +22,7 @@ _SHIM_SOCKETS = Path("/run/containerd/s")
 _LOG_LINKS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
 _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
-# A kubelet that finds nothing but sockets here when it starts sets its node's GPUs to 0 until a driver reports them.
+# A kubelet sets the GPUs of its node to 0 where it finds nothing here as it starts; sockets it has removed itself.
 _GPUS_ARE_KEPT = _DEVICE_PLUGINS / "distill-testcluster"
 _NAMESPACES = Path("/run/netns")
 _LEAVES = (_SHIM_SOCKETS, _LOG_LINKS, _CNI_RESULTS, _DEVICE_PLUGINS)

@@ -1,0 +1,56 @@
+"""The trainer as bench.recovery starts it: launcher and rank 0 write down what begins when."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+TIMES = "RECOVERY_TIMES"
+"""Environment variable: the file to which launcher and rank 0 write what began when."""
+
+
+def note(what: str) -> None:
+    """Write down what begins now."""
+    with open(os.environ[TIMES], "a") as file:
+        file.write(json.dumps([time.time(), what]) + "\n")
+
+
+def launch() -> None:
+    """The trainer's entry point, timed."""
+    note("imports: torch, ultralytics")
+    from distill_trainer.process.launcher import launch
+    from distill_trainer.process.launcher.zygote import Zygote
+
+    class Noted(Zygote):
+        def __init__(self, rank: Callable[[], NoReturn]) -> None:
+            super().__init__(rank)
+            note("the nodes meet, ranks are forked")
+
+    launch.Zygote = Noted  # type: ignore[misc]
+    launch.exit_process(launch.main(rank))
+
+
+def rank() -> NoReturn:
+    """The trainer's rank, timed."""
+    if os.environ["RANK"] == "0":
+        note("start of a rank")
+        from distill_trainer.process.liveness.watchdog import Watchdog
+
+        beat = Watchdog.beat
+
+        def noted(watchdog: Watchdog, phase: str) -> None:
+            if phase != watchdog.phase:
+                note(phase)
+            beat(watchdog, phase)
+
+        Watchdog.beat = noted  # type: ignore[method-assign]
+    from distill_trainer.process.rank.worker import main
+
+    main()
+
+
+if __name__ == "__main__":
+    launch()
