@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_api.constants import JOB_NAME_LENGTH, Reason
+from distill_api.constants import JOB_NAME_LENGTH
 from distill_api.errors import Permanent
 from distill_api.job import DistillJob, InvalidJob, parse_job, read_job
 from distill_api.reading.mistakes import nearest
+from distill_api.reasons import Reason
 from distill_api.spec.training import Training
 
 PathLike = str | os.PathLike[str]

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_api.constants import ExitCode, JobFile, Reason
+from distill_api.constants import ExitCode, JobFile
 from distill_api.errors import Permanent, Retryable
 from distill_api.job import DistillJob
+from distill_api.reasons import Reason
 from distill_local.call import DATA, MODELS, RESULTS, Call, PathLike, job_of, read, wrong
 from distill_local.machine import Machine, Mistake
 from distill_local.trainer_process import TrainerEnd, TrainerProcess

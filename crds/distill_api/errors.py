@@ -1,6 +1,7 @@
 """How a training run can end other than by being done. The launcher turns each into an exit code and a message."""
 
-from distill_api.constants import ExitCode, Reason
+from distill_api.constants import ExitCode
+from distill_api.reasons import Reason
 
 
 class TrainerError(Exception):

@@ -6,7 +6,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from distill_api.base import Model
-from distill_api.constants import ConditionType, Outcome, Phase, Reason
+from distill_api.constants import ConditionType, Outcome, Phase
+from distill_api.reasons import Reason
 
 KEPT_ATTEMPTS = 20
 

@@ -6,8 +6,9 @@ from datetime import UTC, datetime, timedelta
 from apiserver.api import Api, Object, wait_for
 from apiserver.nodes import GPUS, Nodes
 from apiserver.team import Team
-from distill_api.constants import Outcome, Phase, Reason
+from distill_api.constants import Outcome, Phase
 from distill_api.pod.report import RankSeconds
+from distill_api.reasons import Reason
 
 UNREACHABLE = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
 IMPATIENT = {

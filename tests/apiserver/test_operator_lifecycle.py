@@ -8,8 +8,9 @@ import pytest
 from apiserver.api import Object, wait_for
 from apiserver.nodes import GPUS
 from apiserver.team import RESULT, Team
-from distill_api.constants import Outcome, Phase, Reason
+from distill_api.constants import Outcome, Phase
 from distill_api.pod.report import TerminationMessage
+from distill_api.reasons import Reason
 from distill_api.status import DistillJobStatus
 
 

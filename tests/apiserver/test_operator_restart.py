@@ -4,7 +4,8 @@ from apiserver.api import Api, wait_for
 from apiserver.nodes import timestamp
 from apiserver.operatorprocess import OperatorProcess
 from apiserver.team import Team, manifest, stopped
-from distill_api.constants import Phase, Reason
+from distill_api.constants import Phase
+from distill_api.reasons import Reason
 
 
 def test_a_kill_at_every_stage_of_a_disrupted_life_changes_nothing(team: Team) -> None:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_api.constants import ExitCode, Reason
+from distill_api.constants import ExitCode
 from distill_api.job import InvalidJob, parse_job, read_job
 from distill_api.pod.report import MAX_MESSAGE, TerminationMessage
 from distill_api.pod.run import RunConfig
+from distill_api.reasons import Reason
 
 JOB: dict[str, Any] = {
     "apiVersion": "distilljob.dev/v1alpha1",

@@ -14,9 +14,9 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent, Stopped
 from distill_api.pod.run import RunConfig
+from distill_api.reasons import Reason
 from distill_api.status import Result
 from distill_trainer.checkpoint.format import manifest
 from distill_trainer.process.liveness.timeouts import timeouts

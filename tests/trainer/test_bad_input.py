@@ -11,9 +11,9 @@ import pytest
 import yaml
 from ultralytics import YOLO
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
 from distill_api.pod.run import Directories
+from distill_api.reasons import Reason
 from distill_api.spec.training import Training
 from distill_trainer.data import Shards, TrainData
 from distill_trainer.models.arguments import rounded_imgsz

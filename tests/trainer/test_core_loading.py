@@ -12,9 +12,9 @@ import pytest
 import torch
 from ultralytics import YOLO
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
 from distill_api.pod.run import Directories
+from distill_api.reasons import Reason
 from distill_trainer.models.loading import check_sha256, find_model_file, load_checkpoint
 from distill_trainer.models.setup import prepare
 from distill_trainer.models.student import build_student, student_source

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
+from distill_api.reasons import Reason
 from distill_trainer.models.pair import HEADS, ModelFacts, check, check_trainable, facts, mismatches
 from trainer_support import build
 

@@ -17,8 +17,9 @@ import yaml
 from ultralytics import YOLO
 
 from digits import generate
-from distill_api.constants import ExitCode, Reason
+from distill_api.constants import ExitCode
 from distill_api.pod.report import TerminationMessage
+from distill_api.reasons import Reason
 from distill_local.trainer_process import free_port
 from distill_trainer.checkpoint.reading import newest_readable
 from distill_trainer.checkpoint.store.fence import read_fence

@@ -17,8 +17,8 @@ import yaml
 from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
+from distill_api.reasons import Reason
 from distill_api.spec.training import Training
 from distill_trainer.data import TrainData, load_dataset, scanned
 from distill_trainer.data.scanned import ScannedDataset, scratch_directory

@@ -8,9 +8,9 @@ import pytest
 import torch
 from ultralytics import RTDETR, YOLO
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
 from distill_api.pod.run import Directories
+from distill_api.reasons import Reason
 from distill_trainer.models.loading import load_checkpoint
 from distill_trainer.models.pair import check, check_trainable, facts, mismatches
 from distill_trainer.models.setup import prepare

@@ -13,8 +13,9 @@ import pytest
 import yaml
 from ultralytics import YOLO
 
-from distill_api.constants import JobFile, Reason
+from distill_api.constants import JobFile
 from distill_api.errors import Permanent
+from distill_api.reasons import Reason
 from distill_trainer import distill
 from distill_trainer.checkpoint.format import layout
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from checkpoint_support import Opener, events, save
-from distill_api.constants import Reason
 from distill_api.errors import Permanent, Retryable
+from distill_api.reasons import Reason
 from distill_trainer.checkpoint.format.layout import committed_steps, damaged_steps
 from distill_trainer.training.commits import Commits
 

@@ -18,8 +18,8 @@ import pytest
 import torch
 
 from checkpoint_support import Events, Opener, events, save
-from distill_api.constants import Reason
 from distill_api.errors import Permanent, Retryable
+from distill_api.reasons import Reason
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.checkpoint.format.layout import committed_steps

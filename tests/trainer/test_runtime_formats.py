@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from checkpoint_support import Opener, events, save
-from distill_api.constants import PERMANENT, Reason
 from distill_api.errors import Permanent, Retryable
+from distill_api.reasons import PERMANENT, Reason
 from distill_trainer.checkpoint.format import manifest
 from distill_trainer.checkpoint.format.layout import committed_steps
 from distill_trainer.checkpoint.format.manifest import FORMAT, READABLE, Damaged, Manifest, UnknownFormat, read_manifest

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_api.constants import Reason
+from distill_api.reasons import Reason
 from distill_trainer.process.liveness.heartbeat import Heartbeat, HeartbeatMonitor, MissedHeartbeat, lives, stuck_ranks
 from distill_trainer.process.liveness.timeouts import timeouts
 from launched_gang import Gang

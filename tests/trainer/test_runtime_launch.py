@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from distill_api.constants import Reason
 from distill_api.pod.report import TerminationMessage
+from distill_api.reasons import Reason
 from distill_trainer.process.launcher import launch
 from distill_trainer.process.machine.cpus import available_cpus
 from launched_gang import Gang

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent, Retryable, Stopped
 from distill_api.pod.report import TerminationMessage
+from distill_api.reasons import Reason
 from distill_api.status import Result
 from distill_trainer.process.liveness.heartbeat import MissedHeartbeat
 from distill_trainer.process.outcome import RankEnd, RankReport, conclude, ending_of
@@ -151,7 +151,7 @@ def test_a_signal_is_told_by_name() -> None:
 AN_END = """
 import sys
 from pathlib import Path
-from distill_api.constants import Reason
+from distill_api.reasons import Reason
 from distill_api.errors import Permanent
 from distill_trainer.process.rank.files import RankFiles
 from distill_trainer.process.launcher.launch import write_termination_message

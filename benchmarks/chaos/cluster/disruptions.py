@@ -12,7 +12,8 @@ from typing import Any
 
 from benchmarks.chaos.cluster.watching import Pod, Seen
 from digits.demo import stage, story
-from distill_api.constants import Component, Label, Reason
+from distill_api.constants import Component, Label
+from distill_api.reasons import Reason
 from testcluster import Cluster
 
 NAMESPACE = "distill-chaos"

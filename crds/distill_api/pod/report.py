@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from distill_api.base import Model
-from distill_api.constants import Reason
+from distill_api.reasons import Reason
 from distill_api.status import Progress, Result, VersionChange
 
 MAX_MESSAGE = 4096

@@ -4,8 +4,9 @@ from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from distill_api.constants import Phase, Reason
+from distill_api.constants import Phase
 from distill_api.metrics import OperatorMetric
+from distill_api.reasons import Reason
 from distill_api.status import DistillJobStatus
 from distill_operator.kube.pod_cache import Key
 from distill_operator.status import goodput

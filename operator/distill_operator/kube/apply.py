@@ -4,7 +4,8 @@ import logging
 from datetime import datetime
 from typing import Any
 
-from distill_api.constants import API_VERSION, FIELD_MANAGER, KIND, Reason
+from distill_api.constants import API_VERSION, FIELD_MANAGER, KIND
+from distill_api.reasons import Reason
 from distill_api.status import DistillJobStatus
 from distill_operator.kube import objects
 from distill_operator.kube.client import ApiError, Kube

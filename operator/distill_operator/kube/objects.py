@@ -7,8 +7,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill_api.constants import TRAINER_CONTAINER, Component, Label, Reason
+from distill_api.constants import TRAINER_CONTAINER, Component, Label
 from distill_api.pod.report import TerminationMessage
+from distill_api.reasons import Reason
 from distill_operator.types.observed import (
     ClaimFacts,
     ContainerEnd,

@@ -1,6 +1,7 @@
 """The rules while no attempt is open: whether the job is over, must wait, or may start a further attempt."""
 
-from distill_api.constants import PERMANENT, Outcome, Phase, Reason
+from distill_api.constants import Outcome, Phase
+from distill_api.reasons import PERMANENT, Reason
 from distill_operator import builders
 from distill_operator.policies.capacity import claims, elasticity, growth
 from distill_operator.policies.lifetime import deadlines

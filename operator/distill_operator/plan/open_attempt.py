@@ -2,7 +2,8 @@
 
 from datetime import timedelta
 
-from distill_api.constants import UNCHARGED, ConditionType, Phase, Reason
+from distill_api.constants import ConditionType, Phase
+from distill_api.reasons import UNCHARGED, Reason
 from distill_api.status import Attempt, DistillJobStatus
 from distill_operator import builders
 from distill_operator.kube import objects

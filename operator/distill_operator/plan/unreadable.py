@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from distill_api.constants import TERMINAL_PHASES, ConditionType, Phase, Reason
+from distill_api.constants import TERMINAL_PHASES, ConditionType, Phase
+from distill_api.reasons import Reason
 from distill_api.status import Condition, DistillJobStatus
 from distill_operator.kube.objects import Object
 from distill_operator.types import messages

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Literal
 
-from distill_api.constants import PERMANENT, ConditionType, Phase, Reason
+from distill_api.constants import ConditionType, Phase
+from distill_api.reasons import PERMANENT, Reason
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import Condition, DistillJobStatus
 from distill_operator.types import attempts, messages

@@ -1,6 +1,7 @@
 """The Kubernetes events of a pass: what changed between the stored status and the new one."""
 
-from distill_api.constants import Outcome, Phase, Reason
+from distill_api.constants import Outcome, Phase
+from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus
 from distill_operator.types import messages
 from distill_operator.types.actions import Event, Notice

@@ -10,8 +10,9 @@ moves with rank 0's answers.
 from collections.abc import Iterable
 from datetime import datetime
 
-from distill_api.constants import Outcome, Phase, Reason
+from distill_api.constants import Outcome, Phase
 from distill_api.pod.report import RankSeconds
+from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus, Goodput, Spent
 from distill_operator.types import attempts
 from distill_operator.types.observed import Observed

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from distill_api.constants import Reason
+from distill_api.reasons import Reason
 from distill_api.status import DistillJobStatus
 
 

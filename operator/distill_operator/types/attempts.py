@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from distill_api.constants import DISRUPTIONS, UNCHARGED, Outcome, Reason
+from distill_api.constants import Outcome
+from distill_api.reasons import DISRUPTIONS, UNCHARGED, Reason
 from distill_api.status import KEPT_ATTEMPTS, Attempt, DistillJobStatus
 
 

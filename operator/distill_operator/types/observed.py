@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from distill_api.constants import Reason
 from distill_api.job import DistillJob
 from distill_api.pod.report import TerminationMessage, TrainerStatus
+from distill_api.reasons import Reason
 
 
 @dataclass(frozen=True)

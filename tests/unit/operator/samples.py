@@ -4,9 +4,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from distill_api.constants import Outcome, Phase, Reason
+from distill_api.constants import Outcome, Phase
 from distill_api.job import DistillJob
 from distill_api.pod.report import TerminationMessage, TrainerStatus
+from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus, Progress, Result
 from distill_operator.types.observed import ClaimFacts, ContainerEnd, Disruption, JobFacts, Observed, PodFacts
 from distill_operator.types.settings import Settings

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from distill_api.constants import Reason
+from distill_api.reasons import Reason
 from distill_operator.policies.recovery import classify
 from distill_operator.types.observed import Observed, PodFacts
 from unit.operator.samples import NOW, at, child, disrupted, done, ended, job, observed, pod, report

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_api.constants import ConditionType, Outcome, Phase, Reason
+from distill_api.constants import ConditionType, Outcome, Phase
 from distill_api.job import DistillJob
+from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus
 from distill_operator import builders
 from distill_operator.kube import objects

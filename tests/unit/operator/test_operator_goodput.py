@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_api.constants import Outcome, Phase, Reason
+from distill_api.constants import Outcome, Phase
 from distill_api.pod.report import RankSeconds, TrainerStatus
+from distill_api.reasons import Reason
 from distill_api.status import KEPT_ATTEMPTS, Attempt, DistillJobStatus, Spent
 from distill_operator.controller.metrics import Metrics
 from distill_operator.status import goodput, progress

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_api.constants import ConditionType, Outcome, Phase, Reason
+from distill_api.constants import ConditionType, Outcome, Phase
+from distill_api.reasons import Reason
 from distill_operator.plan.plan import make_plan
 from distill_operator.status import conditions
 from distill_operator.types.actions import Create, Delete

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_api.constants import ConditionType, Phase, Reason
+from distill_api.constants import ConditionType, Phase
 from distill_api.job import DistillJob
+from distill_api.reasons import Reason
 from distill_operator.plan.plan import make_plan
 from distill_operator.policies.recovery import node_lost
 from distill_operator.status import conditions

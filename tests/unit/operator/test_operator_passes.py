@@ -11,8 +11,9 @@ import aiohttp
 import kopf
 import pytest
 
-from distill_api.constants import KIND, Label, Reason
+from distill_api.constants import KIND, Label
 from distill_api.job import DistillJob
+from distill_api.reasons import Reason
 from distill_operator.controller import handlers
 from distill_operator.controller.metrics import Metrics
 from distill_operator.controller.reconcile import Reconciler

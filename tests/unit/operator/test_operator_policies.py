@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from distill_api.constants import ConditionType, Outcome, Phase, Reason
+from distill_api.constants import ConditionType, Outcome, Phase
+from distill_api.reasons import Reason
 from distill_api.spec.fields import Recovery
 from distill_api.status import Condition, VersionChange
 from distill_operator.kube import objects

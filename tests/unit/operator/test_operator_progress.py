@@ -4,8 +4,8 @@ from datetime import datetime
 
 import pytest
 
-from distill_api.constants import Reason
 from distill_api.pod.report import TerminationMessage, TrainerStatus
+from distill_api.reasons import Reason
 from distill_api.spec.fields import Recovery
 from distill_api.status import Progress, VersionChange
 from distill_operator.policies.recovery import progress_guard, stall

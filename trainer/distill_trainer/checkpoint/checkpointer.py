@@ -10,8 +10,8 @@ from typing import Any, Protocol
 
 import torch
 
-from distill_api.constants import Reason
 from distill_api.errors import Retryable
+from distill_api.reasons import Reason
 from distill_trainer.checkpoint.buffer import SharedBuffer
 from distill_trainer.checkpoint.format import encoding, layout
 from distill_trainer.checkpoint.format.versions import Versions

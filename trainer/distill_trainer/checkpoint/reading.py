@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
+from distill_api.reasons import Reason
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.checkpoint.format.encoding import restore
 from distill_trainer.checkpoint.format.manifest import Damaged, Manifest, UnknownFormat, read_manifest, read_verified

@@ -13,10 +13,10 @@ from typing import Any
 import yaml
 from ultralytics.data.utils import FORMATS_HELP_MSG, IMG_FORMATS, img2label_paths
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
 from distill_api.reading.mistakes import nearest
 from distill_api.reading.yamltext import problem
+from distill_api.reasons import Reason
 from distill_trainer.data.labels import LabelRules, check_label_files
 
 LABELS_CHECKED = 256

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
+from distill_api.reasons import Reason
 
 _BOX = 5
 _POLYGON = 7

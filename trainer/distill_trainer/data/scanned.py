@@ -21,8 +21,8 @@ from typing import Any
 from ultralytics.data import YOLODataset
 from ultralytics.data.dataset import DATASET_CACHE_VERSION
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
+from distill_api.reasons import Reason
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.labels import LabelRules, check_label_files
 from distill_trainer.data.randomness import restored

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
+from distill_api.reasons import Reason
 
 
 def check_compiler(device: torch.device) -> None:

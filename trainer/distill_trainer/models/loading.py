@@ -14,8 +14,8 @@ from torch import nn
 from ultralytics.nn.tasks import BaseModel, guess_model_task, torch_safe_load
 from ultralytics.utils.checks import check_yolov5u_filename
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
+from distill_api.reasons import Reason
 from distill_trainer.models.pickled import foreign_classes, is_of_models, is_pickle, refused_class
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import nn
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
+from distill_api.reasons import Reason
 
 log = logging.getLogger(__name__)
 

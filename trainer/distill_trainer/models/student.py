@@ -15,9 +15,9 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn import tasks
 from yaml import YAMLError
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
 from distill_api.reading.mistakes import nearest
+from distill_api.reasons import Reason
 from distill_trainer.models import pair
 from distill_trainer.models.loading import find_model_file, load_checkpoint
 

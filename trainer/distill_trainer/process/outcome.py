@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from distill_api.base import Model
-from distill_api.constants import ExitCode, Reason
+from distill_api.constants import ExitCode
 from distill_api.errors import Permanent, Stopped, TrainerError
 from distill_api.pod.report import TerminationMessage
+from distill_api.reasons import Reason
 from distill_api.status import Result
 from distill_trainer.process.liveness.heartbeat import MissedHeartbeat
 

@@ -9,8 +9,8 @@ from typing import Literal
 
 import torch.distributed as dist
 
-from distill_api.constants import Reason
 from distill_api.errors import Retryable
+from distill_api.reasons import Reason
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.checkpoint.interval import History, automatic
 from distill_trainer.training.state import TrainingProgress, TrainingState

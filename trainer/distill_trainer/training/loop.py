@@ -8,8 +8,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from distill_api.constants import Reason
 from distill_api.errors import Retryable, Stopped
+from distill_api.reasons import Reason
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.commits import Commits

@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from distill_api.constants import ConditionType, Reason
+from distill_api.constants import ConditionType
+from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import DistillJobStatus
 from distill_operator.status import conditions

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from distill_api.constants import Reason
+from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec, Elastic
 from distill_api.status import Attempt, DistillJobStatus
 from distill_operator.types import attempts

@@ -7,7 +7,7 @@ nodes are there; the placeholders go when the larger attempt's pods come. No oth
 
 from datetime import timedelta
 
-from distill_api.constants import Reason
+from distill_api.reasons import Reason
 from distill_api.status import Attempt
 from distill_operator import builders
 from distill_operator.policies.capacity import elasticity

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from distill_api.constants import Reason
+from distill_api.reasons import Reason
 from distill_operator.policies.recovery.backoff import jitter
 from distill_operator.types import messages
 from distill_operator.types.actions import Notice

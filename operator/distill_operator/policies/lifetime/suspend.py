@@ -1,6 +1,6 @@
 """spec.suspend: the user takes the pods away and gives them back; neither costs a budget."""
 
-from distill_api.constants import Reason
+from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
 from distill_operator.types import messages
 from distill_operator.types.actions import Notice

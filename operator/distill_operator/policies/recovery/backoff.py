@@ -2,7 +2,8 @@
 
 import hashlib
 
-from distill_api.constants import Outcome, Reason
+from distill_api.constants import Outcome
+from distill_api.reasons import Reason
 from distill_operator.types.settings import Settings
 
 TAKEN_BACK_SECONDS = (5.0, 30.0)

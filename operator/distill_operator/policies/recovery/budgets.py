@@ -1,6 +1,7 @@
 """Two budgets, kept apart: failures are the trainer's doing, disruptions are the cluster's."""
 
-from distill_api.constants import Outcome, Reason
+from distill_api.constants import Outcome
+from distill_api.reasons import Reason
 from distill_api.spec.fields import Recovery
 from distill_api.status import DistillJobStatus
 from distill_operator.types import attempts, messages

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
 
-from distill_api.constants import PERMANENT, ExitCode, Reason
+from distill_api.constants import ExitCode
+from distill_api.reasons import PERMANENT, Reason
 from distill_operator.types import messages
 from distill_operator.types.actions import Notice
 from distill_operator.types.observed import ContainerEnd, JobFacts, Observed, PodFacts

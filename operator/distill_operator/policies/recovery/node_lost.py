@@ -9,7 +9,7 @@ next attempt raises the fence before it reads a checkpoint. docs/architecture.md
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
-from distill_api.constants import Reason
+from distill_api.reasons import Reason
 from distill_operator.types import messages
 from distill_operator.types.actions import Delete, Notice
 from distill_operator.types.observed import PodFacts

@@ -1,6 +1,7 @@
 """Restarts in a row that commit nothing new end the job, whatever the budgets: they would go on for ever."""
 
-from distill_api.constants import Outcome, Reason
+from distill_api.constants import Outcome
+from distill_api.reasons import Reason
 from distill_api.spec.fields import Recovery
 from distill_api.status import Attempt, DistillJobStatus
 from distill_operator.types import attempts, messages

@@ -2,7 +2,8 @@
 
 from datetime import datetime
 
-from distill_api.constants import METRICS_PORT, Reason
+from distill_api.constants import METRICS_PORT
+from distill_api.reasons import Reason
 from distill_api.status import Attempt
 from distill_operator.types import messages
 from distill_operator.types.actions import Notice

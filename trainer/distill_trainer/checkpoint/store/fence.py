@@ -14,8 +14,8 @@ import uuid
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent, Retryable
+from distill_api.reasons import Reason
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.checkpoint.store.storage import atomic_write, naming_errors
 

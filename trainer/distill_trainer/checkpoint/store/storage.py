@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent, Retryable, TrainerError
+from distill_api.reasons import Reason
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent, Retryable, TrainerError
+from distill_api.reasons import Reason
 from distill_trainer.checkpoint.store.fence import superseded
 from distill_trainer.checkpoint.store.storage import storage_error
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_api.constants import Reason
 from distill_api.errors import Retryable
+from distill_api.reasons import Reason
 from distill_trainer.process.launcher.rendezvous import Endpoint
 from distill_trainer.process.launcher.zygote import RankProcess, Zygote
 

@@ -14,11 +14,12 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-from distill_api.constants import Env, Reason
+from distill_api.constants import Env
 from distill_api.constants import Path as ContainerPath
 from distill_api.errors import Permanent
 from distill_api.pod.report import TerminationMessage
 from distill_api.pod.run import RunConfig
+from distill_api.reasons import Reason
 from distill_trainer.process import offline
 from distill_trainer.process.launcher import preload
 from distill_trainer.process.launcher.launcher import Launcher

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent, Retryable
+from distill_api.reasons import Reason
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 2.0

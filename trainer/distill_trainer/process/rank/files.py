@@ -9,11 +9,12 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from distill_api.constants import Env, Reason
+from distill_api.constants import Env
 from distill_api.errors import Permanent
 from distill_api.pod.report import TrainerStatus
 from distill_api.pod.run import RunConfig
 from distill_api.reading.mistakes import explain
+from distill_api.reasons import Reason
 from distill_trainer.process.outcome import RankReport
 
 FOLDER_VARIABLE: Final = "DISTILL_RANK_FILES"

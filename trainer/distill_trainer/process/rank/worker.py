@@ -17,10 +17,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from distill_api.constants import METRICS_PORT, ExitCode, Reason
+from distill_api.constants import METRICS_PORT, ExitCode
 from distill_api.errors import TrainerError
 from distill_api.pod.report import TerminationMessage
 from distill_api.pod.run import RunConfig
+from distill_api.reasons import Reason
 from distill_api.status import Result
 from distill_trainer.process.liveness.heartbeat import STACKS, Heartbeat, ask_for_stacks, read_heartbeat
 from distill_trainer.process.liveness.stop import StopFlag

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from distill_api.constants import JobFile, Reason
+from distill_api.constants import JobFile
 from distill_api.errors import Permanent, Stopped, TrainerError
 from distill_api.pod.run import Directories
+from distill_api.reasons import Reason
 from distill_trainer.models import pair
 from distill_trainer.models.loading import check_sha256, load_checkpoint
 from distill_trainer.models.setup import Prepared

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import torch
 
-from distill_api.constants import Reason
 from distill_api.errors import Permanent
+from distill_api.reasons import Reason
 from distill_trainer.process.rank.torchrun_env import TorchrunEnv
 
 
