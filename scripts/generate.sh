@@ -5,19 +5,26 @@ cd "$(dirname "$0")/.."
 
 made=$(mktemp)
 trap 'rm -f "$made"' EXIT
-.venv/bin/python -m distill_api.generate.crd >"$made"
-
 stale=0
-for target in crds/distilljob.yaml charts/distill-operator/files/distilljob.yaml; do
-    cmp -s "$made" "$target" && continue
-    if [ "${1:-}" = --check ]; then
-        echo "error: $target is stale; run \`make generate\` and commit it" >&2
-        stale=1
-    else
-        mkdir -p "$(dirname "$target")"
-        cp "$made" "$target"
-        chmod 644 "$target"
-        echo "wrote $target"
-    fi
-done
+
+# generate MODULE FILE...: what the module prints belongs in each of the files.
+generate() {
+    .venv/bin/python -m "$1" >"$made"
+    for target in "${@:2}"; do
+        cmp -s "$made" "$target" && continue
+        if [ "$mode" = --check ]; then
+            echo "error: $target is stale; run \`make generate\` and commit it" >&2
+            stale=1
+        else
+            mkdir -p "$(dirname "$target")"
+            cp "$made" "$target"
+            chmod 644 "$target"
+            echo "wrote $target"
+        fi
+    done
+}
+
+mode=${1:-}
+generate distill_api.generate.crd crds/distilljob.yaml charts/distill-operator/files/distilljob.yaml
+generate distill_api.generate.reasons docs/reasons.md
 exit $stale

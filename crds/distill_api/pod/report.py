@@ -6,12 +6,15 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from distill_api.base import Model
+from distill_api.reason_facts import Place
 from distill_api.reasons import Reason
 from distill_api.status import Progress, Result, VersionChange
 
 MAX_MESSAGE = 4096
 """Kubernetes cuts a termination message here (bytes)."""
 
+
+_REPORTED = frozenset(reason for reason in Reason if Place.TERMINATION in reason.facts.places)
 
 State = Literal["starting", "training", "validating", "committing", "finishing", "stopping", "done"]
 
@@ -21,7 +24,7 @@ def _known_state(value: Any) -> Any:
 
 
 def _known_reason(value: Any) -> Any:
-    return Reason.TRAINER_ERROR if isinstance(value, str) and value not in list(Reason) else value
+    return value if not isinstance(value, str) or value in _REPORTED else Reason.TRAINER_ERROR
 
 
 class RankSeconds(Model):

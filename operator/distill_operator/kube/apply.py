@@ -92,7 +92,7 @@ def _manifest(raw: Object, event: Event, now: datetime) -> dict[str, Any]:
             "uid": metadata["uid"],
             "resourceVersion": metadata.get("resourceVersion"),
         },
-        "type": event.type,
+        "type": event.reason.facts.event_type,
         "reason": event.reason,
         "message": event.message[:1024],
         "source": {"component": FIELD_MANAGER},

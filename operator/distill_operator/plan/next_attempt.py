@@ -1,7 +1,8 @@
 """The rules while no attempt is open: whether the job is over, must wait, or may start a further attempt."""
 
 from distill_api.constants import Outcome, Phase
-from distill_api.reasons import PERMANENT, Reason
+from distill_api.reason_facts import Wait
+from distill_api.reasons import Reason
 from distill_operator import builders
 from distill_operator.policies.capacity import claims, elasticity, growth
 from distill_operator.policies.lifetime import deadlines
@@ -32,7 +33,7 @@ def permanent_failure(context: PassContext) -> Notice | None:
     """Why the job will never be started again."""
     last = attempts.newest(context.status)
     recovery = context.spec.recovery
-    if last is not None and last.reason in PERMANENT:
+    if last is not None and last.reason is not None and last.reason.facts.permanent:
         return Notice(last.reason, last.message or "")
     return (
         deadlines.exceeded(context.spec.active_deadline_seconds, context.status.started_at, context.now)
@@ -66,11 +67,11 @@ def _waiting(context: PassContext) -> Decision | None:
     if observed.claims is None:
         return _look_again(context, phase)
     problem = claims.problem(context.spec, observed.name, observed.namespace, observed.claims)
-    if problem is not None and problem.reason == Reason.NAME_TAKEN:
+    if problem is not None and problem.reason.facts.wait == Wait.UNLIMITED:
         return Decision(context.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS)
     if problem is not None:
         left = claims.seconds_to_wait(status, context.settings.claim_wait, context.now)
-        if left <= 0 or problem.reason in PERMANENT:
+        if left <= 0 or problem.reason.facts.wait == Wait.NONE:
             return _over(context, Phase.FAILED, problem)
         wake = min(left, CLAIM_WAKE_SECONDS)
         return Decision(context.in_phase(phase), problem, wake_after=wake, invalid=problem)

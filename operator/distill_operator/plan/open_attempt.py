@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from distill_api.constants import ConditionType, Phase
-from distill_api.reasons import UNCHARGED, Reason
+from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus
 from distill_operator import builders
 from distill_operator.kube import objects
@@ -15,14 +15,6 @@ from distill_operator.types import attempts, messages
 from distill_operator.types.actions import Action, Decision, Delete, Notice
 from distill_operator.types.observed import Observed, PodFacts, Rejection
 from distill_operator.types.pass_context import PassContext
-
-ENDED_BY_OPERATOR = UNCHARGED | {
-    Reason.STALLED,
-    Reason.DEADLINE_EXCEEDED,
-    Reason.IMAGE_PULL,
-    Reason.POD_REJECTED,
-}
-"""Ends that nothing but the deletion of the Job brings about."""
 
 PATIENCE_SECONDS = 30
 """Time beyond the grace period after which a gang that should have ended by itself is deleted."""
@@ -65,7 +57,7 @@ def end_of(context: PassContext, attempt: Attempt) -> Notice | None:
 
 def _by_lost_node(context: PassContext, attempt: Attempt, cause: Notice | None) -> Notice | None:
     """The cause, or a lost node if that explains it; that also ends the wait for what explains a broken connection."""
-    if cause is not None and cause.reason not in node_lost.EXPLAINED:
+    if cause is not None and not cause.reason.facts.lost_node_explains:
         return cause
     pods, timeout = context.observed.pods_of(attempt.number), context.spec.recovery.node_lost_timeout_seconds
     return node_lost.cause(pods, timeout, context.now) or classify.node_loss(pods) or cause
@@ -147,7 +139,7 @@ def _held_up_before(status: DistillJobStatus) -> Notice | None:
     told = conditions.find(status.conditions, ConditionType.RUNNING)
     if status.phase != Phase.PENDING or told is None or told.reason not in WAITS:
         return None
-    return Notice(Reason(told.reason), told.message)
+    return Notice(next(reason for reason in WAITS if reason == told.reason), told.message)
 
 
 def carry_on(context: PassContext, attempt: Attempt) -> Decision:
@@ -206,12 +198,11 @@ def wind_down(context: PassContext, attempt: Attempt) -> Decision:
     job = observed.job_of(attempt.number)
     lost = node_lost.removals(live, timeout, context.now)
     actions: tuple[Action, ...] = growth.cleared(context) if reason != Reason.GROWING else ()
-    if job is not None and not job.deleting and (reason in ENDED_BY_OPERATOR or left <= 0 or lost):
+    if job is not None and not job.deleting and (reason.facts.ended_by_operator or left <= 0 or lost):
         # Also what lets a pod go that is given up: the Job controller holds it until it knows how it ended.
         actions = (*actions, Delete("Job", job.name, job.uid, foreground=True))
     actions = (*actions, *lost)
-    keeps_phase = reason in (Reason.SUSPENDED_BY_USER, Reason.COMPLETED)
-    phase = context.status.phase if keeps_phase else Phase.RECOVERING
+    phase = context.status.phase if reason.facts.keeps_phase else Phase.RECOVERING
     waits = (left if left > 0 else NO_PODS_WAKE_SECONDS, node_lost.seconds_left(live, timeout, context.now))
     wake = min(seconds for seconds in waits if seconds is not None)
     return Decision(context.in_phase(phase), notice, actions, wake)

@@ -36,4 +36,4 @@ def plan(raw: Object, errors: str, now: datetime) -> Plan:
             for kind, holds in verdicts
         ],
     )
-    return Plan(refused, events=(Event("Warning", Reason.CONFIG_INVALID, message),))
+    return Plan(refused, events=(Event(Reason.CONFIG_INVALID, message),))

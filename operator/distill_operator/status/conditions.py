@@ -5,13 +5,12 @@ from datetime import datetime
 from typing import Literal
 
 from distill_api.constants import ConditionType, Phase
-from distill_api.reasons import PERMANENT, Reason
+from distill_api.reason_facts import Place
+from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import Condition, DistillJobStatus
 from distill_operator.types import attempts, messages
 from distill_operator.types.actions import Notice
-
-CLAIM_REASONS = frozenset({Reason.CLAIM_NOT_FOUND, Reason.CLAIM_NOT_BOUND})
 
 
 def find(conditions: Sequence[Condition], kind: ConditionType) -> Condition | None:
@@ -53,7 +52,7 @@ def derived(
         conditions[:] = set_condition(conditions, condition)
 
     failed = status.phase == Phase.FAILED
-    if invalid is not None or (failed and notice.reason in PERMANENT | CLAIM_REASONS):
+    if invalid is not None or (failed and Place.VALIDATED in notice.reason.facts.places):
         why = invalid or notice
         put(ConditionType.VALIDATED, False, why.reason, why.message)
     else:

@@ -14,7 +14,7 @@ def transition_events(old: DistillJobStatus, new: DistillJobStatus, notice: Noti
     if new.phase != old.phase:
         events += _of_phase(new, notice)
     elif new.phase == Phase.PENDING and _waits_for_another_reason(old, new):
-        events.append(Event("Warning", notice.reason, notice.message))
+        events.append(Event(notice.reason, notice.message))
     return tuple(events)
 
 
@@ -22,31 +22,30 @@ def _of_attempt(old: Attempt | None, new: Attempt) -> list[Event]:
     events = []
     if old is None:
         message = messages.ATTEMPT_CREATED.format(attempt=new.number, nodes=new.nodes)
-        events.append(Event("Normal", Reason.ATTEMPT_CREATED, message))
+        events.append(Event(Reason.ATTEMPT_CREATED, message))
     if new.resumed_from_step and (old is None or old.resumed_from_step is None):
         message = messages.RESUMED.format(attempt=new.number, step=new.resumed_from_step, lost=new.lost_steps or 0)
-        events.append(Event("Normal", Reason.RESUMED, message))
+        events.append(Event(Reason.RESUMED, message))
     if new.version_changes and (old is None or not old.version_changes):
         changes = ", ".join(f"{c.name} {c.checkpoint} is now {c.attempt}" for c in new.version_changes)
         message = messages.VERSIONS_CHANGED.format(attempt=new.number, changes=changes)
-        events.append(Event("Warning", Reason.VERSIONS_CHANGED, message))
+        events.append(Event(Reason.VERSIONS_CHANGED, message))
     if new.running_at is not None and (old is None or old.running_at is None):
         message = messages.FIRST_STEP.format(attempt=new.number, nodes=new.nodes)
-        events.append(Event("Normal", Reason.TRAINING, message))
+        events.append(Event(Reason.TRAINING, message))
     if new.reason is not None and new.reason != Reason.COMPLETED and (old is None or old.reason is None):
         message = messages.ATTEMPT_ENDED.format(attempt=new.number, message=new.message)
-        asked = new.reason in (Reason.SUSPENDED_BY_USER, Reason.GROWING)
-        events.append(Event("Normal" if asked else "Warning", new.reason, message))
+        events.append(Event(new.reason, message))
     return events
 
 
 def _of_phase(new: DistillJobStatus, notice: Notice) -> list[Event]:
     if new.phase == Phase.SUCCEEDED:
-        return [Event("Normal", Reason.COMPLETED, notice.message)]
+        return [Event(Reason.COMPLETED, notice.message)]
     if new.phase == Phase.FAILED:
-        return [Event("Warning", notice.reason, notice.message)]
+        return [Event(notice.reason, notice.message)]
     if new.phase == Phase.SUSPENDED:
-        return [Event("Normal", Reason.SUSPENDED_BY_USER, notice.message)]
+        return [Event(Reason.SUSPENDED_BY_USER, notice.message)]
     return []
 
 

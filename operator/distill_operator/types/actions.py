@@ -1,7 +1,7 @@
 """What a pass wants done, as values: the plan, its actions and the events it tells."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from distill_api.reasons import Reason
 from distill_api.status import DistillJobStatus
@@ -47,9 +47,8 @@ Action = Create | Delete
 
 @dataclass(frozen=True)
 class Event:
-    """A Kubernetes event about the DistillJob."""
+    """A Kubernetes event about the DistillJob. Its type is in the table of reasons."""
 
-    type: Literal["Normal", "Warning"]
     reason: Reason
     message: str
 

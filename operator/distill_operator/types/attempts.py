@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from distill_api.constants import Outcome
-from distill_api.reasons import DISRUPTIONS, UNCHARGED, Reason
+from distill_api.reasons import Reason
 from distill_api.status import KEPT_ATTEMPTS, Attempt, DistillJobStatus
 
 
@@ -48,11 +48,7 @@ def committed_before(status: DistillJobStatus, number: int) -> int:
 
 
 def outcome_of(reason: Reason) -> Outcome:
-    """What an attempt that ended for this reason counts as."""
-    if reason == Reason.COMPLETED:
-        return Outcome.SUCCEEDED
-    if reason in DISRUPTIONS:
-        return Outcome.DISRUPTED
-    if reason in UNCHARGED or reason == Reason.DEADLINE_EXCEEDED:
-        return Outcome.WITHDRAWN
-    return Outcome.FAILED
+    """What an attempt that ended for this reason counts as. Raises ValueError for a reason that ends no attempt."""
+    if reason.facts.outcome is None:
+        raise ValueError(f"{reason} is no reason for the end of an attempt")
+    return reason.facts.outcome

@@ -208,7 +208,7 @@ def test_growing_is_news_but_no_warning() -> None:
     story = elastic(status(closed(1), SMALL))
     seen = observed(story, *GANG, jobs=(child(2),), trainer=answer(6, number=2), placeholders=holders(2))
     (event,) = [e for e in make_plan(seen, at(700), SETTINGS).events if e.reason == Reason.GROWING]
-    assert event.type == "Normal"
+    assert event.reason.facts.event_type == "Normal"
     assert "room for more nodes" in event.message
 
 

@@ -319,7 +319,7 @@ def test_a_resume_with_other_versions_is_an_event_of_its_own() -> None:
     after = status(attempt(2, resumed_from_step=50, version_changes=[change]))
     resumed, warned = transition_events(before, after, Notice(Reason.TRAINING, ""))
     assert resumed.reason == Reason.RESUMED
-    assert (warned.type, warned.reason) == ("Warning", Reason.VERSIONS_CHANGED)
+    assert (warned.reason.facts.event_type, warned.reason) == ("Warning", Reason.VERSIONS_CHANGED)
     assert "torch 2.8.0 is now 2.9.0" in warned.message
     assert transition_events(after, after, Notice(Reason.TRAINING, "")) == ()
 

@@ -173,7 +173,7 @@ def stopped_early(attempt: int) -> Ending:
 
 def _is_echo(end: RankEnd, started: float, stop_requested: bool) -> bool:
     if end.report is not None:
-        return end.report.message.reason is Reason.PEER_LOST
+        return end.report.message.reason.facts.echo
     if end.missed is not None:
         return False
     if end.exit_code == -signal.SIGTERM:

@@ -16,7 +16,7 @@ from datetime import datetime
 from enum import IntEnum
 
 from distill_api.constants import ExitCode
-from distill_api.reasons import PERMANENT, Reason
+from distill_api.reasons import Reason
 from distill_operator.types import messages
 from distill_operator.types.actions import Notice
 from distill_operator.types.observed import ContainerEnd, JobFacts, Observed, PodFacts
@@ -43,8 +43,6 @@ class Evidence:
     certainty: Certainty
     notice: Notice
 
-
-ECHOES = frozenset({Reason.PEER_LOST, Reason.STOPPED})
 
 DISRUPTION_REASONS = {
     "PreemptionByScheduler": (Reason.PREEMPTED, messages.POD_PREEMPTED),
@@ -154,7 +152,7 @@ def _is_echo_deletion(pod: PodFacts, gang: tuple[PodFacts, ...]) -> bool:
         end = other.end
         if other.uid == pod.uid or end is None or end.exit_code == ExitCode.DONE:
             continue
-        same_second_echo = end.at == pod.deleted_at and end_notice(other, end).reason in ECHOES
+        same_second_echo = end.at == pod.deleted_at and end_notice(other, end).reason.facts.echo
         if end.at <= pod.deleted_at and not same_second_echo:
             return True
     return False
@@ -164,7 +162,7 @@ def _ended(pod: PodFacts) -> list[Evidence]:
     if pod.end is None or pod.end.exit_code == ExitCode.DONE:
         return []
     notice = end_notice(pod, pod.end)
-    certainty = Certainty.ECHO if notice.reason in ECHOES else Certainty.OWN_END
+    certainty = Certainty.ECHO if notice.reason.facts.echo else Certainty.OWN_END
     return [Evidence(pod.end.at, certainty, notice)]
 
 
@@ -175,7 +173,7 @@ def end_notice(pod: PodFacts, end: ContainerEnd) -> Notice:
         return Notice(Reason.OUT_OF_MEMORY, messages.OOM.format(**place))
     report = end.report
     if report is not None and report.outcome == "permanent":
-        reason = report.reason if report.reason in PERMANENT else Reason.CONFIG_INVALID
+        reason = report.reason if report.reason.facts.permanent else Reason.CONFIG_INVALID
         return Notice(reason, report.message)
     if report is not None and report.outcome == "failed":
         return Notice(report.reason, messages.REPORTED.format(pod=pod.name, node=pod.node, message=report.message))

@@ -14,9 +14,6 @@ from distill_operator.types import messages
 from distill_operator.types.actions import Delete, Notice
 from distill_operator.types.observed import PodFacts
 
-EXPLAINED = frozenset({Reason.PEER_LOST, Reason.STALLED})
-"""Ends that a lost node brings about: broken connections of the ranks elsewhere, or no answer from rank 0."""
-
 
 def presumed_lost(pod: PodFacts, timeout: int, now: datetime) -> bool:
     """Whether the pod's node has not confirmed its end `timeout` seconds after the grace period."""
@@ -25,7 +22,7 @@ def presumed_lost(pod: PodFacts, timeout: int, now: datetime) -> bool:
 
 
 def cause(pods: Iterable[PodFacts], timeout: int, now: datetime) -> Notice | None:
-    """That the attempt lost a node: what explains the ends that are in EXPLAINED."""
+    """That the attempt lost a node: what explains broken connections and stalls."""
     lost = next((pod for pod in pods if presumed_lost(pod, timeout, now)), None)
     if lost is None:
         return None
