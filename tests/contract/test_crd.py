@@ -35,6 +35,11 @@ def test_the_committed_file_is_what_the_models_generate() -> None:
     assert committed == crd(), "run `make generate` and commit crds/distilljob.yaml"
 
 
+def test_the_committed_file_has_no_yaml_anchors() -> None:
+    tokens = yaml.scan((ROOT / "crds" / "distilljob.yaml").read_text())
+    assert not [token for token in tokens if isinstance(token, yaml.AnchorToken | yaml.AliasToken)]
+
+
 @pytest.mark.parametrize("part", ["spec", "status"])
 def test_every_field_says_what_it_is(part: str) -> None:
     template = "spec.template."  # a pod template's fields are documented by Kubernetes

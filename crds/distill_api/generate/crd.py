@@ -260,10 +260,17 @@ def crd() -> Schema:
     }
 
 
+class _Plain(yaml.SafeDumper):
+    """Writes what is used twice out twice: people read the file, and some tools know no anchors."""
+
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
+        return True
+
+
 def main() -> None:
     """Write the CRD to standard output."""
     sys.stdout.write("# Generated from crds/distill_api by `make generate`; do not edit.\n")
-    yaml.safe_dump(crd(), sys.stdout, sort_keys=False, width=110, allow_unicode=True)
+    yaml.dump(crd(), sys.stdout, _Plain, sort_keys=False, width=110, allow_unicode=True)
 
 
 if __name__ == "__main__":
