@@ -79,6 +79,9 @@ class Attempt(Model):
     """When the attempt was decided."""
     job_uid: str | None = None
     """UID of the attempt's Job; null until the operator has seen that it exists."""
+    admitted_at: datetime | None = None
+    """When the attempt's Job was first seen not suspended (operator's clock); null while a queue holds it. The
+    scheduling timeout counts from here."""
     scheduled_at: datetime | None = None
     """When all its pods had a node."""
     running_at: datetime | None = None
@@ -165,6 +168,17 @@ class Result(Model):
     """mAP50-95 of the teacher."""
 
 
+class Waiting(Model):
+    """What keeps the job from creating its pods."""
+
+    reason: Reason
+    """A claim that is missing, an object that is refused, or pods of an earlier attempt that are still there."""
+    message: str
+    """That in words: which object, and what was said about it."""
+    since: datetime
+    """When the job began to wait for this reason (operator's clock)."""
+
+
 class DistillJobStatus(Model):
     """What is true of a job."""
 
@@ -174,6 +188,8 @@ class DistillJobStatus(Model):
     """A summary for people."""
     conditions: list[Condition] = []
     """What programs wait for: Validated, Running, Suspended, Degraded, Complete, Failed."""
+    waiting: Waiting | None = None
+    """What keeps the job from creating its pods; null while nothing does."""
     attempt: int = 0
     """Number of the newest attempt; 0 before the first."""
     attempts: Annotated[list[Attempt], Field(max_length=KEPT_ATTEMPTS)] = []

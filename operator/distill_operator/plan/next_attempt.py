@@ -68,13 +68,13 @@ def _waiting(context: PassContext) -> Decision | None:
         return _look_again(context, phase)
     problem = claims.problem(context.spec, observed.name, observed.namespace, observed.claims)
     if problem is not None and problem.reason.facts.wait == Wait.UNLIMITED:
-        return Decision(context.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS)
+        return Decision(context.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS, waits=True)
     if problem is not None:
-        left = claims.seconds_to_wait(status, context.settings.claim_wait, context.now)
+        left = claims.seconds_to_wait(status.waiting, problem, context.settings.claim_wait, context.now)
         if left <= 0 or problem.reason.facts.wait == Wait.NONE:
             return _over(context, Phase.FAILED, problem)
         wake = min(left, CLAIM_WAKE_SECONDS)
-        return Decision(context.in_phase(phase), problem, wake_after=wake, invalid=problem)
+        return Decision(context.in_phase(phase), problem, wake_after=wake, waits=True, invalid=problem)
     strays = _strays(context, phase)
     if strays is not None:
         return strays
@@ -118,7 +118,8 @@ def _strays(context: PassContext, phase: Phase) -> Decision | None:
         *node_lost.removals(observed.live_pods, timeout, context.now),
     )
     left = node_lost.seconds_left(observed.live_pods, timeout, context.now)
-    return Decision(context.in_phase(phase), notice, actions, min(left or STRAYS_WAKE_SECONDS, STRAYS_WAKE_SECONDS))
+    wake = min(left or STRAYS_WAKE_SECONDS, STRAYS_WAKE_SECONDS)
+    return Decision(context.in_phase(phase), notice, actions, wake, waits=True)
 
 
 def _phase(context: PassContext) -> Phase:

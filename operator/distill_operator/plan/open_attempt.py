@@ -1,8 +1,8 @@
 """The rules while an attempt is open: from its decision until the last process of its gang is gone."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from distill_api.constants import ConditionType, Phase
+from distill_api.constants import Phase
 from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus
 from distill_operator import builders
@@ -10,10 +10,10 @@ from distill_operator.kube import objects
 from distill_operator.policies.capacity import elasticity, growth, scheduling
 from distill_operator.policies.lifetime import deadlines, suspend
 from distill_operator.policies.recovery import backoff, budgets, classify, cleanup, node_lost, progress_guard, stall
-from distill_operator.status import conditions, progress
+from distill_operator.status import progress
 from distill_operator.types import attempts, messages
 from distill_operator.types.actions import Action, Decision, Delete, Notice
-from distill_operator.types.observed import Observed, PodFacts, Rejection
+from distill_operator.types.observed import JobFacts, Observed, PodFacts, Rejection
 from distill_operator.types.pass_context import PassContext
 
 PATIENCE_SECONDS = 30
@@ -70,9 +70,16 @@ def _taken_back(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ..
     if job is not None and job.suspended:
         return None
     timeout = context.spec.recovery.scheduling_timeout_seconds
+    since = _admitted_at(context, attempt)
     return _shrunk(context, attempt, pods) or scheduling.overdue(
-        pods, attempt.nodes, attempt.started_at, timeout, observed.uid, attempt.number, context.now
+        pods, attempt.nodes, since, timeout, observed.uid, attempt.number, context.now
     )
+
+
+def _admitted_at(context: PassContext, attempt: Attempt) -> datetime:
+    """When the scheduling timeout began to count: with the attempt, or once no queue held its Job any more."""
+    exists = context.observed.job_of(attempt.number) is not None
+    return (attempt.admitted_at or context.now) if exists else attempt.started_at
 
 
 def _shrunk(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
@@ -82,7 +89,7 @@ def _shrunk(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) 
     if size is None or context.spec.elastic is None or had_room:
         return None
     timeout = context.spec.elastic.shrink_after_seconds
-    notice = scheduling.unplaced(pods, attempt.nodes, attempt.started_at, timeout, context.now)
+    notice = scheduling.unplaced(pods, attempt.nodes, _admitted_at(context, attempt), timeout, context.now)
     return notice and Notice(notice.reason, notice.message + messages.SHRINKING.format(nodes=size))
 
 
@@ -136,25 +143,22 @@ def _held_up(rejection: Rejection | None) -> Notice | None:
 
 def _held_up_before(status: DistillJobStatus) -> Notice | None:
     """What the last refusal waited for, as stored: it holds until the Job exists."""
-    told = conditions.find(status.conditions, ConditionType.RUNNING)
-    if status.phase != Phase.PENDING or told is None or told.reason not in WAITS:
-        return None
-    return Notice(next(reason for reason in WAITS if reason == told.reason), told.message)
+    return Notice(status.waiting.reason, status.waiting.message) if status.waiting is not None else None
 
 
 def carry_on(context: PassContext, attempt: Attempt) -> Decision:
     """The attempt is sound: make what is missing of it, and look again when rank 0 has had time to make steps."""
     observed = context.observed
     job = observed.job_of(attempt.number)
-    if job is not None and attempt.job_uid is None:
-        attempt = attempt.model_copy(update={"job_uid": job.uid})
+    if job is not None:
+        attempt = _with_job(attempt, job, context.now)
     context = context.with_status(attempts.rewritten(context.status, attempt))
     missing = builders.gang(observed, attempt, context.settings.trainer_image) if job is None else ()
     to_do: tuple[Action, ...] = (*cleanup.late(observed, attempt.number), *missing)
 
     notice = _held_up(observed.rejection) or (_held_up_before(context.status) if job is None else None)
     if notice is not None:
-        return Decision(context.in_phase(Phase.PENDING), notice, to_do, NO_PODS_WAKE_SECONDS)
+        return Decision(context.in_phase(Phase.PENDING), notice, to_do, NO_PODS_WAKE_SECONDS, waits=True)
     if job is not None and job.suspended:
         notice = Notice(Reason.PODS_STARTING, messages.QUEUED.format(attempt=attempt.number))
         return Decision(context.in_phase(Phase.QUEUED), notice, to_do, NO_PODS_WAKE_SECONDS)
@@ -174,9 +178,16 @@ def carry_on(context: PassContext, attempt: Attempt) -> Decision:
     return Decision(context.in_phase(Phase.RUNNING), notice, to_do, context.settings.poll)
 
 
+def _with_job(attempt: Attempt, job: JobFacts, now: datetime) -> Attempt:
+    """The attempt with what its Job tells: that it exists, and that no queue holds it (any more)."""
+    admitted_at = None if job.suspended else attempt.admitted_at or now
+    return attempt.model_copy(update={"job_uid": attempt.job_uid or job.uid, "admitted_at": admitted_at})
+
+
 def _until_due(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> float:
     timeout = context.spec.recovery.scheduling_timeout_seconds
-    due = scheduling.due(pods, attempt.nodes, attempt.started_at, timeout, context.observed.uid, attempt.number)
+    since = _admitted_at(context, attempt)
+    due = scheduling.due(pods, attempt.nodes, since, timeout, context.observed.uid, attempt.number)
     left = (due - context.now).total_seconds() if due is not None else NO_PODS_WAKE_SECONDS
     return min(max(left, 0.0), NO_PODS_WAKE_SECONDS)
 

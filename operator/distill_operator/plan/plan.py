@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from distill_api.constants import TERMINAL_PHASES, Phase
-from distill_api.status import DistillJobStatus
+from distill_api.status import DistillJobStatus, Waiting
 from distill_operator.plan import finished, next_attempt, open_attempt
 from distill_operator.policies.lifetime import deadlines
 from distill_operator.status import conditions, goodput, progress
@@ -55,13 +55,14 @@ def decide(context: PassContext) -> Decision:
 
 
 def described(decision: Decision, observed: Observed, now: datetime) -> DistillJobStatus:
-    """The decided status with the fields that only describe it: conditions and printed columns."""
+    """The decided status with what it waits for, conditions and printed columns."""
     status, job = decision.status, observed.job
     running = sum(pod.running for pod in observed.pods_of(status.attempt))
     pods_matter = status.phase in (Phase.STARTING, Phase.RUNNING)
     return status.model_copy(
         update={
             "observed_generation": job.metadata.generation,
+            "waiting": _waiting(job.status.waiting, decision, now),
             "restarts": f"{status.failures}/{status.preemptions}",
             "nodes": f"{running if pods_matter else 0}/{job.spec.nodes}",
             "conditions": conditions.derived(
@@ -69,3 +70,12 @@ def described(decision: Decision, observed: Observed, now: datetime) -> DistillJ
             ),
         }
     )
+
+
+def _waiting(stored: Waiting | None, decision: Decision, now: datetime) -> Waiting | None:
+    """What the job waits for by this decision; `since` stays while the reason does."""
+    if not decision.waits:
+        return None
+    notice = decision.notice
+    since = stored.since if stored is not None and stored.reason == notice.reason else now
+    return Waiting(reason=notice.reason, message=notice.message, since=since)

@@ -13,8 +13,8 @@ def transition_events(old: DistillJobStatus, new: DistillJobStatus, notice: Noti
     events = [event for attempt in new.attempts for event in _of_attempt(before.get(attempt.number), attempt)]
     if new.phase != old.phase:
         events += _of_phase(new, notice)
-    elif new.phase == Phase.PENDING and _waits_for_another_reason(old, new):
-        events.append(Event(notice.reason, notice.message))
+    if new.waiting is not None and (old.waiting is None or old.waiting.reason != new.waiting.reason):
+        events.append(Event(new.waiting.reason, new.waiting.message))
     return tuple(events)
 
 
@@ -47,11 +47,6 @@ def _of_phase(new: DistillJobStatus, notice: Notice) -> list[Event]:
     if new.phase == Phase.SUSPENDED:
         return [Event(Reason.SUSPENDED_BY_USER, notice.message)]
     return []
-
-
-def _waits_for_another_reason(old: DistillJobStatus, new: DistillJobStatus) -> bool:
-    reasons = [{c.type: c.reason for c in status.conditions if c.status == "False"} for status in (old, new)]
-    return reasons[0] != reasons[1]
 
 
 def restarted(old: DistillJobStatus, new: DistillJobStatus) -> list[Attempt]:

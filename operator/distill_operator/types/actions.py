@@ -62,6 +62,8 @@ class Decision:
     actions: tuple[Action, ...] = ()
     wake_after: float | None = None
     """Seconds until time alone may change the decision."""
+    waits: bool = False
+    """Whether the notice says what keeps the job from creating its pods."""
     invalid: Notice | None = None
     """Why the job cannot be run as it is, for the condition Validated."""
 

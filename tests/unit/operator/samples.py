@@ -46,7 +46,8 @@ def job(status: DistillJobStatus | None = None, *, nodes: int = 2, **spec: Any) 
 
 
 def attempt(number: int = 1, **fields: Any) -> Attempt:
-    return Attempt(**{"number": number, "nodes": 2, "started_at": NOW, "job_uid": f"job-{number}", **fields})
+    seen = {"job_uid": f"job-{number}", "admitted_at": NOW}
+    return Attempt(**{"number": number, "nodes": 2, "started_at": NOW, **seen, **fields})
 
 
 def closed(number: int = 1, reason: Reason = Reason.PREEMPTED, **fields: Any) -> Attempt:

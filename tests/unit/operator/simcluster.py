@@ -12,6 +12,7 @@ import pytest
 
 from distill_api.constants import TERMINAL_PHASES, Outcome, Phase
 from distill_api.job import DistillJob
+from distill_api.reason_facts import Place
 from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus, Spent
 from distill_operator.kube.pod_cache import with_departed
@@ -121,6 +122,7 @@ class Cluster:
             self.suspended_seconds += self.seconds - self.last_pass
         self.last_pass = self.seconds
         plan = self.plan()
+        assert all(Place.EVENT in event.reason.facts.places for event in plan.events), plan.events
         if plan.status is not None:
             self.store(plan.status)
         if crash == "after_status":
@@ -145,6 +147,9 @@ class Cluster:
         if new.phase == Phase.SUCCEEDED:
             assert new.result is not None, "success without a record"
             assert new.attempts[-1].outcome == Outcome.SUCCEEDED
+        for condition in new.conditions:
+            places = Reason(condition.reason).facts.places
+            assert f"condition {condition.type}" in places, f"{condition.reason} is undocumented for {condition.type}"
         self.check_time(old, new)
         DistillJobStatus.model_validate(new.to_wire())
         self.dj = self.dj.model_copy(update={"status": new})

@@ -33,6 +33,7 @@ from unit.operator.samples import (
 )
 from unit.operator.simcluster import CRASHES, FAULTS, OUTAGES, Cluster
 
+PENDING = {"phase": "Pending", "scheduled_at": None, "unschedulable": "0/2 nodes are available"}
 LIFE = [name for _ in range(9) for name in ("operate", "controllers", "operate", "kubelets", "operate", "train")]
 DISRUPTED_BY = {"preempt": Reason.PREEMPTED, "evict": Reason.EVICTED, "delete_pod": Reason.POD_DELETED}
 FAILED_BY = {"oom": Reason.OUT_OF_MEMORY, "kill": Reason.PROCESS_KILLED, "peer_lost": Reason.PEER_LOST}
@@ -196,13 +197,27 @@ def test_a_missing_claim_is_waited_for_and_then_fails_the_job() -> None:
     validated = conditions.find(waiting.conditions, ConditionType.VALIDATED)
     assert validated is not None
     assert (validated.status, validated.reason) == ("False", Reason.CLAIM_NOT_FOUND)
+    assert waiting.waiting is not None
+    assert (waiting.waiting.reason, waiting.waiting.since) == (Reason.CLAIM_NOT_FOUND, at(0))
     assert make_plan(observed(job(waiting), claims=()), at(59), SETTINGS).status is None
     found = make_plan(observed(job(waiting)), at(59), SETTINGS).status
     assert found is not None
-    assert found.phase == Phase.STARTING
+    assert (found.phase, found.waiting) == (Phase.STARTING, None)
     failed = make_plan(observed(job(waiting), claims=()), at(60), SETTINGS).status
     assert failed is not None
     assert failed.phase == Phase.FAILED
+
+
+def test_what_a_condition_says_is_no_clock() -> None:
+    """Conditions are outputs: one of an earlier operator, or one that somebody else wrote, fails no job."""
+    said = make_plan(observed(job(), claims=()), at(0), SETTINGS).status
+    assert said is not None
+    printed = said.model_copy(update={"waiting": None})
+    late = make_plan(observed(job(printed), claims=()), at(9999), SETTINGS).status
+    assert late is not None
+    assert late.phase == Phase.PENDING
+    assert late.waiting is not None
+    assert late.waiting.since == at(9999)
 
 
 @pytest.mark.parametrize(
@@ -296,6 +311,33 @@ def test_a_queue_may_hold_the_gang_for_as_long_as_it_likes() -> None:
     assert not held.actions
 
 
+def test_admission_after_a_long_queue_does_not_withdraw_the_attempt() -> None:
+    queued, waits = job(status(attempt(admitted_at=None), phase=Phase.STARTING)), (pod(0, **PENDING), pod(1, **PENDING))
+    for seconds, facts, pods in (
+        (1, child(suspended=True), ()),
+        (5000, child(suspended=True), ()),
+        (5001, child(), ()),
+        (5900, child(), waits),
+    ):
+        plan = make_plan(observed(queued, *pods, jobs=(facts,)), at(seconds), SETTINGS)
+        queued = queued.model_copy(update={"status": plan.status or queued.status})
+        assert queued.status.attempts[0].reason is None, f"withdrawn after {seconds} s"
+    assert queued.status.attempts[0].admitted_at == at(5001)
+    late = make_plan(observed(queued, *waits, jobs=(child(),)), at(5001 + 900 * 1.25), SETTINGS).status
+    assert late is not None
+    assert late.attempts[0].reason == Reason.SCHEDULING_TIMEOUT, "the timeout counts from the admission"
+
+
+def test_a_job_that_its_queue_suspends_again_waits_for_its_next_admission() -> None:
+    starting = job(status(attempt(), phase=Phase.STARTING))
+    held = make_plan(observed(starting, jobs=(child(suspended=True),)), at(100), SETTINGS).status
+    assert held is not None
+    assert held.attempts[0].admitted_at is None
+    again = make_plan(observed(job(held), jobs=(child(),)), at(9000), SETTINGS).status
+    assert again is not None
+    assert (again.attempts[0].reason, again.attempts[0].admitted_at) == (None, at(9000))
+
+
 def test_a_job_that_comes_after_its_attempt_was_closed_starts_no_gang_of_its_own() -> None:
     cluster = Cluster()
     cluster.operate("timed_out")
@@ -353,14 +395,18 @@ def test_a_claim_that_the_user_deletes_is_not_used() -> None:
 def test_a_refusal_that_lasts_is_told_once_until_the_job_exists() -> None:
     opened = status(attempt(job_uid=None), phase=Phase.STARTING)
     taken = Rejection("Service tiny-a1", "exists", Reason.NAME_TAKEN)
-    pending = make_plan(observed(job(opened), rejection=taken), at(1), SETTINGS).status
+    first = make_plan(observed(job(opened), rejection=taken), at(1), SETTINGS)
+    assert [(e.reason, e.reason.facts.event_type) for e in first.events] == [(Reason.NAME_TAKEN, "Warning")]
+    pending = first.status
     assert pending is not None
+    assert pending.waiting is not None
+    assert (pending.waiting.reason, pending.waiting.since) == (Reason.NAME_TAKEN, at(1))
     again = make_plan(observed(job(pending)), at(6), SETTINGS)
-    assert again.status is None
+    assert (again.status, again.events) == (None, ())
     assert [a for a in again.actions if isinstance(a, Create)]
     made = make_plan(observed(job(pending), jobs=(child(),)), at(7), SETTINGS).status
     assert made is not None
-    assert made.phase == Phase.STARTING
+    assert (made.phase, made.waiting) == (Phase.STARTING, None)
 
 
 def test_the_result_is_stored_before_rank_zero_can_be_gone() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from distill_api.constants import ConditionType, Outcome, Phase
+from distill_api.reason_facts import Place
 from distill_api.reasons import Reason
 from distill_api.spec.fields import Recovery
 from distill_api.status import Condition, VersionChange
@@ -58,6 +59,12 @@ FAILED, DISRUPTED, WITHDRAWN = Outcome.FAILED, Outcome.DISRUPTED, Outcome.WITHDR
 )
 def test_what_an_end_counts_as(reason: Reason, outcome: Outcome) -> None:
     assert attempts.outcome_of(reason) == outcome
+
+
+@pytest.mark.parametrize("reason", [r for r in Reason if Place.ATTEMPT not in r.facts.places])
+def test_a_reason_that_ends_no_attempt_is_never_charged_as_a_failure(reason: Reason) -> None:
+    with pytest.raises(ValueError, match=reason):
+        attempts.outcome_of(reason)
 
 
 @pytest.mark.parametrize(("outcome", "failures", "preemptions"), [(FAILED, 1, 0), (DISRUPTED, 0, 1), (WITHDRAWN, 0, 0)])

@@ -2,11 +2,9 @@
 
 from datetime import datetime
 
-from distill_api.constants import ConditionType
 from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
-from distill_api.status import DistillJobStatus
-from distill_operator.status import conditions
+from distill_api.status import Waiting
 from distill_operator.types import messages, naming
 from distill_operator.types.actions import Notice
 from distill_operator.types.observed import ClaimFacts
@@ -40,9 +38,8 @@ def problem(spec: DistillJobSpec, name: str, namespace: str, claims: tuple[Claim
     return None
 
 
-def seconds_to_wait(status: DistillJobStatus, wait: float, now: datetime) -> float:
-    """Seconds that a missing claim is still waited for; the clock is the condition Validated=False."""
-    validated = conditions.find(status.conditions, ConditionType.VALIDATED)
-    if validated is None or validated.status != "False":
+def seconds_to_wait(stored: Waiting | None, problem: Notice, wait: float, now: datetime) -> float:
+    """Seconds for which the job still waits for `problem` to end, given what the stored status says it waits for."""
+    if stored is None or stored.reason != problem.reason:
         return wait
-    return max(0.0, wait - (now - validated.last_transition_time).total_seconds())
+    return max(0.0, wait - (now - stored.since).total_seconds())

@@ -14,24 +14,22 @@ JITTER = 0.25
 
 
 def due(
-    pods: tuple[PodFacts, ...], nodes: int, started_at: datetime, timeout: int, uid: str, number: int
+    pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: int, uid: str, number: int
 ) -> datetime | None:
     """When the attempt is taken back unless it gets on; None once all its pods have started.
 
-    The clock of scheduling starts with the attempt, that of starting with the last pod's scheduling.
+    The clock of scheduling starts at `since`, that of starting with the last pod's scheduling.
     """
     allowed = timedelta(seconds=timeout * (1 + JITTER * jitter(uid, number)))
     placed = [pod.scheduled_at for pod in pods if pod.scheduled_at]
     if len(placed) < nodes:
-        return started_at + allowed
+        return since + allowed
     return max(placed) + allowed if any(_is_starting(pod) for pod in pods) else None
 
 
-def unplaced(
-    pods: tuple[PodFacts, ...], nodes: int, started_at: datetime, timeout: int, now: datetime
-) -> Notice | None:
+def unplaced(pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: int, now: datetime) -> Notice | None:
     """Why the attempt is taken back, once some of its pods have found no node for `timeout` seconds."""
-    if sum(pod.scheduled_at is not None for pod in pods) >= nodes or now < started_at + timedelta(seconds=timeout):
+    if sum(pod.scheduled_at is not None for pod in pods) >= nodes or now < since + timedelta(seconds=timeout):
         return None
     why = next((pod.unschedulable for pod in pods if pod.unschedulable), "no pod was created")
     return Notice(
@@ -40,16 +38,16 @@ def unplaced(
 
 
 def overdue(
-    pods: tuple[PodFacts, ...], nodes: int, started_at: datetime, timeout: int, uid: str, number: int, now: datetime
+    pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: int, uid: str, number: int, now: datetime
 ) -> Notice | None:
     """Why the attempt is taken back, once it has waited too long for nodes or for its containers.
 
     A missing image is the user's mistake and charged as a failure; everything else is nobody's fault.
     """
-    due_at = due(pods, nodes, started_at, timeout, uid, number)
+    due_at = due(pods, nodes, since, timeout, uid, number)
     if due_at is None or now < due_at:
         return None
-    too_few = unplaced(pods, nodes, started_at, timeout, now)
+    too_few = unplaced(pods, nodes, since, timeout, now)
     late = next((pod for pod in pods if _is_starting(pod)), None)
     if too_few is not None or late is None:
         return too_few
