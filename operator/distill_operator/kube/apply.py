@@ -7,15 +7,13 @@ from typing import Any
 from distill_api.constants import API_VERSION, FIELD_MANAGER, KIND
 from distill_api.reasons import Reason
 from distill_api.status import DistillJobStatus
-from distill_operator.kube import objects
+from distill_operator.kube import objects, texts
 from distill_operator.kube.client import ApiError, Kube
 from distill_operator.kube.objects import Object
 from distill_operator.types.actions import Action, Create, Delete, Event
 from distill_operator.types.observed import Rejection
 
 LOG = logging.getLogger(__name__)
-
-REFUSALS = frozenset({400, 403, 422})
 
 
 class ConflictError(Exception):
@@ -60,11 +58,9 @@ async def _create(kube: Kube, namespace: str, owner_uid: str, action: Create) ->
             if present is None or objects.owned_by(present, owner_uid):
                 return None
             return Rejection(action.what, error.message, Reason.NAME_TAKEN)
-        waits = objects.waits_for(error.message)
-        ours = "cannot create resource" in error.message  # the operator's own rights: not the job's fault
-        if ours or (error.code not in REFUSALS and waits is None):
+        if not texts.is_refusal(error.code, error.message):
             raise
-        return Rejection(action.what, error.message, waits)
+        return Rejection(action.what, error.message, texts.reason_of_refusal(error.message, error.code))
     return None
 
 

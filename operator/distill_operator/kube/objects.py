@@ -1,6 +1,6 @@
 """Kubernetes objects (JSON as dicts) → the values of observed.py. Pure; tolerates fields that are not there yet."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from distill_api.constants import TRAINER_CONTAINER, Component, Label
 from distill_api.pod.report import TerminationMessage
-from distill_api.reasons import Reason
+from distill_operator.kube import texts
 from distill_operator.types.observed import (
     ClaimFacts,
     ContainerEnd,
@@ -24,8 +24,6 @@ from distill_operator.types.observed import (
 Object = dict[str, Any]
 
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
-NO_PRIORITY_CLASS = "no PriorityClass with name"
-"""What the admission plugin Priority says of a class that does not exist."""
 
 
 def parse_time(text: str) -> datetime:
@@ -193,26 +191,12 @@ def claim_facts(claim: Object, owner_uid: str) -> ClaimFacts:
     )
 
 
-PASSING = (
-    "error looking up service account",
-    "not yet ready to handle request",
-    "failed calling webhook",
-    NO_PRIORITY_CLASS,
-)
-"""Refusals that end when somebody, or the control plane itself, has caught up."""
+def rejection_of_pods(job_name: str, messages: Sequence[str]) -> Rejection | None:
+    """What the Job controller's FailedCreate events say, oldest first.
 
-
-def waits_for(message: str) -> Reason | None:
-    """What a refusal waits for; None when waiting cannot help."""
-    if "exceeded quota" in message:
-        return Reason.QUOTA_EXCEEDED
-    return Reason.NOT_ADMITTED if any(text in message for text in PASSING) else None
-
-
-def rejection_of_pods(job_name: str, messages: Iterable[str]) -> Rejection | None:
-    """What the Job controller's FailedCreate events say. What may pass is reported only when nothing worse is."""
-    texts = [text.removeprefix("Error creating: ") for text in messages]
-    refused = [text for text in texts if "is forbidden" in text or "is invalid" in text or waits_for(text)]
-    for text in sorted(refused, key=lambda text: waits_for(text) is not None):
-        return Rejection(f"pods of Job {job_name}", text, waits_for(text))
-    return None
+    The newest one is reported, unless one says that waiting cannot help.
+    """
+    found = [texts.refusal_of_pod(message) for message in messages]
+    rejections = [Rejection(f"pods of Job {job_name}", text, texts.reason_of_refusal(text)) for text in found]
+    permanent = [rejection for rejection in rejections if rejection.reason.facts.permanent]
+    return next(reversed(permanent or rejections), None)

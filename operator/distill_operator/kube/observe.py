@@ -1,7 +1,6 @@
 """Reads the whole picture of one DistillJob. Thin: nothing is decided here."""
 
 import asyncio
-import re
 import time
 from dataclasses import dataclass, replace
 
@@ -13,7 +12,7 @@ from distill_api.job import DistillJob
 from distill_api.pod.report import TrainerStatus
 from distill_api.reading.mistakes import explain
 from distill_api.status import DistillJobStatus
-from distill_operator.kube import objects
+from distill_operator.kube import objects, texts
 from distill_operator.kube.client import Kube
 from distill_operator.kube.objects import Object
 from distill_operator.kube.pod_cache import Key, PodCache, with_departed
@@ -25,8 +24,6 @@ STATUS_SECONDS = 2.0
 
 LAST_WORD_SECONDS = 0.5
 """The same while a pod of the gang does not run: rank 0 may be gone, too, and what comes next does not wait for it."""
-
-VICTIM = re.compile(r"[Pp]od (?P<namespace>[^/\s]+)/(?P<name>\S+)")
 
 
 class UnreadableJobError(Exception):
@@ -151,9 +148,10 @@ class Observer:
         job = observed.job_of(attempt.number)
         if job is None:
             return observed
-        if job.failing_at is None and len(observed.pods_of(attempt.number)) < attempt.nodes:
+        never_whole = attempt.scheduled_at is None  # later a missing pod is gone, and was not refused
+        if never_whole and job.failing_at is None and len(observed.pods_of(attempt.number)) < attempt.nodes:
             observed = replace(observed, rejection=await self._rejection(observed.namespace, job))
-        if "DisruptionTarget" in job.failure_message and attempt.reason is None:
+        if attempt.reason is None:
             observed = replace(observed, victims=await self._victims(observed.namespace, job))
         return replace(observed, trainer=await self._ask(observed.pods_of(attempt.number)))
 
@@ -166,17 +164,18 @@ class Observer:
         return tuple(objects.claim_facts(claim, observed.uid) for claim in found if claim is not None)
 
     async def _rejection(self, namespace: str, job: JobFacts) -> Rejection | None:
-        selector = f"involvedObject.uid={job.uid},reason=FailedCreate"
+        selector = f"involvedObject.uid={job.uid},reason={texts.POD_NOT_CREATED}"
         events = await self._kube.list("Event", namespace, fieldSelector=selector)
+        events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
         return objects.rejection_of_pods(job.name, [event.get("message", "") for event in events])
 
     async def _victims(self, namespace: str, job: JobFacts) -> dict[str, str]:
-        match = VICTIM.search(job.failure_message)
-        if match is None:
+        name = texts.disrupted_pod(job.failure_message)
+        if name is None:
             return {}
-        selector = f"involvedObject.name={match['name']},reason=Preempted"
+        selector = f"involvedObject.name={name},reason={texts.POD_PREEMPTED}"
         events = await self._kube.list("Event", namespace, fieldSelector=selector)
-        return {match["name"]: events[-1].get("message", "")} if events else {}
+        return {name: events[-1].get("message", "")} if events else {}
 
     async def _ask(self, pods: tuple[PodFacts, ...]) -> TrainerStatus | None:
         """Rank 0's /status; None when there is no such rank or it does not answer in time."""

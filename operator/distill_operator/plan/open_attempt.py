@@ -6,7 +6,7 @@ from distill_api.constants import Phase
 from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus
 from distill_operator import builders
-from distill_operator.kube import objects
+from distill_operator.kube import texts
 from distill_operator.policies.capacity import elasticity, growth, scheduling
 from distill_operator.policies.lifetime import deadlines, suspend
 from distill_operator.policies.recovery import backoff, budgets, classify, cleanup, node_lost, progress_guard, stall
@@ -106,10 +106,10 @@ def _next_size(context: PassContext, attempt: Attempt, reason: Reason) -> int | 
 
 def _refused(observed: Observed) -> Notice | None:
     rejection = observed.rejection
-    if rejection is None or rejection.waits is not None:
+    if rejection is None or not rejection.reason.facts.permanent:
         return None
     message = messages.REJECTED.format(what=rejection.what, message=rejection.message)
-    return Notice(Reason.POD_REJECTED, message)
+    return Notice(rejection.reason, message)
 
 
 def blamed(context: PassContext, attempt: Attempt, reason: Notice) -> DistillJobStatus:
@@ -133,12 +133,12 @@ def gang_is_alive(observed: Observed, attempt: Attempt) -> bool:
 
 def _held_up(rejection: Rejection | None) -> Notice | None:
     """What a refusal waits for."""
-    if rejection is None or rejection.waits is None:
+    if rejection is None or rejection.reason.facts.permanent:
         return None
-    text = WAITS[rejection.waits]
-    if objects.NO_PRIORITY_CLASS in rejection.message:
+    text = WAITS[rejection.reason]
+    if texts.names_missing_priority_class(rejection.message):
         text = messages.NO_PRIORITY_CLASS
-    return Notice(rejection.waits, text.format(what=rejection.what, message=rejection.message))
+    return Notice(rejection.reason, text.format(what=rejection.what, message=rejection.message))
 
 
 def _held_up_before(status: DistillJobStatus) -> Notice | None:

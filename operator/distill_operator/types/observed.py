@@ -139,8 +139,8 @@ class Rejection:
     what: str
     """Kind and name of the object."""
     message: str
-    waits: Reason | None = None
-    """Why waiting may help: QuotaExceeded, NameTaken or NotAdmitted; None when it cannot."""
+    reason: Reason = Reason.POD_REJECTED
+    """PodRejected when waiting cannot help, else what the job waits for."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from distill_operator.controller.metrics import Metrics
 from distill_operator.controller.reconcile import Reconciler
 from distill_operator.kube.apply import act
 from distill_operator.kube.client import ApiError, Kube
-from distill_operator.kube.objects import COMPLETION_INDEX, Object, claim_facts, pod_facts, rejection_of_pods
+from distill_operator.kube.objects import COMPLETION_INDEX, Object, claim_facts, pod_facts
 from distill_operator.kube.observe import STATUS_SECONDS, Observer
 from distill_operator.kube.pod_cache import PodCache
 from distill_operator.types import naming
@@ -103,34 +103,17 @@ def child_of_attempt_1(rank: int, **status_: Any) -> Object:
 
 def test_a_rank_0_that_may_be_gone_with_the_others_holds_no_pass_up(monkeypatch: pytest.MonkeyPatch) -> None:
     server = Server(job(status(attempt(running_at=at(0), job_uid="job-1"))), {})
-    metadata = {"name": "tiny-a1", "uid": "job-1", "creationTimestamp": "2026-11-23T11:00:00Z"}
-    owned = {**metadata, "ownerReferences": [{"uid": UID, "controller": True}], "labels": {Label.ATTEMPT: "1"}}
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
         monkeypatch.setattr(naming, "status_url", lambda ip: f"http://{ip}:{port}/status")
         seconds = []
         for phase in ("Running", "Failed"):
             running = child_of_attempt_1(0, phase="Running", podIP="127.0.0.1")
-            server.listed = {"Job": [{"metadata": owned}], "Pod": [running, child_of_attempt_1(1, phase=phase)]}
+            server.listed = {"Job": [JOB_1], "Pod": [running, child_of_attempt_1(1, phase=phase)]}
             began = time.monotonic()
             run_pass(server)
             seconds.append(time.monotonic() - began)
     assert seconds[1] < 0.9 * STATUS_SECONDS < seconds[0]
-
-
-PASSING = {
-    'pods "x" is forbidden: error looking up service account team/default: serviceaccount "default" not found',
-    'pods "x" is forbidden: no PriorityClass with name urgent was found',
-    'Internal error occurred: failed calling webhook "w": connect: connection refused',
-    'pods "x" is forbidden: not yet ready to handle request',
-}
-
-
-@pytest.mark.parametrize("text", sorted(PASSING))
-def test_a_refusal_that_may_pass_is_waited_for(text: str) -> None:
-    rejection = rejection_of_pods("tiny-a1", [f"Error creating: {text}"])
-    assert rejection is not None
-    assert rejection.waits == Reason.NOT_ADMITTED
 
 
 def test_a_webhook_that_is_away_is_a_refusal_and_no_error_of_the_operator() -> None:
@@ -138,7 +121,38 @@ def test_a_webhook_that_is_away_is_a_refusal_and_no_error_of_the_operator() -> N
     manifest = {"kind": "Job", "metadata": {"name": "tiny-a1"}}
     rejection = asyncio.run(act(Server(job(), {"Job": away}), "team", UID, (Create(manifest),)))
     assert rejection is not None
-    assert rejection.waits == Reason.NOT_ADMITTED
+    assert rejection.reason == Reason.NOT_ADMITTED
+
+
+JOB_1: Object = {
+    "metadata": {
+        "name": "tiny-a1",
+        "uid": "job-1",
+        "creationTimestamp": "2026-11-23T11:00:00Z",
+        "ownerReferences": [{"uid": UID, "controller": True}],
+        "labels": {Label.ATTEMPT: "1"},
+    }
+}
+
+
+def refused_pods(**fields: Any) -> Object:
+    """The status after a pass over an attempt whose second pod does not exist, and about which events tell."""
+    server = Server(job(status(attempt(**fields))), {})
+    texts = {"10:02:00": "exceeded quota: small", "10:03:00": 'admission webhook "w" denied the request: no'}
+    events = [{"message": f"Error creating: {text}", "lastTimestamp": f"2026-11-23T{t}Z"} for t, text in texts.items()]
+    server.listed = {"Job": [JOB_1], "Pod": [child_of_attempt_1(0, phase="Pending")], "Event": events[::-1]}
+    run_pass(server)
+    return dict(server.raw["status"])
+
+
+def test_the_newest_event_about_refused_pods_is_told() -> None:
+    told = refused_pods()
+    assert told["waiting"]["reason"] == Reason.NOT_ADMITTED
+    assert "denied the request: no" in told["waiting"]["message"]
+
+
+def test_a_pod_that_is_missing_from_a_gang_that_was_whole_was_not_refused() -> None:
+    assert "waiting" not in refused_pods(scheduled_at=at(0))
 
 
 def test_a_missing_priority_class_is_named_with_what_to_do() -> None:

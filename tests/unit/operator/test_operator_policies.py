@@ -331,20 +331,6 @@ def test_a_resume_with_other_versions_is_an_event_of_its_own() -> None:
     assert transition_events(after, after, Notice(Reason.TRAINING, "")) == ()
 
 
-def test_refused_pods_are_told_from_a_quota_that_is_used_up() -> None:
-    quota = 'Error creating: pods "x" is forbidden: exceeded quota: small'
-    security = 'Error creating: pods "x" is forbidden: violates PodSecurity "restricted:latest"'
-    assert objects.rejection_of_pods("tiny-a1", []) is None
-    assert objects.rejection_of_pods("tiny-a1", ["Error creating: the server timed out"]) is None
-    waiting = objects.rejection_of_pods("tiny-a1", [quota])
-    assert waiting is not None
-    assert waiting.waits == Reason.QUOTA_EXCEEDED
-    worse = objects.rejection_of_pods("tiny-a1", [quota, security])
-    assert worse is not None
-    assert worse.waits is None
-    assert worse.message.startswith("pods")
-
-
 def test_deletion_is_dated_when_it_was_asked_for() -> None:
     deleted = {
         "metadata": {

@@ -3,12 +3,12 @@
 from datetime import datetime, timedelta
 
 from distill_api.reasons import Reason
+from distill_operator.kube import texts
 from distill_operator.policies.recovery.backoff import jitter
 from distill_operator.types import messages
 from distill_operator.types.actions import Notice
 from distill_operator.types.observed import PodFacts
 
-IMAGE_PULL = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
 JITTER = 0.25
 """The time-out is up to this much longer, by attempt, so that rivals do not give up in the same moment."""
 
@@ -51,7 +51,7 @@ def overdue(
     late = next((pod for pod in pods if _is_starting(pod)), None)
     if too_few is not None or late is None:
         return too_few
-    reason = Reason.IMAGE_PULL if late.waiting in IMAGE_PULL else Reason.SCHEDULING_TIMEOUT
+    reason = Reason.IMAGE_PULL if late.waiting in texts.IMAGE_PULL else Reason.SCHEDULING_TIMEOUT
     why = f"{late.waiting} {late.waiting_message}".strip() or "its containers were not started"
     return Notice(reason, messages.START_TIMEOUT.format(pod=late.name, seconds=timeout, message=why))
 
@@ -70,7 +70,7 @@ def waiting(pods: tuple[PodFacts, ...], nodes: int, number: int) -> Notice:
         return Notice(Reason.UNSCHEDULABLE, message)
     for pod in pods:
         if pod.live and pod.waiting:
-            reason = Reason.IMAGE_PULL if pod.waiting in IMAGE_PULL else Reason.PODS_STARTING
+            reason = Reason.IMAGE_PULL if pod.waiting in texts.IMAGE_PULL else Reason.PODS_STARTING
             message = messages.NOT_STARTING.format(
                 attempt=number, pod=pod.name, reason=pod.waiting, message=pod.waiting_message
             )

@@ -17,6 +17,7 @@ from enum import IntEnum
 
 from distill_api.constants import ExitCode
 from distill_api.reasons import Reason
+from distill_operator.kube import texts
 from distill_operator.types import messages
 from distill_operator.types.actions import Notice
 from distill_operator.types.observed import ContainerEnd, JobFacts, Observed, PodFacts
@@ -44,13 +45,12 @@ class Evidence:
     notice: Notice
 
 
-DISRUPTION_REASONS = {
-    "PreemptionByScheduler": (Reason.PREEMPTED, messages.POD_PREEMPTED),
-    "EvictionByEvictionAPI": (Reason.EVICTED, messages.POD_EVICTED),
-    "TerminationByKubelet": (Reason.EVICTED, messages.POD_EVICTED),
-    "DeletionByTaintManager": (Reason.NODE_LOST, messages.POD_NODE_LOST),
-    "DeletionByPodGC": (Reason.NODE_LOST, messages.POD_NODE_LOST),
+DISRUPTIONS = {
+    Reason.PREEMPTED: messages.POD_PREEMPTED,
+    Reason.EVICTED: messages.POD_EVICTED,
+    Reason.NODE_LOST: messages.POD_NODE_LOST,
 }
+"""What is said of a pod that the cluster disrupted."""
 
 
 def completion(observed: Observed, attempt: int) -> Notice | None:
@@ -125,8 +125,8 @@ def _evidence(pod: PodFacts, gang: tuple[PodFacts, ...]) -> list[Evidence]:
 
 def _disrupted(pod: PodFacts) -> list[Evidence]:
     if pod.disruption is not None:
-        reason, text = DISRUPTION_REASONS.get(pod.disruption.reason, (Reason.EVICTED, messages.POD_EVICTED))
-        message = text.format(pod=pod.name, node=pod.node, message=pod.disruption.message)
+        reason = texts.reason_of_disruption(pod.disruption.reason)
+        message = DISRUPTIONS[reason].format(pod=pod.name, node=pod.node, message=pod.disruption.message)
         return [Evidence(pod.disruption.at, Certainty.DISRUPTION, Notice(reason, message))]
     if pod.phase == "Failed" and pod.end is None and pod.reason:  # the kubelet refused or evicted the whole pod
         message = messages.POD_REFUSED_BY_KUBELET.format(
@@ -169,7 +169,7 @@ def _ended(pod: PodFacts) -> list[Evidence]:
 def end_notice(pod: PodFacts, end: ContainerEnd) -> Notice:
     """What a container's end says of itself: the kubelet's word, then its own report, then its exit code."""
     place = {"pod": pod.name, "node": pod.node, "container": end.container, "code": end.exit_code}
-    if end.reason == "OOMKilled":
+    if end.reason == texts.OOM_KILLED:
         return Notice(Reason.OUT_OF_MEMORY, messages.OOM.format(**place))
     report = end.report
     if report is not None and report.outcome == "permanent":
@@ -187,18 +187,12 @@ def end_notice(pod: PodFacts, end: ContainerEnd) -> Notice:
 
 
 def from_job_alone(job: JobFacts, victims: dict[str, str]) -> Notice:
-    """The cause when every pod that could tell is gone: the Job's condition names pod and rule.
-
-    A pod that failed by itself stays listed as long as its Job; so a Job that ran out of retries without any such
-    pod lost it to a deletion.
-    """
-    text = job.failure_message
+    """The cause when every pod that could tell is gone: the Job's condition names pod and rule."""
     for pod, message in victims.items():
         return Notice(Reason.PREEMPTED, messages.POD_PREEMPTED.format(pod=pod, node="?", message=message))
-    if job.failure_reason == "PodFailurePolicy" and "DisruptionTarget" in text:
-        return Notice(Reason.DISRUPTED, messages.POD_DISRUPTED.format(message=text))
-    if job.failure_reason == "PodFailurePolicy" and f"exit code {int(ExitCode.PERMANENT)}" in text:
-        return Notice(Reason.CONFIG_INVALID, messages.JOB_FAILED.format(job=job.name, message=text))
-    if job.failure_reason == "BackoffLimitExceeded":
-        return Notice(Reason.POD_DELETED, messages.PODS_DELETED.format(message=text))
-    return Notice(Reason.TRAINER_ERROR, messages.JOB_FAILED.format(job=job.name, message=text))
+    reason = texts.reason_of_failed_job(job.failure_reason, job.failure_message)
+    if reason == Reason.DISRUPTED:
+        return Notice(reason, messages.POD_DISRUPTED.format(message=job.failure_message))
+    if reason == Reason.POD_DELETED:
+        return Notice(reason, messages.PODS_DELETED.format(message=job.failure_message))
+    return Notice(reason, messages.JOB_FAILED.format(job=job.name, message=job.failure_message))
