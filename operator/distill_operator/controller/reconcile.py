@@ -51,18 +51,18 @@ class Reconciler:
             if observation is None:
                 self._metrics.forget(key)
                 return None
-            wake_after = await self._carry_on(key, observation)
+            wake_after = await self._plan_and_apply(key, observation)
         except UnreadableJobError as error:
             await self._refuse(error)
             wake_after = None
         except ConflictError:
             LOG.debug("%s/%s changed during the pass", *key)
-            self._observer.forget_picture(key)
+            self._observer.invalidate(key)
             wake_after = 0.0
         self._metrics.passed(time.monotonic() - began)
         return wake_after
 
-    async def _carry_on(self, key: Key, observation: Observation) -> float | None:
+    async def _plan_and_apply(self, key: Key, observation: Observation) -> float | None:
         plan = make_plan(observation.observed, self._clock(), self._settings)
         observation, rejection = await self._apply(key, observation, plan)
         if rejection is not None:  # a refusal is part of the picture

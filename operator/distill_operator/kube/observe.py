@@ -22,7 +22,7 @@ from distill_operator.types.observed import ClaimFacts, JobFacts, Observed, PodF
 STATUS_SECONDS = 2.0
 """Longest wait for rank 0's answer: it serves a few hundred bytes from memory."""
 
-LAST_WORD_SECONDS = 0.5
+ENDING_STATUS_SECONDS = 0.5
 """The same while a pod of the gang does not run: rank 0 may be gone, too, and what comes next does not wait for it."""
 
 
@@ -63,7 +63,7 @@ class Observer:
         of one of them would have woken the job with fresh=True.
         """
         last = self._last.get(key)
-        if not fresh and last is not None and self._holds(last):
+        if not fresh and last is not None and self._still_valid(last):
             observation = replace(last, observed=replace(last.observed, trainer=await self._ask(last.observed.pods)))
         else:
             read = await self._read(key)
@@ -86,16 +86,16 @@ class Observer:
         last = self._last.get(key)
         return last is not None and last.raw["metadata"].get("resourceVersion") == resource_version
 
-    def forget_picture(self, key: Key) -> None:
+    def invalidate(self, key: Key) -> None:
         """The picture is out of date: the next pass reads everything, whoever woke it."""
         self._last.pop(key, None)
 
     def forget(self, key: Key) -> None:
         """Drop all that is kept about a job that is gone."""
-        self.forget_picture(key)
+        self.invalidate(key)
         self._pod_cache.keep_only(key, set())
 
-    def _holds(self, last: Observation) -> bool:
+    def _still_valid(self, last: Observation) -> bool:
         young = time.monotonic() - last.at < self._resync
         return young and last.observed.job.status.phase == Phase.RUNNING
 
@@ -133,9 +133,9 @@ class Observer:
             services=tuple(objects.service_facts(service, uid) for service in raw_services),
             placeholders=objects.placeholders(raw_jobs, raw_pods, uid),
         )
-        return Observation(await self._with_details(observed), raw, at)
+        return Observation(await self._with_phase_details(observed), raw, at)
 
-    async def _with_details(self, observed: Observed) -> Observed:
+    async def _with_phase_details(self, observed: Observed) -> Observed:
         """What matters only in some phases: claims before an attempt, rank 0's answer and refusals during one."""
         status = observed.job.status
         if observed.deleting or status.phase in TERMINAL_PHASES:
@@ -182,7 +182,7 @@ class Observer:
         ip = next((pod.ip for pod in pods if pod.rank == 0 and pod.live and pod.phase == "Running"), None)
         if ip is None:
             return None
-        longest = STATUS_SECONDS if all(pod.running for pod in pods) else LAST_WORD_SECONDS
+        longest = STATUS_SECONDS if all(pod.running for pod in pods) else ENDING_STATUS_SECONDS
         try:
             timeout = aiohttp.ClientTimeout(total=longest)
             async with self._http.get(naming.status_url(ip), timeout=timeout) as answer:

@@ -11,7 +11,7 @@ from distill_operator.types import attempts, messages
 from distill_operator.types.actions import Decision, Notice
 from distill_operator.types.pass_context import PassContext
 
-STRAYS_WAKE_SECONDS = 10.0
+LEFTOVERS_WAKE_SECONDS = 10.0
 CLAIM_WAKE_SECONDS = 5.0
 """Claims are not watched, so that a missing one is looked for this often."""
 
@@ -20,10 +20,10 @@ def decide(context: PassContext) -> Decision:
     """The job's next state between two attempts."""
     last = attempts.newest(context.status)
     if last is not None and last.outcome == Outcome.SUCCEEDED:
-        return _over(context, Phase.SUCCEEDED, Notice(Reason.COMPLETED, last.message or ""))
-    verdict = permanent_failure(context)
-    if verdict is not None:
-        return _over(context, Phase.FAILED, verdict)
+        return _finish(context, Phase.SUCCEEDED, Notice(Reason.COMPLETED, last.message or ""))
+    failure = permanent_failure(context)
+    if failure is not None:
+        return _finish(context, Phase.FAILED, failure)
     if context.spec.suspend:
         return _suspended(context)
     return _waiting(context) or _start(context)
@@ -42,7 +42,7 @@ def permanent_failure(context: PassContext) -> Notice | None:
     )
 
 
-def _over(context: PassContext, phase: Phase, notice: Notice) -> Decision:
+def _finish(context: PassContext, phase: Phase, notice: Notice) -> Decision:
     progress = context.status.progress
     if progress is not None:  # there is nothing to arrive at any more
         progress = progress.model_copy(update={"eta": None, "eta_seconds": None})
@@ -52,11 +52,14 @@ def _over(context: PassContext, phase: Phase, notice: Notice) -> Decision:
 
 
 def _suspended(context: PassContext) -> Decision:
-    strays = _strays(context, context.status.phase)
-    if strays is not None:
-        return strays
+    leftovers = _leftover_pods(context, context.status.phase)
+    if leftovers is not None:
+        return leftovers
     notice = Notice(Reason.SUSPENDED_BY_USER, messages.SUSPENDED)
-    cleared = (*cleanup.of_closed(context.observed, context.status.attempt), *growth.cleared(context))
+    cleared = (
+        *cleanup.remove_leftovers(context.observed, context.status.attempt),
+        *growth.remove_placeholders(context),
+    )
     return Decision(context.in_phase(Phase.SUSPENDED), notice, cleared)
 
 
@@ -65,19 +68,19 @@ def _waiting(context: PassContext) -> Decision | None:
     phase = _phase(context)
     observed, status = context.observed, context.status
     if observed.claims is None:
-        return _look_again(context, phase)
+        return _requeue(context, phase)
     problem = claims.problem(context.spec, observed.name, observed.namespace, observed.claims)
     if problem is not None and problem.reason.facts.wait == Wait.UNLIMITED:
         return Decision(context.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS, waits=True)
     if problem is not None:
         left = claims.seconds_to_wait(status.waiting, problem, context.settings.claim_wait, context.now)
         if left <= 0 or problem.reason.facts.wait == Wait.NONE:
-            return _over(context, Phase.FAILED, problem)
+            return _finish(context, Phase.FAILED, problem)
         wake = min(left, CLAIM_WAKE_SECONDS)
         return Decision(context.in_phase(phase), problem, wake_after=wake, waits=True, invalid=problem)
-    strays = _strays(context, phase)
-    if strays is not None:
-        return strays
+    leftovers = _leftover_pods(context, phase)
+    if leftovers is not None:
+        return leftovers
     if status.next_attempt_at is not None and context.now < status.next_attempt_at:
         last = attempts.newest(status)
         message = messages.BACKING_OFF.format(
@@ -89,13 +92,13 @@ def _waiting(context: PassContext) -> Decision | None:
         return Decision(
             context.in_phase(phase),
             Notice(Reason.BACKING_OFF, message),
-            cleanup.of_closed(observed, status.attempt),
+            cleanup.remove_leftovers(observed, status.attempt),
             left,
         )
     return None
 
 
-def _look_again(context: PassContext, phase: Phase) -> Decision:
+def _requeue(context: PassContext, phase: Phase) -> Decision:
     """The attempt was open when the picture was taken, so that the claims are not in it: the next pass reads them."""
     last = context.status.attempts[-1]
     return Decision(
@@ -103,10 +106,10 @@ def _look_again(context: PassContext, phase: Phase) -> Decision:
     )
 
 
-def _strays(context: PassContext, phase: Phase) -> Decision | None:
+def _leftover_pods(context: PassContext, phase: Phase) -> Decision | None:
     """What of earlier gangs lives, or may come to live."""
     observed, newest = context.observed, context.status.attempt
-    late = ", ".join(job.name for job in cleanup.awake(observed, newest))
+    late = ", ".join(job.name for job in cleanup.active_jobs(observed, newest))
     if not observed.live_pods and not late:
         return None
     names = ", ".join(pod.name for pod in observed.live_pods)
@@ -114,11 +117,11 @@ def _strays(context: PassContext, phase: Phase) -> Decision | None:
     text = messages.STRAY_PODS.format(pods=names) if names else messages.LATE_JOBS.format(jobs=late)
     notice = node_lost.blocking(observed.live_pods, timeout, context.now) or Notice(Reason.PODS_TERMINATING, text)
     actions = (
-        *cleanup.of_closed(observed, newest),
+        *cleanup.remove_leftovers(observed, newest),
         *node_lost.removals(observed.live_pods, timeout, context.now),
     )
     left = node_lost.seconds_left(observed.live_pods, timeout, context.now)
-    wake = min(left or STRAYS_WAKE_SECONDS, STRAYS_WAKE_SECONDS)
+    wake = min(left or LEFTOVERS_WAKE_SECONDS, LEFTOVERS_WAKE_SECONDS)
     return Decision(context.in_phase(phase), notice, actions, wake, waits=True)
 
 
@@ -132,10 +135,10 @@ def _phase(context: PassContext) -> Phase:
 def _start(context: PassContext) -> Decision:
     """Open the next attempt: it is stored first, so that no number is ever used twice."""
     observed = context.observed
-    status = attempts.opened(context.status, elasticity.of_next(context.status, context.spec), context.now)
+    status = attempts.with_new_attempt(context.status, elasticity.next_size(context.status, context.spec), context.now)
     attempt = status.attempts[-1]
     to_create = builders.gang(observed, attempt, context.settings.trainer_image)
-    cleared = (*cleanup.of_closed(observed, context.status.attempt), *growth.cleared(context))
+    cleared = (*cleanup.remove_leftovers(observed, context.status.attempt), *growth.remove_placeholders(context))
     notice = Notice(
         Reason.PODS_STARTING,
         messages.PODS_STARTING.format(attempt=attempt.number, running=0, nodes=attempt.nodes),

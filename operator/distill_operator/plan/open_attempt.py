@@ -16,7 +16,7 @@ from distill_operator.types.actions import Action, Decision, Delete, Notice
 from distill_operator.types.observed import JobFacts, Observed, PodFacts, Rejection
 from distill_operator.types.pass_context import PassContext
 
-PATIENCE_SECONDS = 30
+OVERTIME_SECONDS = 30
 """Time beyond the grace period after which a gang that should have ended by itself is deleted."""
 
 NO_PODS_WAKE_SECONDS = 5.0
@@ -42,28 +42,28 @@ def end_of(context: PassContext, attempt: Attempt) -> Notice | None:
     if record is not None:
         return record
     if attempt.reason is not None:
-        return _by_lost_node(context, attempt, Notice(attempt.reason, attempt.message or ""))
+        return _or_lost_node(context, attempt, Notice(attempt.reason, attempt.message or ""))
     pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
     return (
-        _by_lost_node(context, attempt, classify.cause(observed, attempt.number, attempt.job_uid, now))
-        or suspend.asked(spec)
+        _or_lost_node(context, attempt, classify.cause(observed, attempt.number, attempt.job_uid, now))
+        or suspend.requested(spec)
         or deadlines.exceeded(spec.active_deadline_seconds, context.status.started_at, now)
-        or _refused(observed)
-        or _taken_back(context, attempt, pods)
+        or _permanent_refusal(observed)
+        or _withdrawn(context, attempt, pods)
         or stall.stalled(attempt, pods, spec.recovery.stall_timeout_seconds, now)
-        or growth.due(context, attempt)
+        or growth.ready(context, attempt)
     )
 
 
-def _by_lost_node(context: PassContext, attempt: Attempt, cause: Notice | None) -> Notice | None:
+def _or_lost_node(context: PassContext, attempt: Attempt, cause: Notice | None) -> Notice | None:
     """The cause, or a lost node if that explains it; that also ends the wait for what explains a broken connection."""
     if cause is not None and not cause.reason.facts.lost_node_explains:
         return cause
     pods, timeout = context.observed.pods_of(attempt.number), context.spec.recovery.node_lost_timeout_seconds
-    return node_lost.cause(pods, timeout, context.now) or classify.node_loss(pods) or cause
+    return node_lost.lost_node(pods, timeout, context.now) or classify.node_loss(pods) or cause
 
 
-def _taken_back(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
+def _withdrawn(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
     """Whether the gang has waited too long for its nodes; a queue may hold it for as long as it likes."""
     observed = context.observed
     job = observed.job_of(attempt.number)
@@ -71,7 +71,7 @@ def _taken_back(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ..
         return None
     timeout = context.spec.recovery.scheduling_timeout_seconds
     since = _admitted_at(context, attempt)
-    return _shrunk(context, attempt, pods) or scheduling.overdue(
+    return _withdrawn_to_shrink(context, attempt, pods) or scheduling.timed_out(
         pods, attempt.nodes, since, timeout, observed.uid, attempt.number, context.now
     )
 
@@ -82,14 +82,14 @@ def _admitted_at(context: PassContext, attempt: Attempt) -> datetime:
     return (attempt.admitted_at or context.now) if exists else attempt.started_at
 
 
-def _shrunk(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
+def _withdrawn_to_shrink(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
     """Whether the gang has waited long enough for nodes to try with fewer."""
     size = _next_size(context, attempt, Reason.SCHEDULING_TIMEOUT)
     had_room = attempt.scheduled_at is not None  # a pod of it that is gone is another matter
     if size is None or context.spec.elastic is None or had_room:
         return None
     timeout = context.spec.elastic.shrink_after_seconds
-    notice = scheduling.unplaced(pods, attempt.nodes, _admitted_at(context, attempt), timeout, context.now)
+    notice = scheduling.unscheduled(pods, attempt.nodes, _admitted_at(context, attempt), timeout, context.now)
     return notice and Notice(notice.reason, notice.message + messages.SHRINKING.format(nodes=size))
 
 
@@ -104,7 +104,7 @@ def _next_size(context: PassContext, attempt: Attempt, reason: Reason) -> int | 
     return elasticity.smaller(context.spec, attempt.nodes, placed)
 
 
-def _refused(observed: Observed) -> Notice | None:
+def _permanent_refusal(observed: Observed) -> Notice | None:
     rejection = observed.rejection
     if rejection is None or not rejection.reason.facts.permanent:
         return None
@@ -112,7 +112,7 @@ def _refused(observed: Observed) -> Notice | None:
     return Notice(rejection.reason, message)
 
 
-def blamed(context: PassContext, attempt: Attempt, reason: Notice) -> DistillJobStatus:
+def with_reason(context: PassContext, attempt: Attempt, reason: Notice) -> DistillJobStatus:
     """The status with the reason of the attempt's end, and the result of one that is done.
 
     Both are stored in one write, before anything is done about it: the record goes with rank 0's pod.
@@ -120,7 +120,7 @@ def blamed(context: PassContext, attempt: Attempt, reason: Notice) -> DistillJob
     ended = {"reason": reason.reason, "message": reason.message, "ended_at": attempt.ended_at or context.now}
     if attempt.reason is None:  # later the pods are gone that tell how much room there is
         ended["next_nodes"] = _next_size(context, attempt, reason.reason)
-    status = attempts.rewritten(context.status, attempt.model_copy(update=ended))
+    status = attempts.with_newest(context.status, attempt.model_copy(update=ended))
     result = progress.result(context.observed, attempt.number) if reason.reason == Reason.COMPLETED else None
     return status.model_copy(update={"result": result or status.result})
 
@@ -131,7 +131,7 @@ def gang_is_alive(observed: Observed, attempt: Attempt) -> bool:
     return (job is not None and not job.inert) or any(pod.live for pod in observed.pods_of(attempt.number))
 
 
-def _held_up(rejection: Rejection | None) -> Notice | None:
+def _passing_refusal(rejection: Rejection | None) -> Notice | None:
     """What a refusal waits for."""
     if rejection is None or rejection.reason.facts.permanent:
         return None
@@ -141,22 +141,22 @@ def _held_up(rejection: Rejection | None) -> Notice | None:
     return Notice(rejection.reason, text.format(what=rejection.what, message=rejection.message))
 
 
-def _held_up_before(status: DistillJobStatus) -> Notice | None:
+def _stored_wait(status: DistillJobStatus) -> Notice | None:
     """What the last refusal waited for, as stored: it holds until the Job exists."""
     return Notice(status.waiting.reason, status.waiting.message) if status.waiting is not None else None
 
 
-def carry_on(context: PassContext, attempt: Attempt) -> Decision:
+def continue_attempt(context: PassContext, attempt: Attempt) -> Decision:
     """The attempt is sound: make what is missing of it, and look again when rank 0 has had time to make steps."""
     observed = context.observed
     job = observed.job_of(attempt.number)
     if job is not None:
         attempt = _with_job(attempt, job, context.now)
-    context = context.with_status(attempts.rewritten(context.status, attempt))
+    context = context.with_status(attempts.with_newest(context.status, attempt))
     missing = builders.gang(observed, attempt, context.settings.trainer_image) if job is None else ()
-    to_do: tuple[Action, ...] = (*cleanup.late(observed, attempt.number), *missing)
+    to_do: tuple[Action, ...] = (*cleanup.remove_late_jobs(observed, attempt.number), *missing)
 
-    notice = _held_up(observed.rejection) or (_held_up_before(context.status) if job is None else None)
+    notice = _passing_refusal(observed.rejection) or (_stored_wait(context.status) if job is None else None)
     if notice is not None:
         return Decision(context.in_phase(Phase.PENDING), notice, to_do, NO_PODS_WAKE_SECONDS, waits=True)
     if job is not None and job.suspended:
@@ -164,13 +164,13 @@ def carry_on(context: PassContext, attempt: Attempt) -> Decision:
         return Decision(context.in_phase(Phase.QUEUED), notice, to_do, NO_PODS_WAKE_SECONDS)
 
     pods = tuple(pod for pod in observed.pods_of(attempt.number) if not pod.gone)
-    context, grow = growth.pursued(context, attempt)
+    context, grow = growth.with_placeholders(context, attempt)
     to_do = (*to_do, *grow)
     if attempt.running_at is None:
         wake = (
             context.settings.poll
             if any(pod.running for pod in pods) or not pods
-            else _until_due(context, attempt, pods)
+            else _seconds_until_withdrawn(context, attempt, pods)
         )
         notice = scheduling.waiting(pods, attempt.nodes, attempt.number)
         return Decision(context.in_phase(Phase.STARTING), notice, to_do, wake)
@@ -184,15 +184,15 @@ def _with_job(attempt: Attempt, job: JobFacts, now: datetime) -> Attempt:
     return attempt.model_copy(update={"job_uid": attempt.job_uid or job.uid, "admitted_at": admitted_at})
 
 
-def _until_due(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> float:
+def _seconds_until_withdrawn(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> float:
     timeout = context.spec.recovery.scheduling_timeout_seconds
     since = _admitted_at(context, attempt)
-    due = scheduling.due(pods, attempt.nodes, since, timeout, context.observed.uid, attempt.number)
+    due = scheduling.withdrawal_time(pods, attempt.nodes, since, timeout, context.observed.uid, attempt.number)
     left = (due - context.now).total_seconds() if due is not None else NO_PODS_WAKE_SECONDS
     return min(max(left, 0.0), NO_PODS_WAKE_SECONDS)
 
 
-def wind_down(context: PassContext, attempt: Attempt) -> Decision:
+def terminate(context: PassContext, attempt: Attempt) -> Decision:
     """The attempt is over but pods still live: end those that will not end by themselves, and wait."""
     observed, reason = context.observed, attempt.reason or Reason.DISRUPTED
     live = [pod for pod in observed.pods_of(attempt.number) if pod.live]
@@ -204,11 +204,11 @@ def wind_down(context: PassContext, attempt: Attempt) -> Decision:
         ),
     )
     ended_at = attempt.ended_at or context.now
-    patience = timedelta(seconds=context.spec.recovery.grace_period_seconds + PATIENCE_SECONDS)
-    left = (ended_at + patience - context.now).total_seconds()
+    overtime = timedelta(seconds=context.spec.recovery.grace_period_seconds + OVERTIME_SECONDS)
+    left = (ended_at + overtime - context.now).total_seconds()
     job = observed.job_of(attempt.number)
     lost = node_lost.removals(live, timeout, context.now)
-    actions: tuple[Action, ...] = growth.cleared(context) if reason != Reason.GROWING else ()
+    actions: tuple[Action, ...] = growth.remove_placeholders(context) if reason != Reason.GROWING else ()
     if job is not None and not job.deleting and (reason.facts.ended_by_operator or left <= 0 or lost):
         # Also what lets a pod go that is given up: the Job controller holds it until it knows how it ended.
         actions = (*actions, Delete("Job", job.name, job.uid, foreground=True))
@@ -224,7 +224,7 @@ def closed(context: PassContext, attempt: Attempt) -> DistillJobStatus:
     reason = attempt.reason or Reason.DISRUPTED
     outcome = attempts.outcome_of(reason)
     resized = attempt.next_nodes is not None
-    status = attempts.rewritten(context.status, attempt.model_copy(update={"outcome": outcome}))
+    status = attempts.with_newest(context.status, attempt.model_copy(update={"outcome": outcome}))
     status = progress_guard.counted(budgets.charged(status, outcome), attempt, outcome)
     wait = backoff.delay(
         reason,

@@ -46,11 +46,11 @@ def decide(context: PassContext) -> Decision:
         return next_attempt.decide(context)
     reason = open_attempt.end_of(context, attempt)
     if reason is None:
-        return open_attempt.carry_on(context, attempt)
-    context = context.with_status(open_attempt.blamed(context, attempt, reason))
+        return open_attempt.continue_attempt(context, attempt)
+    context = context.with_status(open_attempt.with_reason(context, attempt, reason))
     attempt = context.status.attempts[-1]
     if open_attempt.gang_is_alive(context.observed, attempt):
-        return open_attempt.wind_down(context, attempt)
+        return open_attempt.terminate(context, attempt)
     return next_attempt.decide(context.with_status(open_attempt.closed(context, attempt)))
 
 

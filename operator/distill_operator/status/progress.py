@@ -51,7 +51,7 @@ def folded(status: DistillJobStatus, observed: Observed, now: datetime) -> Disti
         progress = progress.model_copy(update={"updated_at": now})
     else:
         progress = status.progress
-    return attempts.rewritten(status, attempt).model_copy(update={"progress": progress})
+    return attempts.with_newest(status, attempt).model_copy(update={"progress": progress})
 
 
 def _knows_its_start(answer: TrainerStatus) -> bool:
@@ -186,7 +186,7 @@ def _without_progress(status: DistillJobStatus) -> DistillJobStatus:
     attempt = attempts.newest(status)
     if attempt is not None:
         blank = attempt.model_copy(update={"step": None, "committed_step": None, "stepped_at": None, "moved_at": None})
-        status = attempts.rewritten(status, blank)
+        status = attempts.with_newest(status, blank)
     timeless = [attempt.model_copy(update={"spent": None}) for attempt in status.attempts]
     return status.model_copy(update={"progress": None, "goodput": None, "attempts": timeless})
 

@@ -18,12 +18,12 @@ def open_attempt(status: DistillJobStatus) -> Attempt | None:
     return attempt if attempt is not None and attempt.outcome == Outcome.RUNNING else None
 
 
-def rewritten(status: DistillJobStatus, attempt: Attempt) -> DistillJobStatus:
+def with_newest(status: DistillJobStatus, attempt: Attempt) -> DistillJobStatus:
     """The status with its newest attempt replaced."""
     return status.model_copy(update={"attempts": [*status.attempts[:-1], attempt]})
 
 
-def opened(status: DistillJobStatus, nodes: int, now: datetime) -> DistillJobStatus:
+def with_new_attempt(status: DistillJobStatus, nodes: int, now: datetime) -> DistillJobStatus:
     """The status with a further attempt."""
     attempt = Attempt(number=status.attempt + 1, nodes=nodes, started_at=now)
     return status.model_copy(

@@ -82,12 +82,12 @@ def sized(number: int, nodes: int, reason: Reason = Reason.PREEMPTED, **fields: 
     ],
 )
 def test_the_size_of_the_next_attempt(before: list[Attempt], expected: int) -> None:
-    assert elasticity.of_next(status(*before), elastic().spec) == expected
-    assert elasticity.of_next(status(*before), job(nodes=4).spec) == 4, "a job that is not elastic has one size"
+    assert elasticity.next_size(status(*before), elastic().spec) == expected
+    assert elasticity.next_size(status(*before), job(nodes=4).spec) == 4, "a job that is not elastic has one size"
 
 
 def test_a_raised_minimum_counts_from_the_next_attempt_on() -> None:
-    assert elasticity.of_next(status(sized(1, 1)), elastic(minNodes=2).spec) == 2
+    assert elasticity.next_size(status(sized(1, 1)), elastic(minNodes=2).spec) == 2
 
 
 GREW, FELL = Reason.GROWING, Reason.SCHEDULING_TIMEOUT

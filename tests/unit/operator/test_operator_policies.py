@@ -174,7 +174,7 @@ PULLING = {"phase": "Pending", "waiting": "ImagePullBackOff", "waiting_message":
 def test_a_gang_that_is_not_complete_in_time_is_taken_back(
     pods: list[Any], seconds: float, expected: Reason | None
 ) -> None:
-    verdict = scheduling.overdue(tuple(pods), 2, NOW, 900, UID, 1, at(seconds))
+    verdict = scheduling.timed_out(tuple(pods), 2, NOW, 900, UID, 1, at(seconds))
     assert (verdict.reason if verdict else None) == expected
 
 
@@ -358,5 +358,5 @@ def test_pods_of_an_earlier_job_with_the_same_name_belong_to_no_attempt() -> Non
 def test_the_newest_twenty_attempts_are_kept() -> None:
     many = status()
     for _ in range(25):
-        many = attempts.opened(many, 2, NOW + timedelta(seconds=1))
+        many = attempts.with_new_attempt(many, 2, NOW + timedelta(seconds=1))
     assert (many.attempt, len(many.attempts), many.attempts[0].number) == (25, 20, 6)

@@ -18,7 +18,7 @@ def sizes(nodes: int, least: int) -> tuple[int, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def of_next(status: DistillJobStatus, spec: DistillJobSpec) -> int:
+def next_size(status: DistillJobStatus, spec: DistillJobSpec) -> int:
     """Nodes of the next attempt: those of the last one, unless that ended to change them or the user was asked for.
 
     A job that was suspended starts with all nodes, for nothing is known of the room there is now.
@@ -74,4 +74,4 @@ def with_grow_at(status: DistillJobStatus, spec: DistillJobSpec, now: datetime) 
     if spec.elastic is None or attempt.grow_at is not None or not may_grow(attempt, spec):
         return status
     grow_at = (attempt.running_at or now) + grow_delay(status, spec.elastic)
-    return attempts.rewritten(status, attempt.model_copy(update={"grow_at": grow_at}))
+    return attempts.with_newest(status, attempt.model_copy(update={"grow_at": grow_at}))

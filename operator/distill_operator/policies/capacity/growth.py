@@ -17,12 +17,12 @@ from distill_operator.types.observed import Placeholders
 from distill_operator.types.pass_context import PassContext
 
 
-def due(context: PassContext, attempt: Attempt) -> Notice | None:
+def ready(context: PassContext, attempt: Attempt) -> Notice | None:
     """Why the attempt makes way for a larger one, once the placeholders hold what that needs."""
     held, size = context.observed.placeholders, target(context, attempt)
     if held is None or size is None:
         return None
-    if size == context.spec.nodes or _waited(context, held):
+    if size == context.spec.nodes or _held_long_enough(context, held):
         return Notice(Reason.GROWING, messages.GROWING.format(nodes=attempt.nodes, more=size))
     return None
 
@@ -35,25 +35,25 @@ def target(context: PassContext, attempt: Attempt) -> int | None:
     return elasticity.larger(context.spec, attempt.nodes, sum(pod.running for pod in held.pods))
 
 
-def pursued(context: PassContext, attempt: Attempt) -> tuple[PassContext, tuple[Action, ...]]:
+def with_placeholders(context: PassContext, attempt: Attempt) -> tuple[PassContext, tuple[Action, ...]]:
     """The context with the time of the next try, and what is done about the placeholders of a sound attempt."""
     context = context.with_status(elasticity.with_grow_at(context.status, context.spec, context.now))
     attempt, held, elastic = context.status.attempts[-1], context.observed.placeholders, context.spec.elastic
     if elastic is None or not elasticity.may_grow(attempt, context.spec):
-        return context, cleared(context)
+        return context, remove_placeholders(context)
     if held is not None:
-        if held.job.deleting or not (held.job.inert or _waited(context, held)):
+        if held.job.deleting or not (held.job.inert or _held_long_enough(context, held)):
             return context, ()
-        return _again(context, attempt), cleared(context)
+        return _with_next_try(context, attempt), remove_placeholders(context)
     if attempt.grow_at is None or context.now < attempt.grow_at:
         return context, ()
     missing = context.spec.nodes - attempt.nodes
     job, image = context.observed.job, context.settings.trainer_image
     manifest = builders.build_placeholders(job, context.observed.namespace, missing, image)
-    return _again(context, attempt), (Create(manifest, optional=True),)
+    return _with_next_try(context, attempt), (Create(manifest, optional=True),)
 
 
-def cleared(context: PassContext) -> tuple[Delete, ...]:
+def remove_placeholders(context: PassContext) -> tuple[Delete, ...]:
     """The deletion of placeholders that are not needed."""
     held = context.observed.placeholders
     if held is None or held.job.deleting:
@@ -61,14 +61,14 @@ def cleared(context: PassContext) -> tuple[Delete, ...]:
     return (Delete("Job", held.job.name, held.job.uid),)
 
 
-def _again(context: PassContext, attempt: Attempt) -> PassContext:
+def _with_next_try(context: PassContext, attempt: Attempt) -> PassContext:
     """The next try is stored before anything is done: one that is refused or taken back waits as long again."""
     assert context.spec.elastic is not None
     grow_at = context.now + elasticity.grow_delay(context.status, context.spec.elastic)
-    return context.with_status(attempts.rewritten(context.status, attempt.model_copy(update={"grow_at": grow_at})))
+    return context.with_status(attempts.with_newest(context.status, attempt.model_copy(update={"grow_at": grow_at})))
 
 
-def _waited(context: PassContext, held: Placeholders) -> bool:
+def _held_long_enough(context: PassContext, held: Placeholders) -> bool:
     """Whether nodes have been held for as long as an attempt would have waited for the others."""
     placed = [pod.scheduled_at for pod in held.pods if pod.live and pod.scheduled_at is not None]
     elastic = context.spec.elastic

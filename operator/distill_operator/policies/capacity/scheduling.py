@@ -13,7 +13,7 @@ JITTER = 0.25
 """The time-out is up to this much longer, by attempt, so that rivals do not give up in the same moment."""
 
 
-def due(
+def withdrawal_time(
     pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: int, uid: str, number: int
 ) -> datetime | None:
     """When the attempt is taken back unless it gets on; None once all its pods have started.
@@ -27,7 +27,7 @@ def due(
     return max(placed) + allowed if any(_is_starting(pod) for pod in pods) else None
 
 
-def unplaced(pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: int, now: datetime) -> Notice | None:
+def unscheduled(pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: int, now: datetime) -> Notice | None:
     """Why the attempt is taken back, once some of its pods have found no node for `timeout` seconds."""
     if sum(pod.scheduled_at is not None for pod in pods) >= nodes or now < since + timedelta(seconds=timeout):
         return None
@@ -37,17 +37,17 @@ def unplaced(pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: i
     )
 
 
-def overdue(
+def timed_out(
     pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: int, uid: str, number: int, now: datetime
 ) -> Notice | None:
     """Why the attempt is taken back, once it has waited too long for nodes or for its containers.
 
     A missing image is the user's mistake and charged as a failure; everything else is nobody's fault.
     """
-    due_at = due(pods, nodes, since, timeout, uid, number)
+    due_at = withdrawal_time(pods, nodes, since, timeout, uid, number)
     if due_at is None or now < due_at:
         return None
-    too_few = unplaced(pods, nodes, since, timeout, now)
+    too_few = unscheduled(pods, nodes, since, timeout, now)
     late = next((pod for pod in pods if _is_starting(pod)), None)
     if too_few is not None or late is None:
         return too_few

@@ -6,6 +6,6 @@ from distill_operator.types import messages
 from distill_operator.types.actions import Notice
 
 
-def asked(spec: DistillJobSpec) -> Notice | None:
+def requested(spec: DistillJobSpec) -> Notice | None:
     """Why the attempt must stop, when the user wants the job suspended."""
     return Notice(Reason.SUSPENDED_BY_USER, messages.SUSPENDING) if spec.suspend else None

@@ -6,7 +6,7 @@ from distill_api.constants import Outcome
 from distill_api.reasons import Reason
 from distill_operator.types.settings import Settings
 
-TAKEN_BACK_SECONDS = (5.0, 30.0)
+WITHDRAWN_SECONDS = (5.0, 30.0)
 """Range of the wait after an attempt that found no room: long enough for a rival to take what was given back."""
 
 
@@ -19,7 +19,7 @@ def delay(reason: Reason, outcome: Outcome, without_progress: int, uid: str, num
     each hold half of a cluster do not meet again and again.
     """
     if reason == Reason.SCHEDULING_TIMEOUT:
-        low, high = TAKEN_BACK_SECONDS
+        low, high = WITHDRAWN_SECONDS
         return round(low + (high - low) * jitter(uid, number))
     if outcome not in (Outcome.FAILED, Outcome.DISRUPTED):
         return 0.0

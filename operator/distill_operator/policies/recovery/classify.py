@@ -77,7 +77,7 @@ def cause(observed: Observed, attempt: int, job_uid: str | None, now: datetime) 
         name = f"{observed.name}-a{attempt}"
         return Notice(Reason.POD_DELETED, messages.JOB_DELETED.format(job=name)) if missing else None
     if job.failing_at is not None:
-        return from_job_alone(job, observed.victims)
+        return from_job_condition(job, observed.victims)
     if job.complete:
         return Notice(Reason.NO_COMPLETION_RECORD, messages.NO_RECORD.format(attempt=attempt))
     return None
@@ -186,7 +186,7 @@ def end_notice(pod: PodFacts, end: ContainerEnd) -> Notice:
     return Notice(Reason.TRAINER_ERROR, messages.EXITED.format(**place))
 
 
-def from_job_alone(job: JobFacts, victims: dict[str, str]) -> Notice:
+def from_job_condition(job: JobFacts, victims: dict[str, str]) -> Notice:
     """The cause when every pod that could tell is gone: the Job's condition names pod and rule."""
     for pod, message in victims.items():
         return Notice(Reason.PREEMPTED, messages.POD_PREEMPTED.format(pod=pod, node="?", message=message))

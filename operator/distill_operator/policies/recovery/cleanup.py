@@ -4,7 +4,7 @@ from distill_operator.types.actions import Delete
 from distill_operator.types.observed import JobFacts, Observed
 
 
-def of_closed(observed: Observed, newest: int) -> tuple[Delete, ...]:
+def remove_leftovers(observed: Observed, newest: int) -> tuple[Delete, ...]:
     """The Services and Jobs of attempts up to `newest`, all closed.
 
     The newest Job stays once it is inert, as its pods keep the last logs. A Job that is not inert has come late, by a
@@ -15,19 +15,19 @@ def of_closed(observed: Observed, newest: int) -> tuple[Delete, ...]:
     return (
         *(Delete("Service", service.name, service.uid) for service in services),
         *(Delete("Job", job.name, job.uid) for job in ended),
-        *_ended(awake(observed, newest)),
+        *_deletions(active_jobs(observed, newest)),
     )
 
 
-def awake(observed: Observed, newest: int) -> tuple[JobFacts, ...]:
+def active_jobs(observed: Observed, newest: int) -> tuple[JobFacts, ...]:
     """Jobs of attempts up to `newest`, all closed, that may still start pods."""
     return tuple(job for job in observed.jobs if job.owned and job.attempt <= newest and not job.inert)
 
 
-def late(observed: Observed, current: int) -> tuple[Delete, ...]:
+def remove_late_jobs(observed: Observed, current: int) -> tuple[Delete, ...]:
     """The deletion of Jobs of earlier attempts that have come late, while attempt `current` is open."""
-    return _ended(awake(observed, current - 1))
+    return _deletions(active_jobs(observed, current - 1))
 
 
-def _ended(jobs: tuple[JobFacts, ...]) -> tuple[Delete, ...]:
+def _deletions(jobs: tuple[JobFacts, ...]) -> tuple[Delete, ...]:
     return tuple(Delete("Job", job.name, job.uid, foreground=True) for job in jobs)

@@ -21,7 +21,7 @@ def presumed_lost(pod: PodFacts, timeout: int, now: datetime) -> bool:
     return pod.live and due is not None and now >= due + timedelta(seconds=timeout)
 
 
-def cause(pods: Iterable[PodFacts], timeout: int, now: datetime) -> Notice | None:
+def lost_node(pods: Iterable[PodFacts], timeout: int, now: datetime) -> Notice | None:
     """That the attempt lost a node: what explains broken connections and stalls."""
     lost = next((pod for pod in pods if presumed_lost(pod, timeout, now)), None)
     if lost is None:
