@@ -1,4 +1,4 @@
-"""`python -m distill_operator`: reads the environment, watches, and works until SIGTERM."""
+"""`python -m distill_operator`: reads the environment and runs the operator until SIGTERM."""
 
 import logging
 import os
@@ -12,7 +12,7 @@ from distill_operator.types.settings import Settings, SettingsError
 
 
 def main() -> int:
-    """Exit status: 0 after SIGTERM, 78 when the environment is wrong."""
+    """Run the operator. Returns 0 after SIGTERM, 78 if the environment is invalid."""
     try:
         settings = Settings.from_environment(os.environ)
     except SettingsError as error:
@@ -24,7 +24,7 @@ def main() -> int:
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
     registry = kopf.OperatorRegistry()
     handlers.register(registry, Operator(settings))
-    # One replica with strategy Recreate: kopf's peering is no leader election, so it is left out.
+    # The Deployment has one replica and strategy Recreate; kopf's peering is not a leader election.
     kopf.run(
         registry=registry,
         standalone=True,

@@ -37,7 +37,7 @@ def test_a_node_that_never_confirms_is_given_up_and_the_job_goes_on(team: Team, 
             if pod["spec"]["nodeName"] == "node0":
                 team.rank0.status = None
                 team.kubelet.end(pod, 1)
-        waiting = f"{dark['name']} on node node1 should have ended"
+        waiting = f"{dark['name']} on node node1 are past their grace period"
         told = wait_for(lambda: c if waiting in (c := team.condition("Running"))["message"] else None, 30)
         assert told["reason"] == "NodeLost"
         stuck = api.get("Pod", team.ns, dark["name"])

@@ -249,7 +249,7 @@ def test_a_template_that_is_no_pod_fails_the_job_with_the_api_servers_words(team
     team.reaches(Phase.FAILED)
     failed = team.condition("Failed")
     assert failed["reason"] == "PodRejected"
-    assert "Job tiny-a1 is refused" in failed["message"]
+    assert "Job tiny-a1 is rejected" in failed["message"]
 
 
 def test_a_quota_is_waited_for(team: Team) -> None:

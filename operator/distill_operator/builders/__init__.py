@@ -14,9 +14,9 @@ __all__ = ["build_claim", "build_job", "build_network_policy", "build_placeholde
 
 
 def gang(observed: Observed, attempt: Attempt, image: str) -> tuple[Create, ...]:
-    """All that an attempt needs; claims and Service come before the pods that look for them.
+    """All objects of an attempt; claims and Service come before the pods that use them.
 
-    The claims are the job's and outlive the attempt: all but the first find them there.
+    The claims belong to the job, so that later attempts find them.
     """
     job, namespace = observed.job, observed.namespace
     templates = [name for name, volume in naming.volumes(job.spec).items() if volume.claim_template is not None]

@@ -1,4 +1,4 @@
-"""PersistentVolumeClaim of a volume that the job describes by a template."""
+"""PersistentVolumeClaim of a volume with a claimTemplate."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from distill_operator.types import naming
 
 
 def build_claim(job: DistillJob, namespace: str, volume: str) -> dict[str, Any]:
-    """The claim for `volume` (checkpoints, data or models); deleted with the job. Needs its claimTemplate."""
+    """The claim of `volume` (checkpoints, data or models), which must have a claimTemplate."""
     source = naming.volumes(job.spec)[volume]
     assert source.claim_template is not None
     return {

@@ -1,4 +1,4 @@
-"""Indexed Job of one attempt: it starts the gang once, and ends it whole."""
+"""Indexed Job of one attempt: it starts all pods once, and ends them together."""
 
 from typing import Any
 
@@ -11,10 +11,10 @@ from distill_operator.types import naming
 
 
 def build_job(job: DistillJob, namespace: str, attempt: int, nodes: int, image: str) -> dict[str, Any]:
-    """The Job never replaces a pod: the first one that fails ends the attempt, and the operator decides the next.
+    """The Job never replaces a pod: the first one that fails ends the attempt, and the operator starts the next one.
 
-    The failure policy adds nothing to that but its message, which names pod and rule and outlives the pods. It has no
-    rule for 143: ranks that stop with a disrupted one would be named in its stead.
+    The pod failure policy only provides a message that names pod and rule and outlives the pods. It has no rule for
+    exit code 143, because it could name a rank that stopped together with a disrupted one.
     """
     template = build_pod_template(job, namespace, attempt, nodes, image)
     return {

@@ -1,4 +1,4 @@
-"""metadata that every child shares: labels to find it by, and the owner that it dies with."""
+"""metadata of every child: labels to select it by, and the DistillJob as its owner."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from distill_api.job import DistillJob
 
 
 def labels(job: str, attempt: int | None = None) -> dict[str, str]:
-    """Labels of a child; with an attempt number, of one that belongs to that attempt alone."""
+    """Labels of a child of the job, or of one attempt."""
     common = {
         Label.NAME: SINGULAR,
         Label.MANAGED_BY: FIELD_MANAGER,
@@ -18,13 +18,13 @@ def labels(job: str, attempt: int | None = None) -> dict[str, str]:
 
 
 def selector(job: str, attempt: int | None = None) -> dict[str, str]:
-    """The labels that pods of the job, or of one attempt, are selected by."""
+    """Labels that select the pods of the job, or of one attempt."""
     chosen = {Label.JOB: job}
     return chosen if attempt is None else {**chosen, Label.ATTEMPT: str(attempt)}
 
 
 def child_metadata(job: DistillJob, namespace: str, name: str, attempt: int | None = None) -> dict[str, Any]:
-    """metadata of a child that Kubernetes deletes together with the DistillJob."""
+    """metadata of a child, which Kubernetes deletes with the DistillJob."""
     return {
         "name": name,
         "namespace": namespace,

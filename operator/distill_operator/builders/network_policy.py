@@ -1,4 +1,4 @@
-"""NetworkPolicy of the gang: ranks talk to each other, and everybody may read the metrics ports."""
+"""NetworkPolicy of the training pods: ranks reach each other, and everyone reaches the metrics ports."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from distill_operator.builders.metadata import child_metadata, selector
 
 
 def build_network_policy(job: DistillJob, namespace: str) -> dict[str, Any]:
-    """Ingress only. The metrics ports are open because neither operator nor Prometheus has a place known here."""
+    """Ingress only. The metrics ports are open to all, because where Prometheus and the operator run is not known."""
     name = job.metadata.name
     last_port = METRICS_PORT + job.spec.processes_per_node - 1
     return {

@@ -1,4 +1,4 @@
-"""Job of placeholder pods: they ask for what training pods ask for, do nothing, and end at once."""
+"""Job of placeholder pods: they request what training pods request, do nothing, and stop at once."""
 
 from typing import Any
 
@@ -11,13 +11,13 @@ from distill_operator.types import naming
 
 WAIT = "import signal; signal.sigwait({signal.SIGTERM, signal.SIGINT})"
 GRACE_SECONDS = 1
-"""They have nothing to save, and the training pods wait for their places."""
+"""They have nothing to save, and training pods wait for their nodes."""
 
 
 def build_placeholders(job: DistillJob, namespace: str, nodes: int, image: str) -> dict[str, Any]:
-    """A Job of `nodes` pods, each on a node of its own that has no pod of the DistillJob.
+    """A Job of `nodes` pods, each on a node of its own without other pods of the DistillJob.
 
-    They are training pods in all that a scheduler looks at, and pull the same image.
+    To the scheduler they are like training pods, and they pull the same image.
     """
     name = job.metadata.name
     labels = {Label.COMPONENT: str(Component.PLACEHOLDER)}

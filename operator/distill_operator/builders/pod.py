@@ -1,4 +1,4 @@
-"""Pod template of a training pod, fit for the restricted Pod Security Standard."""
+"""Pod template of a training pod; it complies with the restricted Pod Security Standard."""
 
 from typing import Any
 
@@ -9,12 +9,12 @@ from distill_operator.builders.metadata import labels, selector
 from distill_operator.types import naming
 
 SHM_MIB_PER_PROCESS = 1024
-"""Shared memory for the batches that data-loading workers hand over; a volume named shm in the template replaces it."""
+"""Shared memory for batches from data-loading workers; a volume named shm in spec.template replaces it."""
 MOUNTS = {"checkpoints": Path.CHECKPOINTS, "data": Path.DATA, "models": Path.MODELS}
 
 
 def build_pod_template(job: DistillJob, namespace: str, attempt: int, nodes: int, image: str) -> dict[str, Any]:
-    """metadata and spec of the attempt's pods, before the user's own template is merged in."""
+    """metadata and spec of the attempt's pods, before spec.template is merged in."""
     name, spec = job.metadata.name, job.spec
     optional = {
         "priorityClassName": spec.scheduling.priority_class_name,
@@ -34,7 +34,7 @@ def build_pod_template(job: DistillJob, namespace: str, attempt: int, nodes: int
                 "runAsNonRoot": True,
                 "runAsUser": TRAINER_USER,
                 "runAsGroup": TRAINER_USER,
-                "fsGroup": TRAINER_USER,  # lets them write a claim whatever its owner
+                "fsGroup": TRAINER_USER,  # makes claims writable whatever their owner
                 "fsGroupChangePolicy": "OnRootMismatch",
                 "seccompProfile": {"type": "RuntimeDefault"},
             },
@@ -77,7 +77,7 @@ def _container(job: DistillJob, namespace: str, attempt: int, nodes: int, image:
 
 
 def run_config(job: DistillJob, namespace: str, attempt: int, nodes: int) -> RunConfig:
-    """What every pod of the attempt is told. suspend and template are none of the trainer's business."""
+    """The configuration of every pod of the attempt. The trainer does not need suspend and template."""
     name = job.metadata.name
     return RunConfig(
         job=name,
@@ -91,7 +91,7 @@ def run_config(job: DistillJob, namespace: str, attempt: int, nodes: int) -> Run
 
 
 def _pod_volume_of(job: DistillJob) -> dict[str, str]:
-    """For each of the job's volumes the name of the pod volume: one per claim, named after its first user."""
+    """The pod volume of each of the job's volumes: one for each claim, named after the first volume that uses it."""
     first: dict[str, str] = {}
     return {
         volume: first.setdefault(naming.claim_name(job.metadata.name, volume, source), volume)

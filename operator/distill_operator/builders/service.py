@@ -1,4 +1,4 @@
-"""Headless Service that gives the pods of an attempt names to meet by."""
+"""Headless Service that gives the pods of an attempt DNS names."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from distill_operator.types import naming
 
 
 def build_service(job: DistillJob, namespace: str, attempt: int) -> dict[str, Any]:
-    """Names are published before pods are ready: ranks must find rank 0 in order to become so."""
+    """It publishes pods that are not ready, because they need rank 0's name to become ready."""
     return {
         "apiVersion": "v1",
         "kind": "Service",

@@ -1,4 +1,4 @@
-"""Merges the user's pod template into the operator's, as strategic merge does for the lists that have a key."""
+"""Merges the user's pod template into the operator's; lists with a key are merged as by strategic merge patch."""
 
 from typing import Any
 
@@ -15,11 +15,11 @@ LIST_KEYS = {
     "ports": "containerPort",
     "imagePullSecrets": "name",
 }
-"""Lists whose elements are told apart by a field; any other list of the user replaces the operator's."""
+"""Lists whose elements are identified by a field. Any other list of the user replaces the operator's."""
 
 
 def merged(ours: Object, users: Object) -> Object:
-    """The operator's pod template with the user's additions. Labels of the operator and owned fields stay."""
+    """The operator's pod template with the user's additions. The operator's labels and owned fields are kept."""
     users_spec = {key: value for key, value in (users.get("spec") or {}).items() if key not in OWNED_POD_FIELDS}
     metadata = _merge(users.get("metadata") or {}, ours["metadata"])
     return {"metadata": metadata, "spec": _merge(ours["spec"], users_spec)}
@@ -48,5 +48,5 @@ def _merge_lists(below: list[Any], above: list[Any], key: str) -> list[Any]:
 
 
 def _is_volume(element: Object) -> bool:
-    """A volume has one source: the user's takes the place of ours instead of joining it."""
+    """Whether the element is a volume: it has one source, so the user's replaces the operator's."""
     return "emptyDir" in element or "persistentVolumeClaim" in element

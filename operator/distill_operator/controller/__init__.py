@@ -1,1 +1,1 @@
-"""What runs: watches, the work queue, and one pass over a job."""
+"""The running process: watches, the work queue, and the pass over one job."""

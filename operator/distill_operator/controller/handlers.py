@@ -1,4 +1,4 @@
-"""Registers with kopf what wakes a job. Nothing is decided here, and kopf writes nothing into any object."""
+"""Registers the watches with kopf. Nothing is decided here, and kopf writes nothing into any object."""
 
 from typing import Any
 
@@ -40,16 +40,16 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
 
 def configure(settings: kopf.OperatorSettings) -> None:
     """kopf's settings that differ from its defaults."""
-    # Default: events for log lines of handlers. The operator tells transitions itself, and needs no more rights.
+    # Default: an event for each log line of a handler. The operator writes its own events.
     settings.posting.enabled = False
-    # Default 300 s. A request that the API server does not answer in 30 s is better made again.
+    # Default 300 s. A request without an answer after 30 s is better repeated.
     settings.networking.request_timeout = 30
-    # Default 70 s without a byte, then the watch is made anew: half-open connections are noticed. Kept, in words.
+    # The default: a watch without a byte for 70 s is restarted, which detects half-open connections.
     settings.watching.inactivity_timeout = 70
-    # Default none: the server ends a watch after some random time. 10 min bounds what a lost event can cost.
+    # Default none: the server chooses when a watch ends. 10 min bounds the effect of a lost event.
     settings.watching.server_timeout = 600
-    # Default: list and watch CRDs and namespaces to notice new ones. The CRD is there before the operator is.
+    # Default: list and watch CRDs and namespaces for new ones. The CRD is installed before the operator.
     settings.scanning.disabled = True
-    # Default none: every Job and pod of the cluster would be sent, to be dropped here.
+    # Default none: the API server would send every Job and pod of the cluster.
     for group, version, plural in (("batch", "v1", "jobs"), ("", "v1", "pods")):
         settings.watching.label_selectors[group, version, plural] = Label.JOB

@@ -1,4 +1,4 @@
-"""HTTP of the operator's own: /healthz and /readyz on one port, /metrics on another."""
+"""The operator's HTTP endpoints: /healthz and /readyz on one port, /metrics on another."""
 
 from collections.abc import Callable
 
@@ -6,7 +6,7 @@ from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 STUCK_SECONDS = 180.0
-"""A pass makes a handful of requests of 20 s at most; one that takes longer than this will not end."""
+"""A pass makes a few requests of at most 20 s each; one that takes longer than this is stuck."""
 
 
 class HttpServer:
@@ -21,7 +21,7 @@ class HttpServer:
         self._runners: list[web.AppRunner] = []
 
     async def start(self, health_port: int, metrics_port: int) -> None:
-        """Listen on all addresses. Raises OSError when a port is taken."""
+        """Listen on all addresses. Raises OSError if a port is in use."""
         await self._listen(health_port, {"/healthz": self._healthz, "/readyz": self._readyz})
         await self._listen(metrics_port, {"/metrics": self._metrics})
 

@@ -1,4 +1,4 @@
-"""The operator's own metrics, under the names of the contract."""
+"""The operator's metrics; their names are in the contract."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -16,7 +16,7 @@ RESTART_BUCKETS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600)
 
 
 class Metrics:
-    """Counts what passes did. A job's own series go when the job does."""
+    """The metrics of passes and jobs. The series of a job are removed with it."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -37,10 +37,10 @@ class Metrics:
             registry=self.registry,
         )
         self._lost_steps = Counter(
-            OperatorMetric.LOST_STEPS, "Steps that had to be done again.", of_job, registry=self.registry
+            OperatorMetric.LOST_STEPS, "Steps that had to be repeated.", of_job, registry=self.registry
         )
-        self._goodput = gauge(OperatorMetric.GOODPUT_RATIO, "Productive share of a job's time.", of_job)
-        self._time = gauge(OperatorMetric.JOB_TIME, "Seconds of a job's life by kind.", [*of_job, "kind"])
+        self._goodput = gauge(OperatorMetric.GOODPUT_RATIO, "Productive fraction of a job's time.", of_job)
+        self._time = gauge(OperatorMetric.JOB_TIME, "Seconds of a job's time by kind.", [*of_job, "kind"])
         self._restart = histogram(
             OperatorMetric.RESTART_SECONDS,
             "Seconds from the end of an attempt to the first step of the next.",
@@ -52,22 +52,24 @@ class Metrics:
             buckets=RESTART_BUCKETS,
         )
         self._pass = histogram(OperatorMetric.PASS_SECONDS, "Duration of a pass over one job.")
-        self._errors = Counter(OperatorMetric.PASS_ERRORS, "Passes that raised an error.", registry=self.registry)
-        self._last_pass = Gauge(OperatorMetric.LAST_PASS, "When the last pass ended well.", registry=self.registry)
+        self._errors = Counter(OperatorMetric.PASS_ERRORS, "Passes that failed with an error.", registry=self.registry)
+        self._last_pass = Gauge(
+            OperatorMetric.LAST_PASS, "Unix time at which the last pass succeeded.", registry=self.registry
+        )
         gauge(OperatorMetric.BUILD_INFO, "Version of the operator.", ["version"]).labels(_version()).set(1)
         self._phases: dict[Key, Phase] = {}
 
     def passed(self, seconds: float) -> None:
-        """A pass ended well."""
+        """A pass succeeded."""
         self._pass.observe(seconds)
         self._last_pass.set_to_current_time()
 
     def failed(self) -> None:
-        """A pass raised an error."""
+        """A pass failed."""
         self._errors.inc()
 
     def state(self, key: Key, status: DistillJobStatus) -> None:
-        """What is true of a job now."""
+        """Set the gauges of a job."""
         self._set_phase(key, status.phase)
         if status.progress is not None:
             self._committed.labels(*key).set(status.progress.committed_step)
@@ -77,7 +79,7 @@ class Metrics:
                 self._time.labels(*key, kind.removesuffix("_seconds")).set(getattr(status.goodput, kind))
 
     def transition(self, key: Key, old: DistillJobStatus, new: DistillJobStatus) -> None:
-        """Count what happened between two stored statuses of a job."""
+        """Count the changes between two stored statuses of a job."""
         for attempt in restarted(old, new):
             self._restarts.labels(*key, attempt.reason).inc()
         before = {attempt.number: attempt for attempt in old.attempts}
@@ -88,7 +90,7 @@ class Metrics:
                 self._lost_steps.labels(*key).inc(attempt.lost_steps)
             if attempt.running_at is None or (earlier is not None and earlier.running_at is not None):
                 continue
-            previous_end = ended.get(attempt.number - 1)  # a suspension lasts for as long as the user likes
+            previous_end = ended.get(attempt.number - 1)  # None after a suspension, which is no restart time
             if previous_end is not None:
                 self._restart.observe((attempt.running_at - previous_end).total_seconds())
             elif attempt.number == 1 and new.started_at is not None:
@@ -112,5 +114,5 @@ class Metrics:
 def _version() -> str:
     try:
         return version("distill-operator")
-    except PackageNotFoundError:  # run from a source tree that is not installed
+    except PackageNotFoundError:  # a source tree that is not installed
         return "unknown"

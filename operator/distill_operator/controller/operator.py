@@ -1,4 +1,4 @@
-"""The running operator: its parts, started and stopped together, and what an event does to them."""
+"""The running operator: starts and stops its parts together, and passes watch events to them."""
 
 import aiohttp
 
@@ -15,7 +15,7 @@ from distill_operator.types.settings import Settings
 
 
 class MissingCrdError(Exception):
-    """The API server does not know DistillJobs."""
+    """The CRD of DistillJobs is not installed."""
 
 
 class Operator:
@@ -34,8 +34,8 @@ class Operator:
     async def start(self) -> None:
         """Connect and listen.
 
-        Raises OSError when a port is taken, ConfigException without a cluster, MissingCrdError without the CRD: a
-        watch that begins without it would never see a job.
+        Raises OSError if a port is in use, ConfigException without a cluster, and MissingCrdError without the CRD: a
+        watch that starts before the CRD exists would never report a job.
         """
         settings = self._settings
         self._kube = await Kube.connect()
@@ -48,7 +48,7 @@ class Operator:
         await self._http_server.start(settings.health_port, settings.metrics_port)
 
     async def stop(self) -> None:
-        """End the passes and close the connections."""
+        """Stop the passes and close the connections."""
         if self._workqueue is not None:
             await self._workqueue.stop()
         await self._http_server.stop()
@@ -58,18 +58,18 @@ class Operator:
             await self._kube.close()
 
     def job_changed(self, job: Object) -> None:
-        """A DistillJob was created, changed or deleted, unless it is the echo of our own write."""
+        """A DistillJob was created, changed or deleted. The operator's own writes are ignored."""
         metadata = job["metadata"]
         key = (metadata["namespace"], metadata["name"])
         if self._observer is not None and not self._observer.knows(key, metadata["resourceVersion"]):
             self._wake(key)
 
     def child_changed(self, child: Object) -> None:
-        """A Job of some attempt was created, changed or deleted."""
+        """A Job of an attempt was created, changed or deleted."""
         self._wake(_key_of_child(child))
 
     def pod_changed(self, pod: Object, *, deleted: bool) -> None:
-        """A training pod was created, changed or deleted: its facts are kept, for it may be gone soon."""
+        """A pod was created, changed or deleted. The state of training pods is kept, because they may be gone soon."""
         key = _key_of_child(pod)
         if not is_placeholder(pod):
             self._pod_cache.note(key, pod, deleted=deleted)

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 from distill_api.constants import TERMINAL_PHASES
 from distill_operator.controller.metrics import Metrics
-from distill_operator.kube.apply import ConflictError, act, store, tell
+from distill_operator.kube.apply import ConflictError, act, record, store
 from distill_operator.kube.client import Kube
 from distill_operator.kube.observe import Observation, Observer, UnreadableJobError
 from distill_operator.kube.pod_cache import Key
@@ -22,12 +22,12 @@ LOG = logging.getLogger(__name__)
 
 
 def utc_now() -> datetime:
-    """The time as Kubernetes writes it: whole seconds."""
+    """The time in whole seconds, as Kubernetes writes it."""
     return datetime.now(UTC).replace(microsecond=0)
 
 
 class Reconciler:
-    """Runs passes. Nothing is remembered between two passes but what Observer keeps to save requests."""
+    """Runs passes. Between two passes only Observer keeps anything, to save requests."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Reconciler:
         self._clock = clock
 
     async def reconcile(self, key: Key, fresh: bool) -> float | None:
-        """One pass; returns the seconds until the next one. Raises ApiError, after which it is tried again."""
+        """One pass; returns the seconds until the next one. Raises ApiError; the work queue then retries."""
         began = time.monotonic()
         try:
             observation = await self._observer.observe(key, fresh=fresh)
@@ -65,10 +65,10 @@ class Reconciler:
     async def _plan_and_apply(self, key: Key, observation: Observation) -> float | None:
         plan = make_plan(observation.observed, self._clock(), self._settings)
         observation, rejection = await self._apply(key, observation, plan)
-        if rejection is not None:  # a refusal is part of the picture
+        if rejection is not None:  # plan again with the refusal
             observation = replace(observation, observed=replace(observation.observed, rejection=rejection))
             plan = make_plan(observation.observed, self._clock(), self._settings)
-            plan = replace(plan, actions=())  # the same refusal would follow at once
+            plan = replace(plan, actions=())  # they would be refused again
             observation, _ = await self._apply(key, observation, plan)
         status = observation.observed.job.status
         self._metrics.state(key, status)
@@ -87,8 +87,8 @@ class Reconciler:
                 LOG.info("%s/%s: %s, attempt %d", *key, plan.status.phase, plan.status.attempt)
         try:
             rejection = await act(self._kube, key[0], raw["metadata"]["uid"], plan.actions)
-        finally:  # the transition is stored: the pass that tries the actions again will not see it as news
-            await tell(self._kube, raw, plan.events, self._clock())
+        finally:  # the transition is stored, so a pass that retries the actions would not record it again
+            await record(self._kube, raw, plan.events, self._clock())
         return observation, rejection
 
     async def _refuse(self, error: UnreadableJobError) -> None:
@@ -96,4 +96,4 @@ class Reconciler:
         LOG.warning("%s cannot be read: %s", error.raw["metadata"]["name"], error.errors)
         if plan.status is not None:
             raw = await store(self._kube, error.raw, plan.status)
-            await tell(self._kube, raw, plan.events, self._clock())
+            await record(self._kube, raw, plan.events, self._clock())

@@ -1,7 +1,7 @@
-"""Decides when which job's pass runs; a pass never runs twice at the same time for one job.
+"""Decides when the passes of each job run; a job never has two passes at the same time.
 
-A queue of our own rather than kopf's daemons: those put a finalizer on every job, which would hold a deleted job for
-as long as the operator is away. Any event about a job or its children only says "look again".
+This replaces kopf's daemons, which put a finalizer on every job: a job could not be deleted while the operator is not
+running. Any event about a job or its children only triggers a pass.
 """
 
 import asyncio
@@ -15,16 +15,16 @@ from distill_operator.kube.pod_cache import Key
 LOG = logging.getLogger(__name__)
 
 GAP_SECONDS = 0.2
-"""Least time between passes of one job: a burst of events about one gang becomes one pass."""
+"""Minimum time between passes of one job, so that a burst of events triggers one pass."""
 RETRY_SECONDS = (1.0, 60.0)
-"""First and longest wait after a pass that raised an error; doubles in between."""
+"""First and longest delay after a failed pass; it doubles in between."""
 
 Pass = Callable[[Key, bool], Awaitable[float | None]]
-"""A pass over one job; the flag asks for a full reading. Returns seconds until the next one, None for no timer."""
+"""A pass over one job; the flag says whether to read everything. Returns seconds until the next one, or None."""
 
 
 class WorkQueue:
-    """Runs `run_pass` for jobs that were woken, at most `workers` at once."""
+    """Runs `run_pass` for jobs that were woken, at most `workers` at a time."""
 
     def __init__(self, run_pass: Pass, workers: int, failed: Callable[[], None]) -> None:
         self._run_pass = run_pass
@@ -39,7 +39,7 @@ class WorkQueue:
         self._errors: dict[Key, int] = {}
 
     def wake(self, key: Key) -> None:
-        """Something about this job has changed: read everything again, soon."""
+        """The job or its children changed: run a pass that reads everything, soon."""
         self._fresh.add(key)
         if key in self._running:
             self._again.add(key)
@@ -48,11 +48,11 @@ class WorkQueue:
             self._schedule(key, max(0.0, GAP_SECONDS - since))
 
     def oldest_seconds(self) -> float:
-        """How long the longest of the running passes has taken so far."""
+        """How long the longest running pass has taken so far."""
         return max((time.monotonic() - started for started in self._started.values()), default=0.0)
 
     async def stop(self) -> None:
-        """Cancel timers and passes; what a pass had in hand, the next process finishes."""
+        """Cancel timers and passes. The next process completes what was interrupted."""
         for timer in self._timers.values():
             timer.cancel()
         for task in self._running.values():

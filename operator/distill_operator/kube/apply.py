@@ -1,4 +1,4 @@
-"""Carries out a plan: status first, then actions, then events. What is interrupted, the next pass finishes."""
+"""Applies a plan: the status first, then actions, then events. The next pass completes what is interrupted."""
 
 import logging
 from datetime import datetime
@@ -17,11 +17,11 @@ LOG = logging.getLogger(__name__)
 
 
 class ConflictError(Exception):
-    """Somebody changed the job since it was read: the plan is void, and the pass starts again."""
+    """The job was changed after it was read: the plan is discarded, and the pass starts again."""
 
 
 async def store(kube: Kube, raw: Object, status: DistillJobStatus) -> Object:
-    """Write the status and return the job as it is stored now. Raises ConflictError, ApiError."""
+    """Write the status and return the job as it is now stored. Raises ConflictError, ApiError."""
     try:
         return await kube.replace_status(KIND, {**raw, "status": status.to_wire()})
     except ApiError as error:
@@ -31,7 +31,7 @@ async def store(kube: Kube, raw: Object, status: DistillJobStatus) -> Object:
 
 
 async def act(kube: Kube, namespace: str, owner_uid: str, actions: tuple[Action, ...]) -> Rejection | None:
-    """Do the actions in order, up to the first object that is refused, which is returned. Raises ApiError."""
+    """Do the actions in order. Stops at the first object that is refused, and returns why. Raises ApiError."""
     for action in actions:
         match action:
             case Delete():
@@ -64,8 +64,8 @@ async def _create(kube: Kube, namespace: str, owner_uid: str, action: Create) ->
     return None
 
 
-async def tell(kube: Kube, raw: Object, events: tuple[Event, ...], now: datetime) -> None:
-    """Write Kubernetes events. One that is refused is logged: an event is news, not state."""
+async def record(kube: Kube, raw: Object, events: tuple[Event, ...], now: datetime) -> None:
+    """Write Kubernetes events. An event that is refused is only logged."""
     for event in events:
         try:
             await kube.create("Event", raw["metadata"]["namespace"], _manifest(raw, event, now))

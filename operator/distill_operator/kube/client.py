@@ -1,4 +1,4 @@
-"""The API server, as the few requests that the operator makes. One ApiClient is shared by the whole process."""
+"""The requests to the API server that the operator makes. The whole process shares one ApiClient."""
 
 import json
 from typing import Any
@@ -12,7 +12,7 @@ from distill_api.constants import API_VERSION, FIELD_MANAGER, KIND, PLURAL
 Object = dict[str, Any]
 
 REQUEST_SECONDS = 20.0
-"""Longest wait for one answer; a request that hangs would hold its job's pass for ever."""
+"""Timeout of a request; one that hangs would block its job's pass for ever."""
 
 RESOURCES = {
     KIND: f"/apis/{API_VERSION}/namespaces/{{namespace}}/{PLURAL}",
@@ -43,7 +43,7 @@ class Kube:
 
     @classmethod
     async def connect(cls) -> "Kube":
-        """With the pod's service account, or else with the kubeconfig that KUBECONFIG names."""
+        """Use the pod's service account, or else the kubeconfig that KUBECONFIG names."""
         loader: Any = config
         try:
             loader.load_incluster_config()
@@ -68,7 +68,7 @@ class Kube:
         await self._client.close()
 
     async def get(self, kind: str, namespace: str, name: str) -> Object | None:
-        """The object, or None when there is none. Raises ApiError."""
+        """The object, or None if it does not exist. Raises ApiError."""
         try:
             return await self._request("GET", self._path(kind, namespace, name))
         except ApiError as error:
@@ -77,17 +77,17 @@ class Kube:
             raise
 
     async def list(self, kind: str, namespace: str, **selectors: str) -> list[Object]:
-        """The objects that labelSelector and fieldSelector choose. Raises ApiError."""
+        """The objects that labelSelector and fieldSelector select. Raises ApiError."""
         items = (await self._request("GET", self._path(kind, namespace), selectors)).get("items")
         return list(items or ())
 
     async def create(self, kind: str, namespace: str, manifest: Object) -> Object:
-        """The created object. Raises ApiError, 409 when the name is taken."""
+        """The created object. Raises ApiError, with code 409 if the name is taken."""
         query = {"fieldManager": FIELD_MANAGER}
         return await self._request("POST", self._path(kind, namespace), query, manifest)
 
     async def replace_status(self, kind: str, obj: Object) -> Object:
-        """Store obj's status unless somebody changed the object since it was read: ApiError 409 then."""
+        """Store the status of `obj`. Raises ApiError, with code 409 if the object was changed after it was read."""
         metadata = obj["metadata"]
         path = self._path(kind, metadata["namespace"], metadata["name"]) + "/status"
         return await self._request("PUT", path, {"fieldManager": FIELD_MANAGER}, obj)
@@ -95,7 +95,7 @@ class Kube:
     async def delete(
         self, kind: str, namespace: str, name: str, uid: str, *, foreground: bool, at_once: bool = False
     ) -> None:
-        """Delete exactly this object; nothing happens when it is gone or has another UID. Raises ApiError."""
+        """Delete exactly this object; a no-op if it is gone or has another UID. Raises ApiError."""
         options: Object = {
             "preconditions": {"uid": uid},
             "propagationPolicy": "Foreground" if foreground else "Background",

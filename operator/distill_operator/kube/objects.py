@@ -1,4 +1,4 @@
-"""Kubernetes objects (JSON as dicts) → the values of observed.py. Pure; tolerates fields that are not there yet."""
+"""Converts Kubernetes objects (JSON as dicts) to the values of observed.py. Pure; fields may be missing."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -32,7 +32,7 @@ def parse_time(text: str) -> datetime:
 
 
 def attempt_of(obj: Object) -> int:
-    """The attempt label's number; 0 when there is none."""
+    """The number in the attempt label; 0 without one."""
     text = (obj["metadata"].get("labels") or {}).get(Label.ATTEMPT, "")
     return int(text) if text.isdigit() else 0
 
@@ -83,9 +83,9 @@ def pod_facts(pod: Object, *, gone: bool = False) -> PodFacts:
 
 
 def of_attempts(pods: Iterable[PodFacts], attempt_by_job: Mapping[str, int]) -> tuple[PodFacts, ...]:
-    """The pods with the attempt of the Job that made them; 0 for pods of a Job that is none of ours.
+    """The pods, each with the attempt of the Job that created it, or 0 if that Job is not in `attempt_by_job`.
 
-    An earlier DistillJob of the same name may have left pods with the same labels.
+    Pods of an earlier DistillJob with the same name have the same labels.
     """
     return tuple(replace(pod, attempt=attempt_by_job.get(pod.owner_uid, 0)) for pod in pods)
 
@@ -137,7 +137,7 @@ def _container_end(status: Object) -> ContainerEnd | None:
 
 
 def parse_report(text: str) -> TerminationMessage | None:
-    """A termination message, or None when the container wrote none (or was cut off while it wrote)."""
+    """A termination message, or None if the container wrote none or only a part of one."""
     try:
         return TerminationMessage.model_validate_json(text)
     except ValidationError:
@@ -165,7 +165,7 @@ def job_facts(job: Object, owner_uid: str) -> JobFacts:
 
 
 def placeholders(jobs: Iterable[Object], pods: Iterable[Object], owner_uid: str) -> Placeholders | None:
-    """The placeholders of the DistillJob with this UID, among its children."""
+    """The placeholders among the children of the DistillJob with this UID."""
     job = next((job_facts(job, owner_uid) for job in jobs if is_placeholder(job) and owned_by(job, owner_uid)), None)
     if job is None:
         return None
@@ -192,9 +192,9 @@ def claim_facts(claim: Object, owner_uid: str) -> ClaimFacts:
 
 
 def rejection_of_pods(job_name: str, messages: Sequence[str]) -> Rejection | None:
-    """What the Job controller's FailedCreate events say, oldest first.
+    """Why pods of the Job were refused, by the Job controller's FailedCreate events, oldest first.
 
-    The newest one is reported, unless one says that waiting cannot help.
+    This is the newest one, unless one is permanent.
     """
     found = [texts.refusal_of_pod(message) for message in messages]
     rejections = [Rejection(f"pods of Job {job_name}", text, texts.reason_of_refusal(text)) for text in found]

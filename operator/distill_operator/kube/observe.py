@@ -1,4 +1,4 @@
-"""Reads the whole picture of one DistillJob. Thin: nothing is decided here."""
+"""Reads everything about one DistillJob. Thin: nothing is decided here."""
 
 import asyncio
 import time
@@ -20,10 +20,10 @@ from distill_operator.types import attempts, naming
 from distill_operator.types.observed import ClaimFacts, JobFacts, Observed, PodFacts, Rejection
 
 STATUS_SECONDS = 2.0
-"""Longest wait for rank 0's answer: it serves a few hundred bytes from memory."""
+"""Timeout of a request to rank 0, which serves a few hundred bytes from memory."""
 
 ENDING_STATUS_SECONDS = 0.5
-"""The same while a pod of the gang does not run: rank 0 may be gone, too, and what comes next does not wait for it."""
+"""The same while some pod is not running: rank 0 is probably ending, too, and the next attempt should not wait."""
 
 
 class UnreadableJobError(Exception):
@@ -37,17 +37,17 @@ class UnreadableJobError(Exception):
 
 @dataclass(frozen=True)
 class Observation:
-    """An observation and what is needed to use it again."""
+    """What a pass has observed, and what is needed to use it again."""
 
     observed: Observed
     raw: Object
-    """The DistillJob as the API server has it, with its resourceVersion."""
+    """The DistillJob as the API server returned it, with its resourceVersion."""
     at: float
-    """Monotonic time of the full reading."""
+    """Monotonic time when everything was read."""
 
 
 class Observer:
-    """Observes jobs, and keeps the last picture of each for passes that only look at rank 0."""
+    """Observes jobs, and keeps each last observation for passes that only read rank 0's status."""
 
     def __init__(self, kube: Kube, pod_cache: PodCache, http: aiohttp.ClientSession, resync: float) -> None:
         self._kube = kube
@@ -57,14 +57,16 @@ class Observer:
         self._last: dict[Key, Observation] = {}
 
     async def observe(self, key: Key, *, fresh: bool) -> Observation | None:
-        """The picture of the job; None when it is gone. Raises ApiError and UnreadableJobError.
+        """The observation of a job; None if the job is gone. Raises ApiError and UnreadableJobError.
 
-        With fresh=False, which is for timers, a running job's objects are taken as they were last seen: a change
-        of one of them would have woken the job with fresh=True.
+        With fresh=False, which timers use, the objects of a running job are not read again: a change of one of them
+        would have woken the job with fresh=True.
         """
         last = self._last.get(key)
         if not fresh and last is not None and self._still_valid(last):
-            observation = replace(last, observed=replace(last.observed, trainer=await self._ask(last.observed.pods)))
+            observation = replace(
+                last, observed=replace(last.observed, trainer=await self._rank0_status(last.observed.pods))
+            )
         else:
             read = await self._read(key)
             if read is None:
@@ -75,23 +77,23 @@ class Observer:
         return observation
 
     def stored(self, key: Key, raw: Object, status: DistillJobStatus) -> Observation:
-        """The last picture with the status that has just been written."""
+        """The last observation with the status that has just been written."""
         last = self._last[key]
         job = last.observed.job.model_copy(update={"status": status})
         self._last[key] = replace(last, raw=raw, observed=replace(last.observed, job=job))
         return self._last[key]
 
     def knows(self, key: Key, resource_version: str) -> bool:
-        """Whether a watch event only brings back what this operator has written."""
+        """Whether a watch event only reports the operator's own write."""
         last = self._last.get(key)
         return last is not None and last.raw["metadata"].get("resourceVersion") == resource_version
 
     def invalidate(self, key: Key) -> None:
-        """The picture is out of date: the next pass reads everything, whoever woke it."""
+        """Drop the last observation, so that the next pass reads everything."""
         self._last.pop(key, None)
 
     def forget(self, key: Key) -> None:
-        """Drop all that is kept about a job that is gone."""
+        """Drop everything about a job that is gone."""
         self.invalidate(key)
         self._pod_cache.keep_only(key, set())
 
@@ -110,12 +112,12 @@ class Observer:
         except ValidationError as error:
             raise UnreadableJobError(raw, "\n".join(explain(error, DistillJob))) from None
         uid = raw["metadata"]["uid"]
-        noted = self._pod_cache.of(key)  # before the list: what is noted but not listed has gone, never come
+        noted = self._pod_cache.of(key)  # before the list: a pod that is noted but not listed is gone
         of_job = f"{Label.JOB}={name}"
         raw_jobs, raw_services = await asyncio.gather(
             *(self._kube.list(kind, namespace, labelSelector=of_job) for kind in ("Job", "Service"))
         )
-        # After the Jobs: every pod that a Job seen to be inert will ever have is in this list.
+        # After the Jobs, so that the list has every pod of a Job that was seen to be inert.
         raw_pods = await self._kube.list("Pod", namespace, labelSelector=of_job)
         jobs = tuple(objects.job_facts(child, uid) for child in raw_jobs if not objects.is_placeholder(child))
         known = {a.job_uid: a.number for a in job.status.attempts if a.job_uid}
@@ -136,24 +138,24 @@ class Observer:
         return Observation(await self._with_phase_details(observed), raw, at)
 
     async def _with_phase_details(self, observed: Observed) -> Observed:
-        """What matters only in some phases: claims before an attempt, rank 0's answer and refusals during one."""
+        """Add what is read only in some phases: claims before an attempt, rank 0's status and refusals during one."""
         status = observed.job.status
         if observed.deleting or status.phase in TERMINAL_PHASES:
             return observed
         attempt = attempts.open_attempt(status)
-        if attempt is None or attempt.reason is not None:  # one that is ending may give way to the next in this pass
+        if attempt is None or attempt.reason is not None:  # the next one may start in this pass
             observed = replace(observed, claims=await self._claims(observed))
         if attempt is None:
             return observed
         job = observed.job_of(attempt.number)
         if job is None:
             return observed
-        never_whole = attempt.scheduled_at is None  # later a missing pod is gone, and was not refused
+        never_whole = attempt.scheduled_at is None  # afterwards a missing pod is gone, and was not refused
         if never_whole and job.failing_at is None and len(observed.pods_of(attempt.number)) < attempt.nodes:
             observed = replace(observed, rejection=await self._rejection(observed.namespace, job))
         if attempt.reason is None:
             observed = replace(observed, victims=await self._victims(observed.namespace, job))
-        return replace(observed, trainer=await self._ask(observed.pods_of(attempt.number)))
+        return replace(observed, trainer=await self._rank0_status(observed.pods_of(attempt.number)))
 
     async def _claims(self, observed: Observed) -> tuple[ClaimFacts, ...]:
         volumes = naming.volumes(observed.job.spec).items()
@@ -177,8 +179,8 @@ class Observer:
         events = await self._kube.list("Event", namespace, fieldSelector=selector)
         return {name: events[-1].get("message", "")} if events else {}
 
-    async def _ask(self, pods: tuple[PodFacts, ...]) -> TrainerStatus | None:
-        """Rank 0's /status; None when there is no such rank or it does not answer in time."""
+    async def _rank0_status(self, pods: tuple[PodFacts, ...]) -> TrainerStatus | None:
+        """Rank 0's /status; None if rank 0 is not running or does not answer in time."""
         ip = next((pod.ip for pod in pods if pod.rank == 0 and pod.live and pod.phase == "Running"), None)
         if ip is None:
             return None

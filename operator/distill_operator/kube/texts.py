@@ -1,7 +1,7 @@
-"""Words and sentences of Kubernetes and of admission webhooks that decisions depend on, and what they mean.
+"""Reasons and messages of Kubernetes and of admission webhooks that decisions depend on.
 
-Kubernetes promises none of the sentences, so each is read here and nowhere else, and what is not recognised is never
-held against the job: a refusal of an unknown kind is waited for and shown.
+Kubernetes does not guarantee its messages, so they are matched in this module only, and a message that matches nothing
+never fails the job: the job waits after an unknown refusal and shows its text.
 """
 
 import re
@@ -11,34 +11,34 @@ from typing import Final
 from distill_api.constants import ExitCode
 from distill_api.reasons import Reason
 
-# The API server and its admission plugins, on the creation of an object.
+# The API server and its admission plugins refuse to create an object.
 
 _ADMISSION_CODES: Final = frozenset({400, 403, 422})
-"""HTTP codes of a refusal; any other error is the API server's own and is retried."""
+"""HTTP codes of a refusal; any other error is a failure of the API server and is retried."""
 _INVALID_CODES: Final = frozenset({400, 422})
 _OF_WEBHOOKS: Final = ("denied the request", "denied request", "failed calling webhook")
-"""Said of admission webhooks, of ValidatingAdmissionPolicies, and of webhooks that cannot be reached, with any code."""
+"""From webhooks and ValidatingAdmissionPolicies that deny, and about webhooks that fail. They may have any code."""
 _QUOTA: Final = "exceeded quota"
-_NO_RIGHT: Final = "cannot create resource"
+_NO_PERMISSION: Final = "cannot create resource"
 _NO_PRIORITY_CLASS: Final = "no PriorityClass with name"
 _PERMANENT: Final = re.compile(r'^[\w.]+ "[^"]*" is invalid: |violates PodSecurity')
-"""Validation, and the Pod Security Standard of the namespace: they refuse the same object every time."""
+"""From validation and from Pod Security admission, which refuse the same object every time."""
 _OF_JOB_CONTROLLER: Final = "Error creating: "
-"""How the Job controller introduces a refusal of a pod in its events of reason FailedCreate."""
+"""Prefix of the Job controller's FailedCreate events."""
 
 
 def is_refusal(code: int, message: str) -> bool:
-    """Whether an error on a creation is a refusal of the object, and not a failure of the API server or the operator.
+    """Whether an error of a create request is a refusal of the object, and no failure of the API server.
 
-    The operator's own missing rights come as a refusal, too, but say nothing about the job.
+    Missing RBAC permissions of the operator have the code of a refusal, but say nothing about the object.
     """
-    if _NO_RIGHT in message:
+    if _NO_PERMISSION in message:
         return False
     return code in _ADMISSION_CODES or any(text in message for text in _OF_WEBHOOKS)
 
 
 def reason_of_refusal(message: str, code: int | None = None) -> Reason:
-    """PodRejected for what is refused every time, else what the job waits for. Events have no code."""
+    """PodRejected if the object would be refused every time, else what the job waits for. Events have no code."""
     if _QUOTA in message:
         return Reason.QUOTA_EXCEEDED
     if any(text in message for text in _OF_WEBHOOKS):
@@ -47,12 +47,12 @@ def reason_of_refusal(message: str, code: int | None = None) -> Reason:
 
 
 def refusal_of_pod(event_message: str) -> str:
-    """What was said about the pod, out of an event FailedCreate."""
+    """Why a pod was refused, from the message of a FailedCreate event."""
     return event_message.removeprefix(_OF_JOB_CONTROLLER)
 
 
 def names_missing_priority_class(message: str) -> bool:
-    """Whether an object is refused because its PriorityClass does not exist."""
+    """Whether an object was refused because its PriorityClass does not exist."""
     return _NO_PRIORITY_CLASS in message
 
 
@@ -60,9 +60,9 @@ def names_missing_priority_class(message: str) -> bool:
 
 OOM_KILLED: Final = "OOMKilled"
 IMAGE_PULL: Final = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
-"""Reasons of a container that waits for its image."""
+"""Reasons of a container that cannot pull its image."""
 
-# Who ends pods: reasons of the condition DisruptionTarget.
+# Reasons of the pod condition DisruptionTarget.
 
 _DISRUPTIONS: Final[Mapping[str, Reason]] = {
     "PreemptionByScheduler": Reason.PREEMPTED,
@@ -73,38 +73,38 @@ _DISRUPTIONS: Final[Mapping[str, Reason]] = {
 }
 
 
-def reason_of_disruption(word: str) -> Reason:
-    """What a DisruptionTarget means; a kind that is not known yet is an eviction."""
-    return _DISRUPTIONS.get(word, Reason.EVICTED)
+def reason_of_disruption(kubernetes_reason: str) -> Reason:
+    """The reason for a DisruptionTarget condition; unknown kinds count as evictions."""
+    return _DISRUPTIONS.get(kubernetes_reason, Reason.EVICTED)
 
 
-# The Job controller, in the condition of a Job that failed. It names a pod that may be gone by now.
+# The condition of a failed Job, by the Job controller. It names a pod that may be gone.
 
 _DISRUPTION_TARGET: Final = "DisruptionTarget"
 _PERMANENT_EXIT: Final = f"exit code {int(ExitCode.PERMANENT)}"
 _POD_NAME: Final = re.compile(r"[Pp]od (?P<namespace>[^/\s]+)/(?P<name>\S+)")
 
 
-def reason_of_failed_job(word: str, message: str) -> Reason:
-    """Why a Job failed, by its condition alone.
+def reason_of_failed_job(kubernetes_reason: str, message: str) -> Reason:
+    """Why a Job without pods failed, by its condition.
 
-    A pod that failed by itself stays listed as long as its Job; so a Job that ran out of retries without any such pod
-    lost it to a deletion.
+    A pod that failed by itself is kept as long as its Job, so if the Job exceeded its backoff limit and has no such
+    pod, the pod was deleted.
     """
-    if word == "PodFailurePolicy" and _DISRUPTION_TARGET in message:
+    if kubernetes_reason == "PodFailurePolicy" and _DISRUPTION_TARGET in message:
         return Reason.DISRUPTED
-    if word == "PodFailurePolicy" and _PERMANENT_EXIT in message:
+    if kubernetes_reason == "PodFailurePolicy" and _PERMANENT_EXIT in message:
         return Reason.CONFIG_INVALID
-    return Reason.POD_DELETED if word == "BackoffLimitExceeded" else Reason.TRAINER_ERROR
+    return Reason.POD_DELETED if kubernetes_reason == "BackoffLimitExceeded" else Reason.TRAINER_ERROR
 
 
 def disrupted_pod(message: str) -> str | None:
-    """Name of the pod whose disruption failed the Job; None when something else did."""
+    """Name of the pod whose disruption failed the Job; None if something else did."""
     match = _POD_NAME.search(message) if _DISRUPTION_TARGET in message else None
     return match["name"] if match is not None else None
 
 
-# Reasons of events that the operator looks for.
+# Reasons of events that the operator reads.
 
 POD_NOT_CREATED: Final = "FailedCreate"
 """By the Job controller, about a Job."""

@@ -1,4 +1,4 @@
-"""The rules of Succeeded and Failed: nothing changes any more, but what is left is cleared and the TTL runs."""
+"""The rules for Succeeded and Failed: the status is final; leftovers are deleted and the TTL applies."""
 
 from datetime import datetime
 
@@ -9,7 +9,7 @@ from distill_operator.types.observed import Observed
 
 
 def plan(observed: Observed, now: datetime) -> Plan:
-    """Clear the Services and all Jobs but the last, whose finished pods keep the logs; then wait for the TTL."""
+    """Delete the Services and all Jobs but the last, whose pods keep their logs; then wait for the TTL."""
     status = observed.job.status
     left = ttl.seconds_left(observed.job.spec.ttl_seconds_after_finished, status.finished_at, now)
     if left == 0.0:

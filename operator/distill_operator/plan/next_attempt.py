@@ -1,4 +1,4 @@
-"""The rules while no attempt is open: whether the job is over, must wait, or may start a further attempt."""
+"""The rules while no attempt is open: the job is finished, waits, or starts its next attempt."""
 
 from distill_api.constants import Outcome, Phase
 from distill_api.reason_facts import Wait
@@ -12,8 +12,9 @@ from distill_operator.types.actions import Decision, Notice
 from distill_operator.types.pass_context import PassContext
 
 LEFTOVERS_WAKE_SECONDS = 10.0
+"""How often leftover pods are checked, besides their watch events."""
 CLAIM_WAKE_SECONDS = 5.0
-"""Claims are not watched, so that a missing one is looked for this often."""
+"""How often a missing claim is checked: claims are not watched."""
 
 
 def decide(context: PassContext) -> Decision:
@@ -30,7 +31,7 @@ def decide(context: PassContext) -> Decision:
 
 
 def permanent_failure(context: PassContext) -> Notice | None:
-    """Why the job will never be started again."""
+    """Why the job starts no further attempt."""
     last = attempts.newest(context.status)
     recovery = context.spec.recovery
     if last is not None and last.reason is not None and last.reason.facts.permanent:
@@ -44,7 +45,7 @@ def permanent_failure(context: PassContext) -> Notice | None:
 
 def _finish(context: PassContext, phase: Phase, notice: Notice) -> Decision:
     progress = context.status.progress
-    if progress is not None:  # there is nothing to arrive at any more
+    if progress is not None:  # a finished job has no ETA
         progress = progress.model_copy(update={"eta": None, "eta_seconds": None})
     ended = {"finished_at": context.now, "next_attempt_at": None, "progress": progress}
     status = context.in_phase(phase).model_copy(update=ended)
@@ -64,7 +65,7 @@ def _suspended(context: PassContext) -> Decision:
 
 
 def _waiting(context: PassContext) -> Decision | None:
-    """Why the next attempt may not begin yet: claims, an earlier gang, a back-off."""
+    """Why the next attempt cannot start yet: claims, leftover pods, back-off."""
     phase = _phase(context)
     observed, status = context.observed, context.status
     if observed.claims is None:
@@ -99,7 +100,7 @@ def _waiting(context: PassContext) -> Decision | None:
 
 
 def _requeue(context: PassContext, phase: Phase) -> Decision:
-    """The attempt was open when the picture was taken, so that the claims are not in it: the next pass reads them."""
+    """Run the next pass at once: claims are not read while an attempt is open, and this one has just ended."""
     last = context.status.attempts[-1]
     return Decision(
         context.in_phase(phase), Notice(last.reason or Reason.DISRUPTED, last.message or ""), wake_after=0.0
@@ -107,14 +108,14 @@ def _requeue(context: PassContext, phase: Phase) -> Decision:
 
 
 def _leftover_pods(context: PassContext, phase: Phase) -> Decision | None:
-    """What of earlier gangs lives, or may come to live."""
+    """Wait for pods of earlier attempts and jobs that have not ended, and for Jobs that may still create some."""
     observed, newest = context.observed, context.status.attempt
     late = ", ".join(job.name for job in cleanup.active_jobs(observed, newest))
     if not observed.live_pods and not late:
         return None
     names = ", ".join(pod.name for pod in observed.live_pods)
     timeout = context.spec.recovery.node_lost_timeout_seconds
-    text = messages.STRAY_PODS.format(pods=names) if names else messages.LATE_JOBS.format(jobs=late)
+    text = messages.LEFTOVER_PODS.format(pods=names) if names else messages.LATE_JOBS.format(jobs=late)
     notice = node_lost.blocking(observed.live_pods, timeout, context.now) or Notice(Reason.PODS_TERMINATING, text)
     actions = (
         *cleanup.remove_leftovers(observed, newest),
@@ -133,7 +134,7 @@ def _phase(context: PassContext) -> Phase:
 
 
 def _start(context: PassContext) -> Decision:
-    """Open the next attempt: it is stored first, so that no number is ever used twice."""
+    """Start the next attempt. It is stored before its objects are created, so that no number is used twice."""
     observed = context.observed
     status = attempts.with_new_attempt(context.status, elasticity.next_size(context.status, context.spec), context.now)
     attempt = status.attempts[-1]

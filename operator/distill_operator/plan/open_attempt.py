@@ -1,4 +1,4 @@
-"""The rules while an attempt is open: from its decision until the last process of its gang is gone."""
+"""The rules while an attempt is open: from its creation until its last process is gone."""
 
 from datetime import datetime, timedelta
 
@@ -17,25 +17,16 @@ from distill_operator.types.observed import JobFacts, Observed, PodFacts, Reject
 from distill_operator.types.pass_context import PassContext
 
 OVERTIME_SECONDS = 30
-"""Time beyond the grace period after which a gang that should have ended by itself is deleted."""
+"""Time beyond the grace period after which the operator deletes pods that should have ended by themselves."""
 
 NO_PODS_WAKE_SECONDS = 5.0
-"""How often the clocks are looked at while no watch event is to be expected soon."""
-
-
-WAITS = {
-    Reason.NAME_TAKEN: messages.NAME_TAKEN,
-    Reason.QUOTA_EXCEEDED: messages.QUOTA,
-    Reason.NOT_ADMITTED: messages.NOT_ADMITTED,
-}
-"""What is said of a refusal that may pass."""
+"""How often timeouts are checked while no watch event is expected."""
 
 
 def end_of(context: PassContext, attempt: Attempt) -> Notice | None:
-    """Why the attempt is over or must end; None while it goes on. The first reason that was stored stays.
-
-    A completion record outdoes it: finished work is finished, whatever else happened to the pods. And a broken
-    connection or a stall is explained by a node that turns out to be lost.
+    """Why the attempt has ended or must end; None while it continues. The first stored reason stays, but for two
+    cases: a completion record replaces it, because the work is done whatever happened to the pods; and a lost node
+    replaces a broken connection or a stall, because it explains them.
     """
     observed, spec, now = context.observed, context.spec, context.now
     record = classify.completion(observed, attempt.number)
@@ -56,7 +47,7 @@ def end_of(context: PassContext, attempt: Attempt) -> Notice | None:
 
 
 def _or_lost_node(context: PassContext, attempt: Attempt, cause: Notice | None) -> Notice | None:
-    """The cause, or a lost node if that explains it; that also ends the wait for what explains a broken connection."""
+    """The cause, or the lost node that explains it or that would explain one still to be found."""
     if cause is not None and not cause.reason.facts.lost_node_explains:
         return cause
     pods, timeout = context.observed.pods_of(attempt.number), context.spec.recovery.node_lost_timeout_seconds
@@ -64,7 +55,7 @@ def _or_lost_node(context: PassContext, attempt: Attempt, cause: Notice | None) 
 
 
 def _withdrawn(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
-    """Whether the gang has waited too long for its nodes; a queue may hold it for as long as it likes."""
+    """Why the attempt is withdrawn: its pods have waited too long for nodes. Time in a queue does not count."""
     observed = context.observed
     job = observed.job_of(attempt.number)
     if job is not None and job.suspended:
@@ -77,15 +68,15 @@ def _withdrawn(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...
 
 
 def _admitted_at(context: PassContext, attempt: Attempt) -> datetime:
-    """When the scheduling timeout began to count: with the attempt, or once no queue held its Job any more."""
+    """When the scheduling timeout began: when the Job was admitted, or with the attempt while there is no Job."""
     exists = context.observed.job_of(attempt.number) is not None
     return (attempt.admitted_at or context.now) if exists else attempt.started_at
 
 
 def _withdrawn_to_shrink(context: PassContext, attempt: Attempt, pods: tuple[PodFacts, ...]) -> Notice | None:
-    """Whether the gang has waited long enough for nodes to try with fewer."""
+    """Why the attempt is withdrawn for a smaller one: its pods have waited long enough to try with fewer nodes."""
     size = _next_size(context, attempt, Reason.SCHEDULING_TIMEOUT)
-    had_room = attempt.scheduled_at is not None  # a pod of it that is gone is another matter
+    had_room = attempt.scheduled_at is not None  # a missing pod is gone then, not unscheduled
     if size is None or context.spec.elastic is None or had_room:
         return None
     timeout = context.spec.elastic.shrink_after_seconds
@@ -94,7 +85,7 @@ def _withdrawn_to_shrink(context: PassContext, attempt: Attempt, pods: tuple[Pod
 
 
 def _next_size(context: PassContext, attempt: Attempt, reason: Reason) -> int | None:
-    """The number of nodes that the attempt ends for, when it ends for this reason and for another number."""
+    """Nodes of the next attempt, if this one ends for this reason in order to change their number."""
     if reason == Reason.GROWING:
         return growth.target(context, attempt)
     pods = [pod for pod in context.observed.pods_of(attempt.number) if not pod.gone]
@@ -113,12 +104,12 @@ def _permanent_refusal(observed: Observed) -> Notice | None:
 
 
 def with_reason(context: PassContext, attempt: Attempt, reason: Notice) -> DistillJobStatus:
-    """The status with the reason of the attempt's end, and the result of one that is done.
+    """The status with the reason for the attempt's end, and the result if the training is complete.
 
-    Both are stored in one write, before anything is done about it: the record goes with rank 0's pod.
+    Both are stored in one write before any action, because the completion record is deleted with rank 0's pod.
     """
     ended = {"reason": reason.reason, "message": reason.message, "ended_at": attempt.ended_at or context.now}
-    if attempt.reason is None:  # later the pods are gone that tell how much room there is
+    if attempt.reason is None:  # now, while the pods still tell how many nodes there were
         ended["next_nodes"] = _next_size(context, attempt, reason.reason)
     status = attempts.with_newest(context.status, attempt.model_copy(update=ended))
     result = progress.result(context.observed, attempt.number) if reason.reason == Reason.COMPLETED else None
@@ -132,22 +123,22 @@ def gang_is_alive(observed: Observed, attempt: Attempt) -> bool:
 
 
 def _passing_refusal(rejection: Rejection | None) -> Notice | None:
-    """What a refusal waits for."""
+    """What a refusal that may pass waits for."""
     if rejection is None or rejection.reason.facts.permanent:
         return None
-    text = WAITS[rejection.reason]
+    text = messages.REFUSED_FOR_NOW[rejection.reason]
     if texts.names_missing_priority_class(rejection.message):
         text = messages.NO_PRIORITY_CLASS
     return Notice(rejection.reason, text.format(what=rejection.what, message=rejection.message))
 
 
 def _stored_wait(status: DistillJobStatus) -> Notice | None:
-    """What the last refusal waited for, as stored: it holds until the Job exists."""
+    """What the last refusal waited for, as stored. It is shown until the Job exists."""
     return Notice(status.waiting.reason, status.waiting.message) if status.waiting is not None else None
 
 
 def continue_attempt(context: PassContext, attempt: Attempt) -> Decision:
-    """The attempt is sound: make what is missing of it, and look again when rank 0 has had time to make steps."""
+    """The attempt is healthy: create the objects that it lacks, and read rank 0's status again soon."""
     observed = context.observed
     job = observed.job_of(attempt.number)
     if job is not None:
@@ -179,7 +170,7 @@ def continue_attempt(context: PassContext, attempt: Attempt) -> Decision:
 
 
 def _with_job(attempt: Attempt, job: JobFacts, now: datetime) -> Attempt:
-    """The attempt with what its Job tells: that it exists, and that no queue holds it (any more)."""
+    """The attempt with the UID of its Job, and when the Job was admitted; null while a queue holds it."""
     admitted_at = None if job.suspended else attempt.admitted_at or now
     return attempt.model_copy(update={"job_uid": attempt.job_uid or job.uid, "admitted_at": admitted_at})
 
@@ -193,7 +184,7 @@ def _seconds_until_withdrawn(context: PassContext, attempt: Attempt, pods: tuple
 
 
 def terminate(context: PassContext, attempt: Attempt) -> Decision:
-    """The attempt is over but pods still live: end those that will not end by themselves, and wait."""
+    """The attempt has ended but some pods have not: delete those that will not end by themselves, and wait."""
     observed, reason = context.observed, attempt.reason or Reason.DISRUPTED
     live = [pod for pod in observed.pods_of(attempt.number) if pod.live]
     timeout = context.spec.recovery.node_lost_timeout_seconds
@@ -210,7 +201,7 @@ def terminate(context: PassContext, attempt: Attempt) -> Decision:
     lost = node_lost.removals(live, timeout, context.now)
     actions: tuple[Action, ...] = growth.remove_placeholders(context) if reason != Reason.GROWING else ()
     if job is not None and not job.deleting and (reason.facts.ended_by_operator or left <= 0 or lost):
-        # Also what lets a pod go that is given up: the Job controller holds it until it knows how it ended.
+        # This also releases the pods on lost nodes: the Job controller's finalizer keeps them while the Job exists.
         actions = (*actions, Delete("Job", job.name, job.uid, foreground=True))
     actions = (*actions, *lost)
     phase = context.status.phase if reason.facts.keeps_phase else Phase.RECOVERING
@@ -220,7 +211,7 @@ def terminate(context: PassContext, attempt: Attempt) -> Decision:
 
 
 def closed(context: PassContext, attempt: Attempt) -> DistillJobStatus:
-    """The status once nothing of the gang lives: outcome, charge and back-off."""
+    """The status once no process of the attempt is left: outcome, budget and back-off."""
     reason = attempt.reason or Reason.DISRUPTED
     outcome = attempts.outcome_of(reason)
     resized = attempt.next_nodes is not None

@@ -1,4 +1,4 @@
-"""The decision of a pass: a pure function of what was seen and the time. The rules are in the modules it names."""
+"""The decision of a pass: a pure function of the observation and the time. The modules below hold the rules."""
 
 from datetime import datetime
 
@@ -16,7 +16,7 @@ from distill_operator.types.settings import Settings
 
 
 def make_plan(observed: Observed, now: datetime, settings: Settings) -> Plan:
-    """What to store, to do and to tell about this job now. Planning again on the outcome changes nothing."""
+    """The status to store, the actions and the events for this job now. Planning again on the result is a no-op."""
     stored = observed.job.status
     if observed.deleting:
         return Plan()
@@ -40,7 +40,7 @@ def _before_deadline(decision: Decision, observed: Observed, now: datetime) -> f
 
 
 def decide(context: PassContext) -> Decision:
-    """One attempt at a time: follow the open one to its end, or see whether a further one may begin."""
+    """Continue or end the open attempt; without one, decide whether the next attempt starts."""
     attempt = attempts.open_attempt(context.status)
     if attempt is None:
         return next_attempt.decide(context)

@@ -1,4 +1,4 @@
-"""A stored job that this version of the contract cannot read: refused before it starts, left alone afterwards."""
+"""A stored job that this version of the operator cannot read: Failed before its first attempt, else unchanged."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from distill_operator.types.actions import Event, Plan
 
 
 def plan(raw: Object, errors: str, now: datetime) -> Plan:
-    """Failed with what is wrong when no attempt was ever made; nothing when one was, as it may still be training."""
+    """Mark the job Failed if it has had no attempt; otherwise do nothing, because it may still be training."""
     status = raw.get("status") or {}
     if status.get("attempt") or status.get("phase") in TERMINAL_PHASES:
         return Plan()

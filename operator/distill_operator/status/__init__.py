@@ -1,1 +1,1 @@
-"""What is told of a job: conditions, progress, goodput, events. Pure."""
+"""What the operator reports about a job: conditions, progress, goodput, events. Pure."""

@@ -1,4 +1,4 @@
-"""status.conditions, derived from the phase on every pass as the Kubernetes API conventions want them."""
+"""status.conditions, derived from the phase on every pass, as the Kubernetes API conventions describe."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -19,7 +19,7 @@ def find(conditions: Sequence[Condition], kind: ConditionType) -> Condition | No
 
 
 def set_condition(conditions: Sequence[Condition], new: Condition) -> list[Condition]:
-    """The conditions with this one set; lastTransitionTime moves only when the status does."""
+    """The conditions with this one set; lastTransitionTime changes only when the status does."""
     old = find(conditions, new.type)
     if old is None:
         return [*conditions, new]
@@ -36,7 +36,7 @@ def derived(
     invalid: Notice | None,
     now: datetime,
 ) -> list[Condition]:
-    """All conditions that are true of a job in this phase, given why it is there."""
+    """All conditions of a job in this phase, given the reason for it."""
     conditions = list(status.conditions)
 
     def put(kind: ConditionType, holds: bool, reason: Reason, message: str) -> None:

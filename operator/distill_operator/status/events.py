@@ -1,4 +1,4 @@
-"""The Kubernetes events of a pass: what changed between the stored status and the new one."""
+"""The Kubernetes events of a pass: the changes from the stored status to the new one."""
 
 from distill_api.constants import Outcome, Phase
 from distill_api.reasons import Reason
@@ -8,7 +8,7 @@ from distill_operator.types.actions import Event, Notice
 
 
 def transition_events(old: DistillJobStatus, new: DistillJobStatus, notice: Notice) -> tuple[Event, ...]:
-    """Events that tell the transition, in the order in which it happened."""
+    """Events for the changes, in the order in which they happened."""
     before = {attempt.number: attempt for attempt in old.attempts}
     events = [event for attempt in new.attempts for event in _of_attempt(before.get(attempt.number), attempt)]
     if new.phase != old.phase:
@@ -50,7 +50,7 @@ def _of_phase(new: DistillJobStatus, notice: Notice) -> list[Event]:
 
 
 def restarted(old: DistillJobStatus, new: DistillJobStatus) -> list[Attempt]:
-    """Attempts that closed in this pass without success: what the restart metrics count."""
+    """Attempts that ended in this pass without success, for the restart metrics."""
     closed_before = {a.number for a in old.attempts if a.outcome != Outcome.RUNNING}
     return [
         a

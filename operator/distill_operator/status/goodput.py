@@ -1,10 +1,10 @@
-"""Where a job's time goes: every second of its life is exactly one of six kinds.
+"""Where a job's time goes: every second of the job is exactly one of six kinds.
 
-An attempt's life lasts from its decision to the next one's, so that the lives follow each other without a gap. In it
-the time until all pods have a node is waiting; what rank 0 has measured is training, stall and validation; all else is
-restart: starting up, noticing an end, winding down, backing off. Training becomes lost work by the share of its steps
-that the next attempt has to do again. The clock stands while the job is suspended, and while an attempt makes steps it
-moves with rank 0's answers.
+The time of an attempt lasts from its start to the start of the next one, so there are no gaps. The time until all pods
+are scheduled is waiting; training, stall and validation are as rank 0 measured them; the rest is restart: starting up,
+noticing the end, terminating, backing off. Training becomes lost work in proportion to the steps that the next attempt
+repeats. Time while the job is suspended is not counted. While an attempt is training, time is accounted for up to rank
+0's last report.
 """
 
 from collections.abc import Iterable
@@ -19,11 +19,11 @@ from distill_operator.types.observed import Observed
 
 KINDS = tuple(Spent.model_fields)
 DIGITS = 1
-"""Decimals of a second. All sums are made of rounded numbers, so that they stay equal."""
+"""Decimals of a second. Sums are computed from rounded numbers, so that they agree."""
 
 
 def accounted(old: DistillJobStatus, new: DistillJobStatus, observed: Observed, now: datetime) -> DistillJobStatus:
-    """The new status with the time up to now accounted for, given the stored one that it follows from."""
+    """The new status with the time up to now accounted for. `old` is the stored status."""
     newest = attempts.newest(new)
     if newest is None:
         return new
@@ -31,12 +31,12 @@ def accounted(old: DistillJobStatus, new: DistillJobStatus, observed: Observed, 
     kept = {attempt.number: attempt.spent for attempt in old.attempts if attempt.spent is not None}
     rewritten = []
     for attempt in new.attempts:
-        life, told = total(kept.get(attempt.number, Spent())), None
+        duration, reported = total(kept.get(attempt.number, Spent())), None
         if attempt.number in (newest.number, old.attempt):  # an attempt may close and the next open in one pass
-            life += _grown(old, attempt, newest, until)
-            told = _measured(observed, attempt, now)
+            duration += _grown(old, attempt, newest, until)
+            reported = _measured(observed, attempt, now)
         share = lost_share(attempt, _lost_steps(attempt, new))
-        rewritten.append(attempt.model_copy(update={"spent": spent(attempt, life, told, share)}))
+        rewritten.append(attempt.model_copy(update={"spent": spent(attempt, duration, reported, share)}))
     dropped = [spent for number, spent in kept.items() if number < rewritten[0].number]
     before = _difference(old.goodput or Spent(), kept.values())
     sums = _sum([before, *dropped, *(attempt.spent or Spent() for attempt in rewritten)])
@@ -49,15 +49,14 @@ def accounted(old: DistillJobStatus, new: DistillJobStatus, observed: Observed, 
     return new.model_copy(update={"attempts": rewritten, "goodput": goodput})
 
 
-def spent(attempt: Attempt, life: float, told: RankSeconds | None, share_lost: float) -> Spent:
-    """The kinds of an attempt's `life` in seconds. Their sum is `life`, whatever the trainer has told.
+def spent(attempt: Attempt, duration: float, reported: RankSeconds | None, share_lost: float) -> Spent:
+    """The kinds of an attempt's time, `duration` seconds in total whatever the trainer reports.
 
-    What the trainer tells counts from the moment at which all pods have a node; it never takes back what it has told
-    before, which is kept in attempt.spent.
+    The trainer's numbers count from when all pods were scheduled, and never fall below earlier ones in attempt.spent.
     """
     before = attempt.spent or Spent()
-    waiting = min(life, _waiting(attempt, life))
-    left = life - waiting
+    waiting = min(duration, _waiting(attempt, duration))
+    left = duration - waiting
 
     def measured(new: float, old: float) -> float:
         nonlocal left
@@ -65,10 +64,10 @@ def spent(attempt: Attempt, life: float, told: RankSeconds | None, share_lost: f
         left -= seconds
         return seconds
 
-    told = told or RankSeconds()
-    validation = measured(told.validation, before.validation_seconds)
-    checkpoint = measured(told.checkpoint, before.checkpoint_stall_seconds)
-    training = measured(told.training, before.productive_seconds + before.lost_work_seconds)
+    reported = reported or RankSeconds()
+    validation = measured(reported.validation, before.validation_seconds)
+    checkpoint = measured(reported.checkpoint, before.checkpoint_stall_seconds)
+    training = measured(reported.training, before.productive_seconds + before.lost_work_seconds)
     lost = round(training * share_lost, DIGITS)
     return Spent(
         productive_seconds=round(training - lost, DIGITS),
@@ -81,7 +80,7 @@ def spent(attempt: Attempt, life: float, told: RankSeconds | None, share_lost: f
 
 
 def lost_share(attempt: Attempt, lost_steps: int) -> float:
-    """The share of an attempt's steps that was lost, between 0 and 1."""
+    """The fraction of an attempt's steps that was lost, from 0 to 1."""
     made = (attempt.step or 0) - (attempt.resumed_from_step or 0)
     return min(1.0, max(0, lost_steps) / made) if made > 0 else 0.0
 
@@ -92,9 +91,8 @@ def total(spent: Spent) -> float:
 
 
 def _lost_steps(attempt: Attempt, status: DistillJobStatus) -> int:
-    """Steps of the attempt that were lost, by what the next attempt that resumed has told, or else by its own end.
-
-    An open attempt has lost nothing yet: it may still commit while it winds down.
+    """Steps of the attempt that were lost: after the step that the next attempt resumed from, or until one has
+    resumed, after the attempt's own last commit. An open attempt has lost none, because it may still commit.
     """
     if attempt.outcome in (Outcome.RUNNING, Outcome.SUCCEEDED) or attempt.step is None:
         return 0
@@ -104,16 +102,16 @@ def _lost_steps(attempt: Attempt, status: DistillJobStatus) -> int:
     return attempt.step - (kept or 0)
 
 
-def _waiting(attempt: Attempt, life: float) -> float:
+def _waiting(attempt: Attempt, duration: float) -> float:
     if attempt.scheduled_at is not None:
         return _seconds(attempt.started_at, attempt.scheduled_at)
     if attempt.ended_at is not None and attempt.reason != Reason.SCHEDULING_TIMEOUT:
         return _seconds(attempt.started_at, attempt.ended_at)
-    return life  # also while the nodes are given back and tried for again
+    return duration  # also the time until a withdrawn attempt is tried again
 
 
 def _until(old: DistillJobStatus, new: DistillJobStatus, observed: Observed, now: datetime) -> datetime:
-    """Until when the time can be told: a training that does not answer is accounted for when it does, or has ended."""
+    """Until when time is accounted for: while rank 0 does not answer, until its last report."""
     if old.goodput is None:
         return now
     newest = new.attempts[-1]
@@ -124,7 +122,7 @@ def _until(old: DistillJobStatus, new: DistillJobStatus, observed: Observed, now
 
 
 def _grown(old: DistillJobStatus, attempt: Attempt, newest: Attempt, until: datetime) -> float:
-    """Seconds by which the attempt's life is longer than it was in the stored status."""
+    """Seconds by which the attempt's time has grown since the stored status."""
     if attempt.number == newest.number and attempt.number != old.attempt:
         return _seconds(attempt.started_at, until)
     if old.phase == Phase.SUSPENDED:
@@ -139,7 +137,7 @@ def _answers(observed: Observed, attempt: Attempt) -> bool:
 
 
 def _measured(observed: Observed, attempt: Attempt, now: datetime) -> RankSeconds | None:
-    """What rank 0 has told of its time: in its termination message, else in its last answer."""
+    """Rank 0's measured time: from its termination message, else from its last status."""
     reports = [pod.end.report for pod in observed.pods_of(attempt.number) if pod.rank == 0 and pod.end]
     for report in reports:
         if report is not None and report.attempt == attempt.number and report.seconds is not None:

@@ -1,4 +1,4 @@
-"""Folds what rank 0 says into status.progress and the attempt, and decides when that is worth a write."""
+"""Merges rank 0's reports into status.progress and the attempt, and decides when the status is written."""
 
 from datetime import datetime
 
@@ -15,9 +15,9 @@ DIGITS = {
     "first_distillation_loss": 4,
     "images_per_second": 1,
 }
-"""Decimals that are worth printing."""
+"""Decimals that are kept."""
 GOODPUT_WRITE_SECONDS = 60
-"""Least time between status writes that carry nothing but where the time went: a queue of jobs writes little."""
+"""Minimum time between status writes in which only goodput changes."""
 MEASURED = (
     "images_per_second",
     "eta_seconds",
@@ -27,11 +27,11 @@ MEASURED = (
     "student_map",
     "teacher_map",
 )
-"""Fields that a trainer leaves out until it has measured them; map_gap and eta follow from these."""
+"""Fields that a trainer omits until it has measured them; map_gap and eta are computed from these."""
 
 
 def folded(status: DistillJobStatus, observed: Observed, now: datetime) -> DistillJobStatus:
-    """The status with everything that the newest attempt's pods tell of their progress. Steps never go down."""
+    """The status with the progress that the newest attempt's pods report. Steps never decrease."""
     attempt = attempts.newest(status)
     if attempt is None:
         return status
@@ -55,14 +55,14 @@ def folded(status: DistillJobStatus, observed: Observed, now: datetime) -> Disti
 
 
 def _knows_its_start(answer: TrainerStatus) -> bool:
-    """Before the trainer has read its checkpoint it reports a training that has not begun."""
+    """Whether the trainer has read its checkpoint; before that, it reports step 0."""
     return answer.resumed_from_step is not None or answer.steps_this_attempt > 0
 
 
 def _moved(attempt: Attempt, answer: TrainerStatus, now: datetime) -> Attempt:
     if answer.moved_at is None:
         return attempt
-    moved_at = min(answer.moved_at.replace(microsecond=0), now)  # the rank's clock may be ahead of ours
+    moved_at = min(answer.moved_at.replace(microsecond=0), now)  # rank 0's clock may be ahead of ours
     return attempt.model_copy(update={"moved_at": max(moved_at, attempt.moved_at or moved_at)})
 
 
@@ -105,7 +105,7 @@ def _last_progress(pod: PodFacts) -> Progress | None:
 
 
 def _placed(attempt: Attempt, observed: Observed) -> Attempt:
-    """The attempt with the moment at which the last of its pods got a node."""
+    """The attempt with the time at which the last of its pods was scheduled."""
     times = [pod.scheduled_at for pod in observed.pods_of(attempt.number) if pod.scheduled_at is not None]
     if attempt.scheduled_at is not None or len(times) < attempt.nodes:
         return attempt
@@ -126,7 +126,7 @@ def result(observed: Observed, number: int) -> Result | None:
 
 
 def continued(old: Progress | None, new: Progress) -> Progress:
-    """The new progress; what it does not know (yet), such as a loss after a resume, stays as it was."""
+    """The new progress, with old values where it has none yet, such as the loss right after a resume."""
     if old is None:
         return completed(new)
     kept = {name: getattr(old, name) for name in MEASURED if getattr(new, name) is None}
@@ -134,7 +134,7 @@ def continued(old: Progress | None, new: Progress) -> Progress:
 
 
 def completed(progress: Progress) -> Progress:
-    """Fit to be printed: rounded, and with what follows from other fields, the gap to the teacher and the ETA."""
+    """The progress rounded, and with the fields that are computed from others: mAP gap and ETA."""
     gap, eta = progress.map_gap, progress.eta
     if gap is None and progress.student_map is not None and progress.teacher_map is not None:
         gap = progress.teacher_map - progress.student_map
@@ -158,28 +158,28 @@ def duration(seconds: int) -> str:
 
 
 def worth_writing(old: DistillJobStatus, new: DistillJobStatus, least_seconds: float) -> bool:
-    """Whether the new status must be stored now. Mere progress waits until `least_seconds` after the last write."""
+    """Whether to write the new status now. Progress alone is written `least_seconds` after the last write."""
     if old == new:
         return False
     if _without_progress(old) != _without_progress(new):
         return True
-    before, after = _told_at(old), _told_at(new)
+    before, after = _reported_at(old), _reported_at(new)
     if before == after:
         return _time_passed(old, new)
     return before is None or after is None or (after - before).total_seconds() >= least_seconds
 
 
 def _time_passed(old: DistillJobStatus, new: DistillJobStatus) -> bool:
-    """Whether nothing has happened for long enough to store where that time went."""
+    """Whether goodput, which alone has changed, was last written long enough ago."""
     if old.goodput is None or new.goodput is None:
         return True
     return (new.goodput.accounted_until - old.goodput.accounted_until).total_seconds() >= GOODPUT_WRITE_SECONDS
 
 
-def _told_at(status: DistillJobStatus) -> datetime | None:
+def _reported_at(status: DistillJobStatus) -> datetime | None:
     attempt = attempts.newest(status)
-    told = (status.progress.updated_at if status.progress else None, attempt.moved_at if attempt else None)
-    return max((moment for moment in told if moment is not None), default=None)
+    reported = (status.progress.updated_at if status.progress else None, attempt.moved_at if attempt else None)
+    return max((moment for moment in reported if moment is not None), default=None)
 
 
 def _without_progress(status: DistillJobStatus) -> DistillJobStatus:

@@ -1,1 +1,1 @@
-"""The values that observation, decision and action are made of."""
+"""The values that observations, decisions and actions consist of."""

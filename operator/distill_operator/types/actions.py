@@ -1,4 +1,4 @@
-"""What a pass wants done, as values: the plan, its actions and the events it tells."""
+"""The result of a decision, as values: the plan, its actions and its events."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,11 +17,11 @@ class Notice:
 
 @dataclass(frozen=True)
 class Create:
-    """Create an object unless it exists and is ours. A refusal is an observation for the next plan."""
+    """Create an object unless it already exists and belongs to the job. A refusal is an input of the next plan."""
 
     manifest: dict[str, Any] = field(hash=False)
     optional: bool = False
-    """The job goes on without it: a refusal is logged and no more."""
+    """The job does not need it: a refusal is only logged."""
 
     @property
     def what(self) -> str:
@@ -31,15 +31,15 @@ class Create:
 
 @dataclass(frozen=True)
 class Delete:
-    """Delete exactly this object; one that is gone or was replaced is left alone."""
+    """Delete exactly this object; a no-op if it is gone or was replaced."""
 
     kind: str
     name: str
     uid: str
     foreground: bool = False
-    """Keep the object until what it owns is gone."""
+    """Keep the object until its dependents are gone."""
     at_once: bool = False
-    """With a grace period of zero: a pod's object goes whether or not its node confirms that the pod has ended."""
+    """With a grace period of zero, so that a pod is removed even if its node does not confirm its end."""
 
 
 Action = Create | Delete
@@ -55,25 +55,25 @@ class Event:
 
 @dataclass(frozen=True)
 class Decision:
-    """What is true of the job now, why it waits if it waits, and what to do."""
+    """The job's new status, the reason for it, and what to do."""
 
     status: DistillJobStatus
     notice: Notice
     actions: tuple[Action, ...] = ()
     wake_after: float | None = None
-    """Seconds until time alone may change the decision."""
+    """Seconds until the passing of time may change the decision."""
     waits: bool = False
     """Whether the notice says what keeps the job from creating its pods."""
     invalid: Notice | None = None
-    """Why the job cannot be run as it is, for the condition Validated."""
+    """Why the job cannot run as it is, for the condition Validated."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A pass's result, done in this order: status, actions, events."""
+    """The result of planning; it is applied in this order: status, actions, events."""
 
     status: DistillJobStatus | None = None
-    """The status to write; None when the stored one is still true."""
+    """The status to write; None if the stored one is up to date."""
     actions: tuple[Action, ...] = ()
     events: tuple[Event, ...] = ()
     wake_after: float | None = None

@@ -1,4 +1,4 @@
-"""Reading and rewriting status.attempts. Pure."""
+"""Reads and replaces status.attempts. Pure."""
 
 from datetime import datetime
 
@@ -13,18 +13,18 @@ def newest(status: DistillJobStatus) -> Attempt | None:
 
 
 def open_attempt(status: DistillJobStatus) -> Attempt | None:
-    """The attempt whose pods may live; None between attempts."""
+    """The attempt whose pods may be running; None between attempts."""
     attempt = newest(status)
     return attempt if attempt is not None and attempt.outcome == Outcome.RUNNING else None
 
 
 def with_newest(status: DistillJobStatus, attempt: Attempt) -> DistillJobStatus:
-    """The status with its newest attempt replaced."""
+    """The status with its newest attempt replaced by `attempt`."""
     return status.model_copy(update={"attempts": [*status.attempts[:-1], attempt]})
 
 
 def with_new_attempt(status: DistillJobStatus, nodes: int, now: datetime) -> DistillJobStatus:
-    """The status with a further attempt."""
+    """The status with one more attempt."""
     attempt = Attempt(number=status.attempt + 1, nodes=nodes, started_at=now)
     return status.model_copy(
         update={
@@ -37,18 +37,18 @@ def with_new_attempt(status: DistillJobStatus, nodes: int, now: datetime) -> Dis
 
 
 def last_step_before(status: DistillJobStatus, number: int) -> int | None:
-    """The last step seen in the latest earlier attempt that made or resumed any."""
+    """The last known step of the latest attempt before `number` that has one."""
     earlier = [a.step for a in status.attempts if a.number < number and a.step is not None]
     return earlier[-1] if earlier else None
 
 
 def committed_before(status: DistillJobStatus, number: int) -> int:
-    """The newest step committed by any earlier attempt."""
+    """The newest step that any attempt before `number` committed."""
     return max((a.committed_step or 0 for a in status.attempts if a.number < number), default=0)
 
 
 def outcome_of(reason: Reason) -> Outcome:
-    """What an attempt that ended for this reason counts as. Raises ValueError for a reason that ends no attempt."""
+    """The outcome of an attempt that ended for this reason. Raises ValueError if no attempt ends for it."""
     if reason.facts.outcome is None:
-        raise ValueError(f"{reason} is no reason for the end of an attempt")
+        raise ValueError(f"{reason} is not a reason for the end of an attempt")
     return reason.facts.outcome

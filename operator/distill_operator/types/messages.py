@@ -1,113 +1,123 @@
-"""Every sentence that the operator says to people in conditions, attempts and events."""
+"""Every sentence that the operator writes into conditions, attempts and events.
 
+docs/reasons.md has the cause and the remedy of each reason; a message adds the details: pod, node, claim, limit.
+"""
+
+from collections.abc import Mapping
 from typing import Final
 
-ACCEPTED: Final = "the specification and its claims are in order"
+from distill_api.reasons import Reason
+
+ACCEPTED: Final = "the specification and its claims are valid"
 CLAIM_NOT_FOUND: Final = (
     'claim "{claim}" of spec.volumes.{volume} does not exist in namespace {namespace}; create it, or use a '
     "claimTemplate"
 )
 CLAIM_LOST: Final = 'claim "{claim}" of spec.volumes.{volume} has lost its volume; bind it again or create a new one'
 CLAIM_DELETING: Final = (
-    'claim "{claim}" of spec.volumes.{volume} is being deleted; the job waits until it is gone (kubectl describe pvc '
-    "{claim} tells which pods use it)"
+    'claim "{claim}" of spec.volumes.{volume} is being deleted; the job waits until it is gone '
+    "(kubectl describe pvc {claim} lists the pods that use it)"
 )
 CLAIM_TAKEN: Final = (
-    'claim "{claim}", which spec.volumes.{volume}.claimTemplate asks for, exists and belongs to something else; the '
-    "job waits until it is gone; delete it, or name it in claimName"
+    'claim "{claim}" for spec.volumes.{volume}.claimTemplate already exists and does not belong to this job; the job '
+    "waits until the claim is gone; delete it, or use it with claimName"
 )
 CLAIM_ONE_NODE: Final = (
     'spec.nodes is {nodes} but claim "{claim}" of spec.volumes.{volume} is {modes}; use a {wanted} claim or nodes: 1'
 )
 SPEC_UNREADABLE: Final = "this version of the operator cannot read the job: {errors}"
 
-NAME_TAKEN: Final = "{what} exists and belongs to something else; the job waits until it is gone: {message}"
-QUOTA: Final = "a quota is used up; the job waits: {message}"
-NOT_ADMITTED: Final = (
-    "{what} is refused for now; the job waits, and the attempt is taken back after "
-    "spec.recovery.schedulingTimeoutSeconds: {message}"
-)
+REFUSED_FOR_NOW: Final[Mapping[Reason, str]] = {
+    Reason.NAME_TAKEN: "{what} already exists and is not this job's; the job waits until it is gone: {message}",
+    Reason.QUOTA_EXCEEDED: "{what}: a quota is used up; the job waits: {message}",
+    Reason.NOT_ADMITTED: (
+        "{what}: creation is refused for now; the job waits, and withdraws the attempt after "
+        "spec.recovery.schedulingTimeoutSeconds to try again: {message}"
+    ),
+}
+"""By the reason of a refusal that may pass."""
 NO_PRIORITY_CLASS: Final = (
-    "{what} is refused until the PriorityClass of spec.scheduling.priorityClassName exists; create it, or make the "
-    "job again with another one: {message}"
+    "{what}: the PriorityClass in spec.scheduling.priorityClassName does not exist; create it, or change the "
+    "priorityClassName: {message}"
 )
-REJECTED: Final = "{what} is refused: {message}"
+REJECTED: Final = "{what} is rejected: {message}"
 
-PODS_STARTING: Final = "attempt {attempt}: {running} of {nodes} pods run; waiting for the first step"
+PODS_STARTING: Final = "attempt {attempt}: {running} of {nodes} pods are running; waiting for the first step"
 UNSCHEDULABLE: Final = "attempt {attempt}: {waiting} of {nodes} pods cannot be scheduled: {message}"
 NOT_STARTING: Final = "attempt {attempt}: pod {pod} cannot start: {reason}: {message}"
 QUEUED: Final = "attempt {attempt}: its Job is suspended by a queue"
-TRAINING: Final = "attempt {attempt} makes steps"
-PODS_TERMINATING: Final = "attempt {attempt} has ended ({reason}: {message}); {live} of its pods still terminate"
-LATE_JOBS: Final = "the Job of an ended attempt has come late and is deleted: {jobs}"
-STRAY_PODS: Final = "pods of an earlier gang still terminate: {pods}"
+TRAINING: Final = "attempt {attempt} is training"
+PODS_TERMINATING: Final = "attempt {attempt} ended ({reason}: {message}); {live} of its pods are still terminating"
+LATE_JOBS: Final = "a Job of an attempt that has ended was created late and is being deleted: {jobs}"
+LEFTOVER_PODS: Final = "pods of an earlier attempt or job are still terminating: {pods}"
 BACKING_OFF: Final = "attempt {attempt} ended ({reason}); the next one starts at {at}"
 ATTEMPT_CREATED: Final = "attempt {attempt} with {nodes} nodes"
-RESUMED: Final = "attempt {attempt} resumed from step {step}; {lost} steps are done again"
+RESUMED: Final = "attempt {attempt} resumed from step {step}; {lost} steps are repeated"
 VERSIONS_CHANGED: Final = (
-    "attempt {attempt} resumed with other versions than its checkpoint was written with ({changes}); from here on the "
-    "run need not be bitwise equal to one that was not interrupted"
+    "attempt {attempt} resumed with other versions than its checkpoint was written with ({changes}); from now on the "
+    "run may not be bitwise equal to an uninterrupted one"
 )
-FIRST_STEP: Final = "attempt {attempt} makes steps on {nodes} nodes"
+FIRST_STEP: Final = "attempt {attempt} is training on {nodes} nodes"
 ATTEMPT_ENDED: Final = "attempt {attempt} ended: {message}"
 
-SUSPENDED: Final = "spec.suspend is true; set it to false to go on"
-SUSPENDING: Final = "spec.suspend is true; the pods commit and stop"
+SUSPENDED: Final = "spec.suspend is true; set it to false to resume"
+SUSPENDING: Final = "spec.suspend is true; the pods commit a checkpoint and stop"
 NOT_SUSPENDED: Final = "spec.suspend is false"
-FULL_SIZE: Final = "runs with the nodes it asks for"
-SMALLER: Final = "nodes {nodes}/{asked}: there was no room for more"
-GROWS_AT: Final = "; the others are asked for from {at} on"
+FULL_SIZE: Final = "the job runs on all its nodes"
+SMALLER: Final = "nodes {nodes}/{asked}: the cluster had no room for more"
+GROWS_AT: Final = "; the operator asks for the others at {at}"
 SHRINKING: Final = "; the next attempt has {nodes} nodes"
-GROWING: Final = (
-    "there is room for more nodes; the attempt commits and makes way for one with {more} instead of {nodes}"
-)
+GROWING: Final = "there is room for {more} nodes instead of {nodes}; the attempt commits and a larger one replaces it"
 COMPLETED: Final = "the student is at {checkpoint} on the checkpoints volume"
 
-POD_PREEMPTED: Final = "pod {pod} on node {node} was preempted: {message}"
-POD_EVICTED: Final = "pod {pod} was evicted from node {node}: {message}"
+POD_DISRUPTED: Final[Mapping[Reason, str]] = {
+    Reason.PREEMPTED: "pod {pod} on node {node} was preempted: {message}",
+    Reason.EVICTED: "pod {pod} was evicted from node {node}: {message}",
+    Reason.NODE_LOST: "pod {pod} was removed because its node {node} is lost: {message}",
+}
+"""By the reason of the disruption."""
 POD_GIVEN_UP: Final = (
-    "pod {pod} was deleted, but node {node} has not confirmed its end {seconds} s after the grace period "
-    "(spec.recovery.nodeLostTimeoutSeconds); the pod is given up with its node"
+    "node {node} did not confirm the end of pod {pod} within {seconds} s of the pod's grace period "
+    "(spec.recovery.nodeLostTimeoutSeconds); the node is considered lost"
 )
-PODS_SILENT: Final = (
-    "{pods} should have ended, but the node does not answer; given up at {at} "
-    "(spec.recovery.nodeLostTimeoutSeconds), after which the next attempt starts. If the node is known to be off, "
-    "delete it (kubectl delete node) to go on at once"
+NODES_NOT_RESPONDING: Final = (
+    "{pods} are past their grace period and their node is not responding; the next attempt starts without them at "
+    "{at} (spec.recovery.nodeLostTimeoutSeconds). If the node is known to be off, delete it (kubectl delete node) to "
+    "continue at once"
 )
-POD_NODE_LOST: Final = "pod {pod} was given up with its node {node}: {message}"
-POD_DISRUPTED: Final = "a pod was disrupted while the operator was away: {message}"
+DISRUPTED: Final = "a pod was disrupted while the operator was not running: {message}"
 POD_REFUSED_BY_KUBELET: Final = "pod {pod} was refused by node {node}: {reason}: {message}"
-POD_DELETED: Final = "pod {pod} on node {node} was deleted by someone else"
-PODS_DELETED: Final = "a pod was deleted while the operator was away: {message}"
-JOB_DELETED: Final = "Job {job} was deleted by someone else"
+POD_DELETED: Final = "pod {pod} on node {node} was deleted, but not by the operator"
+PODS_DELETED: Final = "a pod was deleted while the operator was not running: {message}"
+JOB_DELETED: Final = "Job {job} was deleted, but not by the operator"
 OOM: Final = (
     "container {container} of pod {pod} on node {node} was killed for memory (exit code {code}); raise its memory "
     "limit, or lower training.batch, training.workers or training.imgsz"
 )
 KILLED: Final = "container {container} of pod {pod} on node {node} was killed (exit code 137)"
 EXITED: Final = (
-    "container {container} of pod {pod} on node {node} ended with exit code {code} and no report; see its log"
+    "container {container} of pod {pod} on node {node} ended with exit code {code} and without a report; see its log"
 )
 REPORTED: Final = "pod {pod} on node {node}: {message}"
-GANG_STALLED: Final = "the gang's nodes stopped answering each other: {message}"
+GANG_STALLED: Final = "the pods stopped receiving data from each other: {message}"
 STOPPED: Final = "container {container} of pod {pod} on node {node} was stopped (SIGTERM)"
-JOB_FAILED: Final = "Job {job} failed while the operator was away: {message}"
-NO_RECORD: Final = "every pod of attempt {attempt} ended, but rank 0 left no completion record"
+JOB_FAILED: Final = "Job {job} failed while the operator was not running: {message}"
+NO_RECORD: Final = "all pods of attempt {attempt} ended, but rank 0 left no completion record"
 
 SCHEDULING_TIMEOUT: Final = (
-    "not all {nodes} pods could be scheduled within {seconds:.0f} s; the attempt is taken back: {message}"
+    "not all {nodes} pods could be scheduled within {seconds:.0f} s; the attempt is withdrawn: {message}"
 )
 START_TIMEOUT: Final = "pod {pod} was scheduled but did not start within {seconds:.0f} s: {message}"
-STALLED: Final = "no progress for {seconds:.0f} s (spec.recovery.stallTimeoutSeconds); the last step seen was {step}"
-NEVER_ANSWERED: Final = (
-    "all pods run, but no step was seen for {seconds:.0f} s; see the log of rank 0, and whether a NetworkPolicy "
-    "keeps the operator from port {port}"
+STALLED: Final = "no progress for {seconds:.0f} s (spec.recovery.stallTimeoutSeconds); the last step was {step}"
+NO_STATUS: Final = (
+    "all pods are running, but rank 0 reported no step for {seconds:.0f} s; check the log of rank 0, and that no "
+    "NetworkPolicy blocks the operator from port {port}"
 )
 
-FAILURES: Final = "{count} failures; spec.recovery.maxFailures is {limit}. The last: {last}"
-PREEMPTIONS: Final = "{count} disruptions; spec.recovery.maxPreemptions is {limit}. The last: {last}"
+FAILURES: Final = "{count} failures; spec.recovery.maxFailures is {limit}. The last one: {last}"
+PREEMPTIONS: Final = "{count} disruptions; spec.recovery.maxPreemptions is {limit}. The last one: {last}"
 NO_PROGRESS: Final = (
     "{count} restarts in a row without a newly committed step "
-    "(spec.recovery.maxRestartsWithoutProgress is {limit}). The last: {last}"
+    "(spec.recovery.maxRestartsWithoutProgress is {limit}). The last one: {last}"
 )
-DEADLINE: Final = "not finished within spec.activeDeadlineSeconds ({seconds} s) of its first attempt"
+DEADLINE: Final = "not finished within spec.activeDeadlineSeconds ({seconds} s) of the first attempt's start"

@@ -1,12 +1,12 @@
-"""Names of a job's children. Each is a function of the job alone, so a create that already happened is found again.
+"""Names of a job's children. They depend on the job alone, so an object that was already created is found again.
 
     <job>-a<N>                    Job and headless Service of attempt N
-    <job>-a<N>-<i>                host name of node rank i; the Job controller adds a suffix to the pod's name
-    <job>-grow                    Job of the placeholder pods that ask for further nodes
-    <job>                         NetworkPolicy of the gang
-    <job>-<volume>                claim made from volumes.<volume>.claimTemplate
+    <job>-a<N>-<i>                host name of node rank i; the pod's name has a suffix from the Job controller
+    <job>-grow                    Job of the placeholder pods that ask for more nodes
+    <job>                         NetworkPolicy of the training pods
+    <job>-<volume>                claim from volumes.<volume>.claimTemplate
 
-A DistillJob's name has at most 52 characters, so host names stay within DNS's 63 up to attempt 99999 with 1000 nodes.
+A DistillJob's name has at most 52 characters, so host names have at most 63 up to attempt 99999 with 1000 nodes.
 """
 
 from distill_api.constants import METRICS_PORT, RENDEZVOUS_PORT
@@ -30,17 +30,17 @@ def rendezvous(job: str, namespace: str, attempt: int) -> str:
 
 
 def status_url(ip: str) -> str:
-    """Where rank 0 answers for its progress."""
+    """URL of rank 0's status."""
     host = f"[{ip}]" if ":" in ip else ip
     return f"http://{host}:{METRICS_PORT}/status"
 
 
 def claim_name(job: str, volume: str, spec: Volume) -> str:
-    """The claim behind a volume: the given one, or the one that is made from the template."""
+    """Name of the volume's claim: the existing one, or the one from the template."""
     return spec.claim_name or f"{job}-{volume}"
 
 
 def volumes(spec: DistillJobSpec) -> dict[str, Volume]:
-    """The job's volumes by name, in mount order; models is left out when there is none."""
+    """The job's volumes by name, in mount order; without models if the job has no such volume."""
     all_three = {"checkpoints": spec.volumes.checkpoints, "data": spec.volumes.data, "models": spec.volumes.models}
     return {name: volume for name, volume in all_three.items() if volume is not None}

@@ -1,4 +1,4 @@
-"""What one pass has seen, as values. Nothing here knows how it was read."""
+"""What a pass has observed, as values, however it was read."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,9 +16,9 @@ class ContainerEnd:
     exit_code: int
     at: datetime
     reason: str = ""
-    """The kubelet's word, such as OOMKilled or Error."""
+    """The kubelet's reason, such as OOMKilled or Error."""
     report: TerminationMessage | None = None
-    """What the trainer wrote, when it could still write and it was well-formed."""
+    """The trainer's termination message, if there is a well-formed one."""
 
 
 @dataclass(frozen=True)
@@ -32,55 +32,55 @@ class Disruption:
 
 @dataclass(frozen=True)
 class PodFacts:
-    """What matters of a training pod."""
+    """A training pod."""
 
     name: str
     uid: str
     attempt: int
-    """0 when the pod belongs to no attempt of this DistillJob, though it carries its name."""
+    """0 if the pod has the DistillJob's label but belongs to none of its attempts."""
     phase: str
     created_at: datetime
     owner_uid: str = ""
-    """UID of the Job that made it."""
+    """UID of the Job that created it."""
     rank: int | None = None
     """Completion index: the node rank."""
     node: str | None = None
     ip: str | None = None
     scheduled_at: datetime | None = None
     unschedulable: str | None = None
-    """The scheduler's message, while it finds no place."""
+    """The scheduler's message while the pod cannot be scheduled."""
     started_at: datetime | None = None
     """When the training container started."""
     deleted_at: datetime | None = None
-    """When deletion was asked for (not when the grace period ends)."""
+    """When deletion was requested (not when the grace period ends)."""
     end_due_at: datetime | None = None
     """When the grace period of that deletion ends."""
     disruption: Disruption | None = None
     reason: str = ""
-    """status.reason: set when the kubelet or the control plane ended the pod, such as Evicted."""
+    """status.reason, such as Evicted: set when the kubelet or the control plane ended the pod."""
     message: str = ""
     waiting: str = ""
-    """Why the container does not start, such as ImagePullBackOff."""
+    """Why a container does not start, such as ImagePullBackOff."""
     waiting_message: str = ""
     end: ContainerEnd | None = None
-    """The training container's end, or that of another container that failed."""
+    """How the training container ended, or else another container that failed."""
     gone: bool = False
-    """The object is no longer in the API; these are the last facts that a watch event told."""
+    """The pod is no longer in the API; this is its state in the last watch event."""
 
     @property
     def live(self) -> bool:
-        """Whether a process of the pod may still run."""
+        """Whether a process of the pod may still be running."""
         return not self.gone and self.phase not in ("Succeeded", "Failed")
 
     @property
     def running(self) -> bool:
-        """Whether the pod's containers run and nobody asked them to stop."""
+        """Whether the pod is running and is not being deleted."""
         return self.live and self.phase == "Running" and self.deleted_at is None
 
 
 @dataclass(frozen=True)
 class JobFacts:
-    """What matters of the batch/v1 Job of an attempt."""
+    """The batch/v1 Job of an attempt."""
 
     name: str
     uid: str
@@ -92,19 +92,19 @@ class JobFacts:
     suspended: bool = False
     complete: bool = False
     failing_at: datetime | None = None
-    """When the Job controller gave it up (condition FailureTarget or Failed)."""
+    """When the Job controller marked it as failed (condition FailureTarget or Failed)."""
     failure_reason: str = ""
     failure_message: str = ""
 
     @property
     def inert(self) -> bool:
-        """Whether the Job controller will create no pod for it any more."""
+        """Whether the Job controller will create no more pods for it."""
         return self.deleting or self.complete or self.failing_at is not None
 
 
 @dataclass(frozen=True)
 class Placeholders:
-    """The Job of placeholder pods, and the pods that it has now."""
+    """The Job of placeholder pods, and its pods."""
 
     job: JobFacts
     pods: tuple[PodFacts, ...] = ()
@@ -112,7 +112,7 @@ class Placeholders:
 
 @dataclass(frozen=True)
 class ServiceFacts:
-    """What matters of an attempt's headless Service."""
+    """An attempt's headless Service."""
 
     name: str
     uid: str
@@ -122,7 +122,7 @@ class ServiceFacts:
 
 @dataclass(frozen=True)
 class ClaimFacts:
-    """What matters of a PersistentVolumeClaim."""
+    """A PersistentVolumeClaim."""
 
     name: str
     access_modes: tuple[str, ...] = ()
@@ -140,29 +140,29 @@ class Rejection:
     """Kind and name of the object."""
     message: str
     reason: Reason = Reason.POD_REJECTED
-    """PodRejected when waiting cannot help, else what the job waits for."""
+    """PodRejected if waiting cannot help, else what the job waits for."""
 
 
 @dataclass(frozen=True)
 class Observed:
-    """The whole picture of one DistillJob at one moment."""
+    """Everything about one DistillJob at one moment."""
 
     job: DistillJob
     namespace: str
     deleting: bool = False
     jobs: tuple[JobFacts, ...] = ()
     pods: tuple[PodFacts, ...] = ()
-    """Pods in the API, and those of the newest attempt that were seen by a watch and are gone."""
+    """Pods in the API, and pods of the newest attempt that are gone but were seen by a watch."""
     services: tuple[ServiceFacts, ...] = ()
     claims: tuple[ClaimFacts, ...] | None = None
-    """Claims that the job names and that exist; None when they were not read in this pass."""
+    """The job's claims that exist; None if they were not read in this pass."""
     placeholders: Placeholders | None = None
-    """Pods that ask for further nodes; they are none of the gang and stand in no other list."""
+    """The pods that ask for more nodes; `jobs` and `pods` do not contain them."""
     trainer: TrainerStatus | None = None
-    """What rank 0 answered, when there was somebody to ask."""
+    """Rank 0's status, if it answered."""
     rejection: Rejection | None = None
     victims: dict[str, str] = field(default_factory=dict)
-    """Pod name → message of the scheduler's Preempted event; read when only the Job tells of a disruption."""
+    """Pod name to message of the scheduler's Preempted event; read when only the Job shows a disruption."""
 
     @property
     def name(self) -> str:
@@ -175,7 +175,7 @@ class Observed:
         return self.job.metadata.uid or ""
 
     def job_of(self, attempt: int) -> JobFacts | None:
-        """The attempt's Job, if it exists and is ours."""
+        """The attempt's Job, if it exists and belongs to this DistillJob."""
         return next((job for job in self.jobs if job.attempt == attempt and job.owned), None)
 
     def pods_of(self, attempt: int) -> tuple[PodFacts, ...]:
@@ -184,5 +184,5 @@ class Observed:
 
     @property
     def live_pods(self) -> tuple[PodFacts, ...]:
-        """Every pod with the job's label in which a process may still run, of whatever attempt."""
+        """All pods with the job's label in which a process may still be running, of any attempt."""
         return tuple(pod for pod in self.pods if pod.live)

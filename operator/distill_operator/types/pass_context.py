@@ -1,4 +1,4 @@
-"""What the decisions of one pass are made from."""
+"""The inputs of the decisions in one pass."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,7 +12,7 @@ from distill_operator.types.settings import Settings
 
 @dataclass(frozen=True)
 class PassContext:
-    """A job as it was seen, the status as decided so far, the time, and the installation's tuning."""
+    """What was observed of a job, the status as decided so far, the time, and the settings."""
 
     observed: Observed
     status: DistillJobStatus
@@ -21,11 +21,11 @@ class PassContext:
 
     @property
     def spec(self) -> DistillJobSpec:
-        """What the user asks for."""
+        """The job's specification."""
         return self.observed.job.spec
 
     def with_status(self, status: DistillJobStatus) -> "PassContext":
-        """The same context with a further decided status."""
+        """The same context with this status."""
         return replace(self, status=status)
 
     def in_phase(self, phase: Phase) -> DistillJobStatus:

@@ -1,4 +1,4 @@
-"""Settings of the operator's process, read once from the environment."""
+"""Settings of the operator, read once from the environment."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,40 +7,40 @@ from distill_api.constants import OPERATOR_HEALTH_PORT, OPERATOR_METRICS_PORT
 
 
 class SettingsError(ValueError):
-    """An environment variable that cannot be used; the text names it."""
+    """An environment variable is invalid; the text names it."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything an installation may tune. Durations are in seconds."""
+    """What an installation can configure. Durations are in seconds."""
 
     trainer_image: str
-    """DEFAULT_TRAINER_IMAGE, required: image of training pods when spec.image is not set."""
+    """DEFAULT_TRAINER_IMAGE, required: image of the training pods unless spec.image is set."""
     namespaces: tuple[str, ...] = ()
-    """WATCH_NAMESPACES, comma-separated; default none, which means the whole cluster."""
+    """WATCH_NAMESPACES, comma-separated. Default: the whole cluster."""
     log_level: str = "INFO"
-    """LOG_LEVEL. INFO logs one line per transition of a job; DEBUG one per pass."""
+    """LOG_LEVEL. INFO logs one line for each change of a job's phase."""
     health_port: int = OPERATOR_HEALTH_PORT
     """OPERATOR_HEALTH_PORT: /healthz and /readyz."""
     metrics_port: int = OPERATOR_METRICS_PORT
     """OPERATOR_METRICS_PORT: /metrics."""
     claim_wait: float = 60
-    """CLAIM_WAIT_SECONDS. People apply claim and job together, in any order; after this the job is Failed."""
+    """CLAIM_WAIT_SECONDS: how long a missing claim is waited for, because claim and job may be applied in any order."""
     poll: float = 3
-    """PROGRESS_POLL_SECONDS between readings of rank 0's /status: fine enough to see a short epoch."""
+    """PROGRESS_POLL_SECONDS between requests to rank 0's /status: short enough to see a short epoch."""
     progress_write: float = 5
-    """PROGRESS_WRITE_SECONDS, the least time between status writes that carry nothing but progress: it bounds
-    the load on etcd to 0.2 writes per second and job."""
+    """PROGRESS_WRITE_SECONDS, the minimum time between status writes in which only progress changes. It limits the
+    load on etcd to 0.2 writes per second and job."""
     resync: float = 60
-    """RESYNC_SECONDS after which a pass reads everything again although no watch event asked for it: a missed
-    event delays a job by no more than this."""
+    """RESYNC_SECONDS after which a pass reads everything even without a watch event: the longest delay that a lost
+    event can cause."""
     backoff_base: float = 10
-    """BACKOFF_BASE_SECONDS, the back-off after a failure of an attempt that committed nothing new; it doubles from
-    restart to restart, as in batch/v1."""
+    """BACKOFF_BASE_SECONDS, the back-off after the first failure without progress; it doubles with each further one,
+    as in batch/v1."""
     backoff_cap: float = 300
-    """BACKOFF_CAP_SECONDS, the longest back-off: a repaired cause is noticed within five minutes."""
+    """BACKOFF_CAP_SECONDS, the longest back-off: a job continues at most five minutes after its cause is repaired."""
     workers: int = 8
-    """WORKERS: passes that run at once, each of another job. A pass is a handful of small requests."""
+    """WORKERS: how many passes run at a time, each of another job. A pass makes a few small requests."""
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Settings":

@@ -209,7 +209,7 @@ def test_growing_is_news_but_no_warning() -> None:
     seen = observed(story, *GANG, jobs=(child(2),), trainer=answer(6, number=2), placeholders=holders(2))
     (event,) = [e for e in make_plan(seen, at(700), SETTINGS).events if e.reason == Reason.GROWING]
     assert event.reason.facts.event_type == "Normal"
-    assert "room for more nodes" in event.message
+    assert "room for 4 nodes instead of 2" in event.message
 
 
 def test_half_of_the_nodes_are_not_held_for_longer_than_an_attempt_would_wait() -> None:

@@ -72,8 +72,8 @@ def test_a_node_without_power_is_a_disruption_and_the_next_attempt_starts_withou
     told = conditions.find(waiting.conditions, ConditionType.RUNNING)
     assert told is not None
     assert told.reason == Reason.NODE_LOST
-    assert "tiny-a1-1 on node node1 should have ended" in told.message
-    assert "given up at 12:02:11Z (spec.recovery.nodeLostTimeoutSeconds)" in told.message
+    assert "tiny-a1-1 on node node1 are past their grace period" in told.message
+    assert "starts without them at 12:02:11Z (spec.recovery.nodeLostTimeoutSeconds)" in told.message
 
     late = make_plan(observed(running, lost, dark, **seen), at(131), SETTINGS)
     assert late.status is not None

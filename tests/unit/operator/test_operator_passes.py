@@ -161,7 +161,7 @@ def test_a_missing_priority_class_is_named_with_what_to_do() -> None:
     run_pass(server)
     (running,) = [c for c in server.raw["status"]["conditions"] if c["type"] == "Running"]
     assert (server.raw["status"]["phase"], running["reason"]) == ("Pending", "NotAdmitted")
-    assert "until the PriorityClass of spec.scheduling.priorityClassName exists; create it" in running["message"]
+    assert "the PriorityClass in spec.scheduling.priorityClassName does not exist; create it" in running["message"]
 
 
 def test_only_children_of_distilljobs_are_asked_for() -> None:

@@ -184,7 +184,7 @@ def test_a_starting_gang_says_what_it_waits_for() -> None:
     )
     assert scheduling.waiting((pod(0), pod(1, **PULLING)), 2, 1).reason == Reason.IMAGE_PULL
     assert scheduling.waiting((pod(0), pod(1)), 2, 1).message == (
-        "attempt 1: 2 of 2 pods run; waiting for the first step"
+        "attempt 1: 2 of 2 pods are running; waiting for the first step"
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether the claims behind the job's volumes can serve it."""
+"""Whether the claims of the job's volumes can be used."""
 
 from datetime import datetime
 
@@ -14,7 +14,7 @@ MANY_READERS = frozenset({"ReadWriteMany", "ReadOnlyMany"})
 
 
 def problem(spec: DistillJobSpec, name: str, namespace: str, claims: tuple[ClaimFacts, ...]) -> Notice | None:
-    """Why the claims behind the volumes of the job `name` cannot be used as they are."""
+    """The first problem with the claims of the job `name`; None when all can be used."""
     found = {claim.name: claim for claim in claims}
     for volume, source in naming.volumes(spec).items():
         present = found.get(naming.claim_name(name, volume, source))
@@ -39,7 +39,7 @@ def problem(spec: DistillJobSpec, name: str, namespace: str, claims: tuple[Claim
 
 
 def seconds_to_wait(stored: Waiting | None, problem: Notice, wait: float, now: datetime) -> float:
-    """Seconds for which the job still waits for `problem` to end, given what the stored status says it waits for."""
+    """Seconds until `problem` fails the job. `stored` says since when the job has waited for it."""
     if stored is None or stored.reason != problem.reason:
         return wait
     return max(0.0, wait - (now - stored.since).total_seconds())

@@ -1,4 +1,4 @@
-"""spec.elastic: how many nodes the next attempt has. An attempt never changes its size; the next one may."""
+"""spec.elastic: the number of nodes of the next attempt. An attempt never changes its own size."""
 
 from datetime import datetime, timedelta
 
@@ -11,17 +11,17 @@ MAX_DOUBLINGS = 5
 
 
 def sizes(nodes: int, least: int) -> tuple[int, ...]:
-    """The sizes that are worth having, largest first: all nodes, then those at which the busiest rank has as few
-    virtual shards as a smaller size cannot offer. Between two of them a node more would only wait for the others.
+    """The sizes that are used, largest first: for each number of virtual shards per rank, the fewest nodes that it
+    takes. A size in between is no faster, because all ranks wait for the one with the most shards.
     """
     found = [max(least, -(-nodes // shards)) for shards in range(1, nodes + 1)]
     return tuple(dict.fromkeys(found))
 
 
 def next_size(status: DistillJobStatus, spec: DistillJobSpec) -> int:
-    """Nodes of the next attempt: those of the last one, unless that ended to change them or the user was asked for.
+    """Nodes of the next attempt: as many as the last one had, unless that one ended in order to change them.
 
-    A job that was suspended starts with all nodes, for nothing is known of the room there is now.
+    The first attempt, and the first one after a suspension, has all nodes.
     """
     last = attempts.newest(status)
     if spec.elastic is None or last is None or last.reason == Reason.SUSPENDED_BY_USER:
@@ -30,8 +30,8 @@ def next_size(status: DistillJobStatus, spec: DistillJobSpec) -> int:
 
 
 def smaller(spec: DistillJobSpec, nodes: int, placed: int) -> int | None:
-    """The size to shrink to from `nodes` when `placed` pods found a node: the largest that fits, or else the least
-    one, which may fit sooner than any other. None when there is no smaller one.
+    """The size to shrink to from `nodes` when `placed` pods were scheduled: the largest one that fits, else the
+    smallest. None when no smaller size is allowed.
     """
     if spec.elastic is None:
         return None
@@ -40,23 +40,23 @@ def smaller(spec: DistillJobSpec, nodes: int, placed: int) -> int | None:
 
 
 def larger(spec: DistillJobSpec, nodes: int, more: int) -> int | None:
-    """The size to grow to from `nodes` when there is room for `more` nodes; None when that makes nothing faster."""
+    """The size to grow to from `nodes` with `more` nodes; None when no larger size would make steps faster."""
     if spec.elastic is None:
         return None
     return next((size for size in sizes(spec.nodes, spec.elastic.min_nodes) if nodes < size <= nodes + more), None)
 
 
 def grow_delay(status: DistillJobStatus, elastic: Elastic) -> timedelta:
-    """How long the newest attempt trains before it asks for more nodes; doubles with each growth that came to
-    nothing, so that a job whose room is taken between asking and growing does not go on to and fro.
+    """How long the newest attempt trains before it asks for more nodes. The time doubles with each failed growth, so
+    that a job does not alternate between two sizes when others keep taking the nodes it asked for.
     """
     current = status.attempts[-1]
-    in_vain = 0
+    failed = 0
     for attempt in reversed(status.attempts[:-1]):
         if attempt.reason == Reason.SUSPENDED_BY_USER or _ran_larger(attempt, current):
             break
-        in_vain += attempt.reason == Reason.GROWING
-    return timedelta(seconds=elastic.grow_after_seconds * 2 ** min(in_vain, MAX_DOUBLINGS))
+        failed += attempt.reason == Reason.GROWING
+    return timedelta(seconds=elastic.grow_after_seconds * 2 ** min(failed, MAX_DOUBLINGS))
 
 
 def _ran_larger(attempt: Attempt, current: Attempt) -> bool:
@@ -64,7 +64,7 @@ def _ran_larger(attempt: Attempt, current: Attempt) -> bool:
 
 
 def may_grow(attempt: Attempt, spec: DistillJobSpec) -> bool:
-    """Whether the attempt trains with fewer nodes than could be used."""
+    """Whether the attempt is training on fewer nodes than the job asks for."""
     return spec.elastic is not None and attempt.running_at is not None and attempt.nodes < spec.nodes
 
 

@@ -1,8 +1,9 @@
-"""How a smaller attempt finds out that there is room for more nodes: it asks the scheduler, and nobody else.
+"""How an attempt on fewer nodes finds out that there is room for more: it asks the scheduler with placeholder pods.
 
-A Job of placeholder pods, as many as there are nodes missing and as demanding as training pods, waits beside the
-gang for as long as it takes. A placeholder that runs holds its node, so an attempt ends for a larger one only when the
-nodes are there; the placeholders go when the larger attempt's pods come. No other pod or node is ever looked at.
+A Job creates one placeholder for each missing node, with the requests of a training pod, and they stay Pending until
+there is room. A running placeholder reserves its node, so an attempt ends for a larger one only when the nodes are
+available; the placeholders are deleted when the larger attempt's pods are created. The operator reads no other pods and
+no nodes.
 """
 
 from datetime import timedelta
@@ -18,7 +19,7 @@ from distill_operator.types.pass_context import PassContext
 
 
 def ready(context: PassContext, attempt: Attempt) -> Notice | None:
-    """Why the attempt makes way for a larger one, once the placeholders hold what that needs."""
+    """Why the attempt ends for a larger one: the placeholders have reserved enough nodes."""
     held, size = context.observed.placeholders, target(context, attempt)
     if held is None or size is None:
         return None
@@ -28,7 +29,7 @@ def ready(context: PassContext, attempt: Attempt) -> Notice | None:
 
 
 def target(context: PassContext, attempt: Attempt) -> int | None:
-    """The size that the attempt can grow to with the nodes that are held; None without any."""
+    """The size that the attempt can grow to with the reserved nodes; None when that is no larger."""
     held = context.observed.placeholders
     if held is None or held.job.inert or not elasticity.may_grow(attempt, context.spec):
         return None
@@ -36,7 +37,7 @@ def target(context: PassContext, attempt: Attempt) -> int | None:
 
 
 def with_placeholders(context: PassContext, attempt: Attempt) -> tuple[PassContext, tuple[Action, ...]]:
-    """The context with the time of the next try, and what is done about the placeholders of a sound attempt."""
+    """The context with the time of the next try, and the actions on placeholders while the attempt is healthy."""
     context = context.with_status(elasticity.with_grow_at(context.status, context.spec, context.now))
     attempt, held, elastic = context.status.attempts[-1], context.observed.placeholders, context.spec.elastic
     if elastic is None or not elasticity.may_grow(attempt, context.spec):
@@ -54,7 +55,7 @@ def with_placeholders(context: PassContext, attempt: Attempt) -> tuple[PassConte
 
 
 def remove_placeholders(context: PassContext) -> tuple[Delete, ...]:
-    """The deletion of placeholders that are not needed."""
+    """The deletion of the placeholders, if there are any."""
     held = context.observed.placeholders
     if held is None or held.job.deleting:
         return ()
@@ -62,14 +63,14 @@ def remove_placeholders(context: PassContext) -> tuple[Delete, ...]:
 
 
 def _with_next_try(context: PassContext, attempt: Attempt) -> PassContext:
-    """The next try is stored before anything is done: one that is refused or taken back waits as long again."""
+    """Store the time of the next try before any action, so that a try that is refused is not repeated at once."""
     assert context.spec.elastic is not None
     grow_at = context.now + elasticity.grow_delay(context.status, context.spec.elastic)
     return context.with_status(attempts.with_newest(context.status, attempt.model_copy(update={"grow_at": grow_at})))
 
 
 def _held_long_enough(context: PassContext, held: Placeholders) -> bool:
-    """Whether nodes have been held for as long as an attempt would have waited for the others."""
+    """Whether placeholders have waited for the others for elastic.shrinkAfterSeconds, as an attempt would have."""
     placed = [pod.scheduled_at for pod in held.pods if pod.live and pod.scheduled_at is not None]
     elastic = context.spec.elastic
     return (

@@ -1,4 +1,4 @@
-"""An attempt that cannot get all its pods started in time gives its nodes back."""
+"""An attempt whose pods are not all scheduled and started in time is withdrawn, and its nodes are given back."""
 
 from datetime import datetime, timedelta
 
@@ -10,15 +10,15 @@ from distill_operator.types.actions import Notice
 from distill_operator.types.observed import PodFacts
 
 JITTER = 0.25
-"""The time-out is up to this much longer, by attempt, so that rivals do not give up in the same moment."""
+"""The timeout is up to this fraction longer, by attempt, so that two waiting jobs do not withdraw together."""
 
 
 def withdrawal_time(
     pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: int, uid: str, number: int
 ) -> datetime | None:
-    """When the attempt is taken back unless it gets on; None once all its pods have started.
+    """When the attempt is withdrawn; None once all its pods have started.
 
-    The clock of scheduling starts at `since`, that of starting with the last pod's scheduling.
+    The pods have `timeout` seconds from `since` to be scheduled, and as long again, from then, to start.
     """
     allowed = timedelta(seconds=timeout * (1 + JITTER * jitter(uid, number)))
     placed = [pod.scheduled_at for pod in pods if pod.scheduled_at]
@@ -28,7 +28,7 @@ def withdrawal_time(
 
 
 def unscheduled(pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: int, now: datetime) -> Notice | None:
-    """Why the attempt is taken back, once some of its pods have found no node for `timeout` seconds."""
+    """Why the attempt is withdrawn: some of its pods were not scheduled within `timeout` seconds of `since`."""
     if sum(pod.scheduled_at is not None for pod in pods) >= nodes or now < since + timedelta(seconds=timeout):
         return None
     why = next((pod.unschedulable for pod in pods if pod.unschedulable), "no pod was created")
@@ -40,9 +40,9 @@ def unscheduled(pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout
 def timed_out(
     pods: tuple[PodFacts, ...], nodes: int, since: datetime, timeout: int, uid: str, number: int, now: datetime
 ) -> Notice | None:
-    """Why the attempt is taken back, once it has waited too long for nodes or for its containers.
+    """Why the attempt ends: it has waited too long for nodes, or for its containers to start.
 
-    A missing image is the user's mistake and charged as a failure; everything else is nobody's fault.
+    An image that cannot be pulled is charged as a failure; all other waits are charged to no budget.
     """
     due_at = withdrawal_time(pods, nodes, since, timeout, uid, number)
     if due_at is None or now < due_at:
@@ -61,7 +61,7 @@ def _is_starting(pod: PodFacts) -> bool:
 
 
 def waiting(pods: tuple[PodFacts, ...], nodes: int, number: int) -> Notice:
-    """What a starting attempt waits for."""
+    """What an attempt waits for before its first step."""
     unplaced = [pod for pod in pods if pod.live and pod.unschedulable]
     if unplaced:
         message = messages.UNSCHEDULABLE.format(

@@ -1,4 +1,4 @@
-"""spec.activeDeadlineSeconds: the job as a whole is given up this long after its first attempt was decided."""
+"""spec.activeDeadlineSeconds: the job is Failed this long after its first attempt started."""
 
 from datetime import datetime, timedelta
 
@@ -8,7 +8,7 @@ from distill_operator.types.actions import Notice
 
 
 def exceeded(active_deadline_seconds: int | None, started_at: datetime | None, now: datetime) -> Notice | None:
-    """Why the job must end, once the deadline has passed. Time while suspended counts."""
+    """Why the job must end: the deadline has passed. Time while suspended counts."""
     left = seconds_left(active_deadline_seconds, started_at, now)
     if left is None or left > 0:
         return None

@@ -1,4 +1,4 @@
-"""spec.suspend: the user takes the pods away and gives them back; neither costs a budget."""
+"""spec.suspend: the attempt commits and stops, and a new one starts on resume; no budget is charged."""
 
 from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
@@ -7,5 +7,5 @@ from distill_operator.types.actions import Notice
 
 
 def requested(spec: DistillJobSpec) -> Notice | None:
-    """Why the attempt must stop, when the user wants the job suspended."""
+    """Why the attempt must stop: spec.suspend is true."""
     return Notice(Reason.SUSPENDED_BY_USER, messages.SUSPENDING) if spec.suspend else None

@@ -7,16 +7,15 @@ from distill_api.reasons import Reason
 from distill_operator.types.settings import Settings
 
 WITHDRAWN_SECONDS = (5.0, 30.0)
-"""Range of the wait after an attempt that found no room: long enough for a rival to take what was given back."""
+"""Range of the wait after a withdrawn attempt, so that a competing job can take the nodes that were given back."""
 
 
 def delay(reason: Reason, outcome: Outcome, without_progress: int, uid: str, number: int, tuning: Settings) -> float:
     """Seconds until the next attempt.
 
-    What had committed new steps starts again at once: the back-off is there for what fails again and again. The n-th
-    failure in a row without progress waits base · 2^(n-1), up to the cap; a disruption, which is not the trainer's
-    doing, as long as a failure before it. An attempt that found no room waits a time of its own, so that two jobs that
-    each hold half of a cluster do not meet again and again.
+    After an attempt that committed new steps the next one starts at once. After the n-th failure in a row without
+    progress the delay is base · 2^(n-1), up to the cap; after a disruption it is half as long, and 0 for n = 1. After a
+    withdrawn attempt it depends on the job, so that two jobs that each hold half of a cluster do not collide again.
     """
     if reason == Reason.SCHEDULING_TIMEOUT:
         low, high = WITHDRAWN_SECONDS
@@ -28,6 +27,6 @@ def delay(reason: Reason, outcome: Outcome, without_progress: int, uid: str, num
 
 
 def jitter(uid: str, number: int) -> float:
-    """A fraction in [0, 1) that is the same whenever it is asked for this attempt of this job."""
+    """A fraction in [0, 1) that depends only on the job and the attempt."""
     digest = hashlib.sha256(f"{uid}/{number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") / 2**32

@@ -1,4 +1,4 @@
-"""Two budgets, kept apart: failures are the trainer's doing, disruptions are the cluster's."""
+"""Two separate budgets: failures are caused by the trainer, disruptions by the cluster."""
 
 from distill_api.constants import Outcome
 from distill_api.reasons import Reason
@@ -9,7 +9,7 @@ from distill_operator.types.actions import Notice
 
 
 def charged(status: DistillJobStatus, outcome: Outcome) -> DistillJobStatus:
-    """The status with one more failure or disruption; withdrawn and successful attempts cost nothing."""
+    """The status with one more failure or disruption. Withdrawn and successful attempts are not counted."""
     return status.model_copy(
         update={
             "failures": status.failures + (outcome == Outcome.FAILED),
@@ -19,7 +19,7 @@ def charged(status: DistillJobStatus, outcome: Outcome) -> DistillJobStatus:
 
 
 def exceeded(status: DistillJobStatus, recovery: Recovery) -> Notice | None:
-    """Which budget is spent. maxFailures 3 bears three failures and ends the job at the fourth."""
+    """Which budget is exceeded. With maxFailures 3, the fourth failure ends the job."""
     attempt = attempts.newest(status)
     last = (attempt.message if attempt else None) or ""
     if status.failures > recovery.max_failures:

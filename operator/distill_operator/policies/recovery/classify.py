@@ -1,13 +1,13 @@
-"""Why an attempt ended. The first event is blamed; what the other ranks and the Job controller do then is its echo.
+"""Why an attempt ended: the cause is the first event in its pods; the events that follow from it are echoes.
 
-Each pod's own first event is found, then the earliest of the gang. Kubernetes' times have whole seconds, so ties are
-broken by how certain a kind of event is to be a cause:
+For each pod the first event is found, then the earliest one of all pods. Kubernetes' times are whole seconds, so ties
+are broken by how likely a kind of event is to be the cause:
 
-    disruption (preemption, eviction, node lost) · a container's own end · deletion by someone · a broken connection
+    disruption (preemption, eviction, lost node), a container's own end, deletion by someone, a broken connection
 
-Two things look like causes and are not. The Job controller deletes the pods that still live once one has failed: a
-deletion after another pod's end is that. A rank that lost its peer, or was told by it to stop, ends before the peer's
-own pod may have: it is believed only when nothing else explains the end.
+Two kinds of events look like causes and are not. When a pod has failed, the Job controller deletes the other pods: a
+deletion after another pod's end is an echo. A rank that lost its peer, or that the peer asked to stop, may end before
+the peer's pod does: this counts only when nothing else explains the end.
 """
 
 from collections.abc import Iterable
@@ -24,11 +24,11 @@ from distill_operator.types.observed import ContainerEnd, JobFacts, Observed, Po
 
 KILLED = 137
 SETTLE_SECONDS = 30
-"""How long an echo waits for its cause while pods of the gang still live."""
+"""How long to wait for the cause of an echo while some pods have not ended."""
 
 
 class Certainty(IntEnum):
-    """Which of two events in the same second is the cause: the smaller."""
+    """Of two events in the same second, the one with the smaller value is the cause."""
 
     DISRUPTION = 0
     OWN_END = 1
@@ -45,14 +45,6 @@ class Evidence:
     notice: Notice
 
 
-DISRUPTIONS = {
-    Reason.PREEMPTED: messages.POD_PREEMPTED,
-    Reason.EVICTED: messages.POD_EVICTED,
-    Reason.NODE_LOST: messages.POD_NODE_LOST,
-}
-"""What is said of a pod that the cluster disrupted."""
-
-
 def completion(observed: Observed, attempt: int) -> Notice | None:
     """Rank 0's completion record: the only proof of success."""
     for pod in observed.pods_of(attempt):
@@ -63,7 +55,7 @@ def completion(observed: Observed, attempt: int) -> Notice | None:
 
 
 def cause(observed: Observed, attempt: int, job_uid: str | None, now: datetime) -> Notice | None:
-    """Why the attempt ended or is about to, leaving out what the operator itself decides. None while it is sound."""
+    """Why the attempt ended or is ending, without the operator's own decisions. None while it is healthy."""
     pods = observed.pods_of(attempt)
     job = observed.job_of(attempt)
     first = first_event(pods)
@@ -89,7 +81,7 @@ def _may_be_explained(first: Evidence, pods: Iterable[PodFacts], now: datetime) 
 
 
 def _stalled(pods: Iterable[PodFacts]) -> Notice | None:
-    """That the gang's ranks waited for each other in vain, as when the network between its nodes is cut."""
+    """Stalled, if ranks timed out waiting for each other, as when the network between their nodes is cut."""
     ends = [pod.end for pod in pods if pod.end is not None and pod.end.report is not None and pod.end.report.waited]
     first = min(ends, key=lambda end: end.at, default=None)
     if first is None or first.report is None:
@@ -98,14 +90,14 @@ def _stalled(pods: Iterable[PodFacts]) -> Notice | None:
 
 
 def node_loss(pods: Iterable[PodFacts]) -> Notice | None:
-    """That a node is lost, by what the control plane has said of its pods."""
+    """NodeLost, if the control plane removed a pod for that."""
     found = [evidence for pod in pods for evidence in _disrupted(pod) if evidence.notice.reason == Reason.NODE_LOST]
     first = min(found, key=lambda evidence: evidence.at, default=None)
     return first.notice if first is not None else None
 
 
 def first_event(pods: Iterable[PodFacts]) -> Evidence | None:
-    """The event that is to blame, as far as the pods tell."""
+    """The event that caused the end, as far as the pods show; None while there is none."""
     gang = tuple(pods)
     found = [evidence for pod in gang for evidence in _evidence(pod, gang)]
     causes = [evidence for evidence in found if evidence.certainty != Certainty.ECHO]
@@ -113,7 +105,7 @@ def first_event(pods: Iterable[PodFacts]) -> Evidence | None:
 
 
 def _evidence(pod: PodFacts, gang: tuple[PodFacts, ...]) -> list[Evidence]:
-    """The pod's own first event; what comes after it in the same pod is a consequence."""
+    """The pod's first event; later ones in the same pod are consequences."""
     candidates = [
         *_disrupted(pod),
         *([] if _is_echo_deletion(pod, gang) else _deleted(pod)),
@@ -126,7 +118,7 @@ def _evidence(pod: PodFacts, gang: tuple[PodFacts, ...]) -> list[Evidence]:
 def _disrupted(pod: PodFacts) -> list[Evidence]:
     if pod.disruption is not None:
         reason = texts.reason_of_disruption(pod.disruption.reason)
-        message = DISRUPTIONS[reason].format(pod=pod.name, node=pod.node, message=pod.disruption.message)
+        message = messages.POD_DISRUPTED[reason].format(pod=pod.name, node=pod.node, message=pod.disruption.message)
         return [Evidence(pod.disruption.at, Certainty.DISRUPTION, Notice(reason, message))]
     if pod.phase == "Failed" and pod.end is None and pod.reason:  # the kubelet refused or evicted the whole pod
         message = messages.POD_REFUSED_BY_KUBELET.format(
@@ -145,7 +137,7 @@ def _deleted(pod: PodFacts) -> list[Evidence]:
 
 
 def _is_echo_deletion(pod: PodFacts, gang: tuple[PodFacts, ...]) -> bool:
-    """Whether the Job controller deleted the pod because another one had failed before."""
+    """Whether the Job controller deleted the pod because another one had failed."""
     if pod.deleted_at is None:
         return False
     for other in gang:
@@ -167,7 +159,7 @@ def _ended(pod: PodFacts) -> list[Evidence]:
 
 
 def end_notice(pod: PodFacts, end: ContainerEnd) -> Notice:
-    """What a container's end says of itself: the kubelet's word, then its own report, then its exit code."""
+    """Why a container ended: by the kubelet's reason, else its own report, else its exit code."""
     place = {"pod": pod.name, "node": pod.node, "container": end.container, "code": end.exit_code}
     if end.reason == texts.OOM_KILLED:
         return Notice(Reason.OUT_OF_MEMORY, messages.OOM.format(**place))
@@ -187,12 +179,14 @@ def end_notice(pod: PodFacts, end: ContainerEnd) -> Notice:
 
 
 def from_job_condition(job: JobFacts, victims: dict[str, str]) -> Notice:
-    """The cause when every pod that could tell is gone: the Job's condition names pod and rule."""
+    """Why the attempt ended when all its pods are gone: the Job's condition names a pod and a rule."""
     for pod, message in victims.items():
-        return Notice(Reason.PREEMPTED, messages.POD_PREEMPTED.format(pod=pod, node="?", message=message))
+        return Notice(
+            Reason.PREEMPTED, messages.POD_DISRUPTED[Reason.PREEMPTED].format(pod=pod, node="?", message=message)
+        )
     reason = texts.reason_of_failed_job(job.failure_reason, job.failure_message)
     if reason == Reason.DISRUPTED:
-        return Notice(reason, messages.POD_DISRUPTED.format(message=job.failure_message))
+        return Notice(reason, messages.DISRUPTED.format(message=job.failure_message))
     if reason == Reason.POD_DELETED:
         return Notice(reason, messages.PODS_DELETED.format(message=job.failure_message))
     return Notice(reason, messages.JOB_FAILED.format(job=job.name, message=job.failure_message))

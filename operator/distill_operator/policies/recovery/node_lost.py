@@ -1,9 +1,9 @@
-"""A pod that its node should have ended, and did not say that it has: the node has lost power, or its network.
+"""Pods whose node does not confirm their end: the node has lost power, or its network.
 
-Kubernetes keeps such a pod's object until the node comes back, and waiting for that would hold the job for ever. So
-the pod is given up after spec.recovery.nodeLostTimeoutSeconds: its object is deleted without the node's word. What may
-still run on a node that is only cut off is no gang any more, because its peers are gone, and can commit nothing: the
-next attempt raises the fence before it reads a checkpoint. docs/architecture.md says what exactly is promised.
+Kubernetes keeps such a pod until the node returns, which may be never. After spec.recovery.nodeLostTimeoutSeconds the
+operator therefore force-deletes the pod. If the node is only disconnected, the pod's processes may still run, but their
+peers are gone and they can commit nothing, because the next attempt raises the fence before it reads a checkpoint.
+docs/architecture.md has the exact guarantees.
 """
 
 from collections.abc import Iterable
@@ -16,13 +16,13 @@ from distill_operator.types.observed import PodFacts
 
 
 def presumed_lost(pod: PodFacts, timeout: int, now: datetime) -> bool:
-    """Whether the pod's node has not confirmed its end `timeout` seconds after the grace period."""
+    """Whether the pod is still there `timeout` seconds after its grace period."""
     due = pod.end_due_at
     return pod.live and due is not None and now >= due + timedelta(seconds=timeout)
 
 
 def lost_node(pods: Iterable[PodFacts], timeout: int, now: datetime) -> Notice | None:
-    """That the attempt lost a node: what explains broken connections and stalls."""
+    """Why the attempt ended, if it lost a node: this explains broken connections and stalls."""
     lost = next((pod for pod in pods if presumed_lost(pod, timeout, now)), None)
     if lost is None:
         return None
@@ -30,22 +30,22 @@ def lost_node(pods: Iterable[PodFacts], timeout: int, now: datetime) -> Notice |
 
 
 def blocking(pods: Iterable[PodFacts], timeout: int, now: datetime) -> Notice | None:
-    """Which pods hold the job, on which nodes, and until when; None while none is past its grace period."""
+    """Which pods past their grace period block the next attempt, and until when; None when there are none."""
     late = [(pod, pod.end_due_at) for pod in pods if pod.live and pod.end_due_at is not None and now >= pod.end_due_at]
     if not late:
         return None
     names = ", ".join(f"{pod.name} on node {pod.node}" for pod, _ in late)
     until = max(due for _, due in late) + timedelta(seconds=timeout)
-    return Notice(Reason.NODE_LOST, messages.PODS_SILENT.format(pods=names, at=until.strftime("%H:%M:%SZ")))
+    return Notice(Reason.NODE_LOST, messages.NODES_NOT_RESPONDING.format(pods=names, at=until.strftime("%H:%M:%SZ")))
 
 
 def removals(pods: Iterable[PodFacts], timeout: int, now: datetime) -> tuple[Delete, ...]:
-    """The deletion, without their nodes' word, of the pods that are given up."""
+    """The forced deletion of the pods on lost nodes."""
     return tuple(Delete("Pod", pod.name, pod.uid, at_once=True) for pod in pods if presumed_lost(pod, timeout, now))
 
 
 def seconds_left(pods: Iterable[PodFacts], timeout: int, now: datetime) -> float | None:
-    """Seconds until the next pod is late or given up; None when no deletion was asked for."""
+    """Seconds until a pod passes its grace period or its node counts as lost; None when none is being deleted."""
     dues = [pod.end_due_at for pod in pods if pod.live and pod.end_due_at is not None]
     left = [(due + timedelta(seconds=more) - now).total_seconds() for due in dues for more in (0, timeout)]
     return min((seconds for seconds in left if seconds > 0), default=None)

@@ -1,4 +1,4 @@
-"""Restarts in a row that commit nothing new end the job, whatever the budgets: they would go on for ever."""
+"""Too many restarts in a row without a newly committed step end the job, whatever the budgets allow."""
 
 from distill_api.constants import Outcome
 from distill_api.reasons import Reason
@@ -9,7 +9,7 @@ from distill_operator.types.actions import Notice
 
 
 def made_progress(status: DistillJobStatus, attempt: Attempt) -> bool:
-    """Whether the attempt committed a step that no attempt before it had committed."""
+    """Whether the attempt committed a step that no earlier attempt had committed."""
     start = attempt.resumed_from_step
     if start is None:
         start = attempts.committed_before(status, attempt.number)
@@ -17,7 +17,7 @@ def made_progress(status: DistillJobStatus, attempt: Attempt) -> bool:
 
 
 def counted(status: DistillJobStatus, attempt: Attempt, outcome: Outcome) -> DistillJobStatus:
-    """The status after the attempt: one more fruitless restart, or none. A withdrawn attempt proves nothing."""
+    """The status with the restarts without progress, this attempt included. Withdrawn attempts are not counted."""
     if made_progress(status, attempt):
         return status.model_copy(update={"restarts_without_progress": 0})
     if outcome in (Outcome.FAILED, Outcome.DISRUPTED):
@@ -27,7 +27,7 @@ def counted(status: DistillJobStatus, attempt: Attempt, outcome: Outcome) -> Dis
 
 
 def exceeded(status: DistillJobStatus, recovery: Recovery) -> Notice | None:
-    """Why the job must end: a limit of 5 bears five restarts in a row without progress and ends it at the sixth."""
+    """Why the job must end. With a limit of 5, the sixth restart in a row without progress ends it."""
     count, limit = status.restarts_without_progress, recovery.max_restarts_without_progress
     if count <= limit:
         return None

@@ -1,4 +1,4 @@
-"""An attempt whose pods all run but which gets no further is ended, so that its nodes do not burn for nothing."""
+"""An attempt whose pods are all running but which makes no progress is ended."""
 
 from datetime import datetime
 
@@ -11,10 +11,10 @@ from distill_operator.types.observed import PodFacts
 
 
 def stalled(attempt: Attempt, pods: tuple[PodFacts, ...], timeout: int, now: datetime) -> Notice | None:
-    """Why the attempt is ended, once it has made no progress for `timeout` seconds: no step, no part of a validation.
+    """Why the attempt ends: it made no progress, neither steps nor a validation, for `timeout` seconds.
 
-    The clock starts when the last container does; while a pod does not run it is the scheduling time-out's matter.
-    A pod that has succeeded is no excuse for the others.
+    The time counts from the start of the last container; until then the scheduling timeout applies. Pods that have
+    already succeeded count as running.
     """
     if len(pods) < attempt.nodes or not any(pod.running for pod in pods):
         return None
@@ -27,5 +27,5 @@ def stalled(attempt: Attempt, pods: tuple[PodFacts, ...], timeout: int, now: dat
     if waited < timeout:
         return None
     if attempt.stepped_at is None and attempt.moved_at is None:
-        return Notice(Reason.STALLED, messages.NEVER_ANSWERED.format(seconds=waited, port=METRICS_PORT))
+        return Notice(Reason.STALLED, messages.NO_STATUS.format(seconds=waited, port=METRICS_PORT))
     return Notice(Reason.STALLED, messages.STALLED.format(seconds=waited, step=attempt.step))
