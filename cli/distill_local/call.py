@@ -126,7 +126,7 @@ def _file(path: PathLike, argument: str, reason: Reason) -> str:
     """The file's place below the root directory."""
     absolute = os.path.abspath(Path(path).expanduser())
     if not Path(absolute).is_file():
-        raise Permanent(reason, f"{argument} {os.fspath(path)} is no file here ({absolute}); nothing is downloaded")
+        raise Permanent(reason, f"{argument} {os.fspath(path)} does not exist ({absolute}); files are never downloaded")
     return absolute.lstrip(os.sep)
 
 

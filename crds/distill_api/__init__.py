@@ -1,6 +1,6 @@
-"""The contract that operator, trainer and CLI share: what a DistillJob says and what its status promises.
+"""The contract that operator, trainer and CLI share: the specification and the status of a DistillJob.
 
-Imports neither Kubernetes nor PyTorch, so every program can afford it.
+It imports neither Kubernetes nor PyTorch, so every program can use it.
 """
 
 from distill_api.job import DistillJob

@@ -1,11 +1,11 @@
-"""The model class of the contract: camelCase in YAML, snake_case in Python, unknown fields refused."""
+"""The base class of the contract's models: camelCase in YAML, snake_case in Python, no unknown fields."""
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
 class Model(BaseModel):
-    """An immutable part of the contract."""
+    """Base class of the contract's models, which are immutable."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,
@@ -16,5 +16,5 @@ class Model(BaseModel):
     )
 
     def to_wire(self) -> dict[str, object]:
-        """What is written in YAML or JSON: camelCase keys, unset and null fields left out."""
+        """The model for YAML or JSON: camelCase keys, without null fields."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -1,4 +1,4 @@
-"""Names and numbers that more than one program must agree on. Each is written here and nowhere else."""
+"""Names and numbers that more than one program uses. Each is defined here only."""
 
 from enum import IntEnum, StrEnum
 from typing import Final
@@ -12,9 +12,9 @@ SINGULAR: Final = "distilljob"
 SHORT_NAME: Final = "dj"
 
 JOB_NAME: Final = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
-"""Pattern of a DistillJob's name: Services are named after it, so it is a DNS-1035 label."""
+"""Pattern of a DistillJob's name, a DNS-1035 label, because Services are named after it."""
 JOB_NAME_LENGTH: Final = 52
-"""Longest name of a DistillJob: its pods' host names stay within 63 characters."""
+"""Maximum length of a DistillJob's name, so that its pods' host names have at most 63 characters."""
 
 FIELD_MANAGER: Final = "distill-operator"
 
@@ -36,22 +36,22 @@ class Component(StrEnum):
     TRAINER = "trainer"
     CHECK = "check"
     PLACEHOLDER = "placeholder"
-    """Pods that ask the scheduler for the nodes that a smaller attempt lacks, and hold them until it has grown."""
+    """Pods that request the nodes that a smaller attempt lacks, and reserve them until it has grown."""
 
 
 TRAINER_CONTAINER: Final = "trainer"
 TRAINER_USER: Final = 65532
-"""User and group of training processes, also in the Dockerfile: who must be able to write the checkpoints volume."""
+"""User and group of the training processes, as in the Dockerfile; they need write access to the checkpoints volume."""
 
 METRICS_PORT: Final = 9400
-"""Rank 0 of a pod serves /metrics, /status and /healthz here; LOCAL_RANK n serves at this port + n."""
+"""The first rank of a pod serves /metrics, /status and /healthz here; the rank with LOCAL_RANK n at this port + n."""
 RENDEZVOUS_PORT: Final = 29400
 OPERATOR_METRICS_PORT: Final = 9090
 OPERATOR_HEALTH_PORT: Final = 8080
 
 
 class Path:
-    """Where a training container finds its volumes. A job's own files lie under CHECKPOINTS/<job name>/."""
+    """Where a training container mounts its volumes. The files of a job are below CHECKPOINTS/<job name>/."""
 
     CHECKPOINTS: Final = "/checkpoints"
     DATA: Final = "/data"
@@ -62,28 +62,28 @@ class Path:
 
 
 class JobFile:
-    """Files of a job, relative to CHECKPOINTS/<job name>/, that more than the trainer looks at."""
+    """Files of a job, relative to CHECKPOINTS/<job name>/, that not only the trainer uses."""
 
     CHECKPOINTS: Final = "checkpoints"
     """Folder of resumable checkpoints."""
     FENCE: Final = "checkpoints/fence"
-    """JSON {uid, attempt}: the newest attempt, the only one that may commit."""
+    """JSON {uid, attempt} of the newest attempt, which is the only one that may commit."""
     BEST: Final = "weights/best.pt"
     LAST: Final = "weights/last.pt"
     RESULTS: Final = "results.csv"
     REPORT: Final = "report.html"
-    """Student, teacher and baseline compared, and a list of everything else that the run has left."""
+    """Compares student, teacher and baseline, and lists all other results of the run."""
 
 
 class Env:
-    """Environment of a training container that the operator sets and nobody else may."""
+    """Environment variables of a training container that only the operator may set."""
 
     RUN: Final = "DISTILL_RUN"
     """The RunConfig as JSON."""
     NODE_RANK: Final = "JOB_COMPLETION_INDEX"
-    """Set by the Job controller of an Indexed Job."""
+    """Set by the Job controller for an Indexed Job."""
     PARENT: Final = "DISTILL_PARENT"
-    """Process that a launcher without Kubernetes belongs to: when it is gone, the attempt commits and ends."""
+    """PID of the process that started a launcher without Kubernetes: when it is gone, the attempt commits and ends."""
 
 
 RESERVED_ENV: Final = frozenset(
@@ -100,21 +100,21 @@ RESERVED_ENV: Final = frozenset(
         "GROUP_RANK",
     }
 )
-"""A pod template that sets one of these would break the rendezvous and is refused."""
+"""A pod template that sets one of these is rejected, because it would break the rendezvous."""
 
 
 class ExitCode(IntEnum):
-    """What a training container's exit code says. Anything else is a failure that may be tried again."""
+    """Exit codes of a training container. Any other code is a failure that is retried."""
 
     DONE = 0
     PERMANENT = 78
-    """Wrong configuration, data or models: trying again cannot help (EX_CONFIG of sysexits)."""
+    """Invalid configuration, data or models: errors that a retry cannot fix are not retried (EX_CONFIG of sysexits)."""
     STOPPED = 143
-    """Stopped on request (SIGTERM) with a committed checkpoint."""
+    """Stopped on request (SIGTERM) after committing a checkpoint."""
 
 
 class Phase(StrEnum):
-    """status.phase: a summary for people. Programs wait for conditions."""
+    """status.phase: a summary for people. Programs should use conditions."""
 
     PENDING = "Pending"
     QUEUED = "Queued"
@@ -148,4 +148,4 @@ class Outcome(StrEnum):
     DISRUPTED = "Disrupted"
     FAILED = "Failed"
     WITHDRAWN = "Withdrawn"
-    """Ended by the operator or the user; charged to no budget."""
+    """Ended by the operator or the user; not charged to a budget."""

@@ -1,13 +1,13 @@
-"""How a training run can end other than by being done. The launcher turns each into an exit code and a message."""
+"""Errors that end a training run. The launcher converts each into an exit code and a termination message."""
 
 from distill_api.constants import ExitCode
 from distill_api.reasons import Reason
 
 
 class TrainerError(Exception):
-    """An end that has a name. Its text is one line that says what is wrong, where, and what to do.
+    """An error with a reason. Its message is one line that says what is wrong, where, and what to do.
 
-    Raise `Permanent` or `Retryable`, never this class itself.
+    Raise `Permanent` or `Retryable`, not this class.
     """
 
     exit_code: int
@@ -18,18 +18,18 @@ class TrainerError(Exception):
 
     @property
     def message(self) -> str:
-        """The one line."""
+        """The message."""
         return str(self.args[0])
 
 
 class Permanent(TrainerError):
-    """Wrong configuration, data, models or storage: the same attempt again would end the same way."""
+    """Invalid configuration, data, models or storage: a retry would fail in the same way."""
 
     exit_code = int(ExitCode.PERMANENT)
 
 
 class Retryable(TrainerError):
-    """A failure that another attempt may not meet."""
+    """A failure that a retry may not have."""
 
     exit_code = 1
 
@@ -37,8 +37,8 @@ class Retryable(TrainerError):
 class Stopped(Exception):
     """The run stopped on request, at the same step on every rank.
 
-    `step` is the last step finished, `committed_step` the last one safe on the checkpoints volume, as far as
-    this rank knows.
+    `step` is the last finished step, `committed_step` the last step in a committed checkpoint, as far as this rank
+    knows.
     """
 
     exit_code = int(ExitCode.STOPPED)

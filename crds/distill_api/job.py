@@ -1,4 +1,4 @@
-"""The DistillJob itself, and reading one from a user's YAML."""
+"""The DistillJob, and how it is read from YAML."""
 
 from typing import Any, Literal
 
@@ -14,22 +14,22 @@ from distill_api.status import DistillJobStatus
 
 
 class Metadata(Model):
-    """The part of metadata that this project reads; Kubernetes owns the rest."""
+    """The fields of metadata that this project reads."""
 
     model_config = ConfigDict(extra="ignore")
 
     name: str = Field(pattern=JOB_NAME, max_length=JOB_NAME_LENGTH)
-    """Name of the job: lower case letters, digits and -, a letter first, at most 52 characters."""
+    """Name of the job: at most 52 lower case letters, digits and -, and a letter first."""
     namespace: str | None = None
     """Namespace of the job."""
     uid: str | None = None
     """Set by the API server."""
     generation: int | None = None
-    """Set by the API server: counts changes of spec."""
+    """Set by the API server: incremented with each change of spec."""
 
 
 class DistillJob(Model):
-    """Distils a large frozen YOLO teacher into a small student on many nodes, and survives preemption."""
+    """Distils a large, frozen YOLO teacher into a small student on several nodes, and resumes after preemption."""
 
     api_version: Literal["distilljob.dev/v1alpha1"] = "distilljob.dev/v1alpha1"
     kind: Literal["DistillJob"] = "DistillJob"
@@ -39,11 +39,11 @@ class DistillJob(Model):
 
 
 class InvalidJob(ValueError):
-    """A DistillJob that cannot be accepted; the text lists every mistake with its place."""
+    """An invalid DistillJob; the text lists every mistake with its field."""
 
 
 def parse_job(document: dict[str, Any]) -> DistillJob:
-    """Make a DistillJob of a YAML document. Raises InvalidJob with one line per mistake."""
+    """Validate a YAML document as a DistillJob. Raises InvalidJob with one line per mistake."""
     try:
         return DistillJob.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
@@ -51,7 +51,7 @@ def parse_job(document: dict[str, Any]) -> DistillJob:
 
 
 def read_job(text: str) -> DistillJob:
-    """Find the one DistillJob in a YAML text, which may hold other documents. Raises InvalidJob."""
+    """Read the only DistillJob in a YAML text, which may have other documents. Raises InvalidJob."""
     try:
         documents = [doc for doc in yamltext.load_all(text) if isinstance(doc, dict)]
     except yaml.YAMLError as error:

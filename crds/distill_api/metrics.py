@@ -1,4 +1,4 @@
-"""Names of every metric, as Prometheus sees them. Trainer, operator, dashboard and tests use these."""
+"""Names of all metrics, as in Prometheus. Trainer, operator, dashboard and tests use these."""
 
 from typing import Final
 
@@ -6,7 +6,7 @@ PREFIX: Final = "distill_"
 
 
 class TrainerMetric:
-    """Exposed by every rank. Labels of a job (namespace, job, attempt) come from the scrape's relabelling."""
+    """Exposed by every rank. The scrape's relabelling adds the labels of the job (namespace, job, attempt)."""
 
     LOSS: Final = "distill_loss"  # gauge {component}
     IMAGES: Final = "distill_images_total"
@@ -28,7 +28,7 @@ class TrainerMetric:
     CHECKPOINT_FALLBACKS: Final = "distill_checkpoint_fallbacks_total"
     CHECKPOINT_STALL: Final = "distill_checkpoint_stall_seconds"  # histogram
     CHECKPOINT_PERSIST: Final = "distill_checkpoint_persist_seconds"  # histogram
-    CHECKPOINT_INTERVAL: Final = "distill_checkpoint_interval_seconds"  # as asked for in the spec
+    CHECKPOINT_INTERVAL: Final = "distill_checkpoint_interval_seconds"  # in effect
     LAST_CHECKPOINT_STEP: Final = "distill_last_checkpoint_step"
     LAST_CHECKPOINT_TIME: Final = "distill_last_checkpoint_timestamp_seconds"
     RESUMED_FROM_STEP: Final = "distill_resumed_from_step"
@@ -37,7 +37,7 @@ class TrainerMetric:
 
 
 class OperatorMetric:
-    """Exposed by the operator, labelled with namespace and job where they belong to one."""
+    """Exposed by the operator. Metrics of a job have the labels namespace and job."""
 
     JOBS: Final = "distill_operator_jobs"  # gauge {namespace, phase}
     RESTARTS: Final = "distill_operator_restarts_total"  # {namespace, job, reason}

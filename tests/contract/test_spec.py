@@ -72,8 +72,8 @@ MISTAKES = {
     "untrained teacher": (job_with(teacher={"model": "yolo26s.yaml"}), "must be a trained .pt file"),
     "student is neither": (job_with(student={"model": "yolo26n.onnx"}), "a .pt file or a .yaml"),
     "no models volume": (job_with(volumes__models=None), "set volumes.models"),
-    "path leaves the volume": (job_with(dataset={"config": "../secret.yaml"}), "may not leave them"),
-    "baseline leaves the volume": (job_with(report={"baseline": "/etc/run"}), "may not leave them"),
+    "path leaves the volume": (job_with(dataset={"config": "../secret.yaml"}), "must stay inside them"),
+    "baseline leaves the volume": (job_with(report={"baseline": "/etc/run"}), "must stay inside them"),
     "unknown export format": (job_with(export={"formats": ["tflite"]}), "spec.export.formats.0"),
     "cuda without accelerators": (job_with(device="cuda", accelerators={"perNode": 0}), "accelerators.perNode is 0"),
     "more processes than accelerators": (

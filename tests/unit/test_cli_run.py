@@ -110,7 +110,7 @@ def test_validate_says_one_line_for_each_mistake_and_exits_78(tmp_path: Path) ->
     assert code == 78
     assert output.splitlines() == [
         f"error: {file}: spec.training.epochs: must be greater than or equal to 1, but is 0",
-        f"error: {file}: spec.training.batsch: is no field here; did you mean batch?",
+        f"error: {file}: spec.training.batsch: unknown field; did you mean batch?",
     ]
 
 

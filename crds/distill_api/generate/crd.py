@@ -1,4 +1,4 @@
-"""The CRD, generated from the models: `python -m distill_api.generate.crd > crds/distilljob.yaml`."""
+"""Generates the CRD from the models: `python -m distill_api.generate.crd > crds/distilljob.yaml`."""
 
 import sys
 from collections.abc import Sequence
@@ -60,7 +60,7 @@ _KEPT = (
 
 
 def structural(schema: Schema, definitions: Schema) -> Schema:
-    """Turn pydantic's JSON schema into Kubernetes' structural form: no $ref, no anyOf with null, no titles."""
+    """Convert pydantic's JSON schema to a structural schema: no $ref, no anyOf with null, no titles."""
     if "$ref" in schema:
         target = definitions[schema["$ref"].rsplit("/", 1)[1]]
         return structural({**target, **{k: v for k, v in schema.items() if k != "$ref"}}, definitions)
@@ -77,7 +77,7 @@ def structural(schema: Schema, definitions: Schema) -> Schema:
         out["enum"] = [schema["const"]]
     if out.get("default", ...) is None:
         del out["default"]
-    elif isinstance(out.get("default"), dict):  # the API server knows no null: unset means left out
+    elif isinstance(out.get("default"), dict):  # the API server has no null: unset fields are omitted
         out["default"] = {key: value for key, value in out["default"].items() if value is not None}
     for bound in ("Minimum", "Maximum"):  # OpenAPI v3.0 has a flag where JSON schema has a number
         if f"exclusive{bound}" in out:
@@ -96,7 +96,7 @@ def structural(schema: Schema, definitions: Schema) -> Schema:
 
 
 def _integer_or_word(schema: Schema) -> Schema:
-    """A number or one word, as Kubernetes writes it: a number's bounds leave strings alone, a pattern numbers."""
+    """A number or one word, as int-or-string: bounds apply only to numbers, the pattern only to strings."""
     number, word = sorted(schema["anyOf"], key=lambda option: str(option["type"]))
     return {
         "description": " ".join(schema["description"].split()),
@@ -108,7 +108,7 @@ def _integer_or_word(schema: Schema) -> Schema:
 
 
 def validations(of: Sequence[rules.Rule]) -> list[Schema]:
-    """CEL rules in the CRD's form."""
+    """The rules as x-kubernetes-validations."""
     return [{"rule": rule.cel, "message": rule.message} for rule in of]
 
 
@@ -118,7 +118,7 @@ def _model_schema(model: type[DistillJobSpec] | type[DistillJobStatus]) -> Schem
 
 
 def _pod_template() -> Schema:
-    """A pod template whose unowned fields pass through; what the operator owns is refused by name."""
+    """Schema of spec.template: most fields are not checked; those that the operator sets are rejected by name."""
     opaque: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     strings: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
     refused = [
@@ -129,7 +129,7 @@ def _pod_template() -> Schema:
         }
         for field in rules.OWNED_POD_FIELDS
     ]
-    owned_types: dict[str, Schema] = {  # CEL can only ask for fields whose type it knows
+    owned_types: dict[str, Schema] = {  # CEL can only refer to fields with a declared type
         "terminationGracePeriodSeconds": {"type": "integer"},
         "automountServiceAccountToken": {"type": "boolean"},
         "nodeSelector": strings,
@@ -162,9 +162,9 @@ def _pod_template() -> Schema:
     }
     return {
         "type": "object",
-        "description": "Additions to the pods, in the form of a pod template: metadata (labels, annotations) and "
-        f"spec. The training container is named {TRAINER_CONTAINER}; other containers, volumes, affinity, security "
-        "settings and so on are merged in. Fields that the operator owns are refused by name.",
+        "description": "Additions to the pods, as a pod template (metadata: labels, annotations; spec). The training "
+        f"container is named {TRAINER_CONTAINER}; containers, volumes, affinity, security settings and so on are "
+        "merged. Fields that the operator sets are rejected.",
         "properties": {
             "metadata": {"type": "object", "properties": {"labels": strings, "annotations": strings}},
             "spec": {
@@ -261,7 +261,7 @@ def crd() -> Schema:
 
 
 class _Plain(yaml.SafeDumper):
-    """Writes what is used twice out twice: people read the file, and some tools know no anchors."""
+    """Without anchors, because people read the file and some tools do not support them."""
 
     def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002
         return True

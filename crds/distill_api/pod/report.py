@@ -1,4 +1,4 @@
-"""What a training pod tells the operator: /status while it runs, the termination message when it ends."""
+"""What a training pod reports to the operator: /status while it runs, the termination message when it ends."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
@@ -11,7 +11,7 @@ from distill_api.reasons import Reason
 from distill_api.status import Progress, Result, VersionChange
 
 MAX_MESSAGE = 4096
-"""Kubernetes cuts a termination message here (bytes)."""
+"""Kubernetes truncates termination messages to this many bytes."""
 
 
 _REPORTED = frozenset(reason for reason in Reason if Place.TERMINATION in reason.facts.places)
@@ -28,24 +28,24 @@ def _known_reason(value: Any) -> Any:
 
 
 class RankSeconds(Model):
-    """Seconds since the rank's process began to report. Each second is counted once."""
+    """Where the time of a rank went, in seconds. Each second is counted once."""
 
     model_config = ConfigDict(extra="ignore")
 
     starting: float = 0.0
-    """Until the first step of this attempt was finished, a validation of the teacher left out."""
+    """Until the first step of this attempt was finished, without a validation of the teacher."""
     training: float = 0.0
-    """Steps, with their waits for data."""
+    """Steps, including waits for data."""
     checkpoint: float = 0.0
-    """Training stood still for a snapshot, or for a commit to become durable."""
+    """Training was paused for a snapshot, or until a commit was durable."""
     validation: float = 0.0
-    """Validations, the writing of the weights that follows, and the outputs at the end of the run."""
+    """Validations, including the weights written after them, and the outputs at the end of the run."""
 
 
 class TrainerStatus(Model):
     """Body of GET /status on every rank. The operator reads rank 0's.
 
-    Trainer images may be newer than the operator: fields that it does not know are left out.
+    Trainer images may be newer than the operator, so unknown fields are ignored.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -59,57 +59,58 @@ class TrainerStatus(Model):
     world_size: int
     """Ranks in the gang."""
     state: Annotated[State, BeforeValidator(_known_state)]
-    """What the rank does now; a state of a newer trainer is read as training."""
+    """What the rank is doing; unknown states of newer trainers are read as training."""
     moved_at: datetime | None = None
-    """When the rank last made any progress of any kind: a step, a batch of a validation, a part of the data scan."""
+    """When the rank last made progress of any kind: a step, a validation's batch, a part of the data scan (the rank's
+    clock)."""
     resumed_from_step: int | None = None
-    """Committed step that the attempt started from; 0 for a fresh start, null until that is known."""
+    """Committed step that the attempt resumed from; 0 for a fresh start, null until it is known."""
     version_changes: list[VersionChange] | None = None
-    """Software whose version differs from that of the checkpoint that the attempt started from."""
+    """Software whose version differs from the one that wrote the checkpoint that the attempt resumed from."""
     steps_this_attempt: int = 0
-    """Steps finished by this attempt."""
+    """Steps that this attempt has finished."""
     checkpoint_fallbacks: int = 0
-    """Damaged checkpoints that this attempt had to step over to find a readable one."""
+    """Damaged checkpoints that this attempt skipped to find a readable one."""
     seconds: RankSeconds | None = None
     """Where the rank's time went in this attempt."""
     progress: Progress = Progress()
-    """How far the training is."""
+    """Progress of the training."""
 
 
 class TerminationMessage(Model):
-    """JSON in the termination message of every training container; fields of newer trainers are left out."""
+    """JSON in the termination message of every training container; unknown fields of newer trainers are ignored."""
 
     model_config = ConfigDict(extra="ignore")
 
     outcome: Literal["done", "stopped", "permanent", "failed"]
-    """done and stopped are ends with everything committed; permanent means that trying again cannot help."""
+    """With done and stopped all steps are committed; permanent means that a retry cannot help."""
     reason: Annotated[Reason, BeforeValidator(_known_reason)]
-    """Why the container ended; Completed for done. A reason of a newer trainer is read as TrainerError."""
+    """Why the container ended; Completed for done. Unknown reasons of newer trainers are read as TrainerError."""
     message: str = ""
     """What is wrong, where, and what to do, in one line."""
     rank: int | None = None
     """The rank that failed first on this node."""
     waited: bool = False
-    """Whether the rank has waited in vain for another one, rather than seen a connection break."""
+    """Whether the rank timed out waiting for another one, rather than losing a connection."""
     attempt: int = Field(ge=1)
     """Number of the attempt."""
     step: int | None = None
-    """Last step finished."""
+    """Last finished step."""
     committed_step: int | None = None
-    """Last step that is safe on the checkpoints volume, as far as this node knows."""
+    """Last committed step, as far as this node knows."""
     resumed_from_step: int | None = None
-    """Committed step that the attempt started from."""
+    """Committed step that the attempt resumed from."""
     version_changes: list[VersionChange] | None = None
-    """On rank 0: software whose version differs from that checkpoint's."""
+    """On rank 0: software whose version differs from the one that wrote that checkpoint."""
     progress: Progress | None = None
-    """Rank 0's last progress."""
+    """Last progress of rank 0."""
     seconds: RankSeconds | None = None
-    """Where rank 0's time went in this attempt."""
+    """Where the time of rank 0 went in this attempt."""
     result: Result | None = None
-    """Rank 0's completion record; present exactly when outcome is done on node 0."""
+    """Completion record of rank 0; present if and only if outcome is done on node 0."""
 
     def to_json(self) -> str:
-        """The message, shortened so that Kubernetes does not cut the JSON."""
+        """The JSON, with `message` shortened so that Kubernetes does not truncate it."""
         text = self.model_dump_json(by_alias=True, exclude_none=True)
         excess = len(text.encode()) - MAX_MESSAGE
         if excess <= 0:

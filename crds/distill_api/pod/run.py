@@ -1,4 +1,4 @@
-"""RunConfig: all that a training container is told, in one environment variable."""
+"""RunConfig: the configuration of a training container, in one environment variable."""
 
 from typing import Annotated
 
@@ -10,33 +10,33 @@ from distill_api.spec.fields import DistillJobSpec
 
 
 class Directories(Model):
-    """Where the volumes are mounted; other places when the job runs without Kubernetes."""
+    """Where the volumes are mounted, or the directories of a job without Kubernetes."""
 
     checkpoints: str = Path.CHECKPOINTS
     """Root of the checkpoints volume."""
     data: str = Path.DATA
     """Root of the data volume."""
     models: str | None = Path.MODELS
-    """Root of the models volume, when there is one."""
+    """Root of the models volume, if the job has one."""
     termination: str | None = Path.TERMINATION
-    """File for the termination message; null prints it nowhere."""
+    """File for the termination message; null for none."""
 
 
 class RunConfig(Model):
-    """One attempt of one job, as every pod of the gang sees it."""
+    """Configuration of one attempt; the same in all its pods."""
 
     job: str
-    """Name of the DistillJob; results are written below <checkpoints>/<job>/."""
+    """Name of the DistillJob. Results are written below <checkpoints>/<job>/."""
     uid: str
-    """UID of the DistillJob: a checkpoint of another job of the same name is never resumed from."""
+    """UID of the DistillJob. Checkpoints of another job with the same name are not used."""
     attempt: Annotated[int, Field(ge=1)]
-    """Number of the attempt; also the fence against earlier ones."""
+    """Number of the attempt, which also fences earlier ones."""
     nodes: Annotated[int, Field(ge=1)]
     """Pods of this attempt."""
     processes_per_node: Annotated[int, Field(ge=1)] | None = None
-    """Ranks on each node; default: as the spec says. `distill run` puts all ranks on one machine."""
+    """Ranks on each node. Default: as in the spec. `distill run` puts all ranks on one machine."""
     rendezvous: str
-    """host:port of node 0's torchrun store."""
+    """host:port of the torchrun store on node 0."""
     spec: DistillJobSpec
     """The job's specification."""
     directories: Directories = Directories()

@@ -1,1 +1,1 @@
-"""Reading what people wrote, and telling them what is wrong."""
+"""Reads what users wrote, and explains what is wrong with it."""

@@ -1,4 +1,4 @@
-"""What is said about a wrong field: where it is, what is wrong, and which name was probably meant."""
+"""Explains an invalid field: where it is, what is wrong, and which name was probably meant."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ULTRALYTICS_ELSEWHERE: Mapping[str, str] = {
     "project": "spec.volumes.checkpoints",
     "save_period": "spec.checkpoint.intervalSeconds",
 }
-"""Arguments of Ultralytics that a job says elsewhere and by another name."""
+"""Arguments of Ultralytics that a job has in another place and under another name."""
 _LISTED = 12
-"""A message lists all fields there are, up to this many."""
+"""A message lists all known fields if there are no more than this."""
 
 
 def explain(error: ValidationError, model: Model) -> list[str]:
-    """One line per mistake in an input for `model`: `spec.training.epochs: must be …`."""
+    """One line per mistake in the input of `model`, such as `spec.training.epochs: must be …`."""
     lines = []
     for item in error.errors(include_url=False):
         place = ".".join(str(part) for part in item["loc"])
@@ -38,7 +38,7 @@ def explain(error: ValidationError, model: Model) -> list[str]:
 
 
 def nearest(name: str, names: Iterable[str]) -> list[str]:
-    """Those of `names` that `name` is probably meant to be, the nearest first; empty when nothing is near."""
+    """The entries of `names` that are most similar to `name`, best first; empty if none is similar."""
     meant = _plain(name)
     score = {known: SequenceMatcher(None, meant, _plain(known)).ratio() for known in names}
     best = max(score.values(), default=0.0)
@@ -58,10 +58,10 @@ def _said(item: Mapping[str, Any], model: Model) -> str:
         return "is missing"
     if kind == "model_type":
         return _no_mapping(value, _model_at(location, model))
-    if kind == "value_error":  # a rule of the contract, which says all that is to be said
+    if kind == "value_error":  # the message of a rule of the contract
         return str(item["msg"]).removeprefix("Value error, ")
     if kind == "string_pattern_mismatch" and (field := _field(location, model)) is not None:
-        return f"{_shown(value)} does not fit: {_first_sentence(field)}"
+        return f"{_shown(value)} is invalid; expected: {_first_sentence(field)}"
     expected = str(item["msg"]).removeprefix("Input ").replace("should", "must", 1).partition(", ")
     listed = expected[0] if kind.endswith(("_parsing", "_from_float")) else "".join(expected)
     return f"{listed[0].lower()}{listed[1:]}, but is {_shown(value)}"
@@ -74,7 +74,7 @@ def _first_sentence(field: FieldInfo) -> str:
 def _no_mapping(value: object, expected: Model | None) -> str:
     fields = ", ".join(list(_fields(expected))[:6]) if expected is not None else ""
     if value is None:
-        return "is empty; leave it out, or give fields below it"
+        return "is empty; remove it, or add fields below it"
     return f"must be a mapping with fields such as {fields}, but is {_shown(value)}"
 
 
@@ -87,19 +87,19 @@ def _unknown(location: Sequence[str | int], model: Model) -> str:
     name = str(location[-1])
     parent = _model_at(location[:-1], model)
     if parent is None:
-        return "is no field"
+        return "unknown field"
     here, there = list(_fields(parent)), ULTRALYTICS_ELSEWHERE.get(name)
     if there in _places(model):
-        return f"is no field here; a job says that as {there}"
+        return f"unknown field; use {there}"
     elsewhere = [place for place in _places(model) if place.rpartition(".")[2] == name]
     near = elsewhere or nearest(name, here)
     if near:
-        return f"is no field here; did you mean {' or '.join(near)}?"
-    return f"is no field; there are {', '.join(here)}" if len(here) <= _LISTED else "is no field"
+        return f"unknown field; did you mean {' or '.join(near)}?"
+    return f"unknown field; known fields are {', '.join(here)}" if len(here) <= _LISTED else "unknown field"
 
 
 def _fields(model: Model) -> dict[str, FieldInfo]:
-    """Fields by the name that users write."""
+    """Fields by their names in YAML."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
@@ -119,7 +119,7 @@ def _model_at(location: Sequence[str | int], model: Model) -> Model | None:
 
 
 def _inner(annotation: Any) -> Model | None:
-    """The model inside of an annotation such as `Teacher | None` or `list[Attempt]`."""
+    """The model in an annotation such as `Teacher | None` or `list[Attempt]`."""
     if get_origin(annotation) is Annotated or get_origin(annotation) in (Union, UnionType, list):
         found = (_inner(argument) for argument in get_args(annotation))
         return next((inner for inner in found if inner is not None), None)
@@ -128,13 +128,13 @@ def _inner(annotation: Any) -> Model | None:
 
 @cache
 def _places(model: Model) -> tuple[str, ...]:
-    """Paths of all fields below a model, the shallow ones first."""
+    """Paths of all fields of a model and its parts, the shortest first."""
     return tuple(sorted(_walk(model), key=lambda place: place.count(".")))
 
 
 def _walk(model: Model, prefix: str = "") -> Iterator[str]:
     for name, field in _fields(model).items():
-        if name == "status":  # not the user's to write
+        if name == "status":  # users do not write it
             continue
         yield prefix + name
         inner = _inner(field.annotation)

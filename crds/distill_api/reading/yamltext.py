@@ -1,4 +1,4 @@
-"""Reading YAML that people wrote: a key given twice is refused, as by the API server, and a problem has its line."""
+"""Reads YAML of users: duplicate keys are errors, as in the API server, and errors have a line number."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def load_all(text: str) -> list[Any]:
 
 
 def problem(error: yaml.YAMLError) -> str:
-    """What is wrong, in one line with its place."""
+    """What is wrong, in one line, with the line number."""
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         return f"line {error.problem_mark.line + 1}: {error.problem or error.context}"
     return " ".join(str(error).split())

@@ -1,1 +1,1 @@
-"""spec: what a user asks for."""
+"""spec: the desired state, written by the user."""

@@ -1,4 +1,4 @@
-"""spec: what a user asks for. Docstrings of fields are what `kubectl explain` prints."""
+"""spec: the desired state, written by the user. `kubectl explain` prints the docstrings of the fields."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -20,23 +20,23 @@ class Student(Model):
     model: RelativePath
     """A .pt file on the models volume, or the name of an Ultralytics architecture such as yolo26n.yaml."""
     trust_pickle: bool = False
-    """Load a .pt file that holds other classes than Ultralytics' and torch's. Such a file can run any code in the
-    training pods; without this it is refused."""
+    """Load a .pt file with classes other than Ultralytics' and torch's. Such a file can run any code in the training
+    pods and is refused by default."""
 
 
 class Teacher(Model):
-    """The frozen model to learn from."""
+    """The frozen model that the student learns from."""
 
     model: RelativePath
     """A trained .pt file on the models volume, for example digits-teacher/weights/best.pt."""
     sha256: Sha256 | None = None
-    """SHA-256 of the file, 64 lower case hex digits. When it is given and differs, the job is refused before anything
-    of the file is loaded."""
+    """SHA-256 of the file, 64 lower case hex digits. If the file has another digest, the job fails before anything of
+    the file is loaded."""
     trust_pickle: bool = False
-    """Load a file that holds other classes than Ultralytics' and torch's. Such a file can run any code in the
-    training pods; without this it is refused. Give sha256 as well, so that no other file is trusted."""
+    """Load a file with classes other than Ultralytics' and torch's. Such a file can run any code in the training pods
+    and is refused by default. Set sha256 as well, so that only this file is trusted."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Number format that the teacher computes in. auto: bf16 or fp16 on CUDA, bf16 on CPUs with AMX, else fp32."""
+    """Number format of the teacher's computations. auto: bf16 or fp16 on CUDA, bf16 on CPUs with AMX, else fp32."""
 
 
 class Dataset(Model):
@@ -47,12 +47,12 @@ class Dataset(Model):
 
 
 class Until(Model):
-    """When distillation ends: one of the three. Training goes on without the teacher."""
+    """When distillation ends; set exactly one field. Training then continues without the teacher."""
 
     epochs: Annotated[int, Field(ge=1)] | None = None
     """After this many epochs."""
     fraction: Annotated[float, Field(gt=0, le=1)] | None = None
-    """After this share of all training steps."""
+    """After this fraction of all training steps."""
     close_mosaic: Literal[True] | None = None
     """When mosaic is turned off, training.close_mosaic epochs before the end."""
 
@@ -68,15 +68,15 @@ class Distillation(Model):
     """Weight of the distillation loss in the total loss (Ultralytics' dis)."""
     loss: Literal["sl2", "cwd", "pkd", "logit"] = "sl2"
     """sl2: squared distance of projected student and teacher features, weighted by the teacher's class scores.
-    cwd: divergence of where each channel responds. pkd: correlation of each channel. logit: cross-entropy of
+    cwd: divergence of each channel's spatial distribution. pkd: correlation of each channel. logit: cross-entropy of
     the class scores, without a projector."""
     schedule: Literal["constant", "cosine", "stop"] = "constant"
-    """How the weight changes. constant: not at all. cosine: to zero, at `until` or at the end of training. stop:
-    not at all until `until`, then zero. Once it is zero for good, no teacher runs and a step is a plain step."""
+    """How the weight changes. constant: it does not. cosine: it decreases to zero at `until`, or at the end of the
+    training. stop: it is constant until `until`, then zero. From then on the teacher does not run."""
     until: Until | None = None
-    """When the weight reaches zero; stop needs it, cosine may have it."""
+    """When the weight becomes zero. Required for stop, optional for cosine."""
     allow_cross_family: bool = False
-    """Allow teacher and student of different YOLO families. Experimental."""
+    """Allow a teacher and a student of different YOLO families. Experimental."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -84,74 +84,75 @@ class Distillation(Model):
 
 
 class Accelerators(Model):
-    """What each node's pod asks for."""
+    """Accelerators of each pod."""
 
     resource: Annotated[str, Field(min_length=1, max_length=253)] = "nvidia.com/gpu"
-    """Extended resource of the accelerator."""
+    """Name of the accelerator's extended resource."""
     per_node: Annotated[int, Field(ge=0, le=64)] = 1
-    """Accelerators, and so training processes, per node. 0 trains on CPUs with gloo."""
+    """Accelerators per node, each with one training process. 0: train on CPUs with gloo."""
     processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
-    """Training processes per node. Default: perNode, or 1 when perNode is 0. More than perNode only on CPUs."""
+    """Training processes per node. Default: perNode, or 1 if perNode is 0. On CUDA it must be perNode."""
 
 
 class Checkpoint(Model):
-    """When progress is committed to the checkpoints volume."""
+    """When checkpoints are committed to the checkpoints volume."""
 
     interval_seconds: Seconds | Literal["auto"] = 60
-    """Commit a checkpoint about this often, and at the end of every epoch. auto: as often as pays, from what a commit
-    costs and how often the job has been disrupted, both as measured; between 5 and 600 seconds."""
+    """Seconds between checkpoints; one is also committed at the end of every epoch. auto: between 5 and 600 seconds,
+    computed from the measured cost of a commit and the measured frequency of disruptions."""
     keep: Annotated[int, Field(ge=1, le=100)] = 3
-    """Newest checkpoints to keep; the previous one is the fall-back for a damaged one."""
+    """Number of newest checkpoints to keep. If the newest one is damaged, the one before it is used."""
 
 
 class Recovery(Model):
-    """What happens when an attempt ends before the training is done."""
+    """What happens when an attempt ends before the training is complete."""
 
     max_failures: Annotated[int, Field(ge=0)] = 3
-    """Failures (crashes, out of memory, stalls) that the job bears: more than this many make it Failed."""
+    """Maximum failures (crashes, out of memory, stalls) before the job is marked Failed."""
     max_preemptions: Annotated[int, Field(ge=0)] | None = None
-    """Disruptions (preemption, eviction, node loss, deleted pods) that the job bears: more than this many make it
-    Failed. Default: no limit."""
+    """Maximum disruptions (preemption, eviction, node loss, deleted pods) before the job is marked Failed. Default: no
+    limit."""
     stall_timeout_seconds: Seconds = 600
-    """An attempt that makes no progress, neither steps nor a validation, for this long is ended with cause Stalled."""
+    """An attempt without progress, neither steps nor a validation, for this long ends with the reason Stalled."""
     scheduling_timeout_seconds: Seconds = 900
-    """An attempt whose pods cannot all be scheduled for this long is taken back and tried again."""
+    """An attempt whose pods are not all scheduled within this time is withdrawn and tried again. Time in a queue, while
+    its Job is suspended, does not count."""
     grace_period_seconds: Annotated[int, Field(ge=10, le=3600)] = 60
-    """Time a pod has from SIGTERM to commit a checkpoint."""
+    """Time that a pod has after SIGTERM to commit a checkpoint."""
     node_lost_timeout_seconds: Seconds = 60
-    """A pod whose deletion its node has not confirmed for this long after the pod's grace period is given up with
-    its node: the operator removes the pod's object and starts the next attempt. What may still run there can commit
-    nothing any more. The wait spares a node whose kubelet only restarts."""
+    """If a node does not confirm the end of a pod within this time after the pod's grace period, the node is considered
+    lost: the operator force-deletes the pod and starts the next attempt. Processes that still run on the node can no
+    longer commit. The default gives a kubelet time to restart."""
     max_restarts_without_progress: Annotated[int, Field(ge=1)] = 5
-    """Restarts in a row without a newly committed step that the job bears: more than this many make it Failed,
-    whatever the budgets."""
+    """Maximum restarts in a row without a newly committed step before the job is marked Failed, whatever the budgets
+    allow."""
 
 
 class Elastic(Model):
-    """May the job run with fewer nodes while the cluster has no room for all of them? The result is the same: the
-    global batch stays, and each rank does the work of those that are missing, one part after the other."""
+    """Lets the job run on fewer nodes when capacity is short. The result is the same: the global batch does not change,
+    because each rank also does a part of the missing ranks' work."""
 
     min_nodes: Annotated[int, Field(ge=1)] = 1
-    """Fewest nodes of an attempt. Between minNodes and nodes those sizes are used that make a step faster than the
-    next smaller one does: nodes divided by 1, 2, 3 … and rounded up, so 4, 2, 1 of 4 and 8, 4, 3, 2, 1 of 8."""
+    """Minimum nodes of an attempt. Only sizes that make a step faster than the next smaller size are used: nodes
+    divided by 1, 2, 3 and so on, rounded up, for example 4, 2, 1 for 4 nodes and 8, 4, 3, 2, 1 for 8."""
     shrink_after_seconds: Seconds = 300
-    """An attempt whose pods cannot all be scheduled for this long is taken back, and the next one has as many nodes
-    as could be had. Once it has minNodes only, recovery.schedulingTimeoutSeconds applies instead."""
+    """An attempt whose pods are not all scheduled within this time is withdrawn, and the next one has as many nodes as
+    were available. For an attempt with minNodes, recovery.schedulingTimeoutSeconds applies instead."""
     grow_after_seconds: Seconds = 600
-    """A smaller attempt that has made steps for this long asks the scheduler for the missing nodes with placeholder
-    pods, and trains on; once these run, it commits and makes way for a larger attempt. After a larger attempt that
-    could not be scheduled after all this time doubles, up to 32 times as long."""
+    """After an attempt on fewer nodes has trained for this long, the operator creates placeholder pods for the missing
+    nodes. Once these run, the attempt commits and a larger one replaces it. Each time the larger attempt cannot be
+    scheduled after all, this time doubles, up to 32 times."""
 
 
 class ClaimResources(Model):
-    """Size of a claim."""
+    """Requested size of a claim."""
 
     requests: dict[Literal["storage"], str]
     """For example storage: 10Gi."""
 
 
 class ClaimTemplate(Model):
-    """A PersistentVolumeClaim that the operator creates for the job and that is deleted with it."""
+    """A PersistentVolumeClaim that the operator creates for the job, and that is deleted with the job."""
 
     storage_class_name: str | None = None
     """Storage class; default: the cluster's default class."""
@@ -159,18 +160,18 @@ class ClaimTemplate(Model):
         list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadOnlyMany", "ReadWriteOncePod"]],
         Field(min_length=1),
     ] = ["ReadWriteMany"]
-    """Access modes. Several nodes need ReadWriteMany."""
+    """Access modes. Jobs with more than one node need ReadWriteMany."""
     resources: ClaimResources
     """Size of the volume."""
 
 
 class Volume(Model):
-    """Where files come from or go to: an existing claim, or a template of one."""
+    """A volume: an existing claim, or a template for a claim."""
 
     claim_name: DnsLabel | None = None
     """Name of an existing PersistentVolumeClaim in the job's namespace."""
     claim_template: ClaimTemplate | None = None
-    """Template of a claim that the operator creates and that is deleted with the job."""
+    """Template for a claim that the operator creates, and that is deleted with the job."""
     sub_path: str | None = None
     """Directory inside the volume to use instead of its root."""
 
@@ -180,37 +181,37 @@ class Volume(Model):
 
 
 class Volumes(Model):
-    """The job's three volumes. One claim may serve several of them."""
+    """The volumes of the job. They may share a claim."""
 
     checkpoints: Volume
-    """Checkpoints and results are written below <job name>/ on this volume."""
+    """Checkpoints and results, written below <job name>/."""
     data: Volume
-    """Mounted read-only; holds the data set."""
+    """The data set; mounted read-only."""
     models: Volume | None = None
-    """Mounted read-only; holds the .pt files that student and teacher name."""
+    """The .pt files of student and teacher; mounted read-only."""
 
 
 class Export(Model):
-    """Formats that the best weights are also written in once the training is done, beside weights/best.pt."""
+    """Additional formats of the best weights, written next to weights/best.pt after the training."""
 
     formats: Annotated[list[Literal["onnx", "torchscript"]], Field(max_length=2)] = []
-    """onnx: weights/best.onnx. torchscript: weights/best.torchscript. Both in fp32 at training.imgsz, as by
+    """onnx: weights/best.onnx. torchscript: weights/best.torchscript. Both are in fp32 at training.imgsz, as in
     Ultralytics' export."""
     dynamic: bool = False
-    """Let the number and size of images vary (onnx; TorchScript's always may)."""
+    """Allow any number and size of images (onnx; torchscript always does)."""
     simplify: bool = True
     """Simplify the ONNX graph."""
     nms: bool | None = None
-    """Unset: the model's raw output. true: with non-maximum suppression. false: the head that needs none
-    (YOLO26, YOLOv10)."""
+    """Unset: the model's raw output. true: with non-maximum suppression. false: the head that does not need it (YOLO26,
+    YOLOv10)."""
 
 
 class Report(Model):
-    """What the report at the end of the training compares the student with, besides its teacher."""
+    """What the report compares the student with, besides the teacher."""
 
     baseline: RelativePath | None = None
-    """Another run: the name of a job whose results are on the checkpoints volume, or a .pt file on the checkpoints
-    or models volume. For example a run without a teacher."""
+    """Another run, for example one without a teacher: the name of a job whose results are on the checkpoints volume, or
+    a .pt file on the checkpoints or models volume."""
 
 
 class Scheduling(Model):
@@ -219,19 +220,20 @@ class Scheduling(Model):
     priority_class_name: str | None = None
     """PriorityClass of the pods."""
     node_selector: dict[str, str] | None = None
-    """Labels that nodes must have."""
+    """Labels that nodes must have to run the pods."""
     tolerations: list[dict[str, Any]] | None = None
     """Tolerations of the pods, as in a pod."""
 
 
 class DistillJobSpec(Model):
-    """A training run. What defines it is immutable; image, template, scheduling, elastic, checkpoint, export, report,
-    recovery, suspend, deadlines and TTL may change, and count from the next attempt on."""
+    """A training run. Fields that define the run are immutable. image, template, scheduling, elastic, checkpoint,
+    export, report, recovery, suspend, activeDeadlineSeconds and ttlSecondsAfterFinished may change; what concerns the
+    pods applies from the next attempt."""
 
     student: Student
     """The model to train."""
     teacher: Teacher | None = None
-    """The frozen model to learn from. Without a teacher the job is plain multi-node training."""
+    """The frozen model that the student learns from. Without it the job trains the student alone."""
     dataset: Dataset
     """The data set."""
     distillation: Distillation = Distillation()
@@ -239,35 +241,35 @@ class DistillJobSpec(Model):
     training: Training = Training()
     """Ultralytics' training arguments."""
     nodes: Annotated[int, Field(ge=1, le=1000)] = 1
-    """Pods, one per node, that train together."""
+    """Number of pods, each on a node of its own, that train together."""
     accelerators: Accelerators = Accelerators()
-    """What each node's pod asks for."""
+    """Accelerators of each pod."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
-    """auto: CUDA when accelerators are asked for, else CPU. cpu trains on CPUs even beside accelerators."""
+    """auto: CUDA if accelerators are requested, else CPU. cpu: train on CPUs in any case."""
     elastic: Elastic | None = None
-    """Whether the job may run with fewer nodes. Default: always with all nodes."""
+    """Lets the job run on fewer nodes when capacity is short. Default: all attempts have all nodes."""
     checkpoint: Checkpoint = Checkpoint()
-    """When progress is committed."""
+    """When checkpoints are committed."""
     export: Export = Export()
-    """Formats that the student is also written in at the end."""
+    """Additional formats of the best weights."""
     report: Report = Report()
-    """What report.html and report.json compare at the end."""
+    """What report.html and report.json compare."""
     recovery: Recovery = Recovery()
-    """What happens when an attempt ends before the training is done."""
+    """What happens when an attempt ends before the training is complete."""
     volumes: Volumes
     """Where data, models and checkpoints are."""
     scheduling: Scheduling = Scheduling()
     """Where the pods may run."""
     image: str | None = None
-    """Trainer image. Default: the image that the operator was installed with."""
+    """Trainer image. Default: the image in the operator's configuration."""
     template: dict[str, Any] | None = None
-    """Additions to the pods, in the form of a pod template (metadata, spec). The container is named trainer."""
+    """Additions to the pods, as a pod template (metadata, spec). The training container is named trainer."""
     suspend: bool = False
-    """True stops the job after a commit and keeps it stopped, false lets it go on."""
+    """true: checkpoint and stop; false: resume."""
     active_deadline_seconds: Seconds | None = None
-    """Time from the first attempt's start after which the job is Failed."""
+    """Seconds from the start of the first attempt after which the job is marked Failed."""
     ttl_seconds_after_finished: Annotated[int, Field(ge=0)] | None = None
-    """Delete the job this long after it finished. Checkpoints on an existing claim stay."""
+    """Seconds after which the finished job is deleted. Checkpoints on an existing claim are kept."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

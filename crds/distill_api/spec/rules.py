@@ -1,6 +1,6 @@
-"""Rules between fields: each written once for the API server (CEL) and once for `distill run` (Python), side by side.
+"""Rules across fields, each in two forms side by side: CEL for the API server, Python for `distill run`.
 
-A message says what is wrong and what to change. A test feeds both forms the same specs and wants the same verdicts.
+A message says what is wrong and what to change. A test checks that both forms agree on the same specifications.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: `cel` for the API server, `holds` for Python; None where only the API server can know (updates)."""
+    """One rule: `cel` for the API server, `holds` for Python; None for updates, which only the API server sees."""
 
     cel: str
     message: str
@@ -25,7 +25,7 @@ class Rule:
 
 
 def check(model: T, rules: Sequence[Rule]) -> T:
-    """Return `model`, or raise ValueError with every broken rule's message."""
+    """Return `model`. Raises ValueError with the messages of all broken rules."""
     broken = [rule.message for rule in rules if rule.holds is not None and not rule.holds(model)]
     if broken:
         raise ValueError("; ".join(broken))
@@ -154,7 +154,7 @@ SPEC: Sequence[Rule] = (
     ),
     Rule(
         "self.device != 'cuda' || self.accelerators.perNode > 0",
-        "device is cuda but accelerators.perNode is 0; ask for at least one accelerator, or set device: cpu",
+        "device is cuda but accelerators.perNode is 0; request at least one accelerator, or set device: cpu",
         _cuda_needs_accelerators,
     ),
     Rule(
@@ -196,7 +196,7 @@ SPEC: Sequence[Rule] = (
         "[self.student.model, self.dataset.config, has(self.teacher) ? self.teacher.model : 'none',"
         " has(self.report.baseline) ? self.report.baseline : 'none']"
         ".all(p, !p.startsWith('/') && !p.split('/').exists(part, part == '..'))",
-        "model and data set paths are relative to their volumes and may not leave them (no leading / and no ..)",
+        "model and data set paths are relative to their volumes and must stay inside them (no leading / and no ..)",
         _paths_stay_inside,
     ),
     *(
@@ -231,4 +231,4 @@ OWNED_POD_FIELDS = (
     "nodeSelector",
     "tolerations",
 )
-"""Fields of template.spec that the operator sets from the rest of the spec, and refuses by name."""
+"""Fields of template.spec that the operator sets from other fields, and that users must not set."""

@@ -1,7 +1,7 @@
 """spec.training: Ultralytics' own training arguments under their own names, typed so that the API server checks them.
 
-Defaults are those of ultralytics 8.4.190 (its cfg/default.yaml); a test compares them. Arguments that say where
-and on what to run (device, project, name, resume …) are left out: nodes, accelerators and volumes say that.
+Defaults are those of ultralytics 8.4.190 (its cfg/default.yaml); a test compares them. Arguments for where and on
+what to run (device, project, name, resume and so on) are missing: nodes, accelerators and volumes replace them.
 """
 
 from typing import Annotated, Literal
@@ -38,7 +38,7 @@ class Training(Model):
     deterministic: bool = True
     """Use deterministic algorithms, so that a resumed run equals the uninterrupted one."""
     workers: Annotated[int, Field(ge=0)] = 8
-    """Data-loading processes per rank, at most; lowered to the CPUs that the container may use."""
+    """Maximum data-loading processes per rank; never more than the CPUs that the container may use."""
     single_cls: bool = False
     """Treat all classes as one."""
     cos_lr: bool = False
@@ -46,7 +46,7 @@ class Training(Model):
     close_mosaic: Annotated[int, Field(ge=0)] = 10
     """Turn mosaic off for the last N epochs; 0 keeps it on."""
     fraction: Annotated[float, Field(gt=0, le=1)] = 1.0
-    """Share of the training images to use."""
+    """Fraction of the training images to use."""
     freeze: Annotated[int, Field(ge=0)] = 0
     """Freeze the student's first N layers."""
     pretrained: bool = True
@@ -62,12 +62,12 @@ class Training(Model):
     iou: Fraction = 0.7
     """IoU threshold of non-maximum suppression in validation."""
     nms: bool | None = None
-    """How an end-to-end model is validated. false: by its one-to-one head, without non-maximum suppression, as it is
-    deployed. Otherwise by its one-to-many head with it, which is Ultralytics' default."""
+    """How an end-to-end model is validated. false: with its one-to-one head and without non-maximum suppression, as it
+    is deployed. Otherwise, as by default in Ultralytics, with its one-to-many head and non-maximum suppression."""
     max_det: Annotated[int, Field(ge=1)] = 300
-    """Most detections per image in validation."""
+    """Maximum detections per image in validation."""
     plots: bool = True
-    """Draw result curves and validation pictures at the end."""
+    """Plot result curves and validation pictures at the end."""
     lr0: Annotated[float, Field(gt=0)] = 0.01
     """Initial learning rate. Ignored when optimizer is auto."""
     lrf: Annotated[float, Field(gt=0)] = 0.01
@@ -87,7 +87,7 @@ class Training(Model):
     cls: Gain = 0.5
     """Gain of the classification loss."""
     cls_pw: Fraction = 0.0
-    """Power of class weights for unbalanced classes; 0 weighs all classes alike."""
+    """Power of class weights for unbalanced classes; 0 gives all classes the same weight."""
     dfl: Gain = 1.5
     """Gain of the distribution focal loss."""
     pose: Gain = 12.0
@@ -129,6 +129,6 @@ class Training(Model):
     cutmix: Fraction = 0.0
     """Augmentation: probability of pasting a region of another image."""
     copy_paste: Fraction = 0.0
-    """Augmentation: share of objects that are copied (segment, obb)."""
+    """Augmentation: fraction of objects that are copied (segment, obb)."""
     copy_paste_mode: Literal["flip", "mixup"] = "flip"
     """How copy_paste chooses its source."""

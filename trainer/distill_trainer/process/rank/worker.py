@@ -98,7 +98,7 @@ class Rank:
         watchdog.end()
         ending = ending_of(error, result, rank=self._env.rank, attempt=self._run.attempt, phase=watchdog.phase)
         if ending.unexpected:
-            log.error("the training ended by an error that was not foreseen", exc_info=error)
+            log.error("training failed with an unexpected error", exc_info=error)
         elif ending.message.waited:
             log.error("another rank did not answer; this one waited here", exc_info=error)
         elif error is not None:
