@@ -60,7 +60,7 @@ class Reason(StrEnum):
         "NotAdmitted",
         "The API server or an admission webhook refuses an object of the job, for a reason that may pass: a policy, a"
         " limit of the namespace, a webhook that is not available, a PriorityClass that does not exist.",
-        "The message is the text of whoever refused: create or correct what it names, change the policy, or change"
+        "The message has the text of the refusal: create or correct what it names, change the policy, or change"
         " spec.template or spec.scheduling.",
         Place.EVENT, wait=Wait.UNLIMITED, warning=True)
     UNSCHEDULABLE = waiting(
@@ -154,8 +154,8 @@ class Reason(StrEnum):
         "Nothing: the job resumes.")
     STOPPED = disruption(
         "Stopped",
-        "The trainer committed and stopped because it received SIGTERM, and nothing tells who sent it.",
-        "Nothing: the job resumes. The events of the node may tell who stopped the container.",
+        "The trainer committed and stopped because it received SIGTERM, and it is not known who sent it.",
+        "Nothing: the job resumes. The node's events and the kubelet's log may show who stopped the container.",
         Place.TERMINATION, echo=True)
 
     OUT_OF_MEMORY = failure(
@@ -181,7 +181,7 @@ class Reason(StrEnum):
         Place.TERMINATION, lost_node_explains=True, ended_by_operator=True)
     PEER_LOST = failure(
         "PeerLost",
-        "A rank lost its connection to another one, and no pod tells why.",
+        "A rank lost its connection to another one, and no pod shows why.",
         "Check the network between the nodes, NetworkPolicies, and the logs of all pods.",
         Place.TERMINATION, echo=True, lost_node_explains=True)
     SUPERSEDED = failure(
@@ -269,7 +269,7 @@ class Reason(StrEnum):
     FAILURE_BUDGET_EXCEEDED = limit(
         "FailureBudgetExceeded",
         "More attempts failed than spec.recovery.maxFailures allows.",
-        "Solve what the last attempts failed for (status.attempts), and create the job again.")
+        "Fix the causes of the last failures (status.attempts), and create the job again.")
     PREEMPTION_BUDGET_EXCEEDED = limit(
         "PreemptionBudgetExceeded",
         "More attempts were disrupted than spec.recovery.maxPreemptions allows.",
@@ -277,7 +277,7 @@ class Reason(StrEnum):
     NO_PROGRESS = limit(
         "NoProgress",
         "More restarts in a row than spec.recovery.maxRestartsWithoutProgress allows committed no new step.",
-        "Solve what the last attempts ended for, or lower spec.checkpoint.intervalSeconds so that they commit earlier.")
+        "Fix what ended the last attempts, or lower spec.checkpoint.intervalSeconds so that they commit earlier.")
     DEADLINE_EXCEEDED = deadline(
         "DeadlineExceeded",
         "The job did not finish within spec.activeDeadlineSeconds of its first attempt.",

@@ -135,8 +135,30 @@ def _pod_template() -> Schema:
         "nodeSelector": strings,
         "tolerations": {"type": "array", "items": opaque},
     }
+    return {
+        "type": "object",
+        "description": "Additions to the pods, as a pod template (metadata: labels, annotations; spec). The training "
+        f"container is named {TRAINER_CONTAINER}; containers, volumes, affinity, security settings and so on are "
+        "merged. Fields that the operator sets are rejected.",
+        "properties": {
+            "metadata": {"type": "object", "properties": {"labels": strings, "annotations": strings}},
+            "spec": {
+                "type": "object",
+                "x-kubernetes-preserve-unknown-fields": True,
+                "properties": {
+                    **{field: owned_types.get(field, {"type": "string"}) for field in rules.OWNED_POD_FIELDS},
+                    "containers": {"type": "array", "maxItems": 20, "items": _container()},
+                },
+                "x-kubernetes-validations": refused,
+            },
+        },
+    }
+
+
+def _container() -> Schema:
+    """Schema of a container in spec.template: only the names of its environment variables are checked."""
     names = ", ".join(f"'{name}'" for name in sorted(RESERVED_ENV))
-    container: Schema = {
+    return {
         "type": "object",
         "required": ["name"],
         "x-kubernetes-preserve-unknown-fields": True,
@@ -157,24 +179,6 @@ def _pod_template() -> Schema:
                         }
                     ],
                 },
-            },
-        },
-    }
-    return {
-        "type": "object",
-        "description": "Additions to the pods, as a pod template (metadata: labels, annotations; spec). The training "
-        f"container is named {TRAINER_CONTAINER}; containers, volumes, affinity, security settings and so on are "
-        "merged. Fields that the operator sets are rejected.",
-        "properties": {
-            "metadata": {"type": "object", "properties": {"labels": strings, "annotations": strings}},
-            "spec": {
-                "type": "object",
-                "x-kubernetes-preserve-unknown-fields": True,
-                "properties": {
-                    **{field: owned_types.get(field, {"type": "string"}) for field in rules.OWNED_POD_FIELDS},
-                    "containers": {"type": "array", "maxItems": 20, "items": container},
-                },
-                "x-kubernetes-validations": refused,
             },
         },
     }
