@@ -56,7 +56,7 @@ def make_volumes(root: Path, images: int) -> None:
     from distill_trainer.models.arguments import ultralytics_arguments
     from distill_trainer.models.student import build_student, student_source
     from distill_trainer.models.weights import save_weights
-    from tests.trainer_support import dataset, job_spec, teach
+    from tests.support.models import dataset, job_spec, teach
 
     generate(root / "data", "detect", {"train": images, "val": 8}, IMGSZ, seed=0)
     names = yaml.safe_load((root / "data" / "digits.yaml").read_text())["names"]

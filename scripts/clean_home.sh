@@ -21,7 +21,7 @@ keep_file() {
     fi
 }
 
-keep_directory DISTILL_CACHE "$HOME/.cache/distill-operator" # Kubernetes, images: tests/cluster/settings.py
+keep_directory DISTILL_CACHE "$HOME/.cache/distill-operator" # Kubernetes, images: hack/testcluster/settings.py
 keep_directory UV_CACHE_DIR "$cache/uv"
 keep_directory PIP_CACHE_DIR "$cache/pip"
 keep_directory NPM_CONFIG_CACHE "$HOME/.npm"

@@ -28,7 +28,7 @@ part() {
 
 paths=(tests)
 if [ "${1:-}" = --fast ]; then
-    paths=(tests/unit tests/contract tests/trainer)
+    paths=(tests/contract tests/operator tests/local tests/chart tests/project tests/trainer)
     fast=yes
     shift
 fi

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from leaving_out import leave_out
+from tests.support.machine.leaving_out import leave_out
 
 TESTS = Path(__file__).parent
-ORDER = ("unit", "contract", "trainer", "apiserver", "e2e")
+ORDER = ("contract", "operator", "local", "chart", "project", "trainer", "apiserver", "e2e")
 
 
 def _apiserver() -> str | None:

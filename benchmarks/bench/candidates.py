@@ -29,7 +29,7 @@ from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import Step
-from tests.trainer_support import build, preprocessed, shard_batch, teach
+from tests.support.models import build, preprocessed, shard_batch, teach
 
 FORMATS = {"fp32": None, "bf16": torch.bfloat16}
 NOMINAL_BATCH = 64

@@ -47,7 +47,7 @@ class Saves:
         from distill_trainer.training.distillation.teacher import Teacher
         from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
         from distill_trainer.training.state import TrainingProgress, TrainingState
-        from tests.trainer_support import CPU, build, preprocessed, shard_batch, teach
+        from tests.support.models import CPU, build, preprocessed, shard_batch, teach
 
         self.student = build(f"{student}.yaml", optimizer="SGD", imgsz=imgsz)
         whole = teach(build(f"{teacher}.yaml", seed=1))

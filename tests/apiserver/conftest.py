@@ -2,18 +2,17 @@
 
 import itertools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 import yaml
 
-from apiserver.api import Api, wait_for
-from apiserver.nodes import Nodes, rank0
-from apiserver.operatorprocess import OperatorProcess
-from apiserver.team import Team
 from testcluster import ControlPlane
+from tests.apiserver.api import Api, wait_for
+from tests.apiserver.nodes import Nodes, rank0
+from tests.apiserver.operatorprocess import OperatorProcess
+from tests.apiserver.team import Team
+from tests.support.machine.python import ROOT
 
-ROOT = Path(__file__).parents[2]
 OPERATOR = "distill-operator-under-test"
 
 

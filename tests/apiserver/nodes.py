@@ -9,9 +9,9 @@ from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from apiserver.api import Api, Object
 from distill_api.constants import METRICS_PORT
 from distill_api.pod.report import TerminationMessage, TrainerStatus
+from tests.apiserver.api import Api, Object
 
 GPUS = 2
 RANK0_IP = "127.0.0.{number}"

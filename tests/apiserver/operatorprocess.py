@@ -8,8 +8,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from apiserver.api import wait_for
 from distill_local.trainer_process import free_port
+from tests.apiserver.api import wait_for
 
 
 class OperatorProcess:

@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from apiserver.api import Api, Object, wait_for
-from apiserver.nodes import Kubelet, Rank0
-from apiserver.operatorprocess import OperatorProcess
 from distill_api.constants import Phase
 from distill_api.pod.report import TerminationMessage, TrainerStatus
 from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus, Progress, Result
+from tests.apiserver.api import Api, Object, wait_for
+from tests.apiserver.nodes import Kubelet, Rank0
+from tests.apiserver.operatorprocess import OperatorProcess
 
 RESULT = Result(checkpoint="tiny/weights/best.pt", sha256="ab" * 32, student_map=0.51, teacher_map=0.6)
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import yaml
 
-from apiserver.api import wait_for
-from apiserver.operatorprocess import OperatorProcess
 from testcluster import ControlPlane
+from tests.apiserver.api import wait_for
+from tests.apiserver.operatorprocess import OperatorProcess
+from tests.support.machine.python import ROOT
 
-CHART = Path(__file__).parents[2] / "charts" / "distill-operator"
+CHART = ROOT / "charts" / "distill-operator"
 NAMESPACE = "distill-system"
 CRD = "crd/distilljobs.distilljob.dev"
 EVERYTHING = ("--set", "networkPolicies.enabled=true,networkPolicies.trainerNamespaces={team-a,team-b}")

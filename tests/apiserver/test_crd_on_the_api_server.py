@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
-from apiserver.api import Api, Object, Refused
-from apiserver.team import manifest
 from distill_api.constants import KIND, RESERVED_ENV
 from distill_api.job import InvalidJob, parse_job
 from distill_api.spec import rules
+from tests.apiserver.api import Api, Object, Refused
+from tests.apiserver.team import manifest
+from tests.support.machine.python import ROOT
 
-ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.yaml") if f"kind: {KIND}" in path.read_text())
 
 

@@ -3,12 +3,12 @@
 import time
 from datetime import UTC, datetime, timedelta
 
-from apiserver.api import Api, Object, wait_for
-from apiserver.nodes import GPUS, Nodes
-from apiserver.team import Team
 from distill_api.constants import Outcome, Phase
 from distill_api.pod.report import RankSeconds
 from distill_api.reasons import Reason
+from tests.apiserver.api import Api, Object, wait_for
+from tests.apiserver.nodes import GPUS, Nodes
+from tests.apiserver.team import Team
 
 UNREACHABLE = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
 IMPATIENT = {

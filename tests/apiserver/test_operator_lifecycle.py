@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from apiserver.api import Object, wait_for
-from apiserver.nodes import GPUS
-from apiserver.team import RESULT, Team
 from distill_api.constants import Outcome, Phase
 from distill_api.pod.report import TerminationMessage
 from distill_api.reasons import Reason
 from distill_api.status import DistillJobStatus
+from tests.apiserver.api import Object, wait_for
+from tests.apiserver.nodes import GPUS
+from tests.apiserver.team import RESULT, Team
 
 
 def restarts_of(status: DistillJobStatus) -> tuple[int, int]:

@@ -1,11 +1,11 @@
 """The operator is killed with SIGKILL at every stage of a job's life: no attempt too many, no count changed."""
 
-from apiserver.api import Api, wait_for
-from apiserver.nodes import timestamp
-from apiserver.operatorprocess import OperatorProcess
-from apiserver.team import Team, manifest, stopped
 from distill_api.constants import Phase
 from distill_api.reasons import Reason
+from tests.apiserver.api import Api, wait_for
+from tests.apiserver.nodes import timestamp
+from tests.apiserver.operatorprocess import OperatorProcess
+from tests.apiserver.team import Team, manifest, stopped
 
 
 def test_a_kill_at_every_stage_of_a_disrupted_life_changes_nothing(team: Team) -> None:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +17,9 @@ from distill_api.status import Attempt, DistillJobStatus, Goodput, Progress
 from distill_operator.controller.metrics import Metrics
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from testcluster.artifacts import binaries
+from tests.support.machine.python import ROOT
 
-CHART = Path(__file__).parents[3] / "charts" / "distill-operator"
+CHART = ROOT / "charts" / "distill-operator"
 MONITORING = ("--api-versions", "monitoring.coreos.com/v1")
 
 Objects = list[dict[str, Any]]

@@ -15,12 +15,13 @@ import yaml
 from distill_api.job import DistillJob
 from distill_api.metrics import OperatorMetric, TrainerMetric
 from distill_operator.builders.pod import build_pod_template
-from e2e.dashboards import panel_queries, panels
-from e2e.discovery import endpoint_targets, pod_targets
-from e2e.monitors import scrape_config
-from e2e.prometheus import PrometheusServer, QueryError
+from tests.support.machine.python import ROOT
+from tests.support.prometheus.dashboards import panel_queries, panels
+from tests.support.prometheus.discovery import endpoint_targets, pod_targets
+from tests.support.prometheus.monitors import scrape_config
+from tests.support.prometheus.server import PrometheusServer, QueryError
 
-CHART = Path(__file__).parents[3] / "charts" / "distill-operator"
+CHART = ROOT / "charts" / "distill-operator"
 DASHBOARD = CHART / "dashboards" / "distilljob.json"
 ALERTS = CHART / "files" / "alerts.yaml"
 NAMES = {

@@ -1,6 +1,5 @@
 """The chart's objects: what is installed, with which rights, under which restrictions."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,8 +7,7 @@ import yaml
 
 from distill_api.constants import OPERATOR_HEALTH_PORT, OPERATOR_METRICS_PORT
 from distill_operator.types.settings import Settings
-
-ROOT = Path(__file__).parents[3]
+from tests.support.machine.python import ROOT
 
 
 def only(objects: list[dict[str, Any]], kind: str, name: str | None = None) -> dict[str, Any]:

@@ -2,15 +2,14 @@
 
 import json
 import re
-from pathlib import Path
 from urllib.request import urlopen
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from distill_api.metrics import OperatorMetric, TrainerMetric
+from tests.support.machine.python import ROOT
 
-ROOT = Path(__file__).parents[3]
 DOC = (ROOT / "docs" / "observability.md").read_text()
 CHART = ROOT / "charts" / "distill-operator"
 

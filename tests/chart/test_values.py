@@ -4,15 +4,15 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from testcluster.artifacts import binaries
+from tests.support.machine.python import ROOT
 
-CHART = Path(__file__).parents[3] / "charts" / "distill-operator"
+CHART = ROOT / "charts" / "distill-operator"
 
 
 def test_helm_finds_nothing_to_complain_about() -> None:

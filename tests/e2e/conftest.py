@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from digits.demo import stage
-from e2e.jobs import NAMESPACE, Jobs
 from testcluster import Cluster
+from tests.e2e.jobs import NAMESPACE, Jobs
+from tests.support.machine.python import ROOT
 
-ROOT = Path(__file__).parents[2]
 IMGSZ = 64
 
 

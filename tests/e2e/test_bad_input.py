@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from digits.demo import stage
-from e2e.jobs import NAMESPACE, Jobs, attempts
+from tests.e2e.jobs import NAMESPACE, Jobs, attempts
 
 Spec = dict[str, Any]
 

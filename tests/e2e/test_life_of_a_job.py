@@ -6,8 +6,8 @@ import json
 import pytest
 
 from digits.demo import stage, table
-from e2e.jobs import NAMESPACE, Jobs, attempts, conditions, phase
 from testcluster import Cluster
+from tests.e2e.jobs import NAMESPACE, Jobs, attempts, conditions, phase
 
 
 def test_the_operator_passes_its_own_helm_test(jobs: Jobs) -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from digits.demo import stage
 from distill_api.constants import Component, JobFile, Label
-from e2e.jobs import NAMESPACE, Jobs, attempts, progress
 from testcluster import Cluster
 from testcluster.linux.processes import ProcessId
+from tests.e2e.jobs import NAMESPACE, Jobs, attempts, progress
 
 GRACE_SECONDS, LOST_SECONDS = 10, 2
 UNREACHABLE = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")

@@ -10,10 +10,10 @@ import yaml
 
 from digits.demo import stage
 from distill_api import metrics
-from e2e.dashboards import panel_queries
-from e2e.jobs import NAMESPACE, Jobs, progress
-from e2e.prometheus import PrometheusServer, prometheus_of
 from testcluster import Cluster
+from tests.e2e.jobs import NAMESPACE, Jobs, progress
+from tests.support.prometheus.dashboards import panel_queries
+from tests.support.prometheus.server import PrometheusServer, prometheus_of
 
 DASHBOARD = stage.CHART / "dashboards" / "distilljob.json"
 

@@ -1,7 +1,7 @@
 """Every way to lose pods in mid-training: the job goes on from its committed step and says what happened."""
 
 from digits.demo import stage, story
-from e2e.jobs import NAMESPACE, Jobs, attempts, phase
+from tests.e2e.jobs import NAMESPACE, Jobs, attempts, phase
 
 EPOCHS = 12
 

@@ -18,7 +18,7 @@ import yaml
 from PIL import Image
 from ultralytics import YOLO
 
-from process_tree import children, ranks_of, wait_until_gone
+from tests.support.machine.processes import children, ranks_of, wait_until_gone
 
 
 def make_dataset(folder: Path) -> None:

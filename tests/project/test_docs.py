@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
+from tests.support.machine.python import ROOT
+
 SOURCES = (
     *("crds", "operator", "trainer", "cli", "charts", "images", "scripts"),
     *("tests", "hack", "benchmarks", "examples"),

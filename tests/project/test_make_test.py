@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+from tests.support.machine.python import ROOT
+
+SCRIPTS = ROOT / "scripts"
 CONFIGURED = {
     ".config/uv/uv.toml": "UV_CONFIG_FILE",
     ".config/pip/pip.conf": "PIP_CONFIG_FILE",

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import yaml
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
+from tests.support.machine.python import ROOT
+
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 TEXTS = ("*.md", "*.py", "*.yaml", "*.json", "*.tpl", "*.txt")
 FOLDERS = ("charts", "docs", "examples", "tests", "hack", "images", "crds", "operator", "trainer", "cli")

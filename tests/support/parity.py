@@ -1,4 +1,4 @@
-"""Ultralytics' own training loop on recorded batches, and what it did: the reference of test_parity_steps.py."""
+"""Ultralytics' own training loop on recorded batches, and what it did: the reference of test_twenty_steps.py."""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
@@ -14,7 +14,7 @@ from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 
-from trainer_support import CLASSES, KEYPOINTS, shard_batch
+from tests.support.models import CLASSES, KEYPOINTS, shard_batch
 
 EPOCHS, STEPS_PER_EPOCH, BATCH = 5, 4, 4
 STEPS = EPOCHS * STEPS_PER_EPOCH

@@ -9,7 +9,7 @@ from distill_api.constants import TRAINER_USER
 from distill_api.job import DistillJob
 from distill_operator.builders import build_claim, build_job, build_network_policy, build_service
 from distill_operator.builders.template import merged
-from unit.operator.samples import UID, job
+from tests.support.operator.samples import UID, job
 
 OWNER = {
     "apiVersion": "distilljob.dev/v1alpha1",

@@ -24,7 +24,7 @@ from distill_operator.kube.observe import STATUS_SECONDS, Observer
 from distill_operator.kube.pod_cache import PodCache
 from distill_operator.types import naming
 from distill_operator.types.actions import Create
-from unit.operator.samples import SETTINGS, UID, at, attempt, closed, job, status
+from tests.support.operator.samples import SETTINGS, UID, at, attempt, closed, job, status
 
 KEY = ("team", "tiny")
 

@@ -10,7 +10,7 @@ from distill_operator.controller import workqueue
 from distill_operator.controller.workqueue import WorkQueue
 from distill_operator.kube.pod_cache import Key, PodCache, with_departed
 from distill_operator.types.settings import Settings, SettingsError
-from unit.operator.samples import NOW, pod
+from tests.support.operator.samples import NOW, pod
 
 KEY: Key = ("team", "tiny")
 

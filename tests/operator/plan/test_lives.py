@@ -13,7 +13,8 @@ from distill_operator.plan.plan import make_plan
 from distill_operator.status import conditions
 from distill_operator.types.actions import Create, Delete
 from distill_operator.types.observed import ClaimFacts, Rejection
-from unit.operator.samples import (
+from tests.support.operator.cluster import CRASHES, FAULTS, OUTAGES, Cluster
+from tests.support.operator.samples import (
     CLAIMS,
     RESULT,
     SETTINGS,
@@ -31,7 +32,6 @@ from unit.operator.samples import (
     report,
     status,
 )
-from unit.operator.simcluster import CRASHES, FAULTS, OUTAGES, Cluster
 
 PENDING = {"phase": "Pending", "scheduled_at": None, "unschedulable": "0/2 nodes are available"}
 LIFE = [name for _ in range(9) for name in ("operate", "controllers", "operate", "kubelets", "operate", "train")]

@@ -7,7 +7,7 @@ import pytest
 from distill_api.reasons import Reason
 from distill_operator.policies.recovery import classify
 from distill_operator.types.observed import Observed, PodFacts
-from unit.operator.samples import NOW, at, child, disrupted, done, ended, job, observed, pod, report
+from tests.support.operator.samples import NOW, at, child, disrupted, done, ended, job, observed, pod, report
 
 
 def cause(*pods: PodFacts, **fields: Any) -> Reason | None:

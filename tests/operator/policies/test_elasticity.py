@@ -18,8 +18,21 @@ from distill_operator.policies.capacity import elasticity
 from distill_operator.status import conditions
 from distill_operator.types.actions import Action, Create
 from distill_operator.types.observed import JobFacts, Placeholders
-from unit.operator.samples import NOW, SETTINGS, UID, answer, at, attempt, child, closed, job, observed, pod, status
-from unit.operator.simcluster import CRASHES, FAULTS, NODES, OUTAGES, ROOM, VOLUMES, Cluster
+from tests.support.operator.cluster import CRASHES, FAULTS, NODES, OUTAGES, ROOM, VOLUMES, Cluster
+from tests.support.operator.samples import (
+    NOW,
+    SETTINGS,
+    UID,
+    answer,
+    at,
+    attempt,
+    child,
+    closed,
+    job,
+    observed,
+    pod,
+    status,
+)
 
 ELASTIC = {"minNodes": 1, "shrinkAfterSeconds": 300, "growAfterSeconds": 600}
 

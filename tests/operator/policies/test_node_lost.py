@@ -15,7 +15,8 @@ from distill_operator.policies.recovery import node_lost
 from distill_operator.status import conditions
 from distill_operator.types.actions import Delete
 from distill_operator.types.observed import PodFacts
-from unit.operator.samples import (
+from tests.support.operator.cluster import NODES, UNREACHABLE_SECONDS, Cluster
+from tests.support.operator.samples import (
     SETTINGS,
     at,
     attempt,
@@ -29,7 +30,6 @@ from unit.operator.samples import (
     report,
     status,
 )
-from unit.operator.simcluster import NODES, UNREACHABLE_SECONDS, Cluster
 
 DARK: dict[str, Any] = {"deleted_at": at(11), "end_due_at": at(71)}
 """Deletion was asked for, and nobody has confirmed it."""

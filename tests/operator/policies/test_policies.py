@@ -19,7 +19,7 @@ from distill_operator.status.events import transition_events
 from distill_operator.types import attempts
 from distill_operator.types.actions import Notice
 from distill_operator.types.observed import ClaimFacts
-from unit.operator.samples import (
+from tests.support.operator.samples import (
     CLAIMS,
     NOW,
     SETTINGS,

@@ -14,7 +14,7 @@ from distill_api.status import KEPT_ATTEMPTS, Attempt, DistillJobStatus, Spent
 from distill_operator.controller.metrics import Metrics
 from distill_operator.status import goodput, progress
 from distill_operator.types.observed import Observed, PodFacts
-from unit.operator.samples import answer, at, attempt, closed, ended, job, observed, pod, report, status
+from tests.support.operator.samples import answer, at, attempt, closed, ended, job, observed, pod, report, status
 
 
 def spent(**seconds: float) -> Spent:

@@ -11,7 +11,7 @@ from distill_api.status import Progress, VersionChange
 from distill_operator.policies.recovery import progress_guard, stall
 from distill_operator.status import progress
 from distill_operator.types.observed import PodFacts
-from unit.operator.samples import answer, at, attempt, closed, ended, job, observed, pod, report, status
+from tests.support.operator.samples import answer, at, attempt, closed, ended, job, observed, pod, report, status
 
 
 def starting(number: int, moved_at: datetime | None = None) -> TrainerStatus:

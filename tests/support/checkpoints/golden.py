@@ -1,9 +1,9 @@
 """The state in the golden checkpoints, and the script that makes one: run it once when a format is released.
 
-    python tests/golden_checkpoint.py STEP
+    python -m tests.support.checkpoints.golden STEP
 
-commits the state with the product's own code to tests/trainer/golden/format-<FORMAT>/step-<STEP>. A golden checkpoint
-is never made again: later trainers have to read what this one has written.
+commits the state with the product's own code to tests/trainer/checkpoint/golden/format-<FORMAT>/step-<STEP>. A golden
+checkpoint is never made again: later trainers have to read what this one has written.
 """
 
 import shutil
@@ -17,12 +17,13 @@ import torch
 from torch import nn
 from ultralytics.utils.torch_utils import ModelEMA
 
-from checkpoint_support import Events
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.checkpoint.format.manifest import FORMAT
 from distill_trainer.training.state import TrainingProgress, TrainingState
+from tests.support.checkpoints.opener import Events
+from tests.support.machine.python import ROOT
 
-GOLDEN = Path(__file__).parent / "trainer" / "golden"
+GOLDEN = ROOT / "tests" / "trainer" / "checkpoint" / "golden"
 UID = "golden"
 
 

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Union
 
-from syscalls import Call
+from tests.support.machine.syscalls import Call
 
 Change = dict[str, Union["Folder", "File", None]]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from distill_trainer.process.liveness.heartbeat import lives
-from leaving_out import leave_out
+from tests.support.machine.leaving_out import leave_out
 
 WATCHED = "%file,%desc"
 NOISE = frozenset({"mmap", "brk", "ioctl", "lseek", "fcntl", "poll", "newfstatat", "readlink", "access", "exit_group"})

@@ -29,7 +29,7 @@ from distill_operator.types.observed import (
     PodFacts,
     ServiceFacts,
 )
-from unit.operator.samples import CLAIMS, SETTINGS, answer, at, done, job, observed, report
+from tests.support.operator.samples import CLAIMS, SETTINGS, answer, at, done, job, observed, report
 
 GRACE = 10
 TOTAL_STEPS = 20

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from e2e.discovery import ENDPOINTS, PODS, sanitized
+from tests.support.prometheus.discovery import ENDPOINTS, PODS, sanitized
 
 Manifest = Mapping[str, Any]
 ScrapeConfig = dict[str, Any]

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 import yaml
 
-from e2e.dashboards import PanelQuery, panel_queries
-from e2e.discovery import Discovery
-from e2e.monitors import Manifest, ScrapeConfig, scrape_configs
+from tests.support.prometheus.dashboards import PanelQuery, panel_queries
+from tests.support.prometheus.discovery import Discovery
+from tests.support.prometheus.monitors import Manifest, ScrapeConfig, scrape_configs
 
 __all__ = ["PanelQuery", "PrometheusServer", "QueryError", "Sample", "panel_queries", "prometheus_of"]
 

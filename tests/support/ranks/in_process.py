@@ -13,7 +13,6 @@ import torch
 import yaml
 from ultralytics.utils.torch_utils import unset_deterministic
 
-from checkpoint_support import Events
 from digits import generate
 from distill_api.errors import Stopped
 from distill_api.pod.run import RunConfig
@@ -32,7 +31,8 @@ from distill_trainer.process.telemetry.console import Console
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.process.telemetry.status import RankStatus
 from distill_trainer.train import train
-from trainer_support import dataset, job_spec, teach
+from tests.support.checkpoints.opener import Events
+from tests.support.models import dataset, job_spec, teach
 
 STEPS_PER_EPOCH, EPOCHS = 3, 2
 STEPS = STEPS_PER_EPOCH * EPOCHS

@@ -1,22 +1,22 @@
-"""Gangs of real launchers and ranks over gloo, with the tiny training of trainer/fake_rank.py."""
+"""Gangs of real launchers and ranks over gloo, with the tiny training of fakes/rank.py."""
 
 import json
-import os
 import re
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from distill_api.constants import Env
 from distill_api.pod.report import TerminationMessage
 from distill_api.pod.run import Directories, RunConfig
 from distill_api.spec.fields import DistillJobSpec
 from distill_local.trainer_process import free_port
+from tests.support.machine.python import command, environment
 
-LAUNCH = Path(__file__).with_name("trainer") / "fake_launch.py"
+LAUNCH = "tests.support.ranks.fakes.launch"
 
 
 @dataclass
@@ -57,50 +57,35 @@ class Gang:
         """Start every node (or `only` some) of one attempt. `host` is node 0's address; `within`, a command that runs a
         node's launcher; `environ`, further variables.
         """
-        spec = DistillJobSpec.model_validate(
-            {
-                "student": {"model": "yolo26n.yaml"},
-                "dataset": {"config": "data.yaml"},
-                "training": {"batch": 4},
-                "nodes": nodes,
-                "accelerators": {"perNode": 0, "processesPerNode": processes},
-                "recovery": {"gracePeriodSeconds": 15, **(recovery or {})},
-                "volumes": {"checkpoints": {"claimName": "c"}, "data": {"claimName": "d"}},
-            }
-        )
+        spec = spec_of(nodes, processes, recovery or {})
         endpoint = f"{host}:{free_port()}"
-        started = []
-        for rank in only or range(nodes):
-            termination = self.root / f"termination-{attempt}-{rank}"
-            run = RunConfig(
-                job="fake",
-                uid="uid-1",
-                attempt=attempt,
-                nodes=nodes,
-                rendezvous=endpoint,
-                spec=spec,
-                directories=Directories(checkpoints=str(self.root / "volume"), termination=str(termination)),
-            )
-            log = self.root / f"log-{attempt}-{rank}"
-            with open(log, "w") as stream:
-                process = subprocess.Popen(
-                    [*within(rank), sys.executable, str(LAUNCH)],
-                    env={
-                        **os.environ,
-                        "DISTILL_RUN": run.model_dump_json(by_alias=True),
-                        "JOB_COMPLETION_INDEX": str(rank),
-                        "FAKE_PLAN": json.dumps(plan or {}),
-                        "FAKE_STEPS": str(steps),
-                        "OMP_NUM_THREADS": "1",
-                        **environ,
-                    },
-                    stdout=stream,
-                    stderr=stream,
-                    text=True,
-                )
-            started.append(Node(process, termination, log))
+        variables = {"FAKE_PLAN": json.dumps(plan or {}), "FAKE_STEPS": str(steps), "OMP_NUM_THREADS": "1", **environ}
+        started = [
+            self._start_node(rank, spec, endpoint, attempt, within(rank), variables) for rank in only or range(nodes)
+        ]
         self.nodes += started
         return started
+
+    def _start_node(
+        self, rank: int, spec: DistillJobSpec, endpoint: str, attempt: int, within: list[str], variables: dict[str, str]
+    ) -> Node:
+        termination = self.root / f"termination-{attempt}-{rank}"
+        run = RunConfig(
+            job="fake",
+            uid="uid-1",
+            attempt=attempt,
+            nodes=spec.nodes,
+            rendezvous=endpoint,
+            spec=spec,
+            directories=Directories(checkpoints=str(self.root / "volume"), termination=str(termination)),
+        )
+        given = {Env.RUN: run.model_dump_json(by_alias=True), Env.NODE_RANK: str(rank), **variables}
+        log = self.root / f"log-{attempt}-{rank}"
+        with open(log, "w") as stream:
+            process = subprocess.Popen(
+                [*within, *command(LAUNCH)], env=environment(**given), stdout=stream, stderr=stream, text=True
+            )
+        return Node(process, termination, log)
 
     def committed(self) -> list[int]:
         """Steps with a committed checkpoint."""
@@ -124,3 +109,18 @@ class Gang:
                     node.process.wait(20)
                 except subprocess.TimeoutExpired:
                     node.process.kill()
+
+
+def spec_of(nodes: int, processes: int, recovery: dict[str, Any]) -> DistillJobSpec:
+    """A CPU job on that many nodes; `recovery` replaces fields of spec.recovery."""
+    return DistillJobSpec.model_validate(
+        {
+            "student": {"model": "yolo26n.yaml"},
+            "dataset": {"config": "data.yaml"},
+            "training": {"batch": 4},
+            "nodes": nodes,
+            "accelerators": {"perNode": 0, "processesPerNode": processes},
+            "recovery": {"gracePeriodSeconds": 15, **recovery},
+            "volumes": {"checkpoints": {"claimName": "c"}, "data": {"claimName": "d"}},
+        }
+    )

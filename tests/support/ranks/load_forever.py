@@ -1,6 +1,6 @@
 """A trainer that only loads data: prints its workers' process ids, then a dot per step, until it is told to stop.
 
-load_forever.py <data set folder> <workers> <steps, then raise>
+python -m tests.support.ranks.load_forever <data set folder> <workers> <steps, then raise>
 """
 
 import multiprocessing

@@ -1,6 +1,6 @@
 """A gang that goes through many short runs, each by the trainer's own `train`, without starting a process for each.
 
-    RANK=0 … python trainer_replay.py ROOT PLAN
+    RANK=0 … python -m tests.support.ranks.replay ROOT PLAN
 
 PLAN is a JSON list of scenarios. ROOT holds the volumes. A scenario runs on its first `world` ranks. It may begin with
 one committed step of another job, as after a kill right after that commit, and it may be asked to stop: at a step, or
@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,25 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from distill_api.errors import Stopped
 from distill_api.pod.run import Directories, RunConfig
+from distill_trainer import train
+from distill_trainer.checkpoint.checkpointer import Checkpointer
+from distill_trainer.data import TrainData
+from distill_trainer.process.liveness.stop import StopFlag
+from distill_trainer.process.liveness.watchdog import Watchdog
+from distill_trainer.process.rank.context import RankContext
+from distill_trainer.process.rank.torchrun_env import TorchrunEnv
+from distill_trainer.process.run_files import RunFiles
+from distill_trainer.process.telemetry.console import Console
+from distill_trainer.process.telemetry.metrics import TrainerMetrics
+from distill_trainer.process.telemetry.status import RankStatus
+from distill_trainer.training.step import Step
+from tests.support.checkpoints.opener import Events
+from tests.support.models import job_spec
+from tests.support.ranks.start import start_ranks
 
 
 @dataclass(frozen=True)
@@ -42,22 +59,11 @@ class Scenario:
 
 def replay(root: Path, scenarios: list[Scenario]) -> None:
     """Go through all scenarios, in order."""
-    sockets = [socket.socket() for _ in scenarios]
-    for probe in sockets:
-        probe.bind(("127.0.0.1", 0))
-    plan = [
-        asdict(scenario) | {"port": probe.getsockname()[1]} for scenario, probe in zip(scenarios, sockets, strict=True)
-    ]
-    for probe in sockets:
-        probe.close()
+    ports = free_ports(len(scenarios))
+    plan = [asdict(scenario) | {"port": port} for scenario, port in zip(scenarios, ports, strict=True)]
     (root / "plan.json").write_text(json.dumps(plan))
-    ranks = [
-        subprocess.Popen(
-            [sys.executable, __file__, str(root), str(root / "plan.json")],
-            env=os.environ | {"RANK": str(rank), "LOCAL_RANK": str(rank), "GROUP_RANK": "0", "OMP_NUM_THREADS": "1"},
-        )
-        for rank in range(max(scenario.world for scenario in scenarios))
-    ]
+    world = max(scenario.world for scenario in scenarios)
+    ranks = start_ranks("tests.support.ranks.replay", [[root, root / "plan.json"]] * world, ports[0])
     try:
         while any(rank.poll() is None for rank in ranks) and not any(rank.poll() for rank in ranks):
             time.sleep(0.1)
@@ -65,6 +71,17 @@ def replay(root: Path, scenarios: list[Scenario]) -> None:
     finally:
         for rank in ranks:
             rank.kill()
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports on loopback that nobody uses, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    for probe in probes:
+        probe.bind(("127.0.0.1", 0))
+    ports = [int(probe.getsockname()[1]) for probe in probes]
+    for probe in probes:
+        probe.close()
+    return ports
 
 
 def record_of(root: Path, job: str, attempt: int, rank: int) -> dict[str, Any]:
@@ -80,11 +97,12 @@ class Notes:
         self.samples: dict[int, list[str]] = {}
         self.losses: dict[int, dict[str, float]] = {}
 
+    def forget(self) -> None:
+        """Begin anew, for the next scenario."""
+        self.finished, self.samples, self.losses = 0, {}, {}
+
     def listen(self) -> None:
         """Put an ear between the loop, its data and its step."""
-        from distill_trainer.data import TrainData
-        from distill_trainer.training.step import Step
-
         batches, run = TrainData.batches, Step.run
 
         def noted(data: Any, start: int, end: int) -> Iterator[list[dict[str, Any]]]:
@@ -101,97 +119,93 @@ class Notes:
         TrainData.batches, Step.run = noted, run_and_note  # type: ignore[method-assign,assignment]
 
 
+class Patient(Checkpointer):
+    """Waits where the real one would leave a commit out, so that what is committed depends on the steps alone."""
+
+    busy = False
+
+
+class Asked(StopFlag):
+    """A stop that is asked for while `wish` says so."""
+
+    def __init__(self, wish: Callable[[], bool]) -> None:
+        super().__init__()
+        self._wish = wish
+
+    @property
+    def requested(self) -> bool:
+        return self._wish()
+
+
 def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
     """This rank's part of a scenario."""
-    from distill_api.errors import Stopped
-    from distill_trainer.checkpoint.checkpointer import Checkpointer
-    from distill_trainer.process.liveness.stop import StopFlag
-    from distill_trainer.process.liveness.watchdog import Watchdog
-    from distill_trainer.process.rank.context import RankContext
-    from distill_trainer.process.run_files import RunFiles
-    from distill_trainer.process.telemetry.console import Console
-    from distill_trainer.process.telemetry.metrics import TrainerMetrics
-    from distill_trainer.process.telemetry.status import RankStatus
-    from distill_trainer.train import train
-    from trainer_support import job_spec
+    run = run_config(root, scenario)
+    files = RunFiles.of(run)
+    if rank == 0 and scenario.begins_as is not None:
+        _begin_as(root / "checkpoints" / scenario.begins_as[0], scenario.begins_as[1], files.root)
+    world = str(scenario.world)
+    os.environ |= {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world, "MASTER_PORT": str(scenario.port)}
+    notes.forget()
+    context = context_of(run, scenario, files, notes)
+    stopped = None
+    try:
+        train.train(run, context)
+        context.checkpointer.wait()
+    except Stopped as error:
+        stopped = error.step
+    context.checkpointer.close()
+    assert (stopped is None) is (scenario.stop_at is None), f"{scenario.job}: stopped at {stopped}"
+    found = {
+        "samples": notes.samples,
+        "losses": notes.losses,
+        "resumed": context.status.read().resumed_from_step,
+        "stopped": stopped,
+    }
+    (root / "records" / f"{scenario.job}-{scenario.attempt}-{rank}.json").write_text(json.dumps(found))
 
-    class Patient(Checkpointer):
-        """Waits where the real one would leave a commit out, so that what is committed depends on the steps alone."""
 
-        busy = False
-
-    class Asked(StopFlag):
-        requested = property(lambda _: wants_to_stop())  # type: ignore[assignment]
-
-    spec = job_spec(**scenario.spec)
-    run = RunConfig(
+def run_config(root: Path, scenario: Scenario) -> RunConfig:
+    """The attempt, on the volumes below `root`."""
+    volumes = {name: str(root / name) for name in ("checkpoints", "data", "models")}
+    return RunConfig(
         job=scenario.job,
         uid="uid",
         attempt=scenario.attempt,
         nodes=1,
         processes_per_node=scenario.world,
         rendezvous=f"127.0.0.1:{scenario.port}",
-        spec=spec,
-        directories=Directories(
-            checkpoints=str(root / "checkpoints"), data=str(root / "data"), models=str(root / "models")
-        ),
+        spec=job_spec(**scenario.spec),
+        directories=Directories(**volumes),
     )
-    files = RunFiles.of(run)
-    if rank == 0 and scenario.begins_as is not None:
-        _begin_as(root / "checkpoints" / scenario.begins_as[0], scenario.begins_as[1], files.root)
-    world = str(scenario.world)
-    os.environ |= {"WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(scenario.port)}
+
+
+def context_of(run: RunConfig, scenario: Scenario, files: RunFiles, notes: Notes) -> RankContext:
+    """The surroundings of this process's rank."""
+    env = TorchrunEnv.from_environ()
     watchdog = Watchdog(timeout=600, stopping_timeout=600, stop_requested=bool, on_stall=lambda _: None)
-    metrics = TrainerMetrics(rank=rank, world_size=scenario.world, checkpoint_interval=60, versions={})
-    status = RankStatus(
-        job=run.job, attempt=run.attempt, rank=rank, world_size=scenario.world, images_per_second=lambda: None
-    )
-    notes.finished, notes.samples, notes.losses = 0, {}, {}
 
     def wants_to_stop() -> bool:
-        if scenario.stop_at is None or rank != scenario.world - 1:
+        if scenario.stop_at is None or env.rank != scenario.world - 1:
             return False
         if scenario.stop_in_validation:
             return notes.finished >= scenario.stop_at and watchdog.phase == "validation"
         # The wish travels with the step that is about to begin.
         return notes.finished >= scenario.stop_at - 1 and watchdog.phase != "validation"
 
-    checkpointer = Patient(
-        files.checkpoints, uid=run.uid, attempt=run.attempt, keep=100, is_writer=rank == 0, metrics=_Silent()
-    )
-    context = RankContext(
-        rank=rank,
-        local_rank=rank,
-        world_size=scenario.world,
-        stop=Asked(),
-        status=status,
-        metrics=metrics,
+    return RankContext(
+        env=env,
+        stop=Asked(wants_to_stop),
+        status=RankStatus(
+            job=run.job, attempt=run.attempt, rank=env.rank, world_size=env.world_size, images_per_second=lambda: None
+        ),
+        metrics=TrainerMetrics(rank=env.rank, world_size=env.world_size, checkpoint_interval=60, versions={}),
         watchdog=watchdog,
-        checkpointer=checkpointer,
+        checkpointer=Patient(
+            files.checkpoints, uid=run.uid, attempt=run.attempt, keep=100, is_writer=env.is_main, metrics=Events()
+        ),
         files=files,
         console=Console(enabled=False),
     )
-    stopped = None
-    try:
-        train(run, context)
-        checkpointer.wait()
-    except Stopped as error:
-        stopped = error.step
-    checkpointer.close()
-    assert (stopped is None) is (scenario.stop_at is None), f"{scenario.job}: stopped at {stopped}"
-    found = {
-        "samples": notes.samples,
-        "losses": notes.losses,
-        "resumed": status.read().resumed_from_step,
-        "stopped": stopped,
-    }
-    (root / "records" / f"{scenario.job}-{scenario.attempt}-{rank}.json").write_text(json.dumps(found))
-
-
-class _Silent:
-    def __getattr__(self, _: str) -> Callable[..., None]:
-        return lambda *_: None
 
 
 def _begin_as(other: Path, step: int, own: Path) -> None:
@@ -204,10 +218,6 @@ def _begin_as(other: Path, step: int, own: Path) -> None:
 
 def main(root: Path, plan: Path) -> None:
     """This rank's way through the plan."""
-    import torch
-
-    from distill_trainer import train
-
     train.interval_of = lambda *_, **__: lambda: 0.0  # type: ignore[attr-defined]
     torch.set_num_threads(1)
     rank, notes = int(os.environ["RANK"]), Notes()

@@ -1,60 +1,80 @@
-"""One rank of a validation: validate_rank.py <weights.pt> <data set folder> <task> <report.json> [stop at batch]
+"""A rank that validates weights on a data set, without training before it.
 
-RANK and WORLD_SIZE are set as torchrun sets them; `stop at batch` asks this rank alone to stop there.
+    RANK=0 WORLD_SIZE=2 … python -m tests.support.ranks.validate WEIGHTS FOLDER TASK REPORT [STOP]
+
+REPORT.<RANK> is what this rank found. STOP, as RANK:BATCH, asks that rank alone to stop there.
 """
 
 import hashlib
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import torch.distributed as dist
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 
 from distill_api.spec.training import Training
+from distill_local.trainer_process import free_port
 from distill_trainer.data import load_dataset
 from distill_trainer.outputs.figures import ValidationFigures
-from distill_trainer.training.evaluation.validate import Interrupted, ValData, validate
-from distill_trainer.training.parallel.environment import from_torchrun
+from distill_trainer.training.evaluation.val_data import ValData
+from distill_trainer.training.evaluation.validate import Interrupted, validate
+from distill_trainer.training.parallel.environment import Environment, from_torchrun
+from tests.support.ranks.start import start_ranks
 
-weights, root, task, report = sys.argv[1], Path(sys.argv[2]), sys.argv[3], Path(sys.argv[4])
-stop_at = int(sys.argv[5]) if len(sys.argv) > 5 else None
-rank, world_size = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
-if world_size > 1:
-    dist.init_process_group("gloo")
-model = YOLO(weights).model.float()
-model.args = get_cfg(overrides={"task": task})
-data = ValData(
-    load_dataset(root / "digits.yaml", root, task),
-    Training(imgsz=96, workers=2),
-    imgsz=96,
-    stride=32,
-    batch=2,
-    environment=from_torchrun(uses_cuda=False),
-)
-done: list[int] = []
-figures = ValidationFigures()
-try:
-    found = asdict(
-        validate(
-            model,
-            data,
-            progress=lambda number, _: done.append(number),
-            stop=None if stop_at is None else lambda: len(done) == stop_at,
-            figures=figures,
-        )
+
+def on_ranks(
+    world_size: int, weights: Path, root: Path, task: str, report: Path, stop: tuple[int, int] | None = None
+) -> list[Any]:
+    """Validate on so many ranks; each rank's report. `stop`: a rank, and the batch at which it is asked to stop."""
+    arguments = [weights, root, task, report, *([f"{stop[0]}:{stop[1]}"] if stop else [])]
+    ranks = start_ranks("tests.support.ranks.validate", [arguments] * world_size, free_port())
+    assert [rank.wait(timeout=120) for rank in ranks] == [0] * world_size
+    return [json.loads(Path(f"{report}.{rank}").read_text()) for rank in range(world_size)]
+
+
+def found_by(environment: Environment, weights: str, root: Path, task: str, stop_at: int | None) -> dict[str, Any]:
+    """What this rank finds; or, stopped, after how many batches."""
+    model = YOLO(weights).model.float()
+    model.args = get_cfg(overrides={"task": task})
+    data = ValData(
+        load_dataset(root / "digits.yaml", root, task),
+        Training(imgsz=96, workers=2),
+        imgsz=96,
+        stride=32,
+        batch=2,
+        environment=environment,
     )
+    done: list[int] = []
+    figures = ValidationFigures()
+    stop = None if stop_at is None else lambda: len(done) == stop_at
+    try:
+        metrics = validate(model, data, progress=lambda number, _: done.append(number), stop=stop, figures=figures)
+    except Interrupted:
+        return {"interrupted after": len(done)}
+    found = asdict(metrics)
     del found["seconds"]
     assert figures.confusion is not None
-    found["confusion"] = figures.confusion.matrix.tolist()
-    found["pictures"] = {
-        name: hashlib.sha256(content).hexdigest() for name, content in figures.of_rank.pictures.items()
-    }
-except Interrupted:
-    found = {"interrupted after": len(done)}
-report.write_text(json.dumps(found, sort_keys=True))
-if world_size > 1:
-    dist.destroy_process_group()
+    pictures = {name: hashlib.sha256(content).hexdigest() for name, content in figures.of_rank.pictures.items()}
+    return found | {"confusion": figures.confusion.matrix.tolist(), "pictures": pictures}
+
+
+def main(weights: str, root: Path, task: str, report: str, stop: str | None = None) -> None:
+    environment = from_torchrun(uses_cuda=False)
+    stop_at = None
+    if stop is not None:  # every rank may stop; one is asked to
+        rank, batch = map(int, stop.split(":"))
+        stop_at = batch if rank == environment.rank else -1
+    if environment.world_size > 1:
+        dist.init_process_group("gloo")
+    found = found_by(environment, weights, root, task, stop_at)
+    Path(f"{report}.{environment.rank}").write_text(json.dumps(found, sort_keys=True))
+    if environment.world_size > 1:
+        dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])

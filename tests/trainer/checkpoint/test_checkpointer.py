@@ -8,11 +8,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from checkpoint_support import Opener, events, save
 from distill_api.errors import Permanent, Retryable
 from distill_api.reasons import Reason
 from distill_trainer.checkpoint.format.layout import committed_steps, damaged_steps
 from distill_trainer.training.commits import Commits
+from tests.support.checkpoints.opener import Opener, events, save
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from distill_trainer.checkpoint.reading import newest_readable
 from distill_trainer.checkpoint.store.commit import Commit, Fenced, commit
 from distill_trainer.checkpoint.store.fence import raise_fence, read_fence
 from distill_trainer.checkpoint.store.storage import discard, probe
-from powercut import Disk, frozen, materialise
-from syscalls import NOISE, Call, calls, go_on, needs_strace, outcome, wait_until_stopped, watched
+from tests.support.checkpoints.power_cut import Disk, frozen, materialise
+from tests.support.machine.syscalls import NOISE, Call, calls, go_on, needs_strace, outcome, wait_until_stopped, watched
 
 COMMITTED, FENCED, FAILED = 0, 3, 4
 

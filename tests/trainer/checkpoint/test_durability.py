@@ -17,7 +17,6 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from checkpoint_support import Events, Opener, events, save
 from distill_api.errors import Permanent, Retryable
 from distill_api.reasons import Reason
 from distill_trainer.checkpoint.checkpointer import Checkpointer
@@ -30,8 +29,9 @@ from distill_trainer.checkpoint.store.fence import Fence, read_fence
 from distill_trainer.checkpoint.store.storage import clear_temporaries
 from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.training.commits import Commits
-from leaving_out import leave_out
-from syscalls import slow_fsync
+from tests.support.checkpoints.opener import Events, Opener, events, save
+from tests.support.machine.leaving_out import leave_out
+from tests.support.machine.syscalls import slow_fsync
 
 
 @pytest.fixture

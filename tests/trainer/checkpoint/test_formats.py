@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from checkpoint_support import Opener, events, save
 from distill_api.errors import Permanent, Retryable
 from distill_api.reasons import PERMANENT, Reason
 from distill_trainer.checkpoint.format import manifest
@@ -18,8 +17,9 @@ from distill_trainer.checkpoint.format.layout import committed_steps
 from distill_trainer.checkpoint.format.manifest import FORMAT, READABLE, Damaged, Manifest, UnknownFormat, read_manifest
 from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.reading import newest_readable
-from golden_checkpoint import GOLDEN, UID, golden_state, untrained
-from launched_gang import Gang
+from tests.support.checkpoints.golden import GOLDEN, UID, golden_state, untrained
+from tests.support.checkpoints.opener import Opener, events, save
+from tests.support.ranks.launched import Gang
 
 CHECKPOINTS = sorted(GOLDEN.glob("format-*/step-*"))
 NEWER = FORMAT + 1

@@ -22,7 +22,7 @@ from distill_api.reasons import Reason
 from distill_api.spec.training import Training
 from distill_trainer.data import TrainData, load_dataset, scanned
 from distill_trainer.data.scanned import ScannedDataset, scratch_directory
-from trainer_support import train_data
+from tests.support.models import train_data
 
 Edit = Callable[[Path, dict[str, Any]], None]
 

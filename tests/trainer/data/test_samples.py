@@ -14,7 +14,7 @@ import torch
 from distill_api.spec.training import Training
 from distill_trainer.data import Shards, TrainData, dataset, load_dataset, train, workers
 from distill_trainer.process.machine import cpus
-from trainer_support import train_data
+from tests.support.models import train_data
 
 TASKS = ("detect", "segment", "pose", "obb")
 EVERYTHING = {

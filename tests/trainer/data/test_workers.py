@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,16 +13,15 @@ import torch
 
 from distill_trainer.data.workers import PREFETCH, batches, fits_shared_memory
 from distill_trainer.process.liveness.heartbeat import lives
-from process_tree import wait_until_gone
-
-SCRIPT = Path(__file__).with_name("load_forever.py")
+from tests.support.machine.processes import wait_until_gone
+from tests.support.machine.python import command, environment
 
 
 @contextmanager
 def trainer(root: Path, steps: int = -1) -> Iterator[tuple[subprocess.Popen[str], list[int]]]:
     process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(root), "2", str(steps)],
-        stdout=subprocess.PIPE, text=True, start_new_session=True,
+        command("tests.support.ranks.load_forever", root, 2, steps),
+        env=environment(), stdout=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
     try:

@@ -13,7 +13,7 @@ from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
-from trainer_support import CPU, build, preprocessed, shard_batch, teach
+from tests.support.models import CPU, build, preprocessed, shard_batch, teach
 
 
 class Graphs:

@@ -18,7 +18,7 @@ from distill_api.reasons import Reason
 from distill_trainer.models.loading import check_sha256, find_model_file, load_checkpoint
 from distill_trainer.models.setup import prepare
 from distill_trainer.models.student import build_student, student_source
-from trainer_support import build, dataset, job_spec
+from tests.support.models import build, dataset, job_spec
 
 
 class Runs:

@@ -7,7 +7,7 @@ import pytest
 from distill_api.errors import Permanent
 from distill_api.reasons import Reason
 from distill_trainer.models.pair import HEADS, ModelFacts, check, check_trainable, facts, mismatches
-from trainer_support import build
+from tests.support.models import build
 
 STUDENT = ModelFacts(
     name="yolo26n.pt",

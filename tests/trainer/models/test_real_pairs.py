@@ -19,8 +19,8 @@ from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
-from trainer_inprocess import Volumes
-from trainer_support import CPU, build, job_spec, preprocessed, shard_batch, teach
+from tests.support.models import CPU, build, job_spec, preprocessed, shard_batch, teach
+from tests.support.ranks.in_process import Volumes
 
 SECONDS = 20
 """Between the job and its refusal, Python's and torch's start not counted; 1 to 2 on an idle machine."""

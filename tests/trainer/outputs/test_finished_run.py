@@ -20,7 +20,6 @@ from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 
-import trainer_inprocess
 from distill_api.spec.training import Training
 from distill_api.status import Result
 from distill_trainer.data import load_dataset
@@ -29,8 +28,9 @@ from distill_trainer.models.student import build_student, student_source
 from distill_trainer.models.weights import save_weights
 from distill_trainer.outputs.report.report import Report
 from distill_trainer.process.liveness.stop import StopFlag
-from trainer_inprocess import IMGSZ, Volumes
-from trainer_support import SUFFIX, job_spec, preprocessed, train_data
+from tests.support.models import SUFFIX, job_spec, preprocessed, train_data
+from tests.support.ranks import in_process
+from tests.support.ranks.in_process import IMGSZ, Volumes
 
 EPOCHS, STEPS_PER_EPOCH = 3, 3
 STILL = dict.fromkeys(("mosaic", "scale", "translate", "fliplr", "hsv_h", "hsv_s", "hsv_v"), 0.0)
@@ -273,7 +273,7 @@ def test_a_stop_while_outputs_are_made_loses_nothing_and_the_next_attempt_makes_
             return (folder / "confusion_matrix.png").exists()
 
     with monkeypatch.context() as patched:
-        patched.setattr(trainer_inprocess, "StopAfter", OnceTheMatrixIsDrawn)
+        patched.setattr(in_process, "StopAfter", OnceTheMatrixIsDrawn)
         assert ended.distil() == EPOCHS * STEPS_PER_EPOCH, "stopped, with everything committed"
     assert not (folder / "report.json").exists()
     assert (folder / "labels.jpg").stat().st_mtime_ns == drawn, "what comes after the matrix was not begun"

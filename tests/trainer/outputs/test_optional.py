@@ -23,8 +23,8 @@ from distill_trainer.outputs.report.chart import Line, line_chart, nice_ticks, w
 from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.outputs.tensorboard import write_events
 from distill_trainer.training.evaluation.comparison import Comparison, find_baseline
-from process_tree import children, command
-from trainer_support import ALONE, build
+from tests.support.machine.processes import children, command
+from tests.support.models import ALONE, build
 
 
 def export(best: Path, form: str = "torchscript", moved: Any = lambda: None) -> list[str]:

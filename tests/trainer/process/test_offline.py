@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from distill_trainer.process import offline
-from trainer_support import SUFFIX
+from tests.support.models import SUFFIX
 
 SEEN_FROM_OUTSIDE = '''
 """Runs first in every Python process of the job: writes down what would leave this machine, and lets it fail."""

@@ -19,7 +19,7 @@ from distill_trainer.data import Shards, TrainData
 from distill_trainer.models.arguments import rounded_imgsz
 from distill_trainer.models.setup import adjustments, prepare
 from distill_trainer.training.evaluation.validate import ValData
-from trainer_support import ALONE, CPU, SUFFIX, job_spec
+from tests.support.models import ALONE, CPU, SUFFIX, job_spec
 
 Edit = Callable[[Path], object]
 

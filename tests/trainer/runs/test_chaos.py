@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.support.machine.python import ROOT
 
 pytestmark = pytest.mark.alone
 
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.timeout(300)

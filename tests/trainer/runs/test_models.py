@@ -12,8 +12,8 @@ from ultralytics import YOLO
 from ultralytics.nn import tasks
 
 from distill_api.status import Result
-from trainer_inprocess import STEPS, Volumes
-from trainer_support import SUFFIX
+from tests.support.ranks.in_process import STEPS, Volumes
+from tests.support.models import SUFFIX
 
 MakeVolumes = Callable[..., Volumes]
 

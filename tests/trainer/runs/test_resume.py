@@ -14,8 +14,8 @@ from distill_trainer.checkpoint.reading import newest_readable
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
 from distill_trainer.models.weights import save_weights
-from trainer_replay import Scenario, record_of, replay
-from trainer_support import dataset, job_spec, teach
+from tests.support.ranks.replay import Scenario, record_of, replay
+from tests.support.models import dataset, job_spec, teach
 
 WORLDS = (1, 2, 4)
 STEPS = 6

@@ -26,7 +26,7 @@ from distill_trainer.checkpoint.store.fence import read_fence
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
 from distill_trainer.models.weights import save_weights
-from trainer_support import dataset, job_spec, teach
+from tests.support.models import dataset, job_spec, teach
 
 STEPS_PER_EPOCH, EPOCHS = 3, 2
 

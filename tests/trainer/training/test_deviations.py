@@ -10,7 +10,7 @@ from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
-from trainer_support import CPU, build, preprocessed, shard_batch, teach
+from tests.support.models import CPU, build, preprocessed, shard_batch, teach
 
 
 def test_initial_weights_follow_from_the_seed_alone() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from trainer_gang import run_gang
+from tests.support.ranks.steps import run_gang
 
 
 @pytest.fixture(scope="module")

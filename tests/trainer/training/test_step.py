@@ -26,7 +26,7 @@ from distill_trainer.training.parallel.shards import running_statistics
 from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import Step, StepResult
-from trainer_support import ALONE, CPU, build, shard_batch, teach
+from tests.support.models import ALONE, CPU, build, shard_batch, teach
 
 
 class Run:

@@ -1,4 +1,4 @@
-"""The container's entry point, with ranks of fake_rank.py. FAKE_IMPORTS is a module more that they import."""
+"""The container's entry point, with ranks of rank.py. FAKE_IMPORTS is a module more that they import."""
 
 import os
 from typing import NoReturn
@@ -8,11 +8,11 @@ from distill_trainer.process.rank import worker
 
 
 def rank() -> NoReturn:
-    """A rank with the training of fake_rank.py."""
-    from fake_rank import fake_train
+    """A rank with the training of rank.py."""
+    from tests.support.ranks.fakes.rank import fake_train
 
     worker.main(fake_train)
 
 
 if __name__ == "__main__":
-    exit_process(main(rank, ["fake_rank", os.environ.get("FAKE_IMPORTS", "json")]))
+    exit_process(main(rank, ["tests.support.ranks.fakes.rank", os.environ.get("FAKE_IMPORTS", "json")]))

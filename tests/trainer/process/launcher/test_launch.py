@@ -17,8 +17,8 @@ from distill_api.pod.report import TerminationMessage
 from distill_api.reasons import Reason
 from distill_trainer.process.launcher import launch
 from distill_trainer.process.machine.cpus import available_cpus
-from launched_gang import Gang
-from process_tree import children, ranks_of
+from tests.support.machine.processes import children, ranks_of
+from tests.support.ranks.launched import Gang
 
 pytestmark = pytest.mark.alone
 
@@ -139,7 +139,7 @@ def test_sigterm_while_the_nodes_look_for_each_other_is_answered_at_once(gang: G
 
 
 def test_sigterm_in_the_midst_of_the_imports_is_answered_at_once(gang: Gang) -> None:
-    (node,) = gang.start(processes=1, FAKE_IMPORTS="fake_slow_import")
+    (node,) = gang.start(processes=1, FAKE_IMPORTS="tests.support.ranks.fakes.slow_import")
     while "importing" not in node.log.read_text():
         time.sleep(0.1)
     asked = time.monotonic()
@@ -177,7 +177,8 @@ def test_ranks_share_the_cpus_that_the_container_may_use(gang: Gang) -> None:
 
 
 def test_ranks_can_use_cuda_although_a_library_looked_for_devices_before_they_were_forked(gang: Gang) -> None:
-    (node,) = gang.start(processes=1, steps=1, FAKE_IMPORTS="fake_looks_for_gpus", CUDA_VISIBLE_DEVICES="0,1")
+    imports = "tests.support.ranks.fakes.looks_for_gpus"
+    (node,) = gang.start(processes=1, steps=1, FAKE_IMPORTS=imports, CUDA_VISIBLE_DEVICES="0,1")
     assert node.end()[0] == 0
     assert "may use CUDA: True, devices 0,1" in node.log.read_text()
 

@@ -14,10 +14,10 @@ import pytest
 from distill_api.reasons import Reason
 from distill_trainer.process.liveness.heartbeat import Heartbeat, HeartbeatMonitor, MissedHeartbeat, lives, stuck_ranks
 from distill_trainer.process.liveness.timeouts import timeouts
-from launched_gang import Gang
-from leaving_out import leave_out
-from process_tree import children, command, ranks_of
-from syscalls import needs_strace, slow_fsync
+from tests.support.machine.leaving_out import leave_out
+from tests.support.machine.processes import children, command, ranks_of
+from tests.support.machine.syscalls import needs_strace, slow_fsync
+from tests.support.ranks.launched import Gang
 
 pytestmark = pytest.mark.alone
 

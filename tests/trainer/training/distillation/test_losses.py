@@ -18,7 +18,7 @@ from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.losses.sl2 import sl2
 from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
-from trainer_support import CPU, build, preprocessed, shard_batch, teach
+from tests.support.models import CPU, build, preprocessed, shard_batch, teach
 
 BATCH, CHANNELS, CLASSES, SIZES = 2, 3, 4, ((3, 2), (2, 1))
 EPSILON = 1e-5  # BatchNorm's

@@ -7,7 +7,7 @@ import pytest
 
 from distill_api.spec.fields import Distillation
 from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSchedule, weight_schedule
-from trainer_support import job_spec
+from tests.support.models import job_spec
 
 STEPS = 4  # per epoch
 

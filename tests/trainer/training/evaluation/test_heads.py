@@ -4,10 +4,6 @@ Ultralytics' val takes the one-to-many branch and NMS whenever a head has that b
 one-to-one branch without.
 """
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +14,10 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
 from distill_api.spec.training import Training
-from distill_local.trainer_process import free_port
 from distill_trainer.data import load_dataset
 from distill_trainer.training.evaluation.validate import ValMetrics, validate
-from trainer_support import CPU, train_data, val_data
+from tests.support.models import CPU, train_data, val_data
+from tests.support.ranks.validate import on_ranks
 
 IMGSZ, IMAGES, STEPS = 96, 9, 45
 PLACE: dict[str, Any] = {"task": "detect", "imgsz": IMGSZ, "stride": 32, "workers": 0, "device": CPU}
@@ -58,19 +54,6 @@ def learnt_by_heart(architecture: str, root: Path) -> Any:
     return model
 
 
-def on_two_ranks(weights: Path, root: Path) -> list[Any]:
-    given = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    command = [sys.executable, str(Path(__file__).with_name("validate_rank.py")), str(weights), str(root), "detect"]
-    ranks = [
-        subprocess.Popen(
-            [*command, f"{weights}.{rank}"], env=os.environ | given | {"RANK": rank, "OMP_NUM_THREADS": "1"}
-        )
-        for rank in ("0", "1")
-    ]
-    assert [rank.wait(timeout=120) for rank in ranks] == [0, 0]
-    return [json.loads(Path(f"{weights}.{rank}").read_text()) for rank in ("0", "1")]
-
-
 @pytest.mark.parametrize(("architecture", "branches"), [("yolo11n.yaml", 1), ("yolov10n.yaml", 2)])
 def test_metrics_of_every_head_are_ultralytics_own(
     architecture: str, branches: int, root: Path, tmp_path: Path
@@ -98,6 +81,6 @@ def test_metrics_of_every_head_are_ultralytics_own(
     found = ours()
     assert found.results == pytest.approx(expected, abs=1e-3)
     assert 0.05 < found.map < 0.999
-    first, second = on_two_ranks(weights, root)
+    first, second = on_ranks(2, weights, root, "detect", tmp_path / "report")
     assert first == second
     assert first["results"] == found.results

@@ -1,10 +1,6 @@
 """Validation over ranks gives what Ultralytics' own val gives, the same on every rank and for any world size."""
 
 import hashlib
-import json
-import os
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,16 +16,15 @@ from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, Segmentati
 from distill_api.errors import Stopped
 from distill_api.metrics import TrainerMetric
 from distill_api.spec.training import Training
-from distill_local.trainer_process import free_port
 from distill_trainer.data import load_dataset
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.training.evaluation.epoch_end import run_validation
 from distill_trainer.training.evaluation.validate import SUFFIX, VALIDATORS, validate
 from distill_trainer.training.parallel.environment import Environment
-from trainer_support import train_data, val_data
+from tests.support.models import train_data, val_data
+from tests.support.ranks.validate import on_ranks
 
-SCRIPT = Path(__file__).with_name("validate_rank.py")
 MODEL: dict[str, tuple[type[DetectionModel], str]] = {
     "detect": (DetectionModel, "yolo26n"),
     "segment": (SegmentationModel, "yolo26n-seg"),
@@ -76,22 +71,6 @@ def trained(request: pytest.FixtureRequest, make_digits: Any, tmp_path_factory: 
     return task, root, weights
 
 
-def on_ranks(world_size: int, report: Path, *arguments: object, stop: dict[int, int] | None = None) -> list[Any]:
-    """Each rank's report."""
-    port = str(free_port())
-    ranks = []
-    for rank in range(world_size):
-        environment = os.environ | {
-            "RANK": str(rank), "WORLD_SIZE": str(world_size), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-            "OMP_NUM_THREADS": "1", "LOCAL_WORLD_SIZE": str(world_size),
-        }  # fmt: skip
-        command = [sys.executable, str(SCRIPT), *map(str, arguments), f"{report}.{rank}"]
-        command += [str(stop.get(rank, -1))] if stop is not None else []
-        ranks.append(subprocess.Popen(command, env=environment))
-    assert [process.wait(timeout=120) for process in ranks] == [0] * world_size
-    return [json.loads(Path(f"{report}.{rank}").read_text()) for rank in range(world_size)]
-
-
 def test_metrics_are_ultralytics_own_for_every_world_size(trained: Any, tmp_path: Path) -> None:
     task, root, weights = trained
     arguments = {"data": str(root / "digits.yaml"), "imgsz": 96, "batch": 2, "device": "cpu", "plots": False}
@@ -104,7 +83,7 @@ def test_metrics_are_ultralytics_own_for_every_world_size(trained: Any, tmp_path
     assert 0.05 < alone.map < 0.999
     assert alone.map == alone.results[f"metrics/mAP50-95({SUFFIX[task]})"]
     assert alone.map == pytest.approx(sum(alone.per_class.values()) / len(alone.per_class))
-    first, second = on_ranks(2, tmp_path / "both", weights, root, task)
+    first, second = on_ranks(2, weights, root, task, tmp_path / "both")
     assert first == second
     drawn = {"confusion": first.pop("confusion"), "pictures": first.pop("pictures")}
     assert first | {"seconds": alone.seconds} == asdict(alone), "the same figures whatever the world size"
@@ -169,7 +148,7 @@ def test_losses_are_those_of_ultralytics_training(trained: Any) -> None:
 def test_one_rank_asked_to_stop_stops_all_at_the_same_batch(make_digits: Any, tmp_path: Path) -> None:
     root = make_digits()
     learn(root, "detect", 0, tmp_path / "untrained.pt")
-    reports = on_ranks(2, tmp_path / "report", tmp_path / "untrained.pt", root, "detect", stop={1: 1})
+    reports = on_ranks(2, tmp_path / "untrained.pt", root, "detect", tmp_path / "report", stop=(1, 1))
     assert reports == [{"interrupted after": 1}] * 2
 
 

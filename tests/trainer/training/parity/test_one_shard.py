@@ -11,7 +11,7 @@ from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
-from trainer_support import CPU, SUFFIX, build, preprocessed, shard_batch, teach
+from tests.support.models import CPU, SUFFIX, build, preprocessed, shard_batch, teach
 
 FAMILIES = ("yolo26", "yolo11", "yolov8")
 

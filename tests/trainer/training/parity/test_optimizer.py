@@ -14,8 +14,8 @@ from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
-from trainer_support import build as build_model
-from trainer_support import job_spec
+from tests.support.models import build as build_model
+from tests.support.models import job_spec
 
 
 def plan(**fields: int) -> TrainingPlan:

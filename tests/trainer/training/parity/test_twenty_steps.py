@@ -42,7 +42,8 @@ from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
 from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import Step
-from parity_reference import (
+from tests.support.models import ALONE, CLASSES, CPU, SUFFIX, build, teach
+from tests.support.parity import (
     BATCH,
     EPOCHS,
     LABELS,
@@ -55,7 +56,6 @@ from parity_reference import (
     trained_groups,
     ultralytics,
 )
-from trainer_support import ALONE, CLASSES, CPU, SUFFIX, build, teach
 
 MANY = 40_000
 """Images of a data set for which `auto` chooses MuSGD: more than 10,000 iterations."""
