@@ -18,7 +18,7 @@ from distill_operator.policies.capacity import elasticity
 from distill_operator.status import conditions
 from distill_operator.types.actions import Action, Create
 from distill_operator.types.observed import JobFacts, Placeholders
-from tests.support.operator.cluster import CRASHES, FAULTS, NODES, OUTAGES, ROOM, VOLUMES, Cluster
+from tests.support.operator.cluster import CRASHES, FAULTS, OUTAGES, ROOM, Cluster
 from tests.support.operator.samples import (
     NOW,
     SETTINGS,
@@ -33,6 +33,7 @@ from tests.support.operator.samples import (
     pod,
     status,
 )
+from tests.support.operator.world import NODES, VOLUMES
 
 ELASTIC = {"minNodes": 1, "shrinkAfterSeconds": 300, "growAfterSeconds": 600}
 

@@ -15,7 +15,7 @@ from distill_operator.policies.recovery import node_lost
 from distill_operator.status import conditions
 from distill_operator.types.actions import Delete
 from distill_operator.types.observed import PodFacts
-from tests.support.operator.cluster import NODES, UNREACHABLE_SECONDS, Cluster
+from tests.support.operator.cluster import Cluster
 from tests.support.operator.samples import (
     SETTINGS,
     at,
@@ -30,6 +30,7 @@ from tests.support.operator.samples import (
     report,
     status,
 )
+from tests.support.operator.world import NODES, UNREACHABLE_SECONDS
 
 DARK: dict[str, Any] = {"deleted_at": at(11), "end_due_at": at(71)}
 """Deletion was asked for, and nobody has confirmed it."""
