@@ -26,6 +26,64 @@ LABELS = {
     "distilljob.dev/job": "tiny",
 }
 ATTEMPT_LABELS = {**LABELS, "distilljob.dev/attempt": "3"}
+CONTAINER: dict[str, Any] = {
+    "name": "trainer",
+    "image": "trainer:1",
+    "env": [{"name": "DISTILL_RUN"}, {"name": "HOME", "value": "/tmp"}],
+    "ports": [{"name": "metrics", "containerPort": 9400, "protocol": "TCP"}],
+    "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    "terminationMessagePath": "/dev/termination-log",
+    "terminationMessagePolicy": "File",
+    "securityContext": {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    },
+    "volumeMounts": [
+        {"name": "checkpoints", "mountPath": "/checkpoints"},
+        {"name": "data", "mountPath": "/data", "readOnly": True},
+        {"name": "checkpoints", "mountPath": "/models", "readOnly": True},
+        {"name": "tmp", "mountPath": "/tmp"},
+        {"name": "shm", "mountPath": "/dev/shm"},
+    ],
+}
+POD_SPEC: dict[str, Any] = {
+    "restartPolicy": "Never",
+    "subdomain": "tiny-a3",
+    "automountServiceAccountToken": False,
+    "enableServiceLinks": False,
+    "terminationGracePeriodSeconds": 60,
+    "securityContext": {
+        "runAsNonRoot": True,
+        "runAsUser": TRAINER_USER,
+        "runAsGroup": TRAINER_USER,
+        "fsGroup": TRAINER_USER,
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    },
+    "affinity": {
+        "podAntiAffinity": {
+            "requiredDuringSchedulingIgnoredDuringExecution": [
+                {
+                    "labelSelector": {
+                        "matchLabels": {
+                            "distilljob.dev/job": "tiny",
+                            "distilljob.dev/attempt": "3",
+                        }
+                    },
+                    "topologyKey": "kubernetes.io/hostname",
+                }
+            ]
+        }
+    },
+    "containers": [CONTAINER],
+    "volumes": [
+        {"name": "checkpoints", "persistentVolumeClaim": {"claimName": "runs"}},
+        {"name": "data", "persistentVolumeClaim": {"claimName": "digits"}},
+        {"name": "tmp", "emptyDir": {}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1024Mi"}},
+    ],
+}
 
 
 def gang_job(of: DistillJob) -> dict[str, Any]:
@@ -62,65 +120,7 @@ def test_the_job_of_an_attempt() -> None:
             },
             "template": {
                 "metadata": {"labels": ATTEMPT_LABELS},
-                "spec": {
-                    "restartPolicy": "Never",
-                    "subdomain": "tiny-a3",
-                    "automountServiceAccountToken": False,
-                    "enableServiceLinks": False,
-                    "terminationGracePeriodSeconds": 60,
-                    "securityContext": {
-                        "runAsNonRoot": True,
-                        "runAsUser": TRAINER_USER,
-                        "runAsGroup": TRAINER_USER,
-                        "fsGroup": TRAINER_USER,
-                        "fsGroupChangePolicy": "OnRootMismatch",
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                    "affinity": {
-                        "podAntiAffinity": {
-                            "requiredDuringSchedulingIgnoredDuringExecution": [
-                                {
-                                    "labelSelector": {
-                                        "matchLabels": {
-                                            "distilljob.dev/job": "tiny",
-                                            "distilljob.dev/attempt": "3",
-                                        }
-                                    },
-                                    "topologyKey": "kubernetes.io/hostname",
-                                }
-                            ]
-                        }
-                    },
-                    "containers": [
-                        {
-                            "name": "trainer",
-                            "image": "trainer:1",
-                            "env": [{"name": "DISTILL_RUN"}, {"name": "HOME", "value": "/tmp"}],
-                            "ports": [{"name": "metrics", "containerPort": 9400, "protocol": "TCP"}],
-                            "resources": {"limits": {"nvidia.com/gpu": "1"}},
-                            "terminationMessagePath": "/dev/termination-log",
-                            "terminationMessagePolicy": "File",
-                            "securityContext": {
-                                "allowPrivilegeEscalation": False,
-                                "readOnlyRootFilesystem": True,
-                                "capabilities": {"drop": ["ALL"]},
-                            },
-                            "volumeMounts": [
-                                {"name": "checkpoints", "mountPath": "/checkpoints"},
-                                {"name": "data", "mountPath": "/data", "readOnly": True},
-                                {"name": "checkpoints", "mountPath": "/models", "readOnly": True},
-                                {"name": "tmp", "mountPath": "/tmp"},
-                                {"name": "shm", "mountPath": "/dev/shm"},
-                            ],
-                        }
-                    ],
-                    "volumes": [
-                        {"name": "checkpoints", "persistentVolumeClaim": {"claimName": "runs"}},
-                        {"name": "data", "persistentVolumeClaim": {"claimName": "digits"}},
-                        {"name": "tmp", "emptyDir": {}},
-                        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1024Mi"}},
-                    ],
-                },
+                "spec": POD_SPEC,
             },
         },
     }

@@ -1,82 +1,14 @@
-"""The parts around the decisions: settings, remembered pods, and when passes run."""
+"""When passes run: which wishes become one pass, and how many passes run at once."""
 
 import asyncio
-import subprocess
-import sys
 
 import pytest
 
 from distill_operator.controller import workqueue
 from distill_operator.controller.workqueue import WorkQueue
-from distill_operator.kube.pod_cache import Key, PodCache, with_departed
-from distill_operator.types.settings import Settings, SettingsError
-from tests.support.operator.samples import NOW, pod
+from distill_operator.kube.pod_cache import Key
 
 KEY: Key = ("team", "tiny")
-
-
-def test_settings_have_defaults_but_for_the_image() -> None:
-    settings = Settings.from_environment({"DEFAULT_TRAINER_IMAGE": "trainer:1", "WATCH_NAMESPACES": ""})
-    assert settings == Settings(trainer_image="trainer:1")
-    with pytest.raises(SettingsError, match="DEFAULT_TRAINER_IMAGE is not set"):
-        Settings.from_environment({})
-
-
-def test_settings_are_read_from_the_environment() -> None:
-    environment = {
-        "DEFAULT_TRAINER_IMAGE": "trainer:1",
-        "WATCH_NAMESPACES": "a, b",
-        "LOG_LEVEL": "debug",
-        "PROGRESS_POLL_SECONDS": "0.5",
-        "WORKERS": "2",
-    }
-    settings = Settings.from_environment(environment)
-    assert (settings.namespaces, settings.log_level) == (("a", "b"), "DEBUG")
-    assert (settings.poll, settings.workers) == (0.5, 2)
-
-
-@pytest.mark.parametrize(("name", "value"), [("LOG_LEVEL", "LOUD"), ("WORKERS", "0"), ("CLAIM_WAIT_SECONDS", "soon")])
-def test_a_wrong_setting_is_named(name: str, value: str) -> None:
-    with pytest.raises(SettingsError, match=name):
-        Settings.from_environment({"DEFAULT_TRAINER_IMAGE": "trainer:1", name: value})
-
-
-def test_a_wrong_environment_ends_the_process_with_one_line() -> None:
-    done = subprocess.run([sys.executable, "-m", "distill_operator"], env={}, capture_output=True, text=True)
-    assert done.returncode == 78
-    assert done.stderr == "distill-operator: DEFAULT_TRAINER_IMAGE is not set; give the image of the training pods\n"
-
-
-def raw_pod(uid: str, phase: str = "Running") -> dict[str, object]:
-    metadata = {
-        "name": uid,
-        "uid": uid,
-        "creationTimestamp": NOW.isoformat(),
-        "labels": {"distilljob.dev/attempt": "1"},
-    }
-    return {"metadata": metadata, "status": {"phase": phase}}
-
-
-def test_pods_that_were_noted_and_are_not_listed_any_more_are_gone() -> None:
-    here, away = pod(0), pod(1)
-    merged = with_departed([here], {here.uid: pod(0, phase="Pending"), away.uid: away})
-    assert [(p.uid, p.gone, p.live) for p in merged] == [(here.uid, False, True), (away.uid, True, False)]
-    assert merged[0].phase == "Running", "the list is newer than what was noted before it"
-
-
-def test_the_last_facts_of_a_pod_are_kept_until_they_are_not_needed() -> None:
-    evidence = PodCache()
-    evidence.note(KEY, raw_pod("a"), deleted=False)
-    evidence.note(KEY, raw_pod("a", "Failed"), deleted=True)
-    evidence.note(KEY, raw_pod("b"), deleted=False)
-    assert {uid: (p.phase, p.gone) for uid, p in evidence.of(KEY).items()} == {
-        "a": ("Failed", True),
-        "b": ("Running", False),
-    }
-    evidence.keep_only(KEY, {"b"})
-    assert set(evidence.of(KEY)) == {"b"}
-    evidence.keep_only(KEY, set())
-    assert evidence.of(KEY) == {}
 
 
 class Passes:
