@@ -14,6 +14,7 @@ import pytest
 from distill_api.reasons import Reason
 from distill_trainer.process.liveness.heartbeat import Heartbeat, HeartbeatMonitor, MissedHeartbeat, lives, stuck_ranks
 from distill_trainer.process.liveness.timeouts import timeouts
+from tests.support.machine.clock import Clock
 from tests.support.machine.leaving_out import leave_out
 from tests.support.machine.processes import children, command, ranks_of
 from tests.support.machine.syscalls import needs_strace, slow_fsync
@@ -163,14 +164,6 @@ def test_a_network_that_is_cut_between_two_nodes_is_noticed_on_both_sides(gang: 
     assert ends[0][1].committed_step == committed
     assert ends[0][1].step is not None
     assert ends[0][1].step - committed <= 5
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def test_silence_is_counted_from_the_last_pulse_and_only_while_the_launcher_is_awake(tmp_path: Path) -> None:
