@@ -243,7 +243,7 @@ def test_pods_that_admission_refuses_fail_the_job_with_its_words(make_team: Call
     wait_for(lambda: not team.api.list("Job", team.ns))
 
 
-def test_a_template_that_is_no_pod_fails_the_job_with_the_api_servers_words(team: Team) -> None:
+def test_an_invalid_pod_template_fails_the_job_in_the_api_servers_words(team: Team) -> None:
     container = {"name": "trainer", "resources": {"limits": {"memory": "much"}}}
     team.submit(template={"spec": {"containers": [container]}})
     team.reaches(Phase.FAILED)

@@ -128,9 +128,7 @@ def goes_on_without(jobs: Jobs, ghost: Ghost, spare: str) -> None:
     )
 
 
-def test_a_training_that_lives_on_at_a_node_that_is_cut_off_commits_nothing_beside_the_next_attempt(
-    jobs: Jobs, spare: str, victim: str
-) -> None:
+def test_a_training_that_survives_on_a_cut_off_node_commits_nothing(jobs: Jobs, spare: str, victim: str) -> None:
     ghost = haunt(jobs, "haunted", spare, victim)
     jobs.in_mid_training("haunted", steps=5)
     jobs.cluster.partition(victim)

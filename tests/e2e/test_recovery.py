@@ -24,7 +24,7 @@ def ended(pod: dict) -> bool:
     return bool(containers) and all("terminated" in container["state"] for container in containers)
 
 
-def test_a_preemption_by_the_scheduler_is_survived_and_not_charged_as_a_failure(jobs: Jobs) -> None:
+def test_a_preemption_by_the_scheduler_is_not_charged_as_a_failure(jobs: Jobs) -> None:
     jobs.create("preempted", jobs.spec(epochs=EPOCHS))
     jobs.in_mid_training("preempted")
     victim = jobs.pods("preempted")[1]["spec"]["nodeName"]

@@ -139,7 +139,7 @@ def test_ctrl_c_commits_and_the_same_command_goes_on_to_the_end(local: Local) ->
 
 
 @pytest.mark.timeout(300)
-def test_after_a_kill_of_everything_the_next_run_starts_from_the_committed_step(local: Local) -> None:
+def test_after_a_kill_of_everything_the_next_run_goes_on_from_the_commit(local: Local) -> None:
     first = local.start(epochs=50)
     local.wait_for_commit(above=0)
     (launcher,) = children(first.pid)

@@ -43,9 +43,7 @@ def line(output: str, start: str) -> str:
 
 
 @pytest.mark.timeout(300)
-def test_an_interrupted_call_commits_and_the_next_one_goes_on_with_fewer_processes(
-    make_digits: Any, tmp_path: Path
-) -> None:
+def test_an_interrupted_call_commits_and_resumes_with_fewer_processes(make_digits: Any, tmp_path: Path) -> None:
     call = {
         "student": "yolo26n.yaml",
         "data": str(make_digits(train=24, val=4, imgsz=64) / "digits.yaml"),

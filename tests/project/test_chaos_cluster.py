@@ -82,7 +82,7 @@ def test_whatever_differs_is_an_error() -> None:
     assert any("goodput" in text for text in complaints(made, seen, INTERVAL))
 
 
-def test_a_schedule_has_every_kind_as_often_as_the_others_and_depends_on_the_seed_alone() -> None:
+def test_a_schedule_has_all_kinds_equally_often_and_depends_on_the_seed() -> None:
     drawn = schedule(20, random.Random(3))
     assert drawn == schedule(20, random.Random(3)) != schedule(20, random.Random(4))
     assert set(Counter(kind.name for kind in drawn).values()) == {2, 3}
@@ -138,7 +138,7 @@ def scene(cluster: Any) -> disruptions.Scene:
     return disruptions.Scene(cluster, seen, 1, random.Random(0))
 
 
-def test_an_operator_that_serves_is_told_from_the_one_before_it_and_from_pods_that_are_over() -> None:
+def test_an_operator_that_serves_is_told_from_earlier_and_finished_pods() -> None:
     assert disruptions.serving_operator(Answers(operator("old", phase="Failed"), operator("new"))) == "new"
     assert disruptions.serving_operator(Answers(operator("new", ready=False))) is None
     leaving = operator("old")
@@ -216,7 +216,7 @@ def test_what_goes_while_a_watch_is_made_anew_is_told(monkeypatch: pytest.Monkey
     assert watched == ["0"], "each watch begins where its list ends"
 
 
-def test_a_thread_that_fails_ends_the_proof_and_is_not_taken_for_a_job_that_stands_still() -> None:
+def test_a_thread_that_fails_ends_the_proof_and_is_no_job_that_stalls() -> None:
     blind = follower()
 
     def fails() -> None:

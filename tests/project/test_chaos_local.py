@@ -63,7 +63,7 @@ def test_a_process_can_be_asked_to_stop_once_it_has_a_handler_for_it() -> None:
         signal.signal(signal.SIGTERM, before)
 
 
-def test_a_message_that_is_cut_short_is_that_of_a_killed_launcher_or_an_error(attempt: Any) -> None:
+def test_a_truncated_message_is_a_killed_launchers_or_an_error(attempt: Any) -> None:
     killed = attempt("sleep 60")
     file = Path(killed.config.directories.termination)
     file.write_text(MESSAGE.to_json())

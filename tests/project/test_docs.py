@@ -16,7 +16,7 @@ SOURCES = (
     *("crds", "operator", "trainer", "cli", "charts", "images", "scripts"),
     *("tests", "hack", "benchmarks", "examples"),
 )
-WITH_DOCUMENTS = ("docs", "charts", "examples", "benchmarks")
+WITH_DOCUMENTS = ("docs", "charts", "examples", "benchmarks", "tests")
 DOCUMENTS = sorted({*ROOT.glob("*.md"), *(path for name in WITH_DOCUMENTS for path in (ROOT / name).rglob("*.md"))})
 
 
@@ -41,14 +41,14 @@ def files() -> frozenset[str]:
 
 
 @cache
-def tests() -> frozenset[str]:
-    """Every test as file.py::name."""
-    return frozenset(
-        f"{path.name}::{node.name}"
-        for path in (ROOT / "tests").rglob("test_*.py")
-        for node in ast.parse(path.read_text()).body
-        if isinstance(node, ast.FunctionDef)
-    )
+def known_tests() -> frozenset[str]:
+    """Every file of tests, and every test as path.py::name, relative to the root."""
+    found = set()
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        file = str(path.relative_to(ROOT))
+        nodes = ast.parse(path.read_text()).body
+        found |= {file, *(f"{file}::{node.name}" for node in nodes if isinstance(node, ast.FunctionDef))}
+    return frozenset(found)
 
 
 @every_document
@@ -66,8 +66,11 @@ def test_every_file_exists(document: Path) -> None:
 
 @every_document
 def test_every_test_exists(document: Path) -> None:
-    named = set(re.findall(r"\b(test_\w+\.py::test_\w+)", document.read_text()))
-    assert named <= tests(), f"{named - tests()} do not exist"
+    """It may be named by the end of its path, if that is the end of no other path."""
+    for name in set(re.findall(r"(?<![\w./-])((?:[\w-]+/)*test_\w+\.py(?:::test_\w+)?)", document.read_text())):
+        assert len([test for test in known_tests() if f"/{test}".endswith(f"/{name}")]) == 1, (
+            f"{name} is not one test or file"
+        )
 
 
 @every_document

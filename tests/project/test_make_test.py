@@ -32,7 +32,7 @@ def in_a_clean_home(command: str, **environ: str) -> subprocess.CompletedProcess
     )  # fmt: skip
 
 
-def test_home_and_temporary_directory_are_empty_and_removed_also_after_a_failure(tmp_path: Path) -> None:
+def test_home_and_temporary_directory_are_empty_and_removed_afterwards(tmp_path: Path) -> None:
     home, base = tmp_path / "home", Path("/var/tmp")
     (home / ".config" / "Ultralytics").mkdir(parents=True)
     ran = in_a_clean_home(

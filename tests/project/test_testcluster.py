@@ -176,7 +176,7 @@ def test_pods_that_end_while_groups_are_listed_hide_no_other_pod(node: Node, gro
     assert node.pod_process_ids("c") == set()
 
 
-def test_a_group_that_is_removed_between_being_listed_and_read_has_no_members(
+def test_a_group_that_is_removed_before_it_is_read_has_no_members(
     group: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for number in (errno.ENOENT, errno.ENODEV):  # before its file was opened, and after
@@ -200,7 +200,7 @@ def test_an_error_that_is_no_vanishing_is_raised(group: Callable[..., Path], mon
 
 
 @pytest.mark.usefixtures("vanishing")
-def test_groups_that_others_remove_meanwhile_are_removed_and_those_in_use_are_not(tmp_path: Path) -> None:
+def test_groups_that_others_remove_are_no_error_and_those_in_use_stay(tmp_path: Path) -> None:
     (tmp_path / "group" / "pod" / "gone").mkdir(parents=True)
     (tmp_path / "group" / "gone").mkdir()
     cgroups.remove(tmp_path / "group")
@@ -211,7 +211,7 @@ def test_groups_that_others_remove_meanwhile_are_removed_and_those_in_use_are_no
         cgroups.remove(tmp_path / "group")
 
 
-def test_a_walk_survives_that_others_make_and_remove_directories_all_the_time(tmp_path: Path) -> None:
+def test_a_walk_survives_directories_that_come_and_go(tmp_path: Path) -> None:
     (tmp_path / "stays" / "below").mkdir(parents=True)  # and keeps removedirs from removing tmp_path
     churn = (
         "import os\nwhile True: os.makedirs('a/b/c', exist_ok=True); os.rmdir('a/b/c'); os.rmdir('a/b'); os.rmdir('a')"
@@ -227,9 +227,7 @@ def test_a_walk_survives_that_others_make_and_remove_directories_all_the_time(tm
 
 
 @pytest.mark.usefixtures("vanishing")
-def test_blobs_that_the_runtime_removes_while_they_are_looked_at_are_no_layers(
-    node: Node, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_blobs_that_the_runtime_removes_meanwhile_are_no_layers(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     blobs = node.directory / "containerd" / "io.containerd.content.v1.content" / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     for name, content in (("gone", "layer"), ("manifest", "{}"), ("layer", "layer")):
@@ -240,7 +238,7 @@ def test_blobs_that_the_runtime_removes_while_they_are_looked_at_are_no_layers(
     assert called == [("images", "import", "image.tar"), ("content", "rm", "sha256:layer")]
 
 
-def test_a_mount_that_its_owner_undoes_first_is_no_error_and_one_that_stays_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mount_that_its_owner_undoes_is_no_error_and_one_that_stays_is(monkeypatch: pytest.MonkeyPatch) -> None:
     def refused(*_: object) -> str:
         raise RuntimeError("umount: /state/a: not mounted")
 

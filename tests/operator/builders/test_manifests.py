@@ -219,7 +219,7 @@ def test_one_port_for_every_process_of_the_pod() -> None:
     assert container["resources"] == {"limits": {"nvidia.com/gpu": "2"}}
 
 
-def test_cpu_training_asks_for_no_accelerator_and_one_node_for_no_spreading() -> None:
+def test_cpu_training_asks_for_no_accelerator_and_one_node_has_no_affinity() -> None:
     spec = pod_spec(accelerators={"perNode": 0}, nodes=1)
     assert "resources" not in spec["containers"][0]
     assert "affinity" not in spec

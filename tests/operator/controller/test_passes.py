@@ -72,7 +72,7 @@ def run_pass(server: Server) -> None:
     asyncio.run(story())
 
 
-def test_pods_are_listed_after_the_jobs_so_that_an_inert_job_has_no_pod_that_is_not_seen() -> None:
+def test_pods_are_listed_after_jobs_so_that_no_pod_of_a_job_is_missed() -> None:
     server = Server(job(), {})
     run_pass(server)
     assert server.asked.index("Job answered") < server.asked.index("Pod")

@@ -273,7 +273,7 @@ def test_a_stall_is_a_failure_that_deletes_the_gang_after_it_is_stored() -> None
     assert [type(a) for a in plan.actions] == [Delete]
 
 
-def test_a_gang_that_does_not_end_by_itself_is_deleted_after_the_grace_period() -> None:
+def test_a_gang_that_does_not_end_is_deleted_after_the_grace_period() -> None:
     ending = status(attempt(reason=Reason.PREEMPTED, message="why", ended_at=at(0)), phase=Phase.RECOVERING)
     seen = observed(job(ending), pod(0), jobs=(child(failing_at=at(1)),))
     assert not make_plan(seen, at(89), SETTINGS).actions
@@ -338,7 +338,7 @@ def test_a_job_that_its_queue_suspends_again_waits_for_its_next_admission() -> N
     assert (again.attempts[0].reason, again.attempts[0].admitted_at) == (None, at(9000))
 
 
-def test_a_job_that_comes_after_its_attempt_was_closed_starts_no_gang_of_its_own() -> None:
+def test_a_job_that_comes_after_its_attempt_was_closed_starts_no_gang() -> None:
     cluster = Cluster()
     cluster.operate("timed_out")
     cluster.suspend(True)
@@ -359,7 +359,7 @@ def test_no_attempt_begins_while_the_job_of_a_closed_one_may_start_pods() -> Non
     assert [(a.name, a.foreground) for a in plan.actions if isinstance(a, Delete)] == [("tiny-a1", True)]
 
 
-def test_the_job_of_an_earlier_attempt_that_comes_during_the_next_is_deleted() -> None:
+def test_a_job_of_an_earlier_attempt_that_comes_late_is_deleted() -> None:
     second = status(closed(1), attempt(2, job_uid="job-2"))
     seen = observed(job(second), pod(0, number=2), pod(1, number=2), jobs=(child(1), child(2)))
     assert [a.name for a in make_plan(seen, at(1), SETTINGS).actions if isinstance(a, Delete)] == ["tiny-a1"]

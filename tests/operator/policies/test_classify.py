@@ -97,7 +97,7 @@ def test_an_echo_is_believed_when_nothing_else_is_left_to_explain_it() -> None:
     assert late.reason == Reason.PEER_LOST
 
 
-def test_ranks_that_waited_for_each_other_in_vain_have_stalled_and_the_first_one_says_where() -> None:
+def test_ranks_that_waited_in_vain_have_stalled_and_the_first_says_where() -> None:
     said = "rank {} waited in vain for another rank in phase backward"
     gang = [
         pod(n, **ended(10 + n, 1, report("failed", Reason.PEER_LOST, waited=True, message=said.format(n))))
@@ -133,7 +133,7 @@ def test_the_job_tells_when_all_pods_have_gone_unseen(expected: Reason, failure:
     assert cause(jobs=(failed,)) == expected
 
 
-def test_the_schedulers_event_tells_a_preemption_that_only_the_job_remembers() -> None:
+def test_the_schedulers_event_tells_a_preemption_when_pods_are_gone() -> None:
     failed = child(failing_at=at(10), failure_reason="PodFailurePolicy", failure_message="… DisruptionTarget …")
     assert cause(jobs=(failed,), victims={"tiny-a1-1": "Preempted by pod x on node node1"}) == Reason.PREEMPTED
 

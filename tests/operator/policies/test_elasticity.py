@@ -129,7 +129,7 @@ def test_each_growth_in_vain_doubles_the_wait(before: list[Attempt], seconds: fl
 PENDING = {"phase": "Pending", "scheduled_at": None, "unschedulable": "0/3 nodes are available"}
 
 
-def test_an_attempt_without_room_is_taken_back_and_the_next_one_is_smaller_at_once() -> None:
+def test_an_attempt_without_room_is_withdrawn_and_the_next_one_is_smaller() -> None:
     starting = elastic(status(attempt(nodes=4), phase=Phase.STARTING))
     pods = (pod(0), pod(1), pod(2), pod(3, **PENDING))
     early = make_plan(observed(starting, *pods, jobs=(child(),)), at(299), SETTINGS).status
@@ -226,7 +226,7 @@ def test_growing_is_news_but_no_warning() -> None:
     assert "room for 4 nodes instead of 2" in event.message
 
 
-def test_half_of_the_nodes_are_not_held_for_longer_than_an_attempt_would_wait() -> None:
+def test_placeholders_are_not_held_for_longer_than_an_attempt_would_wait() -> None:
     assert decided(899, holders(1, 1))[1] == []
     after, actions = decided(900, holders(1, 1))
     assert after.reason is None, "3 of 4 nodes make no step faster than 2 do"
@@ -252,7 +252,7 @@ def test_placeholders_go_when_they_are_not_needed(small: Attempt) -> None:
     assert ("delete", "tiny-grow") in names(decided(700, holders(2), small)[1])
 
 
-def test_the_larger_attempt_takes_the_nodes_of_the_placeholders_and_loses_nothing() -> None:
+def test_the_larger_attempt_takes_the_placeholders_nodes_and_loses_nothing() -> None:
     grown = sized(2, 2, Reason.GROWING, next_nodes=4, step=9, committed_step=9, outcome=Outcome.WITHDRAWN)
     story = elastic(status(closed(1), grown, phase=Phase.RECOVERING))
     plan = make_plan(observed(story, placeholders=holders(2)), at(700), SETTINGS)
@@ -269,7 +269,7 @@ def test_a_job_that_is_not_elastic_never_asks() -> None:
     assert not [a for a in plan.actions if isinstance(a, Create)]
 
 
-def test_a_placeholder_asks_for_what_a_training_pod_asks_for_and_does_nothing() -> None:
+def test_a_placeholder_requests_what_a_training_pod_does_and_does_nothing() -> None:
     scheduling = {"priorityClassName": "low", "nodeSelector": {"gpu": "a"}, "tolerations": [{"operator": "Exists"}]}
     template = {"spec": {"containers": [{"name": "trainer", "resources": {"requests": {"cpu": "4"}}}]}}
     of = job(nodes=4, elastic=ELASTIC, scheduling=scheduling, template=template)

@@ -58,7 +58,7 @@ def removed(of: DistillJob, pods: tuple[PodFacts, ...], now: datetime, **seen: A
     return [action.name for action in actions if isinstance(action, Delete) and action.kind == "Pod" and action.at_once]
 
 
-def test_a_node_without_power_is_a_disruption_and_the_next_attempt_starts_without_a_hand() -> None:
+def test_a_node_without_power_is_a_disruption_and_the_next_attempt_starts() -> None:
     lost = pod(0, **ended(10, 1, report("failed", Reason.PEER_LOST)))
     dark = pod(1, **DARK)
     running = job(status(attempt(running_at=at(1), stepped_at=at(9), step=5)))
@@ -111,7 +111,7 @@ def test_what_a_lost_node_explains_is_no_failure(reason: Reason) -> None:
     assert late.attempts[0].reason == Reason.NODE_LOST
 
 
-def test_a_node_that_is_given_up_ends_the_wait_for_what_explains_a_broken_connection() -> None:
+def test_a_lost_node_ends_the_wait_for_the_cause_of_a_broken_connection() -> None:
     lost = pod(0, **ended(10, 1, report("failed", Reason.PEER_LOST)))
     dark = pod(1, deleted_at=at(11), end_due_at=at(21))
     running = job(status(attempt(running_at=at(1))), recovery={"nodeLostTimeoutSeconds": 2})

@@ -109,7 +109,7 @@ def test_only_a_newly_committed_step_is_progress(
     assert counted.restarts_without_progress == after
 
 
-def test_an_attempt_that_never_said_where_it_began_is_measured_by_those_before_it() -> None:
+def test_an_attempt_of_unknown_start_is_measured_by_those_before_it() -> None:
     again = status(closed(1, committed_step=20), attempt(2, committed_step=20))
     assert not progress_guard.made_progress(again, again.attempts[1])
 
@@ -129,7 +129,7 @@ def test_an_attempt_that_never_said_where_it_began_is_measured_by_those_before_i
         (Reason.SUSPENDED_BY_USER, WITHDRAWN, 4, 0),
     ],
 )
-def test_failures_without_progress_back_off_and_everything_else_restarts_at_once(
+def test_failures_without_progress_back_off_and_all_else_restarts_at_once(
     reason: Reason, outcome: Outcome, fruitless: int, seconds: float
 ) -> None:
     assert backoff.delay(reason, outcome, fruitless, UID, 1, SETTINGS) == seconds

@@ -130,7 +130,7 @@ def test_what_was_committed_during_the_grace_period_is_not_lost() -> None:
     assert kinds(account(told, status(over), 90)).lost_work_seconds == 0
 
 
-def test_the_last_report_of_rank_zero_counts_although_the_next_attempt_opens_in_the_same_pass() -> None:
+def test_the_last_report_of_rank_0_counts_when_the_next_attempt_opens() -> None:
     before = account(status(), status(attempt(**RAN)), 40, trainer=telling(5, RankSeconds(training=10)))
     over = closed(1, **RAN, spent=before.attempts[0].spent, ended_at=at(79))
     last = report("stopped", Reason.STOPPED, seconds=TOLD.model_dump())

@@ -61,7 +61,7 @@ def test_a_resume_with_other_versions_stays_in_the_attempt() -> None:
     assert "versionChanges" not in written[0]
 
 
-def test_a_resume_with_other_versions_is_known_of_an_attempt_that_never_answered() -> None:
+def test_other_versions_are_known_of_an_attempt_that_never_answered() -> None:
     resuming = status(closed(1, step=57, committed_step=50), attempt(2))
     last = report("failed", attempt=2, step=50, resumed_from_step=50, version_changes=[TORCH])
     told = progress.folded(resuming, observed(job(resuming), pod(0, number=2, **ended(9, 1, last))), at(10))

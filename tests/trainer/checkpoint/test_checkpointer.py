@@ -97,7 +97,7 @@ def _flip_a_bit(path: Path) -> None:
 
 @pytest.mark.parametrize("file", ["manifest.json", "structure.pt", "tensors.bin"])
 @pytest.mark.parametrize("harm", [_truncate, _flip_a_bit, Path.unlink])
-def test_a_damaged_checkpoint_is_set_aside_loudly_and_the_previous_one_is_used(
+def test_a_damaged_checkpoint_is_set_aside_and_the_previous_one_is_used(
     open_at: Opener, file: str, harm: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     save(open_at(), 1, 2)

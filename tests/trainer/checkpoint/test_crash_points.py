@@ -125,7 +125,7 @@ def boundaries(volume: Volume, work: Callable[[], int]) -> Iterator[Call]:
     volume.again()
 
 
-def test_a_kill_at_any_call_of_a_commit_leaves_the_old_state_or_the_new_one(case: tuple[Volume, int]) -> None:
+def test_a_kill_at_any_call_of_a_commit_leaves_the_old_or_the_new_state(case: tuple[Volume, int]) -> None:
     volume, step = case
     work, seen = committing(volume.directory, step, 8), set()
     for call in boundaries(volume, work):
@@ -153,9 +153,7 @@ def test_a_kill_at_any_call_of_a_new_attempts_beginning_loses_nothing(volume: Vo
 
 
 @pytest.mark.parametrize("error", ["EIO", "ENOSPC", "EROFS", "ESTALE"])
-def test_an_error_of_any_call_of_a_commit_leaves_the_old_state_or_the_new_one(
-    case: tuple[Volume, int], error: str
-) -> None:
+def test_an_error_of_any_call_of_a_commit_leaves_the_old_or_the_new_state(case: tuple[Volume, int], error: str) -> None:
     volume, step = case
     work, codes = committing(volume.directory, step, 8), set()
     for call in boundaries(volume, work):
@@ -170,7 +168,7 @@ def test_an_error_of_any_call_of_a_commit_leaves_the_old_state_or_the_new_one(
     assert codes == {COMMITTED, FAILED}
 
 
-def test_an_older_attempt_that_wakes_up_at_any_call_of_its_commit_changes_nothing(case: tuple[Volume, int]) -> None:
+def test_an_older_attempt_that_wakes_up_in_its_commit_changes_nothing(case: tuple[Volume, int]) -> None:
     volume, step = case
     work, codes = committing(volume.directory, step, 8), set()
     for call in boundaries(volume, work):
@@ -189,9 +187,7 @@ def test_an_older_attempt_that_wakes_up_at_any_call_of_its_commit_changes_nothin
     assert {COMMITTED, FENCED} <= codes
 
 
-def test_a_power_cut_at_any_call_of_a_commit_leaves_the_old_state_or_the_new_one(
-    case: tuple[Volume, int], tmp_path: Path
-) -> None:
+def test_a_power_cut_at_any_call_leaves_the_old_or_the_new_state(case: tuple[Volume, int], tmp_path: Path) -> None:
     volume, step = case
     disk, checked = Disk(volume.directory), {}
     for call in calls(committing(volume.directory, step, 8), volume.log):
@@ -206,7 +202,7 @@ def test_a_power_cut_at_any_call_of_a_commit_leaves_the_old_state_or_the_new_one
     assert len(checked) >= 10
 
 
-def test_a_power_cut_right_after_the_first_commit_of_a_new_job_does_not_lose_it(tmp_path: Path) -> None:
+def test_a_power_cut_right_after_the_first_commit_does_not_lose_it(tmp_path: Path) -> None:
     """The directories themselves are new, too."""
     root = tmp_path / "mount"
     root.mkdir()

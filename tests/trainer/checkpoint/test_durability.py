@@ -58,7 +58,7 @@ def test_an_older_attempt_that_still_lives_can_commit_nothing(open_at: Opener) -
         open_at(attempt=1)
 
 
-def test_of_two_processes_that_are_the_same_attempt_only_the_later_one_commits(open_at: Opener) -> None:
+def test_of_two_processes_of_one_attempt_only_the_later_one_commits(open_at: Opener) -> None:
     first, second = open_at(attempt=1), open_at(attempt=1)
     with pytest.raises(Retryable, match="attempt 1 of this job was started a second time") as caught:
         save(first, 5)
@@ -69,7 +69,7 @@ def test_of_two_processes_that_are_the_same_attempt_only_the_later_one_commits(o
     assert committed_steps(open_at.directory) == [2]
 
 
-def test_an_old_writer_caught_in_mid_commit_by_a_new_attempt_commits_nothing(
+def test_an_old_writer_that_a_new_attempt_finds_in_mid_commit_is_fenced(
     open_at: Opener,
 ) -> None:
     old = open_at(attempt=1)
@@ -230,7 +230,7 @@ def mounted(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(volume)], check=True)
 
 
-def test_a_full_volume_is_a_clear_permanent_error_and_older_checkpoints_stay(mounted: Path) -> None:
+def test_a_full_volume_is_a_permanent_error_and_older_checkpoints_stay(mounted: Path) -> None:
     checkpointer = Checkpointer(mounted, uid="uid", attempt=1, keep=3, is_writer=True, metrics=Events())
     save(checkpointer, 1)
     checkpointer.snapshot({"weight": torch.zeros(4_000_000)}, 2)
@@ -299,7 +299,7 @@ def _readable(directory: Path) -> bytes:
 
 
 @pytest.mark.parametrize("atomically", [True, False])
-def test_a_kill_while_a_step_is_committed_again_leaves_the_old_state_or_the_new_one(
+def test_a_kill_while_a_step_is_committed_again_leaves_one_of_both_states(
     tmp_path: Path, atomically: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not atomically:
@@ -341,7 +341,7 @@ def test_a_commit_is_good_although_an_old_checkpoint_cannot_be_deleted(
     assert sorted(path.name for path in open_at.directory.iterdir()) == ["fence", "step-2"]
 
 
-def test_commits_that_take_longer_than_the_interval_do_not_hold_up_the_training(open_at: Opener) -> None:
+def test_commits_longer_than_the_interval_do_not_hold_up_the_training(open_at: Opener) -> None:
     checkpointer, progress = open_at(), SimpleNamespace(step=0)
     state = SimpleNamespace(collect=lambda: {"step": progress.step}, progress=progress)
     commits = Commits(checkpointer, state, lambda: 0.01)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from distill_api.errors import Permanent, Retryable
-from distill_api.reasons import PERMANENT, Reason
+from distill_api.reasons import Reason
 from distill_trainer.checkpoint.format import manifest
 from distill_trainer.checkpoint.format.layout import committed_steps
 from distill_trainer.checkpoint.format.manifest import FORMAT, READABLE, Damaged, Manifest, UnknownFormat, read_manifest
@@ -263,7 +263,7 @@ def test_a_resume_with_other_versions_is_told(
 
 
 @pytest.mark.alone
-def test_a_trainer_that_does_not_know_the_format_leaves_it_to_one_that_does(
+def test_a_trainer_that_does_not_know_the_format_leaves_the_checkpoint(
     gang: Gang, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert gang.start(steps=10)[0].end()[0] == 0
@@ -274,7 +274,7 @@ def test_a_trainer_that_does_not_know_the_format_leaves_it_to_one_that_does(
     code, message = node.end()
 
     assert (code, message.outcome, message.reason) == (78, "permanent", Reason.CHECKPOINT_FORMAT_UNKNOWN)
-    assert message.reason in PERMANENT
+    assert message.reason.facts.permanent
     assert f"step-10 has format {NEWER}, written by trainer 7.8.9," in message.message
     assert "nothing was changed on the volume" in message.message
     assert f"error: CheckpointFormatUnknown: {message.message}" in node.log.read_text().splitlines()

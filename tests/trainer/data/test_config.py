@@ -232,7 +232,7 @@ def test_fraction_takes_the_first_images(root: Path) -> None:
     assert load_train(root, fraction=0.25).images == 6
 
 
-def test_a_scan_of_labels_and_the_wait_for_another_ranks_scan_are_told_to_move(
+def test_a_scan_of_labels_and_the_wait_for_another_ranks_count_as_moving(
     root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

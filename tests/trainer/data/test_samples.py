@@ -93,7 +93,7 @@ def test_a_run_resumed_in_mid_epoch_sees_the_rest(reference: tuple[str, Path, li
     assert run(data(root, task, 1, [0], workers=count, **EVERYTHING), start=4) == expected[4:]
 
 
-def test_objects_that_are_pasted_from_other_images_do_not_depend_on_workers_either(make_digits: Any) -> None:
+def test_objects_pasted_from_other_images_do_not_depend_on_workers(make_digits: Any) -> None:
     mixed = EVERYTHING | {"copy_paste": 1.0, "copy_paste_mode": "mixup"}
     runs = [run(data(make_digits("segment"), "segment", 1, [0], workers=count, **mixed)) for count in (0, 3)]
     assert runs[0] == runs[1]

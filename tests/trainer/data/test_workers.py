@@ -51,7 +51,7 @@ def test_workers_leave_a_request_to_stop_to_the_trainer(make_digits: Any, reques
 
 
 @pytest.mark.parametrize("request_to_stop", [signal.SIGTERM, signal.SIGINT])
-def test_workers_are_deaf_to_a_request_to_stop_from_their_first_instruction(request_to_stop: signal.Signals) -> None:
+def test_workers_ignore_a_request_to_stop_from_their_first_instruction(request_to_stop: signal.Signals) -> None:
     class Told(torch.utils.data.Dataset[int]):
         def __getitem__(self, index: int) -> int:
             return index

@@ -70,7 +70,7 @@ def test_a_malicious_file_is_refused_by_name_and_runs_nothing(tmp_path: Path, zi
 
 
 @pytest.mark.parametrize("saved", [{}, {"_use_new_zipfile_serialization": False}, {"pickle_protocol": 4}])
-def test_a_malicious_object_deep_inside_a_real_model_runs_only_when_the_job_trusts_the_file(
+def test_a_malicious_object_deep_in_a_model_runs_only_in_a_trusted_file(
     trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, saved: dict[str, Any]
 ) -> None:
     checkpoint = torch.load(trained, weights_only=False)
@@ -138,7 +138,7 @@ def test_only_the_model_that_the_job_trusts_is_trusted(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("trusted", [False, True])
-def test_a_teacher_of_another_digest_is_refused_before_anything_is_unpickled(
+def test_a_teacher_of_another_digest_is_refused_before_it_is_unpickled(
     make_digits: Any, tmp_path: Path, trusted: bool
 ) -> None:
     marker = tmp_path / "marker"
@@ -226,7 +226,7 @@ def test_the_digest_of_the_teacher_is_checked(trained: Path) -> None:
     assert refusal.value.reason is Reason.DIGEST_MISMATCH
 
 
-def test_a_pretrained_student_keeps_its_weights_and_gets_the_data_sets_classes(trained: Path) -> None:
+def test_a_pretrained_student_keeps_its_weights_and_gets_new_classes(trained: Path) -> None:
     pretrained = load_checkpoint(trained)
     source = student_source(trained.parent, trained.name)
     student = build_student(source, dataset(), build("yolo26n.yaml").args, seed=3)
@@ -235,7 +235,7 @@ def test_a_pretrained_student_keeps_its_weights_and_gets_the_data_sets_classes(t
     assert torch.equal(student.model[0].conv.weight, pretrained.model[0].conv.weight)
 
 
-def test_a_file_under_the_name_of_an_old_release_is_refused_before_ultralytics_looks_elsewhere(
+def test_an_old_releases_file_name_is_refused_before_ultralytics_sees_it(
     trained: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(trained.parent)

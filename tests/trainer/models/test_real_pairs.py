@@ -108,7 +108,7 @@ def test_levels_of_other_strides_are_refused() -> None:
         ]
 
 
-def test_a_teacher_fused_for_inference_without_nms_is_refused_and_one_fused_for_nms_is_not(volumes: Volumes) -> None:
+def test_a_fused_teacher_is_refused_without_nms_and_accepted_with_nms(volumes: Volumes) -> None:
     """The first has lost its one-to-many branch, the second the one-to-one branch, without which it can teach."""
     for end2end in (True, False):
         model = named(volumes, build("yolo26s.yaml"))
@@ -120,7 +120,7 @@ def test_a_teacher_fused_for_inference_without_nms_is_refused_and_one_fused_for_
     assert len(Teacher(teacher, CPU, torch.float32).infer(torch.rand(1, 3, 64, 64)).logits) == 1
 
 
-def test_a_fused_student_is_refused_and_a_fused_teacher_with_one_branch_is_not(volumes: Volumes) -> None:
+def test_a_fused_student_is_refused_and_a_one_branch_teacher_is_not(volumes: Volumes) -> None:
     """Its weights would be those of convolutions that have swallowed their BatchNorm, below a fresh BatchNorm."""
     model = named(volumes, build("yolov8s.yaml"))
     torch.save({"model": model.fuse(verbose=False)}, volumes.root / "models/fused.pt")

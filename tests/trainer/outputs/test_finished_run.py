@@ -228,7 +228,7 @@ def test_exports_compute_what_the_weights_compute(ended: Ended) -> None:
 
 
 @pytest.mark.parametrize("task", TRAINERS)
-def test_columns_of_results_csv_are_those_of_ultralytics_and_the_distillation_loss(task: str, tmp_path: Path) -> None:
+def test_columns_of_results_csv_are_ultralytics_and_the_distillation_loss(task: str, tmp_path: Path) -> None:
     volumes, model = Volumes(tmp_path, task), f"yolo26n{SUFFIX[task]}.yaml"
     arguments = {
         "model": model, "data": str(tmp_path / "data/digits.yaml"), "epochs": 1, "imgsz": IMGSZ, "batch": 4,
@@ -256,7 +256,7 @@ def test_another_attempt_at_a_finished_run_only_makes_what_is_missing(ended: End
     assert ended.final_state("distilled", EPOCHS * STEPS_PER_EPOCH) == state
 
 
-def test_a_stop_while_outputs_are_made_loses_nothing_and_the_next_attempt_makes_the_rest(
+def test_outputs_that_a_stop_interrupts_are_made_by_the_next_attempt(
     ended: Ended, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = ended.folder()

@@ -42,7 +42,7 @@ open(os.environ["SEEN"] + ".processes", "a").write(f"{sys.orig_argv[1:3]}\\\\n")
 
 @pytest.mark.timeout(200)
 @pytest.mark.parametrize("task", ["detect", "pose"])
-def test_a_whole_job_neither_connects_to_another_machine_nor_installs_anything(
+def test_a_whole_job_neither_connects_elsewhere_nor_installs_anything(
     make_digits: Any, tmp_path: Path, task: str
 ) -> None:
     data = make_digits(task, train=6, val=2, imgsz=64)
@@ -121,7 +121,7 @@ def run_guarded(code: str) -> str:
         ),
     ],
 )
-def test_a_rank_refuses_what_ultralytics_would_fetch_or_install_and_nothing_else(code: str, last_line: str) -> None:
+def test_a_rank_refuses_only_what_ultralytics_would_fetch_or_install(code: str, last_line: str) -> None:
     assert run_guarded(code).startswith(last_line)
 
 

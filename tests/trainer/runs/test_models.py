@@ -98,7 +98,7 @@ def test_yolo26_trains_without_its_end_to_end_head(volumes: MakeVolumes) -> None
     assert all(float(row["train/dis_loss"]) > 0 for row in place.results("nms"))
 
 
-def test_a_teacher_of_another_family_trains_a_student_when_the_job_allows_it(
+def test_a_teacher_of_another_family_is_used_when_the_job_allows_it(
     volumes: MakeVolumes, caplog: pytest.LogCaptureFixture
 ) -> None:
     place = volumes()

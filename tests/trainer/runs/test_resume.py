@@ -109,7 +109,7 @@ def state(root: Path, job: str, step: int) -> dict[str, Any]:
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.timeout(900)
-def test_a_run_that_is_stopped_goes_on_from_the_very_state_of_one_that_is_not(
+def test_a_stopped_run_goes_on_from_the_state_of_the_undisturbed_one(
     root: Path, world: int, moment: str
 ) -> None:
     attempt, _, step = MOMENTS[moment]
@@ -148,7 +148,7 @@ def samples(root: Path, job: str, attempts: dict[int, int]) -> dict[int, list[st
     return {step: sorted(digests) for step, digests in found.items()}
 
 
-def test_four_then_two_then_three_then_four_ranks_see_the_same_samples_at_every_step(root: Path) -> None:
+def test_four_two_three_and_four_ranks_see_the_same_samples_at_every_step(root: Path) -> None:
     together = samples(root, "elastic", {attempt: world for attempt, (world, _) in ELASTIC.items()})
     assert together == samples(root, "calm-4", {1: 4}) == samples(root, "calm-1", {1: 1})
     assert list(map(len, together.values())) == [8] * STEPS

@@ -121,7 +121,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Volumes:
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_a_run_stopped_by_sigterm_and_resumed_equals_the_undisturbed_one_bitwise(
+def test_a_run_stopped_by_sigterm_and_resumed_is_bitwise_equal(
     volumes: Volumes, world_size: int
 ) -> None:
     calm, disturbed = f"calm-{world_size}", f"disturbed-{world_size}"
@@ -166,7 +166,7 @@ def assert_resumes_as(calm: str, volumes: Volumes, disturbed: str, **spec: Any) 
     assert volumes.results(disturbed) == volumes.results(calm)
 
 
-def test_a_run_resumed_after_the_end_of_distillation_equals_the_undisturbed_one_bitwise(volumes: Volumes) -> None:
+def test_a_run_resumed_after_the_end_of_distillation_is_bitwise_equal(volumes: Volumes) -> None:
     """Distillation ends in the middle of the first epoch; the commit after it holds no projector."""
     ends = {"loss": "cwd", "schedule": "stop", "until": {"fraction": 1 / 3}}
     volumes.run("calm-end", 1, distillation=ends)
@@ -176,7 +176,7 @@ def test_a_run_resumed_after_the_end_of_distillation_equals_the_undisturbed_one_
     assert distilled[1] == 0
 
 
-def test_a_stop_before_the_first_step_tells_of_the_checkpoint_that_is_there(volumes: Volumes) -> None:
+def test_a_stop_before_the_first_step_reports_the_existing_checkpoint(volumes: Volumes) -> None:
     job = "impatient"
     _, first = volumes.run(job, 1, stop_after=STEPS_PER_EPOCH)
     (volumes.checkpoints / job / "teacher.json").unlink()  # so that the next attempt measures the teacher again

@@ -31,7 +31,7 @@ def gang(tmp_path: Path) -> Iterator[Gang]:
     gang.end()
 
 
-def test_done_on_two_nodes_is_exit_0_with_a_completion_record_from_rank_0_alone(gang: Gang) -> None:
+def test_done_on_two_nodes_is_exit_0_with_a_result_from_rank_0_alone(gang: Gang) -> None:
     first, second = (node.end() for node in gang.start(nodes=2, processes=1, steps=10))
 
     assert (first[0], second[0]) == (0, 0)
@@ -41,7 +41,7 @@ def test_done_on_two_nodes_is_exit_0_with_a_completion_record_from_rank_0_alone(
     assert (first[1].step, first[1].committed_step, first[1].resumed_from_step) == (10, 10, 0)
 
 
-def test_sigterm_to_one_node_stops_all_ranks_at_one_step_with_143_and_the_next_attempt_goes_on_there(
+def test_sigterm_to_one_node_stops_all_at_one_step_to_go_on_from(
     gang: Gang,
 ) -> None:
     nodes = gang.start(nodes=2, processes=1, steps=4000)
@@ -100,7 +100,7 @@ def test_a_permanent_error_is_exit_78_and_one_line_without_a_traceback(gang: Gan
     assert "Traceback" not in log
 
 
-def test_an_unforeseen_error_is_told_with_its_last_line_and_logged_with_its_traceback(gang: Gang) -> None:
+def test_an_unexpected_error_is_reported_and_logged_with_its_traceback(gang: Gang) -> None:
     (node,) = gang.start(processes=2, plan={"1": {"at": 3, "do": "raise"}})
     code, message = node.end()
 
@@ -150,7 +150,7 @@ def test_sigterm_in_the_midst_of_the_imports_is_answered_at_once(gang: Gang) -> 
     assert time.monotonic() - asked < 2
 
 
-def test_an_image_in_which_something_cannot_be_imported_is_told_by_its_name(gang: Gang) -> None:
+def test_a_module_that_the_image_lacks_is_reported_by_name(gang: Gang) -> None:
     (node,) = gang.start(processes=1, FAKE_IMPORTS="there_is_no_such_module")
     code, message = node.end()
 
@@ -176,7 +176,7 @@ def test_ranks_share_the_cpus_that_the_container_may_use(gang: Gang) -> None:
         assert f"computes with {available_cpus() // processes} threads" in node.log.read_text()
 
 
-def test_ranks_can_use_cuda_although_a_library_looked_for_devices_before_they_were_forked(gang: Gang) -> None:
+def test_ranks_can_use_cuda_although_a_library_looked_for_devices_before(gang: Gang) -> None:
     imports = "tests.support.ranks.fakes.looks_for_gpus"
     (node,) = gang.start(processes=1, steps=1, FAKE_IMPORTS=imports, CUDA_VISIBLE_DEVICES="0,1")
     assert node.end()[0] == 0
@@ -233,7 +233,7 @@ def test_a_mistake_in_the_configuration_reaches_the_termination_message(
     assert "uid: is missing" in message.message
 
 
-def test_a_gang_that_hangs_after_steps_and_is_killed_after_its_grace_has_failed(gang: Gang) -> None:
+def test_a_gang_that_hangs_and_is_killed_after_its_grace_period_has_failed(gang: Gang) -> None:
     (node,) = gang.start(
         processes=1, plan={"0": {"at": 7, "do": "freeze"}}, recovery={"gracePeriodSeconds": 10}, steps=4000
     )

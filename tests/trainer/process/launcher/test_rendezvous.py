@@ -7,7 +7,7 @@ from distill_trainer.process.launcher.rendezvous import Endpoint, wait_for_name
 from tests.support.machine.clock import Clock
 
 
-def test_a_name_that_appears_late_is_waited_for_and_one_that_never_does_is_told() -> None:
+def test_a_name_that_appears_late_is_waited_for_and_a_missing_one_is_told() -> None:
     clock = Clock()
     wait_for_name("node-0", 60, known=lambda _: clock.now > 1020, clock=clock, sleep=clock.sleep)
     assert 1020 < clock.now < 1024

@@ -36,7 +36,7 @@ def gang(tmp_path: Path) -> Iterator[Gang]:
 
 
 @pytest.mark.parametrize("frozen", [0, 1])
-def test_a_stopped_process_is_named_and_the_stacks_of_all_ranks_are_in_the_log(gang: Gang, frozen: int) -> None:
+def test_a_stopped_process_is_named_and_all_ranks_stacks_are_logged(gang: Gang, frozen: int) -> None:
     (node,) = gang.start(processes=2, plan={str(frozen): {"at": 7, "do": "freeze"}}, recovery=RECOVERY)
     gang.wait_for_commit()
     began = time.monotonic()
@@ -51,7 +51,7 @@ def test_a_stopped_process_is_named_and_the_stacks_of_all_ranks_are_in_the_log(g
     assert re.search(rf"rank {1 - frozen} ERROR.*this one waited here\nTraceback(.*\n)+?.*all_reduce", log)
 
 
-def test_a_hanging_thread_is_named_by_its_own_watchdog_although_others_give_up_first(gang: Gang) -> None:
+def test_a_hanging_thread_is_named_although_other_ranks_give_up_first(gang: Gang) -> None:
     (node,) = gang.start(processes=2, plan={"1": {"at": 7, "do": "hang"}}, recovery=RECOVERY)
     gang.wait_for_commit()
     began = time.monotonic()
@@ -65,7 +65,7 @@ def test_a_hanging_thread_is_named_by_its_own_watchdog_although_others_give_up_f
     assert re.search(r"in misbehave\n", node.log.read_text())
 
 
-def test_a_stopped_process_on_another_node_is_named_by_that_node_when_the_gang_is_ended(gang: Gang) -> None:
+def test_a_stopped_process_on_another_node_is_named_by_that_node(gang: Gang) -> None:
     nodes = gang.start(nodes=2, processes=1, plan={"1": {"at": 7, "do": "freeze"}}, recovery=RECOVERY)
     _, echo = nodes[0].end()
     asked = time.monotonic()
@@ -90,7 +90,7 @@ def test_a_rank_that_is_frozen_for_a_moment_goes_on(gang: Gang) -> None:
     assert (code, message.outcome) == (0, "done")
 
 
-def test_storage_that_blocks_ends_the_attempt_and_what_it_stores_later_is_fenced(gang: Gang) -> None:
+def test_blocked_storage_ends_the_attempt_and_its_late_writes_are_fenced(gang: Gang) -> None:
     needs_strace()
     (node,) = gang.start(processes=2, steps=4000, recovery=RECOVERY)
     gang.wait_for_commit()
@@ -166,7 +166,7 @@ def test_a_network_that_is_cut_between_two_nodes_is_noticed_on_both_sides(gang: 
     assert ends[0][1].step - committed <= 5
 
 
-def test_silence_is_counted_from_the_last_pulse_and_only_while_the_launcher_is_awake(tmp_path: Path) -> None:
+def test_missed_heartbeats_count_only_while_the_launcher_is_awake(tmp_path: Path) -> None:
     clock = Clock()
     monitor = HeartbeatMonitor({0: tmp_path / "a", 1: tmp_path / "b", 2: tmp_path / "never"}, clock)
     silent, lively = Heartbeat(tmp_path / "a"), Heartbeat(tmp_path / "b")

@@ -11,7 +11,7 @@ from tests.support.machine.clock import Clock
     ("stall_timeout", "collective", "watchdog"),
     [(600, 300, 480), (100, 60, 80), (12, 8.4, 9.6), (1, 0.7, 0.8), (7200, 3600, 5760)],
 )
-def test_a_waiting_collective_gives_up_first_then_the_watchdog_then_the_operator(
+def test_a_collective_gives_up_before_the_watchdog_and_the_operator(
     stall_timeout: int, collective: float, watchdog: float
 ) -> None:
     waits = timeouts(stall_timeout)
@@ -29,7 +29,7 @@ def test_a_waiting_collective_gives_up_first_then_the_watchdog_then_the_operator
         (30, 10, Stall("backward", 30, True)),
     ],
 )
-def test_a_stall_is_noticed_after_its_timeout_and_sooner_once_a_stop_is_asked_for(
+def test_a_stall_is_noticed_after_its_timeout_and_sooner_during_a_stop(
     still: float, stop_before: float | None, stall: Stall | None
 ) -> None:
     clock, stop = Clock(), False
@@ -47,7 +47,7 @@ def test_a_stall_is_noticed_after_its_timeout_and_sooner_once_a_stop_is_asked_fo
     assert watchdog.check() == stall
 
 
-def test_a_rank_that_is_asked_to_stop_while_it_waits_for_the_others_to_come_does_not_wait_any_longer() -> None:
+def test_a_rank_that_is_asked_to_stop_does_not_wait_for_others_to_come() -> None:
     clock = Clock()
     watchdog = Watchdog(timeout=60, stopping_timeout=10, stop_requested=lambda: True, on_stall=print, clock=clock)
     watchdog.beat(MEETING)
