@@ -1,7 +1,6 @@
 """What other programs write, and what the operator makes of it: what it does not know, it waits for and shows."""
 
 import pytest
-from tests.support.operator.samples import SETTINGS, at, attempt, child, job, observed, status
 
 from distill_api.constants import Phase
 from distill_api.reasons import Reason
@@ -9,6 +8,7 @@ from distill_operator.kube import texts
 from distill_operator.kube.objects import rejection_of_pods
 from distill_operator.plan.plan import make_plan
 from distill_operator.types.observed import Rejection
+from tests.support.operator.samples import SETTINGS, at, attempt, child, job, observed, status
 
 FORBIDDEN = 'pods "tiny-a1-0-x7k2p" is forbidden'
 WEBHOOK = 'admission webhook "validate.kyverno.svc-fail" denied the request: '

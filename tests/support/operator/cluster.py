@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from distill_api.constants import TERMINAL_PHASES, Outcome, Phase
+from distill_api.reason_facts import Place
+from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus, Spent
 from distill_operator.kube.pod_cache import with_departed
 from distill_operator.plan.plan import make_plan

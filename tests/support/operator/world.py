@@ -3,8 +3,8 @@
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from distill_api.constants import Reason
 from distill_api.job import DistillJob
+from distill_api.reasons import Reason
 from distill_operator.types.observed import ContainerEnd, Disruption, JobFacts, PodFacts
 from tests.support.operator.samples import at, done, job, report
 

@@ -154,7 +154,7 @@ from pathlib import Path
 from distill_api.reasons import Reason
 from distill_api.errors import Permanent
 from distill_trainer.process.rank.files import RankFiles
-from distill_trainer.process.launcher.launch import write_termination_message
+from distill_trainer.process.launcher.termination import write_termination_message
 from distill_trainer.process.outcome import RankReport, ending_of
 folder = Path(sys.argv[1])
 with open(folder / "any", "w") as file:
