@@ -67,7 +67,7 @@ def test_of_a_process_that_has_ended_nothing_is_told_and_no_signal_is_sent() -> 
     child.wait()
     assert (process.name, process.command, process.signal(signal.SIGKILL)) == ("", [], False)
     successor = ProcessId(os.getpid(), process.start_ticks)  # as if this process had got the number
-    assert (successor.name, successor.command, successor.signal(signal.SIGKILL)) == ("", [], False)
+    assert (successor.name, successor.command, successor.signal(signal.SIGCONT)) == ("", [], False)
 
 
 def test_everything_that_is_listed_is_killed_also_what_appears_meanwhile() -> None:
