@@ -41,6 +41,8 @@ class Wait(StrEnum):
     LIMITED = "limited"
     """For CLAIM_WAIT_SECONDS; then the job is Failed."""
     UNLIMITED = "unlimited"
+    CHANGE = "change"
+    """Until the job's spec changes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +85,11 @@ class ReasonFacts:
         if self.outcome == Outcome.FAILED:
             return "failures"
         return "preemptions" if self.outcome == Outcome.DISRUPTED else None
+
+    @property
+    def fails_again(self) -> bool:
+        """Whether a further attempt of the same spec would end the same way."""
+        return self.permanent or self.wait == Wait.CHANGE
 
     @property
     def event_type(self) -> Literal["Normal", "Warning"]:
@@ -171,6 +178,15 @@ def permanent(word: str, cause: str, remedy: str, *also: Place, ended_by_operato
     return ReasonFacts(
         word=word, cause=cause, remedy=remedy, group=Group.PERMANENT, places=places,
         outcome=Outcome.FAILED, permanent=True, ended_by_operator=ended_by_operator, warning=True,
+    )  # fmt: skip
+
+
+def correctable(word: str, cause: str, remedy: str, *also: Place) -> ReasonFacts:
+    """An attempt ends in a way that every other one would until the job's spec changes; the job waits for that."""
+    places = _END | {Place.VALIDATED} | set(also)
+    return ReasonFacts(
+        word=word, cause=cause, remedy=remedy, group=Group.WAITING, places=places,
+        outcome=Outcome.WITHDRAWN, wait=Wait.CHANGE, warning=True,
     )  # fmt: skip
 
 

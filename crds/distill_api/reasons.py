@@ -11,6 +11,7 @@ from distill_api.reason_facts import (
     ReasonFacts,
     Wait,
     completion,
+    correctable,
     deadline,
     disruption,
     failure,
@@ -63,6 +64,12 @@ class Reason(StrEnum):
         "The message has the text of the refusal: create or correct what it names, change the policy, or change"
         " spec.template or spec.scheduling.",
         Place.EVENT, wait=Wait.UNLIMITED, warning=True)
+    CHECKPOINT_FORMAT_UNKNOWN = correctable(
+        "CheckpointFormatUnknown",
+        "The newest checkpoint has a format that this trainer does not know, such as a newer trainer's."
+        " Nothing on the volume was changed.",
+        "Set spec.image to a trainer at least as new as the one that wrote the checkpoint; the job then resumes.",
+        Place.TERMINATION)
     UNSCHEDULABLE = waiting(
         "Unschedulable",
         "The scheduler finds no node for some of the attempt's pods; the message has the scheduler's explanation.",
@@ -249,11 +256,6 @@ class Reason(StrEnum):
         "The job's directory has checkpoints, but none is readable, or they belong to another job.",
         "Restore a checkpoint from a backup, or delete the directory to start from zero, or give the job another name;"
         " then create it again.",
-        Place.TERMINATION)
-    CHECKPOINT_FORMAT_UNKNOWN = permanent(
-        "CheckpointFormatUnknown",
-        "The newest checkpoint has a format that this trainer does not know, such as a newer trainer's.",
-        "Use a trainer image (spec.image) at least as new as the one that wrote it. The checkpoint was not changed.",
         Place.TERMINATION)
     NO_ACCELERATOR = permanent(
         "NoAccelerator",

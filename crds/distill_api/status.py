@@ -79,6 +79,8 @@ class Attempt(Model):
     """Pods in this attempt."""
     started_at: datetime
     """When the operator started the attempt (operator's clock)."""
+    generation: int | None = None
+    """The metadata.generation of the spec that the attempt was started with."""
     job_uid: str | None = None
     """UID of the attempt's Job; null until the operator has seen the Job."""
     admitted_at: datetime | None = None

@@ -62,7 +62,7 @@ def test_the_trainer_raises_reasons_for_what_the_table_says_they_are() -> None:
     raised = raised_by_the_trainer()
     assert len(raised) > 15
     for error, reason in raised:
-        assert reason.facts.permanent == (error == "Permanent"), f"{error}({reason})"
+        assert reason.facts.fails_again == (error == "Permanent"), f"{error}({reason})"
         assert Place.TERMINATION in reason.facts.places, f"{error}({reason})"
 
 

@@ -24,6 +24,11 @@ _OF_GROUP = {
     Group.PERMANENT: "The job is Failed at once, because every further attempt would end the same way.",
     Group.LIMIT: "The job is Failed because it has reached a limit that its specification sets.",
 }
+_WAITS = {
+    Wait.LIMITED: "for CLAIM_WAIT_SECONDS",
+    Wait.UNLIMITED: "without limit",
+    Wait.CHANGE: "until the job's spec changes",
+}
 _FIELD = re.compile(r"\b(?:spec|status)\.\w[\w.]*\w|\b[A-Z]+(?:_[A-Z]+)+\b|\bkubectl describe pod\b")
 
 
@@ -41,7 +46,7 @@ def _entry(reason: Reason) -> str:
     facts = reason.facts
     lines = [facts.cause, f"**What to do:** {facts.remedy}", f"**Budget:** {facts.budget or 'none'}"]
     if facts.wait != Wait.NONE:
-        lines.append(f"**Waits:** {'for CLAIM_WAIT_SECONDS' if facts.wait == Wait.LIMITED else 'without limit'}")
+        lines.append(f"**Waits:** {_WAITS[facts.wait]}")
     lines.append(f"**Seen in:** {', '.join(place for place in Place if place in facts.places)}")
     *others, last = (_FIELD.sub(r"`\g<0>`", line) for line in lines)
     return f"### {reason}\n\n" + "".join(f"{line}\\\n" for line in others) + f"{last}\n"

@@ -82,6 +82,9 @@ def _waiting(context: PassContext) -> Decision | None:
     leftovers = _leftover_pods(context, phase)
     if leftovers is not None:
         return leftovers
+    if (mistake := _awaits_change(context)) is not None:
+        cleared = cleanup.remove_leftovers(observed, status.attempt)
+        return Decision(context.in_phase(phase), mistake, cleared, waits=True, invalid=mistake)
     if status.next_attempt_at is not None and context.now < status.next_attempt_at:
         last = attempts.newest(status)
         message = messages.BACKING_OFF.format(
@@ -97,6 +100,15 @@ def _waiting(context: PassContext) -> Decision | None:
             left,
         )
     return None
+
+
+def _awaits_change(context: PassContext) -> Notice | None:
+    """Why the same spec cannot be tried again, if the last attempt was started with it and has shown that."""
+    last = attempts.newest(context.status)
+    if last is None or last.reason is None or last.reason.facts.wait != Wait.CHANGE:
+        return None
+    unchanged = last.generation == context.observed.job.metadata.generation
+    return Notice(last.reason, last.message or "") if unchanged else None
 
 
 def _requeue(context: PassContext, phase: Phase) -> Decision:
@@ -136,7 +148,8 @@ def _phase(context: PassContext) -> Phase:
 def _start(context: PassContext) -> Decision:
     """Start the next attempt. It is stored before its objects are created, so that no number is used twice."""
     observed = context.observed
-    status = attempts.with_new_attempt(context.status, elasticity.next_size(context.status, context.spec), context.now)
+    nodes = elasticity.next_size(context.status, context.spec)
+    status = attempts.with_new_attempt(context.status, nodes, context.now, observed.job.metadata.generation)
     attempt = status.attempts[-1]
     to_create = builders.gang(observed, attempt, context.settings.trainer_image)
     cleared = (*cleanup.remove_leftovers(observed, context.status.attempt), *growth.remove_placeholders(context))

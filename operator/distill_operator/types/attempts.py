@@ -23,9 +23,11 @@ def with_newest(status: DistillJobStatus, attempt: Attempt) -> DistillJobStatus:
     return status.model_copy(update={"attempts": [*status.attempts[:-1], attempt]})
 
 
-def with_new_attempt(status: DistillJobStatus, nodes: int, now: datetime) -> DistillJobStatus:
-    """The status with one more attempt."""
-    attempt = Attempt(number=status.attempt + 1, nodes=nodes, started_at=now)
+def with_new_attempt(
+    status: DistillJobStatus, nodes: int, now: datetime, generation: int | None = None
+) -> DistillJobStatus:
+    """The status with one more attempt, of the spec of this generation."""
+    attempt = Attempt(number=status.attempt + 1, nodes=nodes, started_at=now, generation=generation)
     return status.model_copy(
         update={
             "attempt": attempt.number,

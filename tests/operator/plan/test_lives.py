@@ -157,8 +157,8 @@ def test_a_record_outdoes_everything_else_that_happened() -> None:
     assert (plan.status.phase, plan.status.restarts) == (Phase.SUCCEEDED, "0/0")
 
 
-@pytest.mark.parametrize("reason", [Reason.MODEL_NOT_FOUND, Reason.CHECKPOINT_FORMAT_UNKNOWN])
-def test_a_permanent_error_ends_the_job_with_the_trainers_own_words(reason: Reason) -> None:
+def test_a_permanent_error_ends_the_job_with_the_trainers_own_words() -> None:
+    reason = Reason.MODEL_NOT_FOUND
     wrong = report("permanent", reason, message="models/x.pt does not exist; put it there")
     pods = (pod(0, **ended(5, 78, wrong)), pod(1, **ended(6, 1, report("failed", Reason.PEER_LOST))))
     running = status(attempt(), phase=Phase.STARTING)
@@ -173,6 +173,33 @@ def test_a_permanent_error_ends_the_job_with_the_trainers_own_words(reason: Reas
             reason,
             "models/x.pt does not exist; put it there",
         )
+
+
+def test_a_checkpoint_of_an_unknown_format_waits_for_another_image() -> None:
+    reason, says = Reason.CHECKPOINT_FORMAT_UNKNOWN, "step-10 has format 2; use a newer image"
+    pods = (pod(0, **ended(5, 78, report("permanent", reason, message=says))), pod(1, **ended(6, 1)))
+    failing = (child(failing_at=at(6)),)
+    made = job(status(attempt(generation=1, committed_step=10), phase=Phase.STARTING))
+    waiting = make_plan(observed(made, *pods, jobs=failing), at(7), SETTINGS).status
+    assert waiting is not None
+    assert (waiting.phase, waiting.restarts, waiting.attempts[0].outcome) == (
+        Phase.RECOVERING,
+        "0/0",
+        Outcome.WITHDRAWN,
+    )
+    validated = conditions.find(waiting.conditions, ConditionType.VALIDATED)
+    assert validated is not None
+    assert (validated.status, validated.reason, validated.message) == ("False", reason, says)
+
+    same = made.model_copy(update={"status": waiting})
+    later = make_plan(observed(same, *pods, jobs=failing), at(99999), SETTINGS)
+    assert later.status is not None
+    assert (later.status.phase, later.status.attempt, later.wake_after) == (Phase.RECOVERING, 1, None)
+    assert not [action for action in later.actions if isinstance(action, Create)], "the same spec is not tried again"
+    other = same.model_copy(update={"metadata": same.metadata.model_copy(update={"generation": 2})})
+    resumed = make_plan(observed(other, *pods, jobs=failing), at(99999), SETTINGS).status
+    assert resumed is not None
+    assert (resumed.phase, resumed.attempt, resumed.attempts[-1].generation) == (Phase.STARTING, 2, 2)
 
 
 def test_claims_that_nobody_has_looked_at_are_not_missing_ones() -> None:

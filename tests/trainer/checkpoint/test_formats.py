@@ -274,7 +274,7 @@ def test_a_trainer_that_does_not_know_the_format_leaves_the_checkpoint(
     code, message = node.end()
 
     assert (code, message.outcome, message.reason) == (78, "permanent", Reason.CHECKPOINT_FORMAT_UNKNOWN)
-    assert message.reason.facts.permanent
+    assert message.reason.facts.fails_again
     assert f"step-10 has format {NEWER}, written by trainer 7.8.9," in message.message
     assert "nothing was changed on the volume" in message.message
     assert f"error: CheckpointFormatUnknown: {message.message}" in node.log.read_text().splitlines()

@@ -165,7 +165,7 @@ def end_notice(pod: PodFacts, end: ContainerEnd) -> Notice:
         return Notice(Reason.OUT_OF_MEMORY, messages.OOM.format(**place))
     report = end.report
     if report is not None and report.outcome == "permanent":
-        reason = report.reason if report.reason.facts.permanent else Reason.CONFIG_INVALID
+        reason = report.reason if report.reason.facts.fails_again else Reason.CONFIG_INVALID
         return Notice(reason, report.message)
     if report is not None and report.outcome == "failed":
         return Notice(report.reason, messages.REPORTED.format(pod=pod.name, node=pod.node, message=report.message))
