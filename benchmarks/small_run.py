@@ -143,7 +143,7 @@ class Attempt:
     def status(self) -> dict[str, Any]:
         """What rank 0 says of itself now; empty before it can be asked, and after."""
         if self._port is None:
-            found = re.search(r"rank 0 .*served at port (\d+)", self.said())
+            found = re.search(r"rank 0 .*serving metrics and status on port (\d+)", self.said())
             self._port = int(found[1]) if found else None
         if self._port is None:
             return {}

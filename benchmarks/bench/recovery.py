@@ -81,7 +81,7 @@ class Saves:
             checkpoint_failed=lambda: None,
             checkpoint_fell_back=lambda _: None,
         )
-        checkpointer = Checkpointer(directory, uid="uid", attempt=1, keep=3, is_writer=True, metrics=events)
+        checkpointer = Checkpointer(directory, uid="uid", attempt=1, keep=3, is_writer=True, events=events)
         stalls = []
         for number in range(1, saves + 1):
             stalls.append(checkpointer.snapshot(self.state.collect(), number))

@@ -15,7 +15,7 @@ from distill_api.job import DistillJob
 from distill_api.reading.mistakes import explain
 from distill_api.spec.fields import DistillJobSpec
 from distill_cli.jobfile import fail, load
-from distill_local.machine import Machine, Mistake
+from distill_local.machine import Machine, UserError
 from distill_local.trainer_process import TrainerEnd, TrainerProcess
 
 
@@ -38,7 +38,7 @@ def run(
     job = _on_device(load(file), device)
     try:
         trainer = TrainerProcess(job, Machine(runs, _claims(volume or []), nproc))
-    except Mistake as mistake:
+    except UserError as mistake:
         fail(str(mistake))
 
     def pass_on(_signum: int, _frame: FrameType | None) -> None:

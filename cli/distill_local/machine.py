@@ -11,11 +11,11 @@ from distill_api.job import DistillJob
 from distill_api.pod.run import Directories, RunConfig
 from distill_api.spec.fields import Volume
 
-DEFINES_A_RUN = ("student", "teacher", "dataset", "distillation", "training")
+RUN_IDENTITY = ("student", "teacher", "dataset", "distillation", "training")
 """Parts of a spec whose change makes another run; where it runs may change."""
 
 
-class Mistake(ValueError):
+class UserError(ValueError):
     """Something that the user has to change; the text says what."""
 
 
@@ -34,13 +34,13 @@ class Machine:
 def run_config(job: DistillJob, machine: Machine, port: int, termination: Path) -> RunConfig:
     """The next attempt of `job` as one node on this machine, over `port`.
 
-    Raises Mistake when a directory is missing, the ranks do not divide the job's, or its checkpoints are another's.
+    Raises UserError when a directory is missing, the ranks do not divide the job's, or its checkpoints are another's.
     """
     directories = _directories(job, machine, termination)
     shards = job.spec.world_size
     processes = machine.processes or shards
     if shards % processes:
-        raise Mistake(
+        raise UserError(
             f"nproc {processes} does not divide the job's {shards} shards (nodes times processes per node); "
             f"use one of {', '.join(str(n) for n in range(1, shards + 1) if shards % n == 0)}"
         )
@@ -61,12 +61,12 @@ def local_uid(job: DistillJob) -> str:
     """What stands for the UID that a cluster would give: the same as long as the run is the same."""
     # Without defaults, so that a field that is new in the contract makes no other run of an old one.
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    defining = {name: spec.get(name) for name in DEFINES_A_RUN} | {"shards": job.spec.world_size}
+    defining = {name: spec.get(name) for name in RUN_IDENTITY} | {"shards": job.spec.world_size}
     return "local-" + hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def next_attempt(results: Path, uid: str) -> int:
-    """One more than the newest attempt whose fence stands in `results`. Raises Mistake when that was another run that
+    """One more than the newest attempt whose fence stands in `results`. Raises UserError when that was another run that
     has committed something; one that has ended before, by a mistake that is now corrected, leaves nothing to keep.
     """
     fence = results / JobFile.FENCE
@@ -76,14 +76,14 @@ def next_attempt(results: Path, uid: str) -> int:
         content = json.loads(fence.read_bytes())
         found, attempt = str(content["uid"]), int(content["attempt"])
     except (ValueError, KeyError, TypeError):
-        raise Mistake(f"{fence} is damaged; delete it if no run of this job is alive") from None
+        raise UserError(f"{fence} is damaged; delete it if no run of this job is alive") from None
     except OSError as error:
-        raise Mistake(f"{fence} cannot be read: {error.strerror}") from None
+        raise UserError(f"{fence} cannot be read: {error.strerror}") from None
     if found != uid and not any(fence.parent.glob("step-*")):
         return 1
     if found != uid:
-        raise Mistake(
-            f"{results} holds another run: {', '.join(DEFINES_A_RUN)} or the number of shards was different then; "
+        raise UserError(
+            f"{results} holds another run: {', '.join(RUN_IDENTITY)} or the number of shards was different then; "
             "give the job another name, or delete that directory"
         )
     return attempt + 1
@@ -99,7 +99,7 @@ def _directories(job: DistillJob, machine: Machine, termination: Path) -> Direct
     known = {_claim(job, name, volume) for name, volume in named if volume}
     for claim in machine.claims:
         if claim not in known:
-            raise Mistake(
+            raise UserError(
                 f"a directory is given for the claim {claim}, which the job does not use; "
                 f"its claims are {', '.join(sorted(known))}"
             )
@@ -108,7 +108,7 @@ def _directories(job: DistillJob, machine: Machine, termination: Path) -> Direct
         claim = _claim(job, name, volume)
         path = machine.claims.get(claim, machine.runs / "volumes" / claim) / (volume.sub_path or "")
         if must_exist and not path.is_dir():
-            raise Mistake(
+            raise UserError(
                 f"the directory {path} for the claim {claim} (volumes.{name}) does not exist; "
                 f"make it, or say which directory stands for the claim: {claim}=DIR as volume"
             )

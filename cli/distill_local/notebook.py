@@ -14,7 +14,7 @@ from distill_api.errors import Permanent, Retryable
 from distill_api.job import DistillJob
 from distill_api.reasons import Reason
 from distill_local.call import DATA, MODELS, RESULTS, Call, PathLike, job_of, read, wrong
-from distill_local.machine import Machine, Mistake
+from distill_local.machine import Machine, UserError
 from distill_local.trainer_process import TrainerEnd, TrainerProcess
 
 _DISK = Path("/")
@@ -22,7 +22,7 @@ _DISK = Path("/")
 
 
 @dataclass(frozen=True)
-class Distilled:
+class DistillResult:
     """A finished run: where its files are, and how good the student is."""
 
     folder: Path
@@ -74,7 +74,7 @@ def distill(
     volumes: Mapping[str, PathLike] | None = None,
     verbose: bool = True,
     **training: Any,
-) -> Distilled:
+) -> DistillResult:
     """Train `student` under the frozen `teacher` on this machine, in processes of its own, to the end.
 
         run = distill(student="yolo26n.yaml", teacher="teacher.pt", data="digits.yaml", epochs=50, imgsz=320, nproc=2)
@@ -117,10 +117,10 @@ def distill(
     return _run(made, Machine(Path(project), claims, nproc), verbose)
 
 
-def _run(job: DistillJob, machine: Machine, verbose: bool) -> Distilled:
+def _run(job: DistillJob, machine: Machine, verbose: bool) -> DistillResult:
     try:
         trainer = TrainerProcess(job, machine, piped=True)
-    except Mistake as mistake:
+    except UserError as mistake:
         raise wrong(str(mistake)) from None
     with trainer:
         if verbose:
@@ -131,7 +131,7 @@ def _run(job: DistillJob, machine: Machine, verbose: bool) -> Distilled:
         raise KeyboardInterrupt(f"{said}; the same call again goes on from there")
     if ended.code == ExitCode.DONE and ended.message is not None and ended.message.result is not None:
         result = ended.message.result
-        return Distilled(trainer.results, result.student_map, result.teacher_map, result.sha256)
+        return DistillResult(trainer.results, result.student_map, result.teacher_map, result.sha256)
     reason = ended.message.reason if ended.message else Reason.PROCESS_KILLED
     if ended.code == ExitCode.PERMANENT:
         raise Permanent(reason, said)

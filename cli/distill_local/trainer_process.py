@@ -19,7 +19,7 @@ from distill_api.constants import Env, ExitCode, JobFile
 from distill_api.job import DistillJob
 from distill_api.pod.report import TerminationMessage
 from distill_api.pod.run import RunConfig
-from distill_local.machine import Machine, Mistake, run_config
+from distill_local.machine import Machine, UserError, run_config
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class TrainerProcess:
 
     def __init__(self, job: DistillJob, machine: Machine, *, piped: bool = False) -> None:
         """`piped`: its output is read with `lines()`, and it does not hear the terminal's Ctrl-C; else it writes to
-        this process's own output and shares its terminal. Raises Mistake for what the user has to change.
+        this process's own output and shares its terminal. Raises UserError for what the user has to change.
         """
         if find_spec("distill_trainer") is None or find_spec("torch") is None:
-            raise Mistake("the trainer is not installed here; install distill-operator[trainer]")
+            raise UserError("the trainer is not installed here; install distill-operator[trainer]")
         self._folder = tempfile.TemporaryDirectory(prefix="distill-run-")
         try:
             self._termination = Path(self._folder.name) / "termination.json"

@@ -93,7 +93,7 @@ def rank_metrics(rank: int) -> CollectorRegistry:
     """The trainer's own metrics on CPUs: it steps and commits, skips nothing and finds no damaged checkpoint."""
     versions = {"torch": "2.15", "ultralytics": "8.4"}
     metrics = TrainerMetrics(rank=rank, world_size=2, checkpoint_interval=60, versions=versions)
-    metrics.planned(steps=10_000, epochs=10)
+    metrics.planned(steps=10_000)
     metrics.resumed(20)
     metrics.evaluated("student", map50=0.5, map50_95=0.4)
     metrics.evaluated("teacher", map50=0.6, map50_95=0.5)

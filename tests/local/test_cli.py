@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from distill_api.job import DistillJob, parse_job
 from distill_cli.main import app
-from distill_local.machine import Machine, Mistake, local_uid, next_attempt, run_config
+from distill_local.machine import Machine, UserError, local_uid, next_attempt, run_config
 
 
 def document(**spec: Any) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def test_fewer_ranks_keep_the_shards_and_so_the_run(tmp_path: Path) -> None:
     half = run_config(job(), machine(tmp_path, 2), 1, tmp_path / "t")
 
     assert (half.world_size, half.spec.world_size, half.uid) == (2, 4, whole.uid)
-    with pytest.raises(Mistake, match=r"nproc 3 does not divide the job's 4 shards .*; use one of 1, 2, 4"):
+    with pytest.raises(UserError, match=r"nproc 3 does not divide the job's 4 shards .*; use one of 1, 2, 4"):
         run_config(job(), machine(tmp_path, 3), 1, tmp_path / "t")
 
 
@@ -67,12 +67,12 @@ def test_a_claim_may_be_any_directory(tmp_path: Path) -> None:
     config = run_config(job(), machine(tmp_path, digits=tmp_path / "elsewhere"), 1, tmp_path / "t")
 
     assert config.directories.data == str(tmp_path / "elsewhere/v1")
-    with pytest.raises(Mistake, match="the claim other, which the job does not use; its claims are ckpt, digits"):
+    with pytest.raises(UserError, match="the claim other, which the job does not use; its claims are ckpt, digits"):
         run_config(job(), machine(tmp_path, other=tmp_path), 1, tmp_path / "t")
 
 
 def test_a_missing_data_directory_is_named_with_the_option_that_gives_it(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match=r"claim digits \(volumes.data\) does not exist; make it, or .*: digits=DIR"):
+    with pytest.raises(UserError, match=r"claim digits \(volumes.data\) does not exist; make it, or .*: digits=DIR"):
         run_config(job(), Machine(tmp_path, {}, None), 1, tmp_path / "t")
 
 
@@ -84,10 +84,10 @@ def test_the_next_attempt_follows_the_fence_of_the_same_run(tmp_path: Path) -> N
     assert next_attempt(tmp_path, "uid") == 5
     assert next_attempt(tmp_path, "other") == 1, "nothing was committed: the job was corrected"
     (tmp_path / "checkpoints/step-3").mkdir()
-    with pytest.raises(Mistake, match="holds another run"):
+    with pytest.raises(UserError, match="holds another run"):
         next_attempt(tmp_path, "other")
     fence.write_text("{")
-    with pytest.raises(Mistake, match="is damaged"):
+    with pytest.raises(UserError, match="is damaged"):
         next_attempt(tmp_path, "uid")
 
 

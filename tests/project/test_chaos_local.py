@@ -88,7 +88,7 @@ def test_a_log_that_ends_in_half_a_character_is_read(attempt: Any) -> None:
 
 def test_a_rank_that_ends_in_the_middle_of_its_answer_has_said_nothing(attempt: Any) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
-        one = attempt(f"echo 'rank 0 is served at port {server.getsockname()[1]}'")
+        one = attempt(f"echo 'rank 0 INFO: serving metrics and status on port {server.getsockname()[1]}'")
         one.process.wait()
 
         def break_off() -> None:

@@ -1,8 +1,8 @@
-"""The trainer: PyTorch and Ultralytics, torchrun on every node. Knows nothing of Kubernetes.
+"""The trainer: distils YOLO models with PyTorch and Ultralytics under torchrun. It does not use Kubernetes.
 
     from distill_trainer import distill
 
-is the same for notebooks: it starts the trainer as processes of its own and imports neither PyTorch nor Ultralytics.
+runs a job from a notebook. The trainer runs in separate processes; this import loads neither PyTorch nor Ultralytics.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["distill"]
 
-_caller = offline.prepare()
+_saved_environment = offline.prepare()
 
 
 def __getattr__(name: str) -> Any:
@@ -22,5 +22,5 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from distill_local.notebook import distill
 
-    _caller.restore()  # whoever trains in other processes keeps the settings of an Ultralytics of their own
+    _saved_environment.restore()  # distill() trains in other processes; the caller keeps its own Ultralytics settings
     return distill

@@ -1,4 +1,4 @@
-"""`python -m distill_trainer`: one attempt on this node. See process/launcher/launch.py."""
+"""`python -m distill_trainer`: runs one attempt on this node. See process/launcher/launch.py."""
 
 from typing import NoReturn
 
@@ -9,7 +9,7 @@ TRAIN = "distill_trainer.train"
 
 
 def rank() -> NoReturn:
-    """One rank, in a process that has imported TRAIN already."""
+    """Run one rank. The process has already imported TRAIN."""
     from distill_trainer.train import train
 
     worker.main(train)

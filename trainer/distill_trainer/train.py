@@ -12,11 +12,11 @@ from distill_api.status import Result
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.outputs.finish import Finish, FinishedRun
 from distill_trainer.outputs.reporter import Reporter
-from distill_trainer.process.liveness.watchdog import MEETING
+from distill_trainer.process.liveness.watchdog import RENDEZVOUS
 from distill_trainer.process.machine.cpus import available_cpus
 from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.build import Setup, build_plan, build_step, build_train_data, build_val_data, resume
-from distill_trainer.training.commits import Commits, interval_of
+from distill_trainer.training.commits import Commits, commit_interval
 from distill_trainer.training.distillation.schedule import weight_schedule
 from distill_trainer.training.evaluation.comparison import Comparison
 from distill_trainer.training.evaluation.epoch_end import Evaluation
@@ -28,15 +28,16 @@ from distill_trainer.training.state import TrainingState
 
 
 def train(run: RunConfig, context: RankContext) -> Result | None:
-    """Train this rank's part of one attempt, from the newest checkpoint on. Returns the Result on rank 0, else None.
+    """Train this rank's part of one attempt, starting from the newest checkpoint.
 
-    Raises Permanent, Retryable or Stopped; errors of collectives, when a peer is gone, pass through.
+    Returns the Result on rank 0 and None on other ranks. Raises Permanent, Retryable or Stopped. Errors of
+    torch.distributed collectives are not caught.
     """
-    began = time.perf_counter()
+    started = time.perf_counter()
     setup = Setup.of(run, context)
-    context.watchdog.beat(MEETING)
+    context.watchdog.beat(RENDEZVOUS)
     with process_group(setup.environment, setup.timeouts.collective):
-        finished = _train_with_peers(setup, began)
+        finished = _train_with_peers(setup, started)
     if not setup.environment.is_main:
         return None
     Finish(run, context, setup.environment, setup.prepared, finished).run()
@@ -48,15 +49,15 @@ def train(run: RunConfig, context: RankContext) -> Result | None:
     )
 
 
-def _train_with_peers(setup: Setup, began: float) -> FinishedRun:
-    """All that the ranks do together. `began`: when this rank did, by time.perf_counter."""
+def _train_with_peers(setup: Setup, started: float) -> FinishedRun:
+    """Everything that needs the process group. `started`: when this rank started, by time.perf_counter."""
     context = setup.context
     data, val_data = build_train_data(setup), build_val_data(setup)
     context.watchdog.beat("building the models")
     plan = build_plan(setup, data)
     weight = weight_schedule(setup.spec, plan.steps_per_epoch)
     state, schedule = resume(setup, plan, weight)
-    teacher, scoring = _score_teacher(setup, val_data, state.progress.step)
+    teacher, scoring_seconds = _score_teacher(setup, val_data, state.progress.step)
     context.watchdog.beat("building the models")
     step = build_step(setup, state, schedule, weight)
     commits = _build_commits(setup, state)
@@ -65,51 +66,51 @@ def _train_with_peers(setup: Setup, began: float) -> FinishedRun:
     if teacher is not None:
         reporter.teacher_evaluated(teacher.map50, teacher.map50_95)
     evaluation = Evaluation(plan, state, val_data, context, reporter, commits, setup.validates_in_half)
-    context.metrics.phase("start", time.perf_counter() - began - scoring)
+    context.metrics.phase("start", time.perf_counter() - started - scoring_seconds)
     Loop(plan, step, data, commits, reporter, evaluation.end_epoch, context.stop, context.watchdog.beat).run()
     return _finished(setup, evaluation, teacher, data.dataset.labels)
 
 
 def _score_teacher(setup: Setup, val_data: ValData, step: int) -> tuple[Score | None, float]:
-    """The teacher's score on the validation images, if there is a teacher, and the seconds that this took."""
+    """The teacher's score on the validation images (None without a teacher), and the seconds it took."""
     model, digest = setup.prepared.teacher, setup.prepared.teacher_sha256
     if model is None or digest is None:
         return None, 0.0
-    began = time.perf_counter()
+    started = time.perf_counter()
     comparison = Comparison(val_data, setup.prepared, setup.context, setup.validates_in_half)
-    score = comparison.score(model, "teacher", digest, on_stop=lambda: Stopped(step, step))  # as resumed
-    return score, time.perf_counter() - began
+    score = comparison.score(model, "teacher", digest, stop_error=lambda: Stopped(step, step))
+    return score, time.perf_counter() - started
 
 
 def _build_commits(setup: Setup, state: TrainingState) -> Commits:
     context = setup.context
-    interval: Callable[[], float] = interval_of(
+    interval: Callable[[], float] = commit_interval(
         setup.spec.checkpoint.interval_seconds,
         context.checkpointer,
         state.progress,
         attempt=setup.run.attempt,
         cpus=available_cpus() if setup.environment.device.type == "cpu" else 0,
-        told=context.metrics.checkpoint_interval,
+        on_change=context.metrics.checkpoint_interval,
     )
     return Commits(
         context.checkpointer,
         state,
         interval,
         hung_after=setup.timeouts.watchdog,
-        spent=lambda seconds: context.metrics.phase("checkpoint", seconds),
+        on_blocked=lambda seconds: context.metrics.phase("checkpoint", seconds),
     )
 
 
 def _finished(setup: Setup, evaluation: Evaluation, teacher: Score | None, labels: list[object]) -> FinishedRun:
-    """What all ranks find out together once nothing is left to train: how good the weights on the volume are."""
+    """Validate the best weights and score the baseline, on all ranks, after the last step."""
     prepared, directories = setup.prepared, setup.run.directories
     figures = ValidationFigures() if prepared.arguments.plots else None
-    sha256, metrics = evaluation.best(figures)
+    sha256, metrics = evaluation.validate_best(figures)
     setup.context.status.progress(student_map=metrics.map)
     baseline = None
-    if (asked := setup.spec.report.baseline) is not None:
+    if (name := setup.spec.report.baseline) is not None:
         comparison = Comparison(evaluation.data, prepared, setup.context, evaluation.half)
-        baseline = comparison.baseline(directories, asked, evaluation.stopped_while_validating)
+        baseline = comparison.score_baseline(directories, name, evaluation.stop_during_validation)
     return FinishedRun(
         progress=evaluation.progress,
         student=Score.of(metrics, sha256=sha256, dataset=prepared.dataset.digest, imgsz=prepared.imgsz),

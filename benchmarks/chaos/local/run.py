@@ -125,7 +125,7 @@ class Run:
         resumed = message.resumed_from_step if message else None
         resumed = status.get("resumedFromStep") if resumed is None else resumed
         earlier = [made for made in self.disturbances if made.attempt < self._attempts]
-        fallbacks = len(re.findall(r"falling back to the previous one", attempt.said()))
+        fallbacks = len(re.findall(r"trying the previous one", attempt.said()))
         if earlier:
             earlier[-1].fallbacks += fallbacks
         if resumed is not None:

@@ -106,7 +106,7 @@ def untrained() -> TrainingState:
 def main(step: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder) / "checkpoints"
-        checkpointer = Checkpointer(directory, uid=UID, attempt=1, keep=1, is_writer=True, metrics=Events())
+        checkpointer = Checkpointer(directory, uid=UID, attempt=1, keep=1, is_writer=True, events=Events())
         checkpointer.snapshot(golden_state(step), step)
         checkpointer.wait()
         checkpointer.close()

@@ -45,7 +45,7 @@ class Opener:
 
     def __call__(self, *, attempt: int = 1, uid: str = "uid", keep: int = 3, writer: bool = True) -> Checkpointer:
         checkpointer = Checkpointer(
-            self.directory, uid=uid, attempt=attempt, keep=keep, is_writer=writer, metrics=Events()
+            self.directory, uid=uid, attempt=attempt, keep=keep, is_writer=writer, events=Events()
         )
         self.opened.append(checkpointer)
         return checkpointer

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from distill_trainer.process.liveness.heartbeat import lives
+from distill_trainer.process.liveness.heartbeat import is_alive
 
 
 def children(pid: int) -> list[int]:
@@ -41,6 +41,6 @@ def command(pid: int) -> str:
 def wait_until_gone(pids: Iterable[int], seconds: float) -> None:
     """Return when all processes have ended, whether or not their parents have noticed; fail after `seconds`."""
     deadline = time.monotonic() + seconds
-    while left := [pid for pid in pids if lives(pid)]:
+    while left := [pid for pid in pids if is_alive(pid)]:
         assert time.monotonic() < deadline, f"processes {left} do not end"
         time.sleep(0.02)

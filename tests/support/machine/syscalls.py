@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from distill_trainer.process.liveness.heartbeat import lives
+from distill_trainer.process.liveness.heartbeat import is_alive
 from tests.support.machine.leaving_out import leave_out
 
 WATCHED = "%file,%desc"
@@ -124,7 +124,7 @@ def wait_until_stopped(pid: int, log: Path) -> bool:
         # A process that is traced looks stopped in every call; only strace knows why.
         if log.exists() and "stopped by SIGSTOP" in log.read_text():
             return True
-        if not lives(pid):
+        if not is_alive(pid):
             return False
         time.sleep(0.002)
     raise AssertionError(f"process {pid} neither stopped nor ended")

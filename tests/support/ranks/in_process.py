@@ -123,7 +123,7 @@ def _run(config: RunConfig, stop_after: int | None) -> Result | int | None:
     stop = StopAfter(stop_after, lambda: status.read().progress.step)
     files = RunFiles.of(config)
     checkpointer = Checkpointer(
-        files.checkpoints, uid=config.uid, attempt=config.attempt, keep=2, is_writer=True, metrics=Events()
+        files.checkpoints, uid=config.uid, attempt=config.attempt, keep=2, is_writer=True, events=Events()
     )
     context = RankContext(
         env=TorchrunEnv.from_environ({}),

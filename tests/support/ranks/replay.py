@@ -201,7 +201,7 @@ def context_of(run: RunConfig, scenario: Scenario, files: RunFiles, notes: Notes
         metrics=TrainerMetrics(rank=env.rank, world_size=env.world_size, checkpoint_interval=60, versions={}),
         watchdog=watchdog,
         checkpointer=Patient(
-            files.checkpoints, uid=run.uid, attempt=run.attempt, keep=100, is_writer=env.is_main, metrics=Events()
+            files.checkpoints, uid=run.uid, attempt=run.attempt, keep=100, is_writer=env.is_main, events=Events()
         ),
         files=files,
         console=Console(enabled=False),
@@ -218,7 +218,7 @@ def _begin_as(other: Path, step: int, own: Path) -> None:
 
 def main(root: Path, plan: Path) -> None:
     """This rank's way through the plan."""
-    train.interval_of = lambda *_, **__: lambda: 0.0  # type: ignore[attr-defined]
+    train.commit_interval = lambda *_, **__: lambda: 0.0  # type: ignore[attr-defined]
     torch.set_num_threads(1)
     rank, notes = int(os.environ["RANK"]), Notes()
     notes.listen()

@@ -25,8 +25,7 @@ from distill_trainer.models.student import neck_channels
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
-from distill_trainer.training.distillation.schedule import WeightSchedule
-from distill_trainer.training.distillation.schedules.constant import constant
+from distill_trainer.training.distillation.schedule import WeightSchedule, constant
 from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import TrainingPlan, build_optimizer

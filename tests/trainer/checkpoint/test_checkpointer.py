@@ -109,7 +109,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_previous_one_is_used(
     assert (loaded.step, loaded.fallbacks) == (1, 1)
     assert float(loaded.state["weight"][0]) == 1.0
     assert len(events(resumed).fell_back) == 1
-    assert "falling back to the previous one" in caplog.text
+    assert "trying the previous one" in caplog.text
     assert damaged_steps(resumed.directory) == [2]
     save(resumed, 2)
     assert committed_steps(resumed.directory) == [1, 2]
@@ -140,7 +140,7 @@ def test_a_job_corrected_before_its_first_commit_takes_the_directory_over(open_a
 
 def test_another_jobs_directory_is_refused_and_left_as_it_is(open_at: Opener) -> None:
     save(open_at(), 1)
-    with pytest.raises(Permanent, match="holds checkpoints of another DistillJob") as caught:
+    with pytest.raises(Permanent, match="has checkpoints of another DistillJob") as caught:
         open_at(uid="other", attempt=9)
     assert caught.value.reason is Reason.CHECKPOINT_UNREADABLE
 
@@ -161,7 +161,7 @@ def test_the_time_that_the_training_stands_still_for_commits_is_told(open_at: Op
     spent: list[float] = []
     state = SimpleNamespace(collect=lambda: {"weight": torch.ones(3)}, progress=SimpleNamespace(step=4))
     clocked = lambda: float(next(clock))  # noqa: E731
-    commits = Commits(open_at(), state, lambda: 60.0, spent=spent.append, clock=clocked)  # type: ignore[arg-type]
+    commits = Commits(open_at(), state, lambda: 60.0, on_blocked=spent.append, clock=clocked)  # type: ignore[arg-type]
     commits.commit_if_due()
     assert spent == []
     commits.commit_and_wait()

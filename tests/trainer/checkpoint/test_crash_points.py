@@ -11,7 +11,7 @@ import torch
 from distill_api.errors import TrainerError
 from distill_trainer.checkpoint.format import encoding, layout
 from distill_trainer.checkpoint.format.versions import Versions
-from distill_trainer.checkpoint.reading import newest_readable
+from distill_trainer.checkpoint.reading import load_newest
 from distill_trainer.checkpoint.store.commit import Commit, Fenced, commit
 from distill_trainer.checkpoint.store.fence import raise_fence, read_fence
 from distill_trainer.checkpoint.store.storage import discard, probe
@@ -70,7 +70,7 @@ def opening(directory: Path, attempt: int) -> Callable[[], int]:
 
 def found(directory: Path) -> tuple[int, int] | None:
     """Step and value of the newest checkpoint; fails when a damaged one had to be stepped over."""
-    loaded = newest_readable(directory, "uid", lambda why: pytest.fail(f"fell back: {why}"))
+    loaded = load_newest(directory, "uid", lambda why: pytest.fail(f"fell back: {why}"))
     if loaded is None:
         return None
     (value,) = set(loaded.state["weight"].tolist())

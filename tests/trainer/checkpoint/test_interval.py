@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from distill_trainer.checkpoint.checkpointer import CommitCost
 from distill_trainer.checkpoint.interval import (
-    FIRST_SECONDS,
-    LEAST_SECONDS,
-    MOST_SECONDS,
+    INITIAL_SECONDS,
+    MAX_SECONDS,
+    MIN_SECONDS,
     History,
-    automatic,
-    daly,
+    auto_interval,
+    daly_interval,
 )
-from distill_trainer.training.commits import interval_of
+from distill_trainer.training.commits import commit_interval
 
 costs = st.floats(1e-4, 100)
 betweens = st.floats(60, 1e6)
@@ -30,40 +30,40 @@ def overhead(interval: float, cost: float, between: float) -> float:
 
 @given(cost=costs, between=betweens, factor=st.floats(0.2, 5))
 def test_no_other_interval_is_better(cost: float, between: float, factor: float) -> None:
-    best = daly(cost, between)
+    best = daly_interval(cost, between)
     assert overhead(best, cost, between) <= overhead(max(best * factor, 1e-3), cost, between) * (1 + 1e-3)
 
 
 def test_a_commit_that_costs_more_than_a_disruption_is_hardly_ever_made() -> None:
-    assert daly(500, 100) == 100
+    assert daly_interval(500, 100) == 100
 
 
 @pytest.mark.parametrize(
     ("cost", "history", "seconds"),
     [
-        (None, History(0, 0.0), FIRST_SECONDS),
+        (None, History(0, 0.0), INITIAL_SECONDS),
         (0.1, History(0, 0.0), 26.8),  # one disruption an hour is believed before anything is seen
         (0.1, History(0, 36000.0), 89.0),  # ten quiet hours
         (0.1, History(29, 3600.0), 6.9),  # one in four minutes
-        (0.0001, History(29, 3600.0), LEAST_SECONDS),
-        (60.0, History(0, 1e7), MOST_SECONDS),
+        (0.0001, History(29, 3600.0), MIN_SECONDS),
+        (60.0, History(0, 1e7), MAX_SECONDS),
     ],
 )
 def test_the_interval_follows_what_was_measured(cost: float | None, history: History, seconds: float) -> None:
-    assert automatic(cost, history) == pytest.approx(seconds, abs=0.1)
+    assert auto_interval(cost, history) == pytest.approx(seconds, abs=0.1)
 
 
 @given(cost=costs, disruptions=st.integers(0, 100), seconds=st.floats(0, 1e6))
 def test_more_disruptions_never_make_commits_rarer(cost: float, disruptions: int, seconds: float) -> None:
     calm, rough = History(disruptions, seconds), History(disruptions + 1, seconds)
-    assert LEAST_SECONDS <= automatic(cost, rough) <= automatic(cost, calm) <= MOST_SECONDS
+    assert MIN_SECONDS <= auto_interval(cost, rough) <= auto_interval(cost, calm) <= MAX_SECONDS
 
 
 def asked(interval: Any, cost: CommitCost | None, cpus: int = 2, attempt: int = 1) -> tuple[float, list[float]]:
     told: list[float] = []
     checkpointer: Any = SimpleNamespace(cost=cost)
     progress: Any = SimpleNamespace(seconds=3600.0)
-    seconds = interval_of(interval, checkpointer, progress, attempt=attempt, cpus=cpus, told=told.append)
+    seconds = commit_interval(interval, checkpointer, progress, attempt=attempt, cpus=cpus, on_change=told.append)
     assert seconds() == seconds()
     return seconds(), told
 
@@ -75,10 +75,10 @@ def test_what_is_asked_for_is_kept_and_changes_are_told_once() -> None:
 def test_the_writers_processor_time_counts_where_the_training_needs_it() -> None:
     on_accelerators, _ = asked("auto", CommitCost(0.1, 2.0), cpus=0)
     on_two_cpus, told = asked("auto", CommitCost(0.1, 2.0), cpus=2)
-    assert on_accelerators == automatic(0.1, History(0, 3600.0))
-    assert on_two_cpus == automatic(1.1, History(0, 3600.0))
+    assert on_accelerators == auto_interval(0.1, History(0, 3600.0))
+    assert on_two_cpus == auto_interval(1.1, History(0, 3600.0))
     assert told == [on_two_cpus]
 
 
 def test_every_attempt_before_this_one_was_a_disruption() -> None:
-    assert asked("auto", CommitCost(0.1, 0.0), attempt=5)[0] == automatic(0.1, History(4, 3600.0))
+    assert asked("auto", CommitCost(0.1, 0.0), attempt=5)[0] == auto_interval(0.1, History(4, 3600.0))

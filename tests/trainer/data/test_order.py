@@ -6,30 +6,32 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_trainer.data.order import POOL, Order, Stream, Token, permutation, sample_seed
+from distill_trainer.data.order import MOSAIC_POOL, SampleOrder, SampleSpec, ShardBatchSampler, permutation, sample_seed
 
 
-def positions(tokens: list[Token]) -> list[int]:
+def positions(tokens: list[SampleSpec]) -> list[int]:
     return [token.position for token in tokens]
 
 
-def stream(order: Order, shard_batch: int, my_shards: tuple[int, ...], start: int, end: int) -> list[list[Token]]:
-    return list(Stream(order, shard_batch, my_shards, start, end))
+def stream(
+    order: SampleOrder, shard_batch: int, my_shards: tuple[int, ...], start: int, end: int
+) -> list[list[SampleSpec]]:
+    return list(ShardBatchSampler(order, shard_batch, my_shards, start, end))
 
 
 @pytest.mark.parametrize(
     ("images", "batch", "steps"), [(1, 1, 1), (1, 16, 1), (16, 16, 1), (17, 16, 2), (100, 7, 15), (1500, 64, 24)]
 )
 def test_an_epoch_has_as_many_steps_as_batches_with_the_last_filled_up(images: int, batch: int, steps: int) -> None:
-    assert Order(images, batch, seed=0).steps_per_epoch == steps
+    assert SampleOrder(images, batch, seed=0).steps_per_epoch == steps
 
 
 @given(images=st.integers(1, 200), batch=st.integers(1, 48), seed=st.integers(0, 2**31), epoch=st.integers(0, 300))
 def test_an_epoch_shows_every_image_once_and_fills_up_from_its_beginning(
     images: int, batch: int, seed: int, epoch: int
 ) -> None:
-    order = Order(images, batch, seed)
-    shown = [order.token(epoch, position).index for position in range(order.steps_per_epoch * batch)]
+    order = SampleOrder(images, batch, seed)
+    shown = [order.sample(epoch, position).index for position in range(order.steps_per_epoch * batch)]
     assert sorted(shown[:images]) == list(range(images))
     assert shown[images:] == [shown[position % images] for position in range(images, len(shown))]
 
@@ -41,7 +43,7 @@ def test_an_epoch_shows_every_image_once_and_fills_up_from_its_beginning(
     more=st.integers(0, 9),
 )
 def test_any_cut_into_shards_shows_the_same_samples(shards: int, images: int, start: int, more: int) -> None:
-    order = Order(images, 12, seed=3, mosaic_epochs=2)
+    order = SampleOrder(images, 12, seed=3, mosaic_epochs=2)
     whole = stream(order, 12, (0,), start, start + more)
     cut = stream(order, 12 // shards, tuple(range(shards)), start, start + more)
     assert list(chain(*whole)) == list(chain(*cut))
@@ -49,7 +51,7 @@ def test_any_cut_into_shards_shows_the_same_samples(shards: int, images: int, st
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
 def test_ranks_together_show_the_global_batch_once(world_size: int) -> None:
-    order = Order(50, 16, seed=1)
+    order = SampleOrder(50, 16, seed=1)
     shards = [
         shard for rank in range(world_size) for shard in stream(order, 4, tuple(range(rank, 4, world_size)), 3, 4)
     ]
@@ -57,13 +59,13 @@ def test_ranks_together_show_the_global_batch_once(world_size: int) -> None:
 
 
 def test_a_resumed_stream_is_the_rest_of_the_uninterrupted_one() -> None:
-    order = Order(50, 16, seed=1, mosaic_epochs=2)
+    order = SampleOrder(50, 16, seed=1, mosaic_epochs=2)
     whole = stream(order, 8, (0, 1), 0, 14)
     assert stream(order, 8, (0, 1), 5, 14) == whole[10:]
 
 
 def test_one_stream_crosses_epochs_and_switches_mosaic_off() -> None:
-    order = Order(images=20, batch=10, seed=0, mosaic_epochs=2)
+    order = SampleOrder(images=20, batch=10, seed=0, mosaic_epochs=2)
     tokens = list(chain(*stream(order, 10, (0,), 0, 6)))
     assert [(token.epoch, token.mosaic) for token in tokens[::10]] == [
         (0, True), (0, True), (1, True), (1, True), (2, False), (2, False),
@@ -71,7 +73,7 @@ def test_one_stream_crosses_epochs_and_switches_mosaic_off() -> None:
 
 
 def test_mosaic_stays_on_without_close_mosaic() -> None:
-    assert Order(20, 10, seed=0, mosaic_epochs=None).token(10_000, 0).mosaic
+    assert SampleOrder(20, 10, seed=0, mosaic_epochs=None).sample(10_000, 0).mosaic
 
 
 def test_epochs_and_seeds_shuffle_differently() -> None:
@@ -86,10 +88,10 @@ def test_every_position_has_its_own_seed() -> None:
 
 @given(images=st.integers(1, 100), position=st.integers(0, 99))
 def test_a_mosaic_mixes_with_neighbours_of_the_same_aligned_window(images: int, position: int) -> None:
-    order = Order(images, 10, seed=5)
-    token = order.token(0, position)
+    order = SampleOrder(images, 10, seed=5)
+    token = order.sample(0, position)
     assert token.index in token.pool
-    assert token.pool == order.token(0, position - position % POOL).pool
+    assert token.pool == order.sample(0, position - position % MOSAIC_POOL).pool
     assert set(token.pool) <= set(range(images))
 
 
@@ -100,5 +102,5 @@ def test_the_order_never_changes_between_versions() -> None:
 
 
 def test_an_empty_order_is_refused() -> None:
-    with pytest.raises(ValueError, match="needs images"):
-        Order(0, 16, seed=0)
+    with pytest.raises(ValueError, match="images and batch must be"):
+        SampleOrder(0, 16, seed=0)

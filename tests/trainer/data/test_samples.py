@@ -143,10 +143,10 @@ def test_mosaic_ends_where_close_mosaic_says(make_digits: Any) -> None:
     still = dict.fromkeys(("hsv_h", "hsv_s", "hsv_v", "translate", "scale", "fliplr"), 0.0)
     made = data(make_digits(), "detect", 1, [0], **still)
     (batch,) = next(made.batches(6, 7))
-    plain = made.dataset.load_image(made.order.token(2, 0).index)[0]
+    plain = made.dataset.load_image(made.order.sample(2, 0).index)[0]
     assert np.array_equal(batch["img"][0].numpy(), plain.transpose(2, 0, 1)[::-1])
     (batch,) = next(made.batches(5, 6))
-    plain = made.dataset.load_image(made.order.token(1, 16).index)[0]
+    plain = made.dataset.load_image(made.order.sample(1, 16).index)[0]
     assert not np.array_equal(batch["img"][0].numpy(), plain.transpose(2, 0, 1)[::-1])
 
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from distill_trainer.data.workers import PREFETCH, batches, fits_shared_memory
-from distill_trainer.process.liveness.heartbeat import lives
+from distill_trainer.data.workers import PREFETCH, fits_shared_memory, load_batches
+from distill_trainer.process.liveness.heartbeat import is_alive
 from tests.support.machine.processes import wait_until_gone
 from tests.support.machine.python import command, environment
 
@@ -47,7 +47,7 @@ def test_workers_leave_a_request_to_stop_to_the_trainer(make_digits: Any, reques
             os.kill(pid, request_to_stop)
         for _ in range(20 * PREFETCH):  # more than was prefetched before the signal
             assert process.stdout.readline() == ".\n"
-        assert all(lives(pid) for pid in workers)
+        assert all(is_alive(pid) for pid in workers)
 
 
 @pytest.mark.parametrize("request_to_stop", [signal.SIGTERM, signal.SIGINT])
@@ -66,7 +66,7 @@ def test_workers_ignore_a_request_to_stop_from_their_first_instruction(request_t
     options = {"workers": 2, "batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fork", fork_and_tell)
-        with batches(Told(), [[0], [1], [2]], lambda items: {"n": torch.tensor(items)}, **options) as made:
+        with load_batches(Told(), [[0], [1], [2]], lambda items: {"n": torch.tensor(items)}, **options) as made:
             assert [batch["n"].item() for batch in made] == [0, 1, 2]
 
 
@@ -88,7 +88,7 @@ def test_a_killed_worker_is_an_error_and_not_a_hang() -> None:
     options = {"workers": 1, "batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
     with (
         pytest.raises(RuntimeError, match="worker"),
-        batches(Broken(), [[0], [1], [2], [3]], lambda items: {"n": torch.tensor(items)}, **options) as made,
+        load_batches(Broken(), [[0], [1], [2], [3]], lambda items: {"n": torch.tensor(items)}, **options) as made,
     ):
         list(made)
 

@@ -22,15 +22,15 @@ STUDENT = ModelFacts(
 TEACHER = replace(STUDENT, name="yolo26s.pt")
 
 CASES = {
-    "task": ({"task": "segment", "head": "Segment26"}, "does task segment but student yolo26n.pt does detect"),
+    "task": ({"task": "segment", "head": "Segment26"}, "is a segment model, but student yolo26n.pt is a detect model"),
     "family": ({"family": frozenset({"Conv", "C2f", "reg_max=16"})}, "of different model families"),
-    "number of classes": ({"names": ("cat", "dog", "owl")}, "has 3 classes, the data set has 2"),
-    "class names": ({"names": ("cat", "cow")}, "has class 1 named 'cow', the data set 'dog'"),
-    "class order": ({"names": ("dog", "cat")}, "has class 0 named 'dog', the data set 'cat'"),
-    "levels": ({"strides": (4, 8, 16, 32)}, "has 4 feature levels, student yolo26n.pt has 3"),
-    "strides": ({"strides": (4, 8, 16)}, "has strides 4/8/16, student yolo26n.pt has 8/16/32"),
-    "channels": ({"channels": 1}, "takes images of 1 channels, student yolo26n.pt of 3"),
-    "fused end-to-end teacher": ({"fused": True}, "was fused for inference and has lost its one-to-many branch"),
+    "number of classes": ({"names": ("cat", "dog", "owl")}, "has 3 classes, but the data set has 2"),
+    "class names": ({"names": ("cat", "cow")}, "has class 1 named 'cow', but the data set has 'dog'"),
+    "class order": ({"names": ("dog", "cat")}, "has class 0 named 'dog', but the data set has 'cat'"),
+    "levels": ({"strides": (4, 8, 16, 32)}, "has 4 feature levels, but student yolo26n.pt has 3"),
+    "strides": ({"strides": (4, 8, 16)}, "has strides 4/8/16, but student yolo26n.pt has 8/16/32"),
+    "channels": ({"channels": 1}, "takes images with 1 channels, but student yolo26n.pt takes 3"),
+    "fused end-to-end teacher": ({"fused": True}, "was fused for inference, which removes its one-to-many branch"),
     **{
         head: ({"head": head, "task": task}, f"has a {head} head (task {task})")
         for head, task in [

@@ -69,11 +69,11 @@ def test_a_foreign_head_is_refused_by_name(volumes: Volumes, architecture: str, 
 @pytest.mark.parametrize(
     ("architecture", "task", "says"),
     [
-        ("yolo26s-seg.yaml", "segment", "teacher teacher.pt does task segment but student yolo26n.yaml does detect"),
+        ("yolo26s-seg.yaml", "segment", "teacher.pt is a segment model, but student yolo26n.yaml is a detect model"),
         ("yolo11s.yaml", "detect", "different model families (they differ in reg_max=1, reg_max=16)"),
         ("yolov8s.yaml", "detect", "different model families (they differ in C2PSA, C2f, C3k2, reg_max=1, reg_max=16)"),
-        ("yolov3-tiny.yaml", "detect", "has 2 feature levels, student yolo26n.yaml has 3"),
-        ("yolo26s-p2.yaml", "detect", "has 4 feature levels, student yolo26n.yaml has 3"),
+        ("yolov3-tiny.yaml", "detect", "has 2 feature levels, but student yolo26n.yaml has 3"),
+        ("yolo26s-p2.yaml", "detect", "has 4 feature levels, but student yolo26n.yaml has 3"),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_refused(volumes: Volumes, architecture: str, task: str, says: str) -> None:
@@ -88,14 +88,14 @@ def named(volumes: Volumes, model: Any) -> Any:
 
 def test_a_teacher_of_other_classes_is_refused(volumes: Volumes) -> None:
     YOLO("yolo26s.yaml").save(volumes.root / "models/teacher.pt")
-    assert "teacher teacher.pt has 80 classes, the data set has 10" in refusal(volumes)
+    assert "teacher teacher.pt has 80 classes, but the data set has 10" in refusal(volumes)
 
 
 def test_a_grey_teacher_is_refused(volumes: Volumes) -> None:
     model = build("yolo26s.yaml")
     model.yaml["channels"] = 1
     torch.save({"model": named(volumes, model)}, volumes.root / "models/teacher.pt")
-    assert "takes images of 1 channels, student yolo26n.yaml of 3" in refusal(volumes)
+    assert "takes images with 1 channels, but student yolo26n.yaml takes 3" in refusal(volumes)
 
 
 def test_levels_of_other_strides_are_refused() -> None:
@@ -104,7 +104,8 @@ def test_levels_of_other_strides_are_refused() -> None:
     for allow in (False, True):
         reasons = mismatches(facts(student, "p2.yaml"), facts(teacher, "p6.pt"), allow_cross_family=allow)
         assert reasons == [
-            "teacher p6.pt has strides 8/16/32/64, student p2.yaml has 4/8/16/32; their feature maps differ in size"
+            "teacher p6.pt has strides 8/16/32/64, but student p2.yaml has 4/8/16/32; "
+            "choose architectures with the same strides"
         ]
 
 
@@ -114,7 +115,7 @@ def test_a_fused_teacher_is_refused_without_nms_and_accepted_with_nms(volumes: V
         model = named(volumes, build("yolo26s.yaml"))
         model.end2end = end2end
         torch.save({"model": model.fuse(verbose=False)}, volumes.root / f"models/end2end-{end2end}.pt")
-    assert "has lost its one-to-many branch" in refusal(volumes, teacher={"model": "end2end-True.pt"})
+    assert "which removes its one-to-many branch" in refusal(volumes, teacher={"model": "end2end-True.pt"})
     teacher = load_checkpoint(volumes.root / "models/end2end-False.pt")
     check(facts(named(volumes, build("yolo26n.yaml")), "student"), facts(teacher, "end2end-False.pt"))
     assert len(Teacher(teacher, CPU, torch.float32).infer(torch.rand(1, 3, 64, 64)).logits) == 1
@@ -125,7 +126,7 @@ def test_a_fused_student_is_refused_and_a_one_branch_teacher_is_not(volumes: Vol
     model = named(volumes, build("yolov8s.yaml"))
     torch.save({"model": model.fuse(verbose=False)}, volumes.root / "models/fused.pt")
     says = refusal(volumes, student={"model": "fused.pt"}, teacher=None)
-    assert "fused.pt was fused for inference and has no BatchNorm left to train" in says
+    assert "fused.pt was fused for inference, which removes its BatchNorm layers" in says
     student = named(volumes, build("yolov8n.yaml"))
     check(facts(student, "student"), facts(load_checkpoint(volumes.root / "models/fused.pt"), "fused.pt"))
     check_trainable(facts(student, "student"))

@@ -27,8 +27,8 @@ from tests.support.machine.processes import children, command
 from tests.support.models import ALONE, build
 
 
-def export(best: Path, form: str = "torchscript", moved: Any = lambda: None) -> list[str]:
-    return export_weights(best, form, Export(formats=[form]), imgsz=64, sha256="0" * 64, moved=moved)  # type: ignore[list-item]
+def export(best: Path, form: str = "torchscript", check_stop: Any = lambda: None) -> list[str]:
+    return export_weights(best, form, Export(formats=[form]), imgsz=64, sha256="0" * 64, check_stop=check_stop)  # type: ignore[list-item]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_a_stop_ends_an_export_at_once_and_leaves_no_file(best: Path) -> None:
             raise Stopped(3, 3)
 
     with pytest.raises(Stopped):
-        export(best, moved=stop_soon)
+        export(best, check_stop=stop_soon)
     ours = {pid for seen in running for pid in seen}
     assert ours, "the export ran in a process of its own"
     assert not ours & exports()
@@ -144,7 +144,7 @@ def test_a_baseline_is_a_job_or_a_file_on_either_volume(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("other", "says"),
     [
-        (("yolo26n-obb.yaml", "obb"), "other task than the student (obb instead of detect)"),
+        (("yolo26n-obb.yaml", "obb"), "the student differ in task (obb and detect)"),
         (("yolov8n.yaml", "detect"), None),
         ("garbage", "cannot be read as a model"),
     ],
@@ -164,7 +164,9 @@ def test_a_baseline_that_cannot_be_compared_is_not_scored(
         context=None,
     )  # fmt: skip
     monkeypatch.setattr(Comparison, "score", lambda *_: score)
-    found = comparison.baseline(Directories(checkpoints=str(tmp_path), models=None), "other.pt", lambda: Stopped(0, 0))
+    found = comparison.score_baseline(
+        Directories(checkpoints=str(tmp_path), models=None), "other.pt", lambda: Stopped(0, 0)
+    )
     if says is None:
         assert (found.score, found.problem) == (score, None)
     else:

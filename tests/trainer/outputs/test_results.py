@@ -112,7 +112,7 @@ def test_an_unwritable_place_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     atomic_write(path, b"old")
     blocked = tmp_path / "file/below"
-    with pytest.raises(Retryable, match=r"storage failed at .*file"):
+    with pytest.raises(Retryable, match=r"I/O error at .*file"):
         atomic_write(blocked, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]

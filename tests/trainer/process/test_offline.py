@@ -99,19 +99,19 @@ def run_guarded(code: str) -> str:
     [
         (
             "import socket; socket.create_connection(('192.0.2.1', 443), timeout=1)",
-            "PermissionError: the trainer stays offline: no connection to 192.0.2.1",
+            "PermissionError: the trainer is offline: connection to 192.0.2.1 blocked",
         ),
         (
             "import socket; socket.create_connection(('example.com', 443), timeout=1)",
-            "PermissionError: the trainer stays offline: example.com is not looked up",
+            "PermissionError: the trainer is offline: name lookup of example.com blocked",
         ),
         (
             "import subprocess; subprocess.run(['pip', 'install', 'x'])",
-            "PermissionError: the trainer installs and fetches nothing: ['pip', 'install', 'x'] was not run",
+            "PermissionError: the trainer is offline: ['pip', 'install', 'x'] was not run",
         ),
         (
             "import subprocess, sys; subprocess.run(f'{sys.executable} -m pip install x', shell=True)",
-            "PermissionError: the trainer installs and fetches nothing",
+            "PermissionError: the trainer is offline: ",
         ),
         ("import subprocess; print(subprocess.check_output(['echo', 'pip'], text=True))", "pip"),
         (

@@ -43,7 +43,7 @@ class DistBackendError(RuntimeError):
             1,
             "failed",
             Reason.PEER_LOST,
-            "rank 3 waited in vain for another rank in phase backward: RuntimeError: ",
+            "rank 3 timed out waiting for another rank in phase backward: RuntimeError: ",
         ),
         (MemoryError(), 1, "failed", Reason.OUT_OF_MEMORY, "lower training.batch"),
         (

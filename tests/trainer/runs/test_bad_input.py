@@ -80,16 +80,18 @@ MISTAKES = {
     "empty data YAML": Mistake(["digits.yaml", "is empty"], write("data/digits.yaml", "")),
     "data YAML is a folder": Mistake(["cannot be read"], spec={"dataset": {"config": "images"}}),
     "no data YAML": Mistake(["none.yaml does not exist", "digits.yaml"], spec={"dataset": {"config": "none.yaml"}}),
-    "unknown key": Mistake(["no train", "did you mean its trian?"], yaml_edit(train=None, trian="images/train")),
+    "unknown key": Mistake(
+        ["no train", "it has trian: did you mean train?"], yaml_edit(train=None, trian="images/train")
+    ),
     "val is a number": Mistake(["val must be a folder of images"], yaml_edit(val=3)),
     "download is asked for": Mistake(
-        ["elsewhere, which does not exist", "its download is never run"],
+        ["elsewhere, which does not exist", "the download key is ignored"],
         yaml_edit(train="images/elsewhere", download="https://example.com/digits.zip"),
     ),
     "names are a word": Mistake(["names must be"], yaml_edit(names="digit")),
     "no image has labels": Mistake(["no training image has a label file"], lambda r: shutil.rmtree(r / "data/labels")),
     "all labels are empty": Mistake(
-        ["no training image has any label"], each("data/labels/train/*.txt", lambda f: f.write_text(""))
+        ["no training image has labels"], each("data/labels/train/*.txt", lambda f: f.write_text(""))
     ),
     "no number": Mistake([f"{LABEL} line 1: 'half' is not a number"], write(LABEL, "1 .5 half .1 .1\n")),
     "too few columns": Mistake([f"{LABEL} line 1: 4 columns", "5: a class and a box"], write(LABEL, "1 .5 .5 .1\n")),
@@ -133,19 +135,19 @@ MISTAKES = {
         spec={"teacher": {"model": "t.pt"}},
     ),
     "corrupt teacher": Mistake(
-        ["teacher.pt cannot be read as a model", "its 2000 bytes are not what torch.save writes"],
+        ["teacher.pt cannot be read as a model", "it was not written by torch.save, or is incomplete (2000 bytes)"],
         write("models/teacher.pt", random.Random(0).randbytes(2000)),
         reason=Reason.MODEL_INVALID,
         spec={"teacher": {"model": "teacher.pt"}},
     ),
     "teacher of another task": Mistake(
-        ["does task segment", "yolo26n.yaml does detect"],
+        ["is a segment model", "yolo26n.yaml is a detect model"],
         save("models/teacher.pt", "yolo26s-seg.yaml", NAMES),
         reason=Reason.PAIR_MISMATCH,
         spec={"teacher": {"model": "teacher.pt"}},
     ),
     "teacher of other classes": Mistake(
-        ["80 classes, the data set has 10"],
+        ["80 classes, but the data set has 10"],
         save("models/teacher.pt", "yolo26s.yaml"),
         reason=Reason.PAIR_MISMATCH,
         spec={"teacher": {"model": "teacher.pt"}},
@@ -177,10 +179,10 @@ def volumes(make_digits: Any, tmp_path: Path) -> Callable[[str], Path]:
 @pytest.mark.parametrize(
     ("training", "said"),
     [
-        ({"imgsz": 70}, ["training.imgsz 70 is no multiple of 32, the model's largest stride; images are 96 px"]),
+        ({"imgsz": 70}, ["training.imgsz 70 is not a multiple of 32, the model's largest stride; using 96"]),
         (
             {"close_mosaic": 10, "epochs": 10},
-            ["training.close_mosaic 10 is not below training.epochs 10; mosaic is never on"],
+            ["training.close_mosaic 10 is not less than training.epochs 10; mosaic is disabled"],
         ),
         ({"close_mosaic": 10, "epochs": 10, "mosaic": 0.0}, []),
         ({"close_mosaic": 3, "epochs": 10}, []),

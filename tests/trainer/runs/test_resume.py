@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from digits import generate
-from distill_trainer.checkpoint.reading import newest_readable
+from distill_trainer.checkpoint.reading import load_newest
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
 from distill_trainer.models.weights import save_weights
@@ -176,6 +176,6 @@ def test_running_statistics_do_not_depend_on_the_number_of_ranks(root: Path, job
 
 
 def test_every_ranks_share_is_readable_to_the_next_attempt(root: Path) -> None:
-    loaded = newest_readable(root / "checkpoints/elastic/checkpoints", "uid", pytest.fail)
+    loaded = load_newest(root / "checkpoints/elastic/checkpoints", "uid", pytest.fail)
     assert loaded is not None
     assert (loaded.step, loaded.manifest.attempt) == (STEPS, 4)

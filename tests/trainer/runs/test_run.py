@@ -21,7 +21,7 @@ from distill_api.constants import ExitCode
 from distill_api.pod.report import TerminationMessage
 from distill_api.reasons import Reason
 from distill_local.trainer_process import free_port
-from distill_trainer.checkpoint.reading import newest_readable
+from distill_trainer.checkpoint.reading import load_newest
 from distill_trainer.checkpoint.store.fence import read_fence
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
@@ -139,7 +139,7 @@ def test_a_run_stopped_by_sigterm_and_resumed_is_bitwise_equal(
     assert volumes.final_state(disturbed) == volumes.final_state(calm)
     assert volumes.results(disturbed) == volumes.results(calm)
 
-    saved = newest_readable(volumes.checkpoints / calm / "checkpoints", f"uid-of-{calm}", pytest.fail)
+    saved = load_newest(volumes.checkpoints / calm / "checkpoints", f"uid-of-{calm}", pytest.fail)
     assert saved is not None
     weight = saved.state["student"]["model.1.conv.weight"]
     assert weight.is_contiguous(memory_format=torch.channels_last)

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from distill_trainer.data.order import Order
+from distill_trainer.data.order import SampleOrder
 from distill_trainer.models.student import neck_channels
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
@@ -26,7 +26,7 @@ def test_the_heads_limit_of_detections_is_the_jobs() -> None:
 
 
 def test_the_last_batch_of_an_epoch_is_filled_up() -> None:
-    order = Order(images=10, batch=4, seed=0)
+    order = SampleOrder(images=10, batch=4, seed=0)
     assert order.steps_per_epoch == 3
     epoch = [token.index for step in range(3) for token in order.shard(step, 0, 4)]
     assert sorted(epoch[:10]) == list(range(10))

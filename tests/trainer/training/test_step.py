@@ -17,8 +17,7 @@ from distill_trainer.models.student import neck_channels, train_mode
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
-from distill_trainer.training.distillation.schedule import WeightSchedule
-from distill_trainer.training.distillation.schedules.constant import constant
+from distill_trainer.training.distillation.schedule import WeightSchedule, constant
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, component_names
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
@@ -177,7 +176,7 @@ def test_every_shard_is_run_once_and_rank_0_has_shard_0(world_size: int, shards:
 
 
 def test_more_ranks_than_shards_are_refused() -> None:
-    with pytest.raises(ValueError, match="5 ranks cannot share 4 shards"):
+    with pytest.raises(ValueError, match="5 ranks for 4 shards"):
         Shards.of_rank(0, 5, 4)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints that survive a kill at any moment: `checkpointer.Checkpointer` is the door.
+"""Checkpoints that survive a kill at any moment. Use `checkpointer.Checkpointer`.
 
-Importing this package alone loads no PyTorch, so the writer process stays small and starts fast.
+Importing this package does not import PyTorch, so that the writer process starts fast and stays small.
 """

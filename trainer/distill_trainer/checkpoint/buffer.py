@@ -1,4 +1,4 @@
-"""Memory that the rank and the writer process share. It has no name, so nothing is left behind by a kill."""
+"""Anonymous memory that the rank shares with the writer process; a kill leaves nothing behind."""
 
 import mmap
 import os
@@ -8,7 +8,7 @@ import torch
 
 
 class SharedBuffer:
-    """A growing region of shared memory behind one file descriptor, pinned when CUDA tensors are copied to it."""
+    """A growable region of shared memory behind one file descriptor, pinned if CUDA tensors are copied to it."""
 
     def __init__(self) -> None:
         if hasattr(os, "memfd_create"):
@@ -20,20 +20,20 @@ class SharedBuffer:
         self._pinned = False
 
     def reserve(self, size: int, *, pinned: bool) -> torch.Tensor:
-        """The region as a uint8 tensor [size or more]; the same memory as long as it is large enough."""
+        """The region as a uint8 tensor of at least `size` bytes; the same memory unless it had to grow."""
         if size > len(self._bytes):
             self._unpin()
             capacity = -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
             os.ftruncate(self.descriptor, capacity)
             self._bytes = torch.frombuffer(mmap.mmap(self.descriptor, capacity), dtype=torch.uint8)
         if pinned and not self._pinned:
-            # Page-locked memory makes copies from the device asynchronous and several times faster.
+            # Copies from the device to pinned memory are asynchronous and several times faster.
             status = torch.cuda.cudart().cudaHostRegister(self._bytes.data_ptr(), len(self._bytes), 0)
             self._pinned = int(status) == 0
         return self._bytes
 
     def close(self) -> None:
-        """Give the memory back once nobody maps it any more."""
+        """Release the memory; it is freed once the writer process has unmapped it too."""
         self._unpin()
         self._bytes = torch.empty(0, dtype=torch.uint8)
         os.close(self.descriptor)

@@ -1,4 +1,4 @@
-"""Finding the newest checkpoint that is whole."""
+"""Loads the newest intact checkpoint."""
 
 import logging
 import os
@@ -18,32 +18,32 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """A verified checkpoint."""
+class LoadedCheckpoint:
+    """A checkpoint whose digests were verified."""
 
     step: int
     state: Any
     manifest: Manifest
     fallbacks: int
-    """Newer checkpoints that had to be stepped over."""
+    """Number of newer checkpoints that were skipped as unreadable."""
 
 
-def newest_readable(directory: Path, uid: str, fell_back: Callable[[str], None]) -> Loaded | None:
-    """The newest checkpoint whose files match their digests; None where none was ever committed.
+def load_newest(directory: Path, uid: str, on_fallback: Callable[[str], None]) -> LoadedCheckpoint | None:
+    """Load the newest checkpoint whose files match their digests; None if none was ever committed.
 
-    A damaged one is set aside as step-<N>.damaged, reported to `fell_back` and logged, and the previous one is taken.
-    Raises Permanent when checkpoints exist but none is readable, or when they belong to another job: training never
-    starts again from zero beside checkpoints. Raises Permanent, too, before anything is set aside, when one that would
-    be taken has a format that this trainer does not read.
+    A damaged checkpoint is renamed to step-<N>.damaged, logged and reported to `on_fallback`, and the previous one is
+    loaded. Raises Permanent if there are checkpoints but none is readable, or if they belong to another job: training
+    never restarts from zero when checkpoints exist. Raises Permanent before renaming anything if the checkpoint to
+    load has a format that this trainer cannot read.
     """
     unreadable: list[_Unreadable] = []
-    loaded: Loaded | None = None
+    loaded: LoadedCheckpoint | None = None
     for step in reversed(layout.committed_steps(directory)):
         path = layout.readable(directory, step)
         try:
             manifest = read_manifest(path)
             check_owner(directory, uid, manifest.uid)
-            loaded = Loaded(step, _read_state(path, manifest), manifest, len(unreadable))
+            loaded = LoadedCheckpoint(step, _read_state(path, manifest), manifest, len(unreadable))
             break
         except UnknownFormat as unknown:
             raise _unknown_format(path, unknown) from None
@@ -54,17 +54,17 @@ def newest_readable(directory: Path, uid: str, fell_back: Callable[[str], None])
     for one in unreadable:
         if one.damaged:
             _set_aside(one.path, layout.damaged(directory, one.step))
-        log.error("checkpoint %s is unreadable (%s); falling back to the previous one", one.path, one)
-        fell_back(str(one))
+        log.error("checkpoint %s is unreadable (%s); trying the previous one", one.path, one)
+        on_fallback(str(one))
     if loaded is None:
         _check_never_committed(directory, unreadable)
     return loaded
 
 
 def check_formats(directory: Path) -> None:
-    """Raise Permanent when the newest manifest that is whole has a format that this trainer does not read.
+    """Raise Permanent if the newest intact manifest has a format that this trainer cannot read.
 
-    Changes nothing, and tells of nothing else: for whoever is about to change something.
+    Changes nothing and ignores other problems. Call this before changing the directory.
     """
     for step in reversed(layout.committed_steps(directory)):
         path = layout.readable(directory, step)
@@ -73,13 +73,13 @@ def check_formats(directory: Path) -> None:
         except UnknownFormat as unknown:
             raise _unknown_format(path, unknown) from None
         except (Damaged, OSError):
-            continue  # `newest_readable` tells
+            continue  # `load_newest` reports these
         return
 
 
 @dataclass(frozen=True)
 class _Unreadable:
-    """A checkpoint that had to be stepped over."""
+    """A checkpoint that was skipped."""
 
     step: int
     path: Path
@@ -94,19 +94,18 @@ def _check_never_committed(directory: Path, unreadable: list[_Unreadable]) -> No
     earlier = layout.damaged_steps(directory)
     if not unreadable and not earlier:
         return
-    details = "; ".join(map(str, unreadable)) or f"set aside earlier: steps {', '.join(map(str, earlier))}"
+    details = "; ".join(map(str, unreadable)) or f"found damaged earlier: steps {', '.join(map(str, earlier))}"
     raise Permanent(
         Reason.CHECKPOINT_UNREADABLE,
-        f"{directory} has no readable checkpoint ({details}); restore one from a backup, or delete the "
-        "directory to start again from zero",
+        f"{directory} has no readable checkpoint ({details}); restore one from a backup, or delete the directory to "
+        "start from scratch",
     )
 
 
 def _unknown_format(path: Path, unknown: UnknownFormat) -> Permanent:
     return Permanent(
         Reason.CHECKPOINT_FORMAT_UNKNOWN,
-        f"{path} {unknown}; use a trainer image at least as new as the one that wrote it; nothing was changed on the "
-        "volume",
+        f"{path} {unknown}; use a trainer image at least as new as the one that wrote it (the volume was not changed)",
     )
 
 
@@ -123,5 +122,5 @@ def _set_aside(path: Path, aside: Path) -> None:
     try:
         os.rename(path, aside)
     except OSError as error:
-        # Only tidiness is lost: the digest tells the next reader the same.
+        # Harmless: the next reader finds the same damage.
         log.warning("cannot rename the damaged checkpoint to %s: %s", aside, error)

@@ -1,4 +1,4 @@
-"""Training data whose order and augmentation are a pure function of (seed, epoch, position)."""
+"""Data sets and data loading. Order and augmentation of samples depend only on (seed, epoch, position)."""
 
 from distill_trainer.data.config import DatasetInfo, load_dataset
 from distill_trainer.data.shards import Shards

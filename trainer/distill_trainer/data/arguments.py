@@ -1,4 +1,4 @@
-"""The training section as the argument namespace that Ultralytics' data sets and validators read."""
+"""Converts spec.training to the argument namespace that Ultralytics' data sets and validators read."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from ultralytics.utils import IterableSimpleNamespace
 
 from distill_api.spec.training import Training
 
-_NOT_OF_DATA = {"amp", "compile", "freeze", "optimizer"}
+_UNUSED = {"amp", "compile", "freeze", "optimizer"}
 
 
 def data_arguments(training: Training, task: str, imgsz: int, **others: Any) -> IterableSimpleNamespace:
-    """Ultralytics' defaults, overridden by the job's training section and by `others`."""
-    overrides = training.model_dump(exclude=_NOT_OF_DATA)
+    """Ultralytics' defaults, overridden by spec.training and by `others`."""
+    overrides = training.model_dump(exclude=_UNUSED)
     return get_cfg(overrides=overrides | {"task": task, "imgsz": imgsz, "verbose": False} | others)

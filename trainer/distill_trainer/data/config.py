@@ -1,4 +1,4 @@
-"""Reads a data set's YAML and says in one line what is wrong with it. Never downloads, never runs its `download:`."""
+"""Reads and checks a data set's YAML file. Never downloads anything and ignores its `download` key."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from distill_api.reasons import Reason
 from distill_trainer.data.labels import LabelRules, check_label_files
 
 LABELS_CHECKED = 256
-"""Label files per split that `load_dataset` reads; all of them are read when the data set is opened."""
+"""Label files per split that `load_dataset` checks. All are checked when the data set is opened."""
 
-_LISTED = 8
-"""Names that a message lists at most."""
+_MAX_LISTED = 8
+"""Most names that an error message lists."""
 _KEYS = frozenset({"path", "train", "val", "validation", "test", "names", "nc", "download"})
 
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What the YAML says, checked and with its images found."""
+    """A data set's checked YAML file and its images."""
 
     config: Path
     task: str
@@ -40,13 +40,13 @@ class DatasetInfo:
     val: tuple[str, ...] = field(repr=False)
     """Absolute paths of the validation images, sorted."""
     kpt_shape: tuple[int, int] | None
-    """Number of keypoints and of values per keypoint; their labels also serve tasks that only want the boxes."""
+    """(keypoints, values per keypoint), or None. Tasks other than pose use only the boxes of such labels."""
     flip_idx: tuple[int, ...]
-    """Where each keypoint goes in a horizontal flip (pose); empty: no flips."""
+    """New index of each keypoint after a horizontal flip (pose); empty: no flips."""
     kpt_oks_sigmas: tuple[float, ...]
-    """Tolerance of each keypoint in OKS (pose); empty: Ultralytics' own."""
+    """OKS tolerance of each keypoint (pose); empty: Ultralytics' defaults."""
     digest: str
-    """SHA-256 of names, keypoints and image paths: the same digest means the same data order."""
+    """SHA-256 of names, keypoints and image paths. Equal digests mean equal data order."""
 
     @property
     def nc(self) -> int:
@@ -54,7 +54,7 @@ class DatasetInfo:
         return len(self.names)
 
     def as_ultralytics(self) -> dict[str, Any]:
-        """The dictionary that Ultralytics' data sets, validators and heads take as `data`."""
+        """The `data` dictionary of Ultralytics' data sets, validators and heads."""
         data: dict[str, Any] = {"names": dict(self.names), "nc": self.nc, "channels": self.channels}
         if self.kpt_shape is not None:
             data["kpt_shape"] = list(self.kpt_shape)
@@ -64,7 +64,7 @@ class DatasetInfo:
         return data
 
 
-def _refuse(message: str) -> Permanent:
+def _invalid(message: str) -> Permanent:
     return Permanent(Reason.DATASET_INVALID, message)
 
 
@@ -72,19 +72,19 @@ def _read(config: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(config.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
-        beside = sorted(file.name for pattern in ("*.yaml", "*.yml") for file in config.parent.glob(pattern))[:_LISTED]
-        hint = f"; {config.parent} has {', '.join(beside)}" if beside else ""
-        raise _refuse(
-            f"data set {config} does not exist; dataset.config is relative to the data volume{hint}"
+        found = sorted(file.name for pattern in ("*.yaml", "*.yml") for file in config.parent.glob(pattern))
+        hint = f"; {config.parent} has {', '.join(found[:_MAX_LISTED])}" if found else ""
+        raise _invalid(
+            f"data set {config} does not exist; dataset.config must be a path relative to the data volume{hint}"
         ) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise _refuse(f"data set {config} cannot be read: {error}") from None
+        raise _invalid(f"data set {config} cannot be read: {error}") from None
     except yaml.YAMLError as error:
-        raise _refuse(f"data set {config} is not a YAML file: {problem(error)}") from None
+        raise _invalid(f"data set {config} is not valid YAML: {problem(error)}") from None
     if content is None:
-        raise _refuse(f"data set {config} is empty; it needs train, val and names")
+        raise _invalid(f"data set {config} is empty; it needs train, val and names")
     if not isinstance(content, dict):
-        raise _refuse(f"data set {config} must be a YAML mapping with train, val and names")
+        raise _invalid(f"data set {config} must be a YAML mapping with train, val and names")
     return content
 
 
@@ -92,16 +92,16 @@ def _names(content: dict[str, Any], config: Path) -> dict[int, str]:
     names, count = content.get("names"), content.get("nc")
     if names is None:
         if not isinstance(count, int) or count < 1:
-            raise _refuse(f"data set {config} has neither names nor nc; add names: {{0: …, 1: …}}")
+            raise _invalid(f"data set {config} has no class names; add names: {{0: …, 1: …}}")
         return {number: f"class_{number}" for number in range(count)}
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict) or not names:
-        raise _refuse(f"data set {config}: names must be a mapping of numbers to names, or a list")
+        raise _invalid(f"data set {config}: names must be a list, or a mapping from numbers to names")
     if set(names) != set(range(len(names))):
-        raise _refuse(f"data set {config}: names must be numbered 0 to {len(names) - 1} without gaps")
+        raise _invalid(f"data set {config}: names must be numbered 0 to {len(names) - 1} without gaps")
     if count is not None and count != len(names):
-        raise _refuse(f"data set {config}: nc is {count} but names has {len(names)} entries; remove nc")
+        raise _invalid(f"data set {config}: nc is {count} but names has {len(names)} entries; remove nc")
     return {number: str(names[number]) for number in range(len(names))}
 
 
@@ -114,37 +114,37 @@ def _keypoints(content: dict[str, Any], config: Path) -> tuple[tuple[int, int], 
         or shape[0] < 1
         or shape[1] not in (2, 3)
     ):
-        raise _refuse(f"data set {config}: a pose data set needs kpt_shape: [keypoints, 2 or 3]; it is {shape}")
+        raise _invalid(f"data set {config}: kpt_shape is {shape}; pose needs kpt_shape: [keypoints, 2 or 3]")
     flip = content.get("flip_idx") or []
     if flip and sorted(flip) != list(range(shape[0])):
-        raise _refuse(f"data set {config}: flip_idx must hold each of 0 to {shape[0] - 1} once; it is {flip}")
+        raise _invalid(f"data set {config}: flip_idx is {flip}; it must have each of 0 to {shape[0] - 1} once")
     return (shape[0], shape[1]), tuple(flip)
 
 
 def _inside(path: Path, data_root: Path, config: Path, key: str) -> Path:
-    """`path` without `..`. Symbolic links are not followed: a volume may be made of them."""
+    """`path` without `..`. Raises Permanent if it is outside the data volume. Symbolic links are not resolved."""
     normal = Path(os.path.normpath(path))
     if not normal.is_relative_to(os.path.abspath(data_root)):
-        raise _refuse(
-            f"data set {config}: {key} is {path}, outside of the data volume {data_root};"
-            " only files on the data volume can be read, so use a path relative to the YAML file"
+        raise _invalid(
+            f"data set {config}: {key} is {path}, which is outside the data volume {data_root};"
+            " move the files to the data volume and use a path relative to the YAML file"
         )
     return normal
 
 
 def _root(content: dict[str, Any], config: Path, data_root: Path) -> Path:
-    named = content.get("path")
-    if not named:
+    path = content.get("path")
+    if not path:
         return config.parent
-    candidates = [config.parent / str(named), data_root / str(named)]
+    candidates = [config.parent / str(path), data_root / str(path)]
     existing = [candidate for candidate in candidates if candidate.is_dir()]
     if not existing:
-        raise _refuse(f"data set {config}: path {named} exists neither beside the YAML file nor in {data_root}")
+        raise _invalid(f"data set {config}: path {path} does not exist in {config.parent} or in {data_root}")
     return _inside(existing[0], data_root, config, "path")
 
 
 def _listed(file: Path) -> Iterator[str]:
-    """Images of a list file: one path a line, relative to the list itself."""
+    """Images of a list file: one path per line, relative to the folder of the list."""
     for line in file.read_text(encoding="utf-8-sig").splitlines():
         if line.strip():
             yield os.path.normpath(file.parent / line.strip())
@@ -158,11 +158,11 @@ def _images(entries: Iterable[Path], config: Path, split: str, hint: str) -> tup
         elif entry.is_file():
             found += _listed(entry)
         else:
-            raise _refuse(f"data set {config}: {split} is {entry}, which does not exist{hint}")
+            raise _invalid(f"data set {config}: {split} is {entry}, which does not exist{hint}")
     images = tuple(sorted(name for name in found if name.rpartition(".")[2].lower() in IMG_FORMATS))
     if not images:
         where = ", ".join(str(entry) for entry in entries)
-        raise _refuse(f"data set {config}: no {split} images in {where}. {FORMATS_HELP_MSG}")
+        raise _invalid(f"data set {config}: no {split} images in {where}. {FORMATS_HELP_MSG}")
     return images
 
 
@@ -171,13 +171,13 @@ def _split(content: dict[str, Any], split: str, root: Path, config: Path, data_r
     if value is None and split == "val":
         value = content.get("validation")
     if not value:
-        near = [str(key) for key in nearest(split, map(str, content)) if key not in _KEYS]
-        meant = f"; did you mean its {' or '.join(near)}?" if near else ""
-        raise _refuse(f"data set {config} has no {split}: add {split}: <folder of images>{meant}")
+        similar = [str(key) for key in nearest(split, map(str, content)) if key not in _KEYS]
+        hint = f"; it has {' and '.join(similar)}: did you mean {split}?" if similar else ""
+        raise _invalid(f"data set {config} has no {split}; add {split}: <folder of images>{hint}")
     entries = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str) for entry in entries):
-        raise _refuse(f"data set {config}: {split} must be a folder of images, a list file, or a list of them")
-    hint = "; its download is never run, so put the images there first" if content.get("download") else ""
+        raise _invalid(f"data set {config}: {split} must be a folder of images, a list file, or a list of these")
+    hint = "; the download key is ignored, so copy the images there first" if content.get("download") else ""
     images = _images([_inside(root / entry, data_root, config, split) for entry in entries], config, split, hint)
     for image in images:
         _inside(Path(image), data_root, config, split)
@@ -191,8 +191,8 @@ def _sample(files: tuple[str, ...]) -> list[str]:
 def load_dataset(config_path: Path, data_root: Path, task: str, *, single_cls: bool = False) -> DatasetInfo:
     """Read and check a data set in YOLO format.
 
-    `path` in the YAML is looked for beside the YAML file, then in `data_root`; without `path` the YAML's own folder is
-    the root. All images must lie in `data_root`. Label files are checked in samples, evenly over each split.
+    `path` in the YAML file is relative to the YAML file's folder or to `data_root`, and defaults to that folder. All
+    images must be in `data_root`. A sample of the label files is checked, spread evenly over each split.
     Raises Permanent(DatasetInvalid) with one line that says what is wrong, where, and what to do.
     """
     config = Path(os.path.abspath(config_path))
@@ -203,10 +203,10 @@ def load_dataset(config_path: Path, data_root: Path, task: str, *, single_cls: b
     kpt_shape, flip_idx = _keypoints(content, config) if has_keypoints else (None, ())
     sigmas = tuple(float(value) for value in content.get("kpt_oks_sigmas") or ())
     if kpt_shape is not None and sigmas and (len(sigmas) != kpt_shape[0] or min(sigmas) <= 0):
-        raise _refuse(f"data set {config}: kpt_oks_sigmas must be {kpt_shape[0]} positive numbers")
+        raise _invalid(f"data set {config}: kpt_oks_sigmas must be {kpt_shape[0]} positive numbers")
     channels = content.get("channels", 3)
     if not isinstance(channels, int) or channels < 1:
-        raise _refuse(f"data set {config}: channels must be a positive integer; it is {channels}")
+        raise _invalid(f"data set {config}: channels is {channels}; it must be a positive integer")
     root = _root(content, config, data_root)
     splits = {split: _split(content, split, root, config, data_root) for split in ("train", "val")}
     for images in splits.values():

@@ -1,4 +1,4 @@
-"""Training samples that depend on their token alone, made by Ultralytics' own augmentation."""
+"""The training data set: makes each sample from its SampleSpec, with Ultralytics' augmentation."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from numpy.typing import NDArray
 from distill_api.spec.training import Training
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.order import Token, sample_seed
-from distill_trainer.data.randomness import restored, seed_all
-from distill_trainer.data.scanned import ScannedDataset, nobody
+from distill_trainer.data.order import SampleSpec, sample_seed
+from distill_trainer.data.randomness import preserve_rng_state, seed_all
+from distill_trainer.data.scanned import ScannedDataset, no_op
 
 CACHE_BYTES = 128 * 2**20
-"""Decoded images that each worker keeps; a pool of 16 images of 640 px takes 20 MiB."""
+"""Size of each worker's cache of decoded images; 16 images of 640 px take 20 MiB."""
 
-Loaded = tuple[NDArray[np.uint8], tuple[int, int], tuple[int, int]]
+LoadedImage = tuple[NDArray[np.uint8], tuple[int, int], tuple[int, int]]
+"""Image [H, W, C], its original (height, width), and its (height, width) after resizing."""
 
 
 class ImageCache:
-    """The decoded images that were used last, up to a number of bytes."""
+    """A least-recently-used cache of decoded images, limited in bytes."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = capacity
         self._bytes = 0
-        self._images: OrderedDict[int, Loaded] = OrderedDict()
+        self._images: OrderedDict[int, LoadedImage] = OrderedDict()
 
-    def get(self, index: int) -> Loaded | None:
-        """The image if it is here; it then counts as just used."""
+    def get(self, index: int) -> LoadedImage | None:
+        """The cached image, or None."""
         loaded = self._images.get(index)
         if loaded is not None:
             self._images.move_to_end(index)
         return loaded
 
-    def put(self, index: int, loaded: Loaded) -> None:
-        """Keep an image, and let go of those not used for longest. It is made read-only: many samples share it."""
+    def put(self, index: int, loaded: LoadedImage) -> None:
+        """Cache an image and evict the least recently used ones. It becomes read-only, because samples share it."""
         loaded[0].flags.writeable = False
         self._images[index] = loaded
         self._bytes += loaded[0].nbytes
@@ -49,7 +50,7 @@ class ImageCache:
 
 
 class TrainDataset(ScannedDataset):
-    """Indexed by Token instead of by number."""
+    """An Ultralytics data set that is indexed by SampleSpec instead of by number."""
 
     def __init__(
         self,
@@ -59,7 +60,7 @@ class TrainDataset(ScannedDataset):
         imgsz: int,
         stride: int,
         seed: int,
-        moved: Callable[[], None] = nobody,
+        on_progress: Callable[[], None] = no_op,
     ) -> None:
         self._seed = seed
         self._decoded = ImageCache(CACHE_BYTES)
@@ -67,7 +68,7 @@ class TrainDataset(ScannedDataset):
         super().__init__(
             info,
             info.train,
-            moved=moved,
+            on_progress=on_progress,
             imgsz=imgsz,
             augment=True,
             hyp=arguments,
@@ -81,21 +82,21 @@ class TrainDataset(ScannedDataset):
         plain.mosaic = plain.mixup = plain.cutmix = plain.copy_paste = 0.0
         self._plain_transforms = self.build_transforms(plain)
 
-    def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> Loaded:
-        """Decode and resize image `i`, or take it from this process's cache."""
+    def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> LoadedImage:
+        """Decode and resize image `i`, or get it from this process's cache."""
         loaded = self._decoded.get(i)
         if loaded is None:
-            pool, self.buffer = self.buffer, []  # Ultralytics notes what it loaded in its own buffer of images
+            pool, self.buffer = self.buffer, []  # the superclass appends to its buffer
             loaded = super().load_image(i, rect_mode, resize_short)
             self.buffer = pool
             self.ims[i] = self.im_hw0[i] = self.im_hw[i] = None
             self._decoded.put(i, loaded)
         return loaded
 
-    def __getitem__(self, token: Token) -> dict[str, Any]:
-        """The sample that the token stands for, the same in every process."""
-        with restored():
-            seed_all(sample_seed(self._seed, token.epoch, token.position))
-            self.buffer = list(token.pool)  # where Ultralytics' mosaic takes its partners from
-            transforms = self.transforms if token.mosaic else self._plain_transforms
-            return transforms(self.get_image_and_label(token.index))
+    def __getitem__(self, spec: SampleSpec) -> dict[str, Any]:
+        """The sample of a spec; the same in every process."""
+        with preserve_rng_state():
+            seed_all(sample_seed(self._seed, spec.epoch, spec.position))
+            self.buffer = list(spec.pool)  # Ultralytics' mosaic takes its other tiles from the buffer
+            transforms = self.transforms if spec.mosaic else self._plain_transforms
+            return transforms(self.get_image_and_label(spec.index))

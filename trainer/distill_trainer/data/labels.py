@@ -1,4 +1,4 @@
-"""Finds the first wrong line of a label file, where Ultralytics would drop the image and go on."""
+"""Checks label files and reports the first invalid line. Ultralytics would silently drop the image instead."""
 
 from __future__ import annotations
 
@@ -11,52 +11,52 @@ from distill_api.reasons import Reason
 
 _BOX = 5
 _POLYGON = 7
-"""A class and at least three points."""
+"""Columns of the smallest polygon: a class and three points."""
 
 
 @dataclass(frozen=True)
 class LabelRules:
-    """What a line of a label file has to be."""
+    """What a valid line of a label file looks like."""
 
     task: str
     classes: int
     kpt_shape: tuple[int, int] | None = None
     single_cls: bool = False
 
-    def wrong(self, fields: list[str]) -> str | None:
-        """What is wrong with the fields of a line; None when they are right."""
-        return self._wrong_class(fields[0]) or _wrong_number(fields) or self._wrong_columns(len(fields))
+    def problem(self, fields: list[str]) -> str | None:
+        """What is wrong with the fields of a line; None if they are valid."""
+        return self._class_problem(fields[0]) or _number_problem(fields) or self._column_problem(len(fields))
 
-    def _wrong_class(self, field: str) -> str | None:
+    def _class_problem(self, field: str) -> str | None:
         try:
             label = float(field)
         except ValueError:
             return f"class {field!r} is not a number"
         if not label.is_integer() or label < 0:
-            return f"class {field} is not a class number"
+            return f"class {field} is not a whole number from 0"
         if not self.single_cls and label >= self.classes:
             return (
-                f"class {int(label)} is out of range, the data set has classes 0 to {self.classes - 1};"
+                f"class {int(label)} is out of range; the data set has classes 0 to {self.classes - 1};"
                 " correct the line or add the class to names"
             )
         return None
 
-    def _wrong_columns(self, count: int) -> str | None:
+    def _column_problem(self, count: int) -> str | None:
         polygon = count >= _POLYGON and count % 2 == 1
         keypoints = _BOX + self.kpt_shape[0] * self.kpt_shape[1] if self.kpt_shape is not None else None
         if self.task == "pose" and self.kpt_shape is not None:
-            wanted = f"{keypoints}: a class, a box and kpt_shape {list(self.kpt_shape)}"
-            right = count == keypoints
+            expected = f"{keypoints}: a class, a box and kpt_shape {list(self.kpt_shape)}"
+            valid = count == keypoints
         elif self.task == "segment":
-            wanted, right = f"{_POLYGON} or more: a class and the points of a polygon", polygon
+            expected, valid = f"{_POLYGON} or more: a class and the points of a polygon", polygon
         elif self.task == "obb":
-            wanted, right = "9: a class and four corners", polygon
+            expected, valid = "9: a class and four corners", polygon
         else:
-            wanted, right = f"{_BOX}: a class and a box", count in (_BOX, keypoints) or polygon
-        return None if right else f"{count} columns, but a label for {self.task} has {wanted}"
+            expected, valid = f"{_BOX}: a class and a box", count in (_BOX, keypoints) or polygon
+        return None if valid else f"{count} columns, but a label for {self.task} has {expected}"
 
 
-def _wrong_number(fields: list[str]) -> str | None:
+def _number_problem(fields: list[str]) -> str | None:
     for field in fields[1:]:
         try:
             float(field)
@@ -65,8 +65,8 @@ def _wrong_number(fields: list[str]) -> str | None:
     return None
 
 
-def wrong_line(file: Path, rules: LabelRules) -> str | None:
-    """What is wrong with a label file, as `label file <file> line <n>: …`; None when it is right or missing."""
+def first_problem(file: Path, rules: LabelRules) -> str | None:
+    """The first problem of a label file, as `label file <file> line <n>: …`; None if it is valid or missing."""
     try:
         lines = file.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError:
@@ -75,15 +75,15 @@ def wrong_line(file: Path, rules: LabelRules) -> str | None:
         return f"label file {file} cannot be read: {error}"
     for number, line in enumerate(lines, start=1):
         fields = line.split()
-        wrong = rules.wrong(fields) if fields else None
-        if wrong is not None:
-            return f"label file {file} line {number}: {wrong}"
+        problem = rules.problem(fields) if fields else None
+        if problem is not None:
+            return f"label file {file} line {number}: {problem}"
     return None
 
 
 def check_label_files(files: Iterable[str], rules: LabelRules) -> None:
-    """Raise Permanent(DatasetInvalid) for the first wrong file, naming file and line."""
+    """Raise Permanent(DatasetInvalid) for the first invalid file, naming file and line."""
     for file in files:
-        message = wrong_line(Path(file), rules)
+        message = first_problem(Path(file), rules)
         if message is not None:
             raise Permanent(Reason.DATASET_INVALID, message)

@@ -1,12 +1,12 @@
-"""The order of the training data: which image stands where, and what seeds its augmentation.
+"""The order of the training samples, and the seeds of their augmentation. Pure functions.
 
-An epoch is a shuffle of all images. Its positions 0, 1, 2 … are cut into global batches, a global batch into virtual
-shards. Nothing here depends on ranks, nodes or workers, and nothing is remembered between calls, so a run can be
-continued at any step by any number of processes.
+An epoch is a shuffle of all images. Its positions 0, 1, 2 … are divided into global batches, and each global batch into
+virtual shards. Nothing depends on ranks, nodes or workers, and there is no state, so any number of processes can resume
+a run at any step.
 
-The last global batch of an epoch is filled up from the beginning of the same shuffle, as DistributedSampler fills up
-its ranks: every step has the same number of images, and no image is left out. An image that is seen twice in an epoch
-stands at two positions and is augmented in two ways.
+The last global batch of an epoch is padded from the start of the same shuffle, as DistributedSampler does, so every
+step has the same number of images and no image is left out. An image that occurs twice has two positions, with
+different augmentation.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-POOL = 16
-"""Positions whose images are mixed with each other in a mosaic.
+MOSAIC_POOL = 16
+"""Positions whose images can be tiles of each other's mosaics.
 
-Divides the usual shard sizes, so all images of a pool are decoded by one worker anyway; it does not depend on the
-shard size itself, so cutting the same global batch differently changes no sample.
+It divides the usual shard sizes, so one worker decodes all images of a pool. It does not depend on the shard size, so
+dividing the global batch differently changes no sample.
 """
 
 
-class Token(NamedTuple):
-    """All that a worker must know to make one sample."""
+class SampleSpec(NamedTuple):
+    """Everything a worker needs to make one sample."""
 
     epoch: int
     position: int
     index: int
     """Number of the image in the data set."""
     mosaic: bool
-    """Whether mosaic, mixup, cutmix and copy_paste are on in this epoch."""
+    """Whether mosaic, mixup, cutmix and copy_paste are enabled in this epoch."""
     pool: tuple[int, ...]
-    """Images that a mosaic may take its other tiles from."""
+    """Images that can be the other tiles of a mosaic."""
 
 
 def _digest(*values: int) -> bytes:
@@ -48,41 +48,41 @@ def _digest(*values: int) -> bytes:
 
 @lru_cache(maxsize=4)
 def permutation(images: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The shuffle of an epoch. RandomState's streams are frozen by NEP 19, so an upgrade of NumPy keeps the order."""
+    """The shuffle of an epoch. NEP 19 freezes RandomState's streams, so the order is the same with every NumPy."""
     generator = np.random.RandomState(np.frombuffer(_digest(seed, epoch), dtype=np.uint32))
     return generator.permutation(images)
 
 
 def sample_seed(seed: int, epoch: int, position: int) -> int:
-    """64 bits that seed everything random about one sample."""
+    """The 64-bit seed of one sample's augmentation."""
     return int.from_bytes(_digest(seed, epoch, position)[:8], "little")
 
 
 @dataclass(frozen=True)
-class Order:
-    """The order of a whole run over `images` images in global batches of `batch`."""
+class SampleOrder:
+    """The samples of a whole run over `images` images in global batches of `batch`."""
 
     images: int
     batch: int
     seed: int
     mosaic_epochs: int | None = None
-    """Mosaic is on in this many epochs from the start; None keeps it on."""
+    """Number of epochs with mosaic, from the start; None: all."""
 
     def __post_init__(self) -> None:
         if self.images < 1 or self.batch < 1:
-            raise ValueError(f"an order needs images and a batch, not {self.images} and {self.batch}")
+            raise ValueError(f"images and batch must be at least 1, not {self.images} and {self.batch}")
 
     @property
     def steps_per_epoch(self) -> int:
-        """Global batches in an epoch, the filled-up last one included."""
+        """Global batches in an epoch, including the padded last one."""
         return -(-self.images // self.batch)
 
-    def token(self, epoch: int, position: int) -> Token:
+    def sample(self, epoch: int, position: int) -> SampleSpec:
         """The sample at a position of an epoch, 0 <= position < steps_per_epoch * batch."""
         shuffled = permutation(self.images, self.seed, epoch)
-        first = position - position % POOL
-        pool = shuffled[np.arange(first, first + POOL) % self.images]
-        return Token(
+        first = position - position % MOSAIC_POOL
+        pool = shuffled[np.arange(first, first + MOSAIC_POOL) % self.images]
+        return SampleSpec(
             epoch=epoch,
             position=position,
             index=int(shuffled[position % self.images]),
@@ -90,18 +90,18 @@ class Order:
             pool=tuple(pool.tolist()),
         )
 
-    def shard(self, step: int, shard: int, shard_batch: int) -> list[Token]:
-        """Samples of one virtual shard of one step; steps count from 0 over the whole run."""
+    def shard(self, step: int, shard: int, shard_batch: int) -> list[SampleSpec]:
+        """The samples of one virtual shard of one step; steps count from 0 over the whole run."""
         epoch, step_of_epoch = divmod(step, self.steps_per_epoch)
         first = step_of_epoch * self.batch + shard * shard_batch
-        return [self.token(epoch, position) for position in range(first, first + shard_batch)]
+        return [self.sample(epoch, position) for position in range(first, first + shard_batch)]
 
 
 @dataclass(frozen=True)
-class Stream:
-    """A rank's shard batches from `start_step` up to `end_step`, in order: one batch sampler for a whole run."""
+class ShardBatchSampler:
+    """A batch sampler for a whole run: a rank's shard batches from `start_step` up to `end_step`, in order."""
 
-    order: Order
+    order: SampleOrder
     shard_batch: int
     my_shards: Sequence[int]
     start_step: int
@@ -110,7 +110,7 @@ class Stream:
     def __len__(self) -> int:
         return max(0, self.end_step - self.start_step) * len(self.my_shards)
 
-    def __iter__(self) -> Iterator[list[Token]]:
+    def __iter__(self) -> Iterator[list[SampleSpec]]:
         for step in range(self.start_step, self.end_step):
             for shard in self.my_shards:
                 yield self.order.shard(step, shard, self.shard_batch)

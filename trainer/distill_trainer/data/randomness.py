@@ -1,4 +1,4 @@
-"""Seeds the generators that augmentation draws from, and gives the process its own state back."""
+"""Seeds the random number generators that augmentation uses, and restores the process's own state."""
 
 import random
 from collections.abc import Iterator
@@ -10,11 +10,11 @@ from torch.utils.data import get_worker_info
 
 
 @contextmanager
-def restored() -> Iterator[None]:
-    """Leave `random`, NumPy's and torch's global generators as they were, except in a loader's worker.
+def preserve_rng_state() -> Iterator[None]:
+    """Restore the global generators of `random`, NumPy and torch on exit, except in a data loader worker.
 
-    A worker's generators serve nothing else. In the trainer itself (workers: 0) they do, and what is drawn from them
-    there must not depend on the number of workers.
+    A worker uses its generators for nothing else. In the trainer's own process (workers: 0) training uses them, and
+    results must not depend on the number of workers.
     """
     if get_worker_info() is not None:
         yield
@@ -29,7 +29,7 @@ def restored() -> Iterator[None]:
 
 
 def seed_all(seed: int) -> None:
-    """Seed the three generators with 64 bits. CUDA's are left alone: augmentation runs on the CPU."""
+    """Seed the three generators with a 64-bit seed. CUDA's are not seeded: augmentation runs on the CPU."""
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
     torch.default_generator.manual_seed(seed)

@@ -1,8 +1,8 @@
-"""Ultralytics' data set over images that were already found, without a trace on the data volume.
+"""An Ultralytics data set that never writes to the data volume.
 
-Ultralytics writes a pickled label cache beside the labels and reads whatever lies there. The data volume is mounted
-read-only, several nodes start at once, and a pickle on a shared volume is not to be trusted; so labels are scanned
-into this node's scratch directory, by one rank while the others wait for its lock.
+Ultralytics writes a pickled label cache beside the labels and loads any cache that it finds there. But the data volume
+is read-only, several nodes start at once, and a pickle on a shared volume cannot be trusted. So the cache is kept in
+this node's scratch directory: one rank scans the labels while the others wait for its lock.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from distill_api.errors import Permanent
 from distill_api.reasons import Reason
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.labels import LabelRules, check_label_files
-from distill_trainer.data.randomness import restored
+from distill_trainer.data.randomness import preserve_rng_state
 from distill_trainer.process import offline
 
 log = logging.getLogger(__name__)
@@ -33,14 +33,14 @@ log = logging.getLogger(__name__)
 _LOCK_SECONDS = 0.1
 
 
-def nobody() -> None:
-    """Hears of no movement."""
+def no_op() -> None:
+    """The default `on_progress`."""
 
 
 def scratch_directory() -> Path:
-    """A directory that only this user can write: what is unpickled from it, this user has put there.
+    """A directory that only this user can write, so that its pickles can be trusted.
 
-    Raises PermissionError when another user made it first.
+    Raises PermissionError if another user created it.
     """
     directory = offline.scratch_directory() / "labels"
     directory.mkdir(exist_ok=True)
@@ -48,73 +48,76 @@ def scratch_directory() -> Path:
 
 
 @contextmanager
-def _locked(file: Path, moved: Callable[[], None]) -> Iterator[None]:
+def _locked(file: Path, on_progress: Callable[[], None]) -> Iterator[None]:
     with open(file.with_suffix(".lock"), "w") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
-                # To wait is to move: the rank that scans has a watchdog of its own, and its end frees the lock.
-                moved()
+                # Waiting counts as progress: the scanning rank has its own watchdog, and its end releases the lock.
+                on_progress()
                 time.sleep(_LOCK_SECONDS)
         yield
 
 
 class ScannedDataset(YOLODataset):  # type: ignore[misc]
-    """A split of a data set whose labels were checked: no label is out of range and at least one image has labels."""
+    """A split of a data set with checked labels: none is out of range, and at least one image has labels."""
 
     def __init__(
-        self, info: DatasetInfo, images: tuple[str, ...], *, moved: Callable[[], None] = nobody, **arguments: Any
+        self, info: DatasetInfo, images: tuple[str, ...], *, on_progress: Callable[[], None] = no_op, **arguments: Any
     ) -> None:
-        """`moved` is called again and again while labels are scanned, or while another rank scans them."""
+        """`on_progress` is called repeatedly while this or another rank scans the labels.
+
+        Raises Permanent(DatasetInvalid).
+        """
         self.info = info
-        self._moved = moved
+        self._on_progress = on_progress
         self._images = images
         try:
             super().__init__(
                 img_path=list(images), data=info.as_ultralytics(), task=info.task, cache=False, **arguments
             )
-        except (ValueError, RuntimeError) as error:  # how Ultralytics reports labels that it cannot use
+        except (ValueError, RuntimeError) as error:  # Ultralytics' errors for labels that it cannot use
             raise Permanent(Reason.DATASET_INVALID, f"data set {info.config}: {error}") from None
-        self._moved = nobody  # data-loading processes get a copy of this object
+        self._on_progress = no_op  # data loader workers get a copy of this object
 
     def result_to_label(self, result: Any) -> Any:
-        """One label file is read."""
-        self._moved()
+        """Ultralytics calls this for every label file it has read."""
+        self._on_progress()
         return super().result_to_label(result)
 
     def get_img_files(self, img_path: str | list[str]) -> list[str]:  # noqa: ARG002 (Ultralytics' signature)
-        """The images that were given, cut down to `fraction`."""
+        """The given images, reduced to `fraction`."""
         images = list(self._images)
         if isinstance(self.fraction, int):
             return images[: self.fraction]
         return images[: max(1, round(len(images) * self.fraction))]
 
     def _load_or_scan_cache(self, _: Path, cache_hash: str) -> tuple[dict[str, Any], bool]:
-        """Ultralytics' own scan, kept in scratch under the hash of all files' names, sizes and times."""
+        """Ultralytics' scan, cached in the scratch directory by the hash of all files' names, sizes and times."""
         if self.augment and not any(os.path.isfile(file) for file in self.label_files):
             raise Permanent(
                 Reason.DATASET_INVALID,
-                f"data set {self.info.config}: no training image has a label file; {self.im_files[0]} needs"
-                f" {self.label_files[0]}",
+                f"data set {self.info.config}: no training image has a label file; the label file of"
+                f" {self.im_files[0]} must be {self.label_files[0]}",
             )
-        kept = scratch_directory() / f"{cache_hash}-{DATASET_CACHE_VERSION}.pickle"
-        with _locked(kept, self._moved):
-            if kept.is_file():
-                with open(kept, "rb") as file:
+        cache_file = scratch_directory() / f"{cache_hash}-{DATASET_CACHE_VERSION}.pickle"
+        with _locked(cache_file, self._on_progress):
+            if cache_file.is_file():
+                with open(cache_file, "rb") as file:
                     return pickle.load(file), True
             with tempfile.TemporaryDirectory() as directory:
                 cache = self.cache_labels(Path(directory) / f"{self.info.config.stem}.cache")
             self._check(cache)
-            written = kept.with_suffix(f".{os.getpid()}")
-            with open(written, "wb") as file:
+            temporary = cache_file.with_suffix(f".{os.getpid()}")
+            with open(temporary, "wb") as file:
                 pickle.dump(cache, file, protocol=pickle.HIGHEST_PROTOCOL)
-            written.rename(kept)
+            temporary.rename(cache_file)
         return cache, False
 
     def _check(self, cache: dict[str, Any]) -> None:
-        """Raise for a wrong class or if nothing is left; warn of what Ultralytics leaves out."""
+        """Raise Permanent for an invalid label or if no image is usable; warn about images Ultralytics leaves out."""
         usable = {label["im_file"] for label in cache["labels"]}
         label_of = dict(zip(self.im_files, self.label_files, strict=True))
         dropped = [image for image in self.im_files if image not in usable]
@@ -124,21 +127,21 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
         if not usable:
             raise Permanent(
                 Reason.DATASET_INVALID,
-                f"data set {self.info.config}: none of {len(dropped)} images can be used for {self.info.task}."
-                f" The first: {cache['msgs'][0]}",
+                f"data set {self.info.config}: none of {len(dropped)} images can be used for {self.info.task};"
+                f" the first one: {cache['msgs'][0]}",
             )
         if not any(len(label["cls"]) for label in cache["labels"]):
             raise Permanent(
                 Reason.DATASET_INVALID,
-                f"data set {info.config}: no {'training' if self.augment else 'val'} image has any label; "
-                f"{self.im_files[0]} has its labels in {self.label_files[0]}",
+                f"data set {info.config}: no {'training' if self.augment else 'val'} image has labels; the label file "
+                f"of {self.im_files[0]} is {self.label_files[0]}",
             )
         if dropped:
             first = next(message for message in cache["msgs"] if dropped[0] in message)
-            log.warning("%s: %d unreadable images are left out; the first: %s", self.info.config, len(dropped), first)
+            log.warning("%s: skipping %d unreadable images; the first one: %s", self.info.config, len(dropped), first)
 
     def _without_outline(self, cache: dict[str, Any]) -> list[str]:
-        """Images of which Ultralytics has taken boxes where the task needs masks or rotated boxes."""
+        """Images whose labels are plain boxes although the task needs masks or rotated boxes."""
         if self.info.task not in ("segment", "obb"):
             return []
         return [
@@ -148,6 +151,6 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
         ]
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """One sample, without drawing from the trainer's own random generators."""
-        with restored():
+        """One sample. Does not change the trainer's random state."""
+        with preserve_rng_state():
             return super().__getitem__(index)

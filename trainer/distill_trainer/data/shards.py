@@ -1,4 +1,4 @@
-"""Virtual shards: a global batch is always the same shards, however many ranks there are to run them."""
+"""Virtual shards: a global batch always has the same shards, whatever the number of ranks that process them."""
 
 from __future__ import annotations
 
@@ -7,21 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shards:
-    """The shards of a global batch, and which of them this rank runs, in order."""
+    """The shards of a global batch, and those of this rank."""
 
     count: int
-    """Shards of a global batch: the ranks at full size."""
+    """Shards of a global batch: the number of ranks at full size."""
     mine: tuple[int, ...]
+    """Shards that this rank processes, in order."""
 
     def __post_init__(self) -> None:
         if not self.mine or not set(self.mine) <= set(range(self.count)):
-            raise ValueError(f"shards {list(self.mine)} are not some of 0 to {self.count - 1}")
+            raise ValueError(f"shards are {list(self.mine)}; they must be one or more of 0 to {self.count - 1}")
 
     @classmethod
     def of_rank(cls, rank: int, world_size: int, count: int) -> Shards:
-        """Those of `rank`. Rank 0 always has shard 0. Raises ValueError when there are fewer shards than ranks."""
+        """The shards of `rank`. Rank 0 always has shard 0. Raises ValueError if there are more ranks than shards."""
         if not 0 < world_size <= count:
-            raise ValueError(f"{world_size} ranks cannot share {count} shards; every rank needs at least one")
+            raise ValueError(f"there are {world_size} ranks for {count} shards; every rank needs at least one")
         return cls(count, tuple(range(rank, count, world_size)))
 
     def images(self, batch: int) -> int:

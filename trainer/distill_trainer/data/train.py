@@ -1,4 +1,4 @@
-"""TrainData: what the training loop sees of the data set."""
+"""TrainData: the training batches of one rank."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import torch
 from distill_api.spec.training import Training
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.dataset import TrainDataset
-from distill_trainer.data.order import Order, Stream
-from distill_trainer.data.scanned import nobody
+from distill_trainer.data.order import SampleOrder, ShardBatchSampler
+from distill_trainer.data.scanned import no_op
 from distill_trainer.data.shards import Shards
-from distill_trainer.data.workers import batches
+from distill_trainer.data.workers import load_batches
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 
 log = logging.getLogger(__name__)
 
 
 class TrainData:
-    """One rank's share of the training data.
+    """One rank's part of the training data.
 
-    The global batch is training.batch images in `shards`; training.workers is the most data-loading processes to use,
-    which the CPUs that the container may use can lower.
+    The global batch has training.batch images, divided into `shards`. training.workers is the maximum number of data
+    loader workers; fewer are used if the container has fewer CPUs.
     """
 
     def __init__(
@@ -37,11 +37,13 @@ class TrainData:
         stride: int,
         shards: Shards,
         device: torch.device,
-        scanning: Callable[[], None] = nobody,
+        on_progress: Callable[[], None] = no_op,
     ) -> None:
-        """`scanning` is called again and again while the labels are scanned, as by ScannedDataset."""
-        self.dataset = TrainDataset(dataset, training, imgsz=imgsz, stride=stride, seed=training.seed, moved=scanning)
-        self.order = Order(
+        """`on_progress` is called repeatedly while labels are scanned. Raises Permanent(DatasetInvalid)."""
+        self.dataset = TrainDataset(
+            dataset, training, imgsz=imgsz, stride=stride, seed=training.seed, on_progress=on_progress
+        )
+        self.order = SampleOrder(
             images=len(self.dataset),
             batch=training.batch,
             seed=training.seed,
@@ -56,7 +58,7 @@ class TrainData:
         self.workers = worker_count(training.workers, self._ranks_on_node, cpus)
         if self.workers < training.workers:
             log.info(
-                "training.workers is %d, but %d ranks share %d CPUs here; %d data-loading processes per rank are used",
+                "training.workers is %d, but %d ranks share %d CPUs; using %d data loader workers per rank",
                 training.workers,
                 self._ranks_on_node,
                 cpus,
@@ -70,25 +72,25 @@ class TrainData:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Steps in an epoch: ceil(images / global batch). The last one is filled up from the epoch's beginning."""
+        """Steps in an epoch: ceil(images / global batch)."""
         return self.order.steps_per_epoch
 
     def batches(self, start_step: int, end_step: int) -> Iterator[list[dict[str, Any]]]:
-        """Yield, for each step from `start_step` up to `end_step`, this rank's shard batches in order of shards.mine.
+        """Yield this rank's shard batches, in the order of shards.mine, for each step from `start_step` to `end_step`.
 
-        Steps count from 0 over the whole run. A shard batch is what Ultralytics' collate_fn makes: `img` uint8
-        [shard_batch, C, imgsz, imgsz], `cls`, `bboxes`, `batch_idx` and what the task adds. One set of workers
-        serves the whole range, across epochs. Close the iterator to end them early.
+        Steps count from 0 over the whole run. A shard batch has the format of Ultralytics' collate_fn: `img` uint8
+        [shard_batch, C, imgsz, imgsz], `cls`, `bboxes`, `batch_idx` and the task's own entries. The same workers are
+        used across epochs. Close the iterator to end them early.
         """
-        stream = Stream(self.order, self._shard_batch, self._my_shards, start_step, end_step)
-        with batches(
+        sampler = ShardBatchSampler(self.order, self._shard_batch, self._my_shards, start_step, end_step)
+        with load_batches(
             self.dataset,
-            stream,
+            sampler,
             self.dataset.collate_fn,
-            workers=min(self.workers, len(stream)),
+            workers=min(self.workers, len(sampler)),
             batch_bytes=self._batch_bytes,
             ranks_on_node=self._ranks_on_node,
             pin_memory=self._pin_memory,
-        ) as made:
+        ) as shard_batches:
             for _ in range(start_step, end_step):
-                yield [next(made) for _ in self._my_shards]
+                yield [next(shard_batches) for _ in self._my_shards]

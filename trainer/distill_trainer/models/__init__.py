@@ -1,1 +1,1 @@
-"""Student and teacher: finding, loading, checking and building them."""
+"""Finds, loads, checks and builds the student and the teacher."""

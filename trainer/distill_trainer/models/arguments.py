@@ -1,4 +1,4 @@
-"""spec.training as the argument namespace that Ultralytics' losses, data sets and validators read."""
+"""Converts a job's spec to the argument namespace that Ultralytics' losses, data sets and validators read."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from ultralytics.utils import IterableSimpleNamespace
 
 from distill_api.spec.fields import DistillJobSpec
 
-_OURS_ALONE = {"amp", "compile"}
+_NOT_ULTRALYTICS = {"amp", "compile"}
+"""The trainer implements these itself."""
 
 
 def ultralytics_arguments(spec: DistillJobSpec, task: str, imgsz: int) -> IterableSimpleNamespace:
-    """Ultralytics' arguments for this job: its defaults, the job's training section, and what the job says elsewhere.
-
-    `imgsz` is the size after rounding to the model's stride. Precision and compilation are this trainer's business.
-    """
-    overrides: dict[str, Any] = spec.training.model_dump(exclude=_OURS_ALONE)
+    """Ultralytics' defaults, overridden by the job's spec. `imgsz`: image size rounded to the model's stride."""
+    overrides: dict[str, Any] = spec.training.model_dump(exclude=_NOT_ULTRALYTICS)
     overrides |= {
         "task": task,
         "mode": "train",
@@ -35,5 +33,5 @@ def ultralytics_arguments(spec: DistillJobSpec, task: str, imgsz: int) -> Iterab
 
 
 def rounded_imgsz(imgsz: int, stride: int) -> int:
-    """The image size rounded up to a multiple of the largest stride, as Ultralytics does."""
+    """The image size rounded up to a multiple of the largest stride, as in Ultralytics."""
     return max(stride, -(-imgsz // stride) * stride)

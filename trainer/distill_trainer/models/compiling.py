@@ -1,4 +1,4 @@
-"""training.compile: whether this image can compile at all."""
+"""Checks that torch.compile works in this container image, for training.compile."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from distill_api.reasons import Reason
 
 
 def check_compiler(device: torch.device) -> None:
-    """Compile something small for `device`. Raises Permanent(ConfigInvalid) when the image has no compiler.
+    """Compile a small function for `device`. Raises Permanent(ConfigInvalid) if that fails.
 
-    torch.compile makes C++ (CPUs) or Triton kernels (CUDA) and needs a C++ compiler and Python's headers for both.
+    torch.compile generates C++ (CPUs) or Triton kernels (CUDA); both need a C++ compiler and Python's headers.
     """
     compiled = torch.compile(lambda values: values.sin() + 1)
     try:
@@ -20,6 +20,6 @@ def check_compiler(device: torch.device) -> None:
         line = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise Permanent(
             Reason.CONFIG_INVALID,
-            f"training.compile is true but nothing can be compiled in this image ({line[:200]}); give an image that "
-            "has a C++ compiler and Python's headers (Debian: g++ and python3-dev), or set training.compile: false",
+            f"training.compile is true, but torch.compile does not work in this image ({line[:200]}); use an image "
+            "with a C++ compiler and Python's headers (Debian: g++ and python3-dev), or set training.compile: false",
         ) from error

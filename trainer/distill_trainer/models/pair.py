@@ -1,6 +1,6 @@
-"""Whether a student can learn from a teacher: a pure comparison of a few facts about each.
+"""Checks that a student can learn from a teacher, by comparing a few facts about each model. Pure functions.
 
-Ultralytics accepts most of these pairs silently, or fails in the first step.
+Ultralytics would silently accept most pairs that are rejected here, or fail in the first step.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from distill_api.reasons import Reason
 log = logging.getLogger(__name__)
 
 HEADS = frozenset({"Detect", "v10Detect", "Segment", "Segment26", "Pose", "Pose26", "OBB", "OBB26"})
-"""Heads that distillation understands: those that inherit Detect's branches and have a fixed set of classes."""
+"""Supported heads: those that inherit Detect's branches and have a fixed set of classes."""
 
 _YOLOV9 = dict.fromkeys(("ELAN1", "AConv", "ADown", "CBLinear", "CBFuse", "Identity"), "RepNCSPELAN4")
-"""Layers that one size of YOLOv9 has and another has not; they tell no families apart."""
+"""Layers that only some sizes of YOLOv9 have; they do not distinguish model families."""
 
 
 @dataclass(frozen=True)
 class ModelFacts:
-    """What the comparison needs to know of a model."""
+    """The facts about a model that are compared."""
 
     name: str
-    """File name, for messages."""
+    """File name, for error messages."""
     task: str
     head: str
     """Class of the last layer."""
     family: frozenset[str]
-    """Fingerprint: the layer types, and how the head regresses boxes."""
+    """The layer types, and how the head regresses boxes."""
     names: tuple[str, ...]
-    """Class names in order of their number."""
+    """Class names by number."""
     channels: int
-    """Channels of the images that it takes."""
+    """Channels of the input images."""
     strides: tuple[int, ...]
     """Pixels per feature cell, by level."""
     fused: bool
-    """Whether a fused end-to-end head lost the branch that is distilled."""
-    normalises: bool = True
-    """Whether BatchNorm is there to be trained; fusing for inference takes it away."""
+    """Whether an end-to-end head was fused, which removes the branch that is distilled."""
+    has_batchnorm: bool = True
+    """Whether the model has BatchNorm layers; fusing for inference removes them."""
 
 
 def facts(model: Any, name: str) -> ModelFacts:
@@ -60,7 +60,7 @@ def facts(model: Any, name: str) -> ModelFacts:
         channels=int(model.yaml.get("channels", 3)),
         strides=tuple(int(stride) for stride in model.stride),
         fused=getattr(head, "cv2", ...) is None or getattr(head, "cv3", ...) is None,
-        normalises=any(isinstance(module, nn.BatchNorm2d) for module in model.modules()),
+        has_batchnorm=any(isinstance(module, nn.BatchNorm2d) for module in model.modules()),
     )
 
 
@@ -70,29 +70,29 @@ def _kind(layer: nn.Module) -> str:
 
 
 def mismatches(student: ModelFacts, teacher: ModelFacts, allow_cross_family: bool = False) -> list[str]:
-    """Every reason why this pair cannot train, each a sentence that says what to change. Empty: it can."""
+    """All reasons why this pair cannot be used, each with what to change. Empty if it can."""
     unsupported = [reason for model in (student, teacher) if (reason := _unsupported_head(model))]
-    if unsupported:  # nothing else about such a model can be compared
+    if unsupported:  # the other facts of such a model cannot be compared
         return unsupported
     rules = [rule for rule in _RULES if rule is not _family or not allow_cross_family]
     return [reason for rule in rules if (reason := rule(student, teacher))]
 
 
 def check(student: ModelFacts, teacher: ModelFacts, allow_cross_family: bool = False) -> None:
-    """Raise Permanent(PairMismatch) with every reason of `mismatches`. Crossing families is said to be experimental."""
+    """Raise Permanent(PairMismatch) with all `mismatches`. Logs a warning if the model families differ."""
     if reasons := mismatches(student, teacher, allow_cross_family):
         raise Permanent(Reason.PAIR_MISMATCH, "; ".join(reasons))
     if _family(student, teacher) is not None:
         log.warning(
-            "EXPERIMENTAL: teacher %s and student %s are of different model families; their features have the same "
-            "levels and strides, so they are compared because distillation.allowCrossFamily is true",
+            "EXPERIMENTAL: teacher %s and student %s are of different model families; they are used because "
+            "distillation.allowCrossFamily is true and their features have the same levels and strides",
             teacher.name,
             student.name,
         )
 
 
 def check_trainable(model: ModelFacts) -> None:
-    """Raise Permanent(ModelInvalid) for a model that cannot be trained here at all."""
+    """Raise Permanent(ModelInvalid) if the model cannot be trained."""
     reason = _unsupported_head(model) or _fused(model) or _without_batchnorm(model)
     if reason:
         raise Permanent(Reason.MODEL_INVALID, reason)
@@ -110,24 +110,27 @@ def _unsupported_head(model: ModelFacts) -> str | None:
 def _task(student: ModelFacts, teacher: ModelFacts) -> str | None:
     if student.task == teacher.task:
         return None
-    return f"teacher {teacher.name} does task {teacher.task} but student {student.name} does {student.task}"
+    return (
+        f"teacher {teacher.name} is a {teacher.task} model, but student {student.name} is a {student.task} model; "
+        "choose a teacher with the student's task"
+    )
 
 
 def _fused(model: ModelFacts) -> str | None:
     if not model.fused:
         return None
     return (
-        f"{model.name} was fused for inference and has lost its one-to-many branch; "
-        "give the checkpoint as training wrote it"
+        f"{model.name} was fused for inference, which removes its one-to-many branch; "
+        "use the checkpoint that training wrote"
     )
 
 
 def _without_batchnorm(model: ModelFacts) -> str | None:
-    if model.normalises:
+    if model.has_batchnorm:
         return None
     return (
-        f"{model.name} was fused for inference and has no BatchNorm left to train; "
-        "give the checkpoint as training wrote it"
+        f"{model.name} was fused for inference, which removes its BatchNorm layers; "
+        "use the checkpoint that training wrote"
     )
 
 
@@ -145,14 +148,14 @@ def _classes(student: ModelFacts, teacher: ModelFacts) -> str | None:
     if student.names == teacher.names:
         return None
     if len(student.names) != len(teacher.names):
-        what = f"{len(teacher.names)} classes, the data set has {len(student.names)}"
+        what = f"{len(teacher.names)} classes, but the data set has {len(student.names)}"
     else:
         number, ours, theirs = next(
             (i, ours, theirs)
             for i, (ours, theirs) in enumerate(zip(student.names, teacher.names, strict=True))
             if ours != theirs
         )
-        what = f"class {number} named {theirs!r}, the data set {ours!r}"
+        what = f"class {number} named {theirs!r}, but the data set has {ours!r}"
     return f"teacher {teacher.name} has {what}; train the teacher on the student's data set"
 
 
@@ -160,8 +163,8 @@ def _channels(student: ModelFacts, teacher: ModelFacts) -> str | None:
     if student.channels == teacher.channels:
         return None
     return (
-        f"teacher {teacher.name} takes images of {teacher.channels} channels, student {student.name} of "
-        f"{student.channels}"
+        f"teacher {teacher.name} takes images with {teacher.channels} channels, but student {student.name} takes "
+        f"{student.channels}; train the teacher on the student's data set"
     )
 
 
@@ -169,7 +172,7 @@ def _levels(student: ModelFacts, teacher: ModelFacts) -> str | None:
     if len(student.strides) == len(teacher.strides):
         return None
     return (
-        f"teacher {teacher.name} has {len(teacher.strides)} feature levels, student {student.name} has "
+        f"teacher {teacher.name} has {len(teacher.strides)} feature levels, but student {student.name} has "
         f"{len(student.strides)}; choose architectures with the same levels"
     )
 
@@ -178,8 +181,8 @@ def _strides(student: ModelFacts, teacher: ModelFacts) -> str | None:
     if student.strides == teacher.strides or len(student.strides) != len(teacher.strides):
         return None
     return (
-        f"teacher {teacher.name} has strides {_list(teacher.strides)}, student {student.name} has "
-        f"{_list(student.strides)}; their feature maps differ in size"
+        f"teacher {teacher.name} has strides {_list(teacher.strides)}, but student {student.name} has "
+        f"{_list(student.strides)}; choose architectures with the same strides"
     )
 
 

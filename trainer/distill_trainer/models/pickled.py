@@ -1,4 +1,4 @@
-"""Which classes a .pt file wants, read from its pickle's opcodes: nothing is created and nothing is run."""
+"""Lists the classes that a .pt file loads by reading its pickle's opcodes, without running them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import torch
 _REFUSED_GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 _LEGACY_MAGIC = b"l\xfc\x9cF\xf9 j\xa8P\x19"
 _LEGACY_PICKLES = 4
-"""Pickles at the front of torch's older format: magic number, protocol, system, and what was saved."""
+"""Pickles at the start of torch's legacy format: magic number, protocol, system info, and the saved object."""
 _STRINGS = frozenset({"SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8", "UNICODE"})
 _PUTS = frozenset({"BINPUT", "LONG_BINPUT", "PUT"})
 _GETS = frozenset({"BINGET", "LONG_BINGET", "GET"})
@@ -27,30 +27,30 @@ _OF_MODELS = re.compile(
 
 
 def refused_class(error: BaseException) -> str | None:
-    """The class that torch's restricted unpickler says it has refused; None when it says something else."""
+    """The class named in the error of torch's restricted unpickler; None if the error has another cause."""
     found = _REFUSED_GLOBAL.search(str(error))
     return found[1] if found else None
 
 
 def foreign_classes(path: Path) -> list[str]:
-    """Classes and functions of a .pt file that loading it safely has refused, sorted; call it after that.
+    """Classes and functions that prevent a .pt file from being loaded safely, sorted. Call this after loading failed.
 
-    Of torch's older format, and of opcodes that torch's reader does not know, all that are no usual parts of a model.
-    Empty where no pickle can be read.
+    For torch's legacy format and for opcodes that torch cannot read: all that are not usual parts of a model. Empty if
+    the file has no readable pickle.
     """
     try:
         return sorted(torch.serialization.get_unsafe_globals_in_checkpoint(path))
     except (ValueError, RuntimeError, EOFError, AssertionError, UnpicklingError):
-        return sorted({name for name in _globals(path) if not is_of_models(name)})
+        return sorted({name for name in _globals(path) if not is_model_class(name)})
 
 
-def is_of_models(name: str) -> bool:
-    """Whether a class is a usual part of a model, as far as its name tells."""
+def is_model_class(name: str) -> bool:
+    """Whether a class is a usual part of a model, judged by its name."""
     return _OF_MODELS.match(name) is not None
 
 
 def is_pickle(path: Path) -> bool:
-    """Whether torch has written the file, as a zip or in its older format. Raises OSError."""
+    """Whether the file has torch's format: a zip, or the legacy format. Raises OSError."""
     with path.open("rb") as file:
         return _LEGACY_MAGIC in file.read(32) or zipfile.is_zipfile(path)
 
@@ -66,12 +66,12 @@ def _globals(path: Path) -> Iterator[str]:
                 for member in archive.namelist():
                     if member.endswith("data.pkl"):
                         yield from _globals_of_one(io.BytesIO(archive.read(member)))
-    except (ValueError, zipfile.BadZipFile):  # where a damaged file ends to be a pickle
+    except (ValueError, zipfile.BadZipFile):  # the file is damaged from here on
         return
 
 
 def _globals_of_one(file: IO[bytes]) -> Iterator[str]:
-    """Names that a pickle's opcodes put together: in one opcode, or of the last two strings on its stack."""
+    """Names of the globals that a pickle loads: in one opcode, or from the last two strings on the stack."""
     memo: dict[int, str | None] = {}
     pushed: list[str | None] = [None, None]
     for opcode, argument, _ in pickletools.genops(file):

@@ -1,4 +1,4 @@
-"""In which number format the student and the teacher compute."""
+"""The numeric precision of the student and the teacher."""
 
 from __future__ import annotations
 
@@ -13,37 +13,37 @@ _CPUINFO = Path("/proc/cpuinfo")
 
 @dataclass(frozen=True)
 class Precision:
-    """The student's forward pass: `dtype` None is plain fp32; only fp16 needs its loss scaled."""
+    """The precision of the student's forward pass: `dtype` None is fp32 without autocast."""
 
     device_type: str
     dtype: torch.dtype | None
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Context of the student's forward pass and losses."""
+        """Autocast for the student's forward pass and losses."""
         return torch.autocast(self.device_type, dtype=self.dtype, enabled=self.dtype is not None)
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Loss scaler; does nothing unless the format is fp16."""
+        """The loss scaler; enabled only for fp16."""
         return torch.amp.GradScaler(self.device_type, enabled=self.dtype is torch.float16)
 
 
 def student_precision(amp: str, device: torch.device) -> Precision:
-    """`training.amp` as a Precision. auto is fp16 on CUDA, as in Ultralytics, and fp32 on CPUs."""
+    """The Precision for `training.amp`. auto: fp16 on CUDA, as in Ultralytics, and fp32 on CPUs."""
     if amp == "auto":
         amp = "fp16" if device.type == "cuda" else "fp32"
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[amp]
     return Precision(device.type, dtype)
 
 
-def teacher_dtype(asked: str, device: torch.device, cpuinfo: Path = _CPUINFO) -> torch.dtype:
-    """`teacher.precision` as a dtype.
+def teacher_dtype(precision: str, device: torch.device, cpuinfo: Path = _CPUINFO) -> torch.dtype:
+    """The dtype for `teacher.precision`.
 
-    auto is the narrowest format that this hardware multiplies natively, for the teacher has no gradients to protect:
-    on CUDA bf16 from Ampere on, else fp16; on CPUs bf16 with AMX, else fp32: AVX512_BF16 alone makes convolutions
-    slower than fp32.
+    auto: the narrowest format that the hardware multiplies natively, because the teacher has no gradients. On CUDA bf16
+    from Ampere on, else fp16. On CPUs bf16 with AMX, else fp32: with AVX512_BF16 alone, convolutions are slower than in
+    fp32.
     """
-    if asked != "auto":
-        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[asked]
+    if precision != "auto":
+        return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
     return torch.bfloat16 if "amx_bf16" in _flags(cpuinfo) else torch.float32

@@ -1,4 +1,4 @@
-"""Finds, checks and builds what a job names: data set, student, teacher. Needs no accelerator and no other rank."""
+"""Loads and checks a job's data set, student and teacher. Needs no accelerator and no other rank."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Prepared:
-    """A job whose parts fit together. Models are on the CPU, in fp32."""
+    """A job's data set and models, checked. Models are on the CPU, in fp32."""
 
     dataset: DatasetInfo
     student: Any
     teacher: Any | None
     teacher_sha256: str | None
     arguments: Any
-    """Ultralytics' argument namespace, also the student's `args`."""
+    """Ultralytics' argument namespace; also the student's `args`."""
     task: str
     imgsz: int
-    """Rounded up to a multiple of `stride`."""
+    """Image size, rounded up to a multiple of `stride`."""
     stride: int
 
-    def forget_teacher(self) -> None:
-        """Give the whole teacher's memory back, once what is needed of it has been cut out."""
+    def release_teacher(self) -> None:
+        """Free the full teacher's memory, after the Teacher has been built from it."""
         self.teacher = None
 
 
 def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str], None] = lambda _: None) -> Prepared:
-    """Load and check everything. Raises Permanent with the reason that says what is wrong with which part.
+    """Load and check the data set and the models. Raises Permanent.
 
-    `beat` is called with what is done next, before each part.
+    `beat` is called with the name of each phase before it starts.
     """
     beat("loading the student")
     models = Path(directories.models) if directories.models is not None else None
@@ -74,16 +74,15 @@ def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str]
 
 
 def adjustments(training: Training, imgsz: int, stride: int) -> list[str]:
-    """What is not done as the job says it, as in Ultralytics, one line each."""
+    """Settings of the job that are adjusted, as in Ultralytics: one line for each."""
     lines = []
     if imgsz != training.imgsz:
         lines.append(
-            f"training.imgsz {training.imgsz} is no multiple of {stride}, the model's largest stride; images are "
-            f"{imgsz} px"
+            f"training.imgsz {training.imgsz} is not a multiple of {stride}, the model's largest stride; using {imgsz}"
         )
     if training.mosaic > 0 and 0 < training.epochs <= training.close_mosaic:
         lines.append(
-            f"training.close_mosaic {training.close_mosaic} is not below training.epochs {training.epochs}; mosaic is "
-            "never on"
+            f"training.close_mosaic {training.close_mosaic} is not less than training.epochs {training.epochs}; mosaic "
+            "is disabled"
         )
     return lines

@@ -1,4 +1,4 @@
-"""Builds the student and the teacher that a job names."""
+"""Builds the student."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ _MODEL_CLASSES: Mapping[str, type[nn.Module]] = {
 }
 _SCALED = re.compile(r"yolov?\d+")
 _FROZEN_ALWAYS = ".dfl"
-"""The fixed integration weights of a distribution focal loss head; Ultralytics never trains them either."""
+"""The fixed integration weights of a distribution focal loss head, which Ultralytics never trains either."""
 
 
 def student_source(
     root: Path | None, name: str, *, trust_pickle: bool = False
 ) -> tuple[dict[str, Any], nn.Module | None, str]:
-    """What a student is built from: its architecture, its pretrained model if it is a .pt, and its task.
+    """A student's architecture, its pretrained model (None for a .yaml file), and its task.
 
-    A .yaml is looked up on the models volume first, then among Ultralytics' own architectures. Nothing is downloaded.
+    A .yaml file is searched for on the models volume, then in Ultralytics' architectures. Never downloads.
+    Raises Permanent.
     """
     if name.endswith(".pt"):
         weights = load_checkpoint(find_model_file(_volume(root, name), name), trust_pickle=trust_pickle)
@@ -53,9 +54,10 @@ def build_student(
     arguments: Any,
     seed: int,
 ) -> Any:
-    """A student for the classes and channels of `dataset` (names, nc, channels, kpt_shape), with the job's weights.
+    """Build a student for the classes and channels of `dataset` (names, nc, channels, kpt_shape).
 
-    The same seed gives the same initial weights on every rank. Pretrained class rows are matched by class name.
+    The same seed gives the same initial weights on every rank. Pretrained class weights are matched by class name.
+    Raises Permanent.
     """
     architecture, weights, task = source
     extra = {"data_kpt_shape": dataset.kpt_shape} if task == "pose" else {}
@@ -64,7 +66,7 @@ def build_student(
         student: Any = _MODEL_CLASSES[task](architecture, nc=dataset.nc, ch=dataset.channels, verbose=False, **extra)
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise Permanent(
-            Reason.MODEL_INVALID, f"the architecture {arguments.model} cannot be built: {error!r}"
+            Reason.MODEL_INVALID, f"cannot build a model from the architecture {arguments.model}: {error!r}"
         ) from error
     student.names = dict(dataset.names)
     if weights is not None and arguments.pretrained:
@@ -84,20 +86,20 @@ def build_student(
 
 
 def freeze(student: nn.Module, layers: int) -> None:
-    """Freeze the first `layers` layers and what is never trained."""
+    """Freeze the first `layers` layers. Raises Permanent if no trainable parameter is left."""
     frozen = tuple(f"model.{layer}." for layer in range(layers))
     for name, parameter in student.named_parameters():
         parameter.requires_grad_(not name.startswith(frozen) and _FROZEN_ALWAYS not in name)
     if not any(parameter.requires_grad for parameter in student.parameters()):
         raise Permanent(
             Reason.CONFIG_INVALID,
-            f"training.freeze={layers} freezes the whole student, which has {len(student.model)} layers; lower"
+            f"training.freeze {layers} freezes the whole student, which has {len(student.model)} layers; lower"
             " training.freeze",
         )
 
 
 def train_mode(student: Any, frozen_layers: int) -> None:
-    """Training mode, but running statistics of frozen layers stay as they are."""
+    """Set training mode, except for BatchNorm in frozen layers, whose running statistics must not change."""
     student.train()
     for layer in student.model[:frozen_layers]:
         for module in layer.modules():
@@ -105,8 +107,8 @@ def train_mode(student: Any, frozen_layers: int) -> None:
                 module.eval()
 
 
-def weigh_classes(student: Any, labels: Iterable[Mapping[str, Any]], power: float) -> None:
-    """Weigh classes by their inverse frequency to the given power, mean 1, as Ultralytics does for cls_pw > 0."""
+def set_class_weights(student: Any, labels: Iterable[Mapping[str, Any]], power: float) -> None:
+    """Weight classes by their inverse frequency to the given power, with mean 1, as Ultralytics does for cls_pw > 0."""
     counts = np.bincount(
         np.concatenate([label["cls"].flatten() for label in labels]).astype(int), minlength=student.nc
     ).astype(np.float32)
@@ -118,12 +120,12 @@ def weigh_classes(student: Any, labels: Iterable[Mapping[str, Any]], power: floa
 
 
 def neck_channels(model: Any) -> tuple[int, ...]:
-    """Channels of the features that feed the head, by level, read off the head's own classification branches."""
+    """Channels of the head's input features, by level."""
     return tuple(_first_convolution(branch).in_channels for branch in model.model[-1].cv3)
 
 
 def grid_size(model: Any) -> int:
-    """Image sides are multiples of this: the largest stride, at least 32 as in Ultralytics."""
+    """Image sides must be multiples of this: the largest stride, at least 32, as in Ultralytics."""
     return max(int(model.stride.max()), 32)
 
 
@@ -134,27 +136,27 @@ def _first_convolution(module: nn.Module) -> nn.Conv2d:
 def _volume(root: Path | None, name: str) -> Path:
     if root is None:
         raise Permanent(
-            Reason.MODEL_NOT_FOUND, f"{name} is a .pt file but the job has no models volume; set volumes.models"
+            Reason.MODEL_NOT_FOUND, f"{name} is a .pt file, but the job has no models volume; set volumes.models"
         )
     return root
 
 
 def _architecture(root: Path | None, name: str) -> dict[str, Any]:
-    own = None if root is None else root / name
+    on_volume = None if root is None else root / name
     try:
-        return dict(tasks.yaml_model_load(own if own is not None and own.is_file() else name))
+        return dict(tasks.yaml_model_load(on_volume if on_volume is not None and on_volume.is_file() else name))
     except FileNotFoundError as error:
         raise Permanent(
             Reason.MODEL_NOT_FOUND,
-            f"{name} is neither a file on the models volume nor an architecture of Ultralytics, such as "
+            f"{name} is neither a file on the models volume nor an Ultralytics architecture such as "
             f"{' or '.join(nearest(name, _architectures())) or 'yolo26n.yaml'}",
         ) from error
     except (ValueError, KeyError, TypeError, OSError, YAMLError) as error:
-        raise Permanent(Reason.MODEL_INVALID, f"{name} cannot be read as an architecture: {error}") from error
+        raise Permanent(Reason.MODEL_INVALID, f"{name} is not a valid architecture: {error}") from error
 
 
 def _architectures() -> list[str]:
-    """Names of Ultralytics' own architectures, with their scales."""
+    """Names of Ultralytics' architectures, with all scales."""
     folder = Path(tasks.__file__).parents[1] / "cfg" / "models"
     return [
         _SCALED.sub(rf"\g<0>{scale}", file.name, count=1) for file in folder.glob("*/yolo*.yaml") for scale in "nsmlx"
@@ -166,7 +168,7 @@ def _task(architecture: dict[str, Any], name: str) -> str:
     try:
         head = str(architecture["head"][-1][2])
     except (KeyError, IndexError, TypeError):
-        return task  # what is wrong is told where the model is built
+        return task  # build_student reports the error
     if task not in _MODEL_CLASSES or head not in pair.HEADS:
         raise Permanent(
             Reason.MODEL_INVALID,

@@ -1,4 +1,4 @@
-"""The student's weights as a plain Ultralytics checkpoint."""
+"""Saves the student as a plain Ultralytics checkpoint."""
 
 import copy
 import hashlib
@@ -22,11 +22,10 @@ def save_weights(
     metrics: Mapping[str, float] | None = None,
     guard: Callable[[], None] = lambda: None,
 ) -> str:
-    """Write a plain Ultralytics checkpoint of `model` (the student's nn.Module: no teacher, no projector), which
-    `YOLO(path)` loads, and return the file's SHA-256.
+    """Save `model` (the student, without teacher and projector) for `YOLO(path)`, and return the file's SHA-256.
 
-    As after Ultralytics' strip_optimizer: fp16, no gradients, no criterion, no optimizer. `model` itself is left as
-    it is. The file appears as a whole or not at all; `guard` is called before it does. Raises TrainerError.
+    As after Ultralytics' strip_optimizer: fp16, without gradients, criterion and optimizer. `model` is not changed.
+    The file is written atomically; `guard` is called before and can prevent it by raising. Raises TrainerError.
     """
     student = _on_cpu(model)
     student.criterion = None
@@ -59,7 +58,7 @@ def save_weights(
 
 
 def _on_cpu(model: Any) -> Any:
-    # Tensors are moved while they are copied, so that no second model ever lies on the device.
+    # Copy tensor by tensor to the CPU, so that the device never holds a second model.
     memo: dict[int, Any] = {}
     for tensor in [*model.parameters(), *model.buffers()]:
         data = tensor.detach().to("cpu", copy=True)

@@ -1,1 +1,1 @@
-"""What a run leaves besides its weights: pictures, exports, TensorBoard scalars, a report. One file for each kind."""
+"""The outputs of a run besides its weights: plots, exports, TensorBoard events and a report."""

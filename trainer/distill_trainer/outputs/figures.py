@@ -1,7 +1,6 @@
-"""What the pictures of a validation are drawn from, collected while it runs on all ranks.
+"""Collects the data for the plots of a validation while it runs on all ranks.
 
-The first batches are drawn where they are validated, by the rank that has them, because images are much larger than
-the picture that is drawn of them.
+The first batches are plotted by the rank that validates them, because images are much larger than their plots.
 """
 
 from __future__ import annotations
@@ -22,56 +21,56 @@ from ultralytics.models.yolo.obb import val as obb_val
 from ultralytics.utils.metrics import ConfusionMatrix, DetMetrics
 from ultralytics.utils.plotting import plot_images
 
-from distill_trainer.outputs.fonts import same_font_everywhere
+from distill_trainer.outputs.fonts import fixed_font
 from distill_trainer.outputs.optional import try_output
 
-PICTURED_BATCHES = 3
-"""Batches of the whole split that are drawn, as in Ultralytics."""
+PLOTTED_BATCHES = 3
+"""Number of plotted batches of the whole split, as in Ultralytics."""
 
 
 @dataclass
 class RankFigures:
-    """What one rank adds."""
+    """The data of one rank."""
 
     confusion: NDArray[np.float64] | None = None
     """Counts [predicted, true], background last, of this rank's images."""
     pictures: dict[str, bytes] = field(default_factory=dict)
-    """Files by Ultralytics' names, such as val_batch0_pred.jpg."""
+    """Image files by Ultralytics' names, such as val_batch0_pred.jpg."""
     problems: list[str] = field(default_factory=list)
     """Why a picture is missing."""
 
 
 class ValidationFigures:
-    """Give a new one to `validate`; afterwards it holds, on every rank, what there is of all ranks."""
+    """Pass a new one to `validate`; afterwards it has the data of all ranks, on every rank."""
 
     def __init__(self) -> None:
         self.of_rank = RankFigures()
-        """This rank's own until `merge`, then everybody's."""
+        """This rank's data; after `merge` that of all ranks."""
         self.confusion: ConfusionMatrix | None = None
-        """Of all images."""
+        """Confusion matrix of all images, after `merge`."""
         self.metrics: DetMetrics | None = None
-        """With the matches of all images."""
+        """Ultralytics' metrics of all images, after `merge`."""
 
     def add_batch(self, validator: Any, number: int, batch: dict[str, Any], found: list[dict[str, Tensor]]) -> None:
-        """A batch is validated; `number` counts the batches of the whole split."""
+        """Add a validated batch; `number` is its index in the whole split."""
         self.of_rank.confusion = validator.confusion_matrix.matrix
-        if number >= PICTURED_BATCHES:
+        if number >= PLOTTED_BATCHES:
             return
         name = f"val_batch{number}"
-        # Ultralytics' drawing changes what it is given.
-        own = [dict(prediction) for prediction in found]
-        for kind, draw in (
-            ("labels", lambda: validator.plot_val_samples(_copied(batch), number)),
-            ("pred", lambda: validator.plot_predictions(_copied(batch), own, number)),
+        # Ultralytics' plotting functions modify their arguments.
+        predictions = [dict(prediction) for prediction in found]
+        for file, plot in (
+            (f"{name}_labels.jpg", lambda: validator.plot_val_samples(_copy(batch), number)),
+            (f"{name}_pred.jpg", lambda: validator.plot_predictions(_copy(batch), predictions, number)),
         ):
-            picture, problem = try_output(f"{name}_{kind}.jpg", partial(_drawn, validator, f"{name}_{kind}.jpg", draw))
+            picture, problem = try_output(file, partial(_plot, validator, file, plot))
             if picture is not None:
-                self.of_rank.pictures[f"{name}_{kind}.jpg"] = picture
+                self.of_rank.pictures[file] = picture
             if problem is not None:
-                self.of_rank.problems.append(f"{name}_{kind}.jpg: {problem}")
+                self.of_rank.problems.append(f"{file}: {problem}")
 
     def merge(self, all_ranks: Sequence[RankFigures | None], validator: Any, matches: dict[str, list[Any]]) -> None:
-        """The figures of all ranks are here, and the matches of all images in order."""
+        """Merge the data of all ranks. `matches`: the matches of all images, in order."""
         known = [of_rank for of_rank in all_ranks if of_rank is not None]
         counts = [of_rank.confusion for of_rank in known if of_rank.confusion is not None]
         self.confusion = validator.confusion_matrix
@@ -85,26 +84,24 @@ class ValidationFigures:
         )
 
 
-def _copied(batch: dict[str, Any]) -> dict[str, Any]:
+def _copy(batch: dict[str, Any]) -> dict[str, Any]:
     return {key: value.clone() if isinstance(value, Tensor) else value for key, value in batch.items()}
 
 
-def _drawn(validator: Any, name: str, draw: Callable[[], None]) -> bytes:
-    kept = validator.save_dir
-    with tempfile.TemporaryDirectory() as folder, _in_this_thread(), same_font_everywhere():
+def _plot(validator: Any, name: str, plot: Callable[[], None]) -> bytes:
+    save_dir = validator.save_dir
+    with tempfile.TemporaryDirectory() as folder, _in_this_thread(), fixed_font():
         validator.save_dir = Path(folder)
         try:
-            draw()
+            plot()
         finally:
-            validator.save_dir = kept
+            validator.save_dir = save_dir
         return (Path(folder) / name).read_bytes()
 
 
 @contextmanager
 def _in_this_thread() -> Iterator[None]:
-    """Ultralytics' validators start a thread for each picture and forget it: nobody would know when it is drawn, or
-    that it failed.
-    """
+    """Make Ultralytics' validators plot in this thread: they start threads that they never join."""
     modules: tuple[Any, ...] = (detect_val, obb_val)
     for module in modules:
         module.plot_images = partial(plot_images, threaded=False)

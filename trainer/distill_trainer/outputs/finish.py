@@ -1,8 +1,7 @@
-"""The end of a run, on rank 0 alone: everything for people that is made of the finished weights.
+"""Writes the outputs of a finished run, on rank 0: plots, exports, TensorBoard events and the report.
 
-Each output is optional: one that cannot be made is said in the log and in the report, and the run is done all the
-same. A request to stop ends it between two outputs, or in the middle of an export; the next attempt has nothing left
-to train and comes here again.
+Every output is optional: if one fails, the log and the report say so, and the run still succeeds. A stop request is
+handled between two outputs and during an export; the next attempt has nothing left to train and continues here.
 """
 
 from __future__ import annotations
@@ -30,7 +29,16 @@ from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.outputs.optional import try_output
 from distill_trainer.outputs.report.html import report_html
 from distill_trainer.outputs.report.measure import ModelCost, device_name, measure
-from distill_trainer.outputs.report.report import Dataset, Measured, ModelReport, Output, Report, Training, Who, numbers
+from distill_trainer.outputs.report.report import (
+    Dataset,
+    Measured,
+    ModelReport,
+    ModelRole,
+    Output,
+    Report,
+    Training,
+    finite_rows,
+)
 from distill_trainer.outputs.results import ResultsCsv, write_args
 from distill_trainer.outputs.tensorboard import write_events
 from distill_trainer.process.rank.context import RankContext
@@ -44,81 +52,82 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """What all ranks have found out together once the training was over."""
+    """The results of a run, computed by all ranks together."""
 
     progress: TrainingProgress
     student: Score
-    """Of weights/best.pt as it lies on the volume."""
+    """Score of weights/best.pt."""
     teacher: Score | None
     baseline: Baseline | None
     figures: ValidationFigures | None
-    """What pictures are drawn from; None: none are."""
+    """Data for the plots; None: no plots."""
     labels: Sequence[Any]
     """Labels of the training images."""
     val_images: int
+    """Images in the validation split."""
 
 
 @dataclass(frozen=True)
 class _Model:
     """A model of the report."""
 
-    who: Who
+    role: ModelRole
     file: str
-    """Relative to its volume."""
+    """Path relative to its volume."""
     path: Path
     score: Score
-    trusted: bool = False
+    trust_pickle: bool = False
 
     @property
     def size(self) -> int:
-        """Bytes; 0 when the file is gone, which the measuring of its cost tells."""
+        """Bytes of the file; 0 if it does not exist, which is reported when its cost is measured."""
         return self.path.stat().st_size if self.path.is_file() else 0
 
 
 @dataclass(frozen=True)
 class Finish:
-    """Makes every output of an ended run."""
+    """Writes all outputs of a finished run."""
 
     run_config: RunConfig
     context: RankContext
     environment: Environment
     prepared: Prepared
-    ended: FinishedRun
+    finished: FinishedRun
 
     def run(self) -> None:
         """Write all outputs, the report last. Raises Stopped."""
         self.context.status.update(state="finishing")
-        outputs = [self._make(name, make) for name, make in self._outputs()]
-        if self.ended.baseline is not None and self.ended.baseline.problem is not None:
-            log.warning("baseline: not compared: %s", self.ended.baseline.problem)
-            outputs.append(Output(name="baseline", problem=self.ended.baseline.problem))
-        models: dict[Who, ModelReport] = {}
+        outputs = [self._write(name, write) for name, write in self._outputs()]
+        if self.finished.baseline is not None and self.finished.baseline.problem is not None:
+            log.warning("baseline: not compared: %s", self.finished.baseline.problem)
+            outputs.append(Output(name="baseline", problem=self.finished.baseline.problem))
+        models: dict[ModelRole, ModelReport] = {}
         for model in self._models():
-            cost, problem = try_output(f"cost of the {model.who}", partial(self._cost, model))
+            cost, problem = try_output(f"cost of the {model.role}", partial(self._cost, model))
             if problem is not None:
-                outputs.append(Output(name=f"cost of the {model.who}", problem=problem))
-            models[model.who] = _model_report(model, cost)
+                outputs.append(Output(name=f"cost of the {model.role}", problem=problem))
+            models[model.role] = _model_report(model, cost)
         report, _ = try_output("report.json", lambda: self._report(models, outputs))
         if report is not None:
             try_output(JobFile.REPORT, lambda: atomic_write(self._root / JobFile.REPORT, report_html(report)))
-            log.info("what this run has left is listed in %s", self._root / JobFile.REPORT)
+            log.info("report written to %s", self._root / JobFile.REPORT)
 
     @property
     def _root(self) -> Path:
         return self.context.files.root
 
-    def _moved(self) -> None:
+    def _check_stop(self) -> None:
         self.context.watchdog.beat("writing outputs")
         if self.context.stop.requested:
-            raise Stopped(self.ended.progress.step, self.context.checkpointer.committed_step)
+            raise Stopped(self.finished.progress.step, self.context.checkpointer.committed_step)
 
-    def _make(self, name: str, make: Callable[[], list[str]]) -> Output:
-        self._moved()
-        files, problem = try_output(name, make)
+    def _write(self, name: str, write: Callable[[], list[str]]) -> Output:
+        self._check_stop()
+        files, problem = try_output(name, write)
         return Output(name=name, files=files or [], problem=problem)
 
     def _outputs(self) -> list[tuple[str, Callable[[], list[str]]]]:
-        figures, root, files = self.ended.figures, self._root, self.context.files
+        figures, root, files = self.finished.figures, self._root, self.context.files
         outputs: list[tuple[str, Callable[[], list[str]]]] = [
             ("weights", lambda: [str(path.relative_to(root)) for path in (files.best, files.last)]),
             ("arguments", self._arguments),
@@ -130,9 +139,10 @@ class Finish:
                 ("confusion matrix", lambda: pictures.draw_confusion(figures, root)),
                 ("precision and recall", lambda: pictures.draw_curves(figures, root)),
                 ("validation batches", lambda: pictures.write_batches(figures, root)),
-                ("labels", lambda: pictures.draw_labels(self.ended.labels, self.prepared.dataset.names, root)),
+                ("labels", lambda: pictures.draw_labels(self.finished.labels, self.prepared.dataset.names, root)),
             ]
-        return outputs + [(form, self._exporting(form)) for form in dict.fromkeys(self.run_config.spec.export.formats)]
+        formats = dict.fromkeys(self.run_config.spec.export.formats)
+        return outputs + [(name, partial(self._export, name)) for name in formats]
 
     def _arguments(self) -> list[str]:
         path = self.context.files.args_yaml
@@ -144,47 +154,47 @@ class Finish:
         write_events(folder, ResultsCsv(self.context.files.results_csv).rows(), time.time())
         return [folder.name]
 
-    def _exporting(self, form: str) -> Callable[[], list[str]]:
-        return lambda: export_weights(
+    def _export(self, export_format: str) -> list[str]:
+        return export_weights(
             self.context.files.best,
-            form,
+            export_format,
             self.run_config.spec.export,
             imgsz=self.prepared.imgsz,
-            sha256=self.ended.student.sha256,
-            moved=self._moved,
+            sha256=self.finished.student.sha256,
+            check_stop=self._check_stop,
         )
 
     def _models(self) -> list[_Model]:
-        spec, directories, ended = self.run_config.spec, self.run_config.directories, self.ended
+        spec, directories, finished = self.run_config.spec, self.run_config.directories, self.finished
         best = self.context.files.best
         name = str(best.relative_to(directories.checkpoints))
-        models = [_Model("student", name, best, ended.student, spec.student.trust_pickle)]
-        if spec.teacher is not None and ended.teacher is not None:
+        models = [_Model("student", name, best, finished.student, spec.student.trust_pickle)]
+        if spec.teacher is not None and finished.teacher is not None:
             path = Path(directories.models or "") / spec.teacher.model
-            models.append(_Model("teacher", spec.teacher.model, path, ended.teacher, spec.teacher.trust_pickle))
-        baseline = ended.baseline
+            models.append(_Model("teacher", spec.teacher.model, path, finished.teacher, spec.teacher.trust_pickle))
+        baseline = finished.baseline
         if baseline is not None and baseline.path is not None and baseline.score is not None:
             models.append(_Model("baseline", baseline.name, baseline.path, baseline.score))
         return models
 
     def _cost(self, model: _Model) -> ModelCost:
-        self._moved()
+        self._check_stop()
         return measure(
-            load_checkpoint(model.path, trust_pickle=model.trusted),
+            load_checkpoint(model.path, trust_pickle=model.trust_pickle),
             imgsz=self.prepared.imgsz,
             channels=self.prepared.dataset.channels,
             device=self.environment.device,
-            moved=self._moved,
+            check_stop=self._check_stop,
         )
 
-    def _report(self, models: dict[Who, ModelReport], outputs: list[Output]) -> Report:
-        spec, ended, prepared = self.run_config.spec, self.ended, self.prepared
+    def _report(self, models: dict[ModelRole, ModelReport], outputs: list[Output]) -> Report:
+        spec, finished, prepared = self.run_config.spec, self.finished, self.prepared
         distilled = spec.distillation if spec.teacher is not None else None
         report = Report(
             job=self.run_config.job,
             task=prepared.task,
             imgsz=prepared.imgsz,
-            dataset=Dataset(config=spec.dataset.config, digest=prepared.dataset.digest, images=ended.val_images),
+            dataset=Dataset(config=spec.dataset.config, digest=prepared.dataset.digest, images=finished.val_images),
             measured=Measured(
                 device=str(self.environment.device),
                 name=device_name(self.environment.device),
@@ -193,16 +203,16 @@ class Finish:
                 ultralytics=ultralytics_version,
             ),
             training=Training(
-                epochs=ended.progress.epochs_finished,
+                epochs=finished.progress.epochs_finished,
                 planned=spec.training.epochs,
-                best_epoch=ended.progress.best_epoch,
-                seconds=round(ended.progress.seconds, 3),
+                best_epoch=finished.progress.best_epoch,
+                seconds=round(finished.progress.seconds, 3),
                 loss=distilled.loss if distilled else None,
                 weight=distilled.weight if distilled else None,
                 schedule=distilled.schedule if distilled else None,
             ),
             models=models,
-            epochs=numbers(ResultsCsv(self.context.files.results_csv).rows()),
+            epochs=finite_rows(ResultsCsv(self.context.files.results_csv).rows()),
             outputs=outputs,
         )
         atomic_write(self._root / "report.json", report.to_json())

@@ -1,7 +1,7 @@
-"""The font of every picture: DejaVu Sans out of Matplotlib's package, whatever fonts a machine or its user has.
+"""Plots with DejaVu Sans from Matplotlib's package, so that plots do not depend on the fonts of the machine.
 
-Ultralytics looks for Arial in its settings directory, then among the system's fonts, then on the network; ranks on
-different nodes would draw different pictures.
+Ultralytics searches for Arial in its settings directory, then in the system's fonts, then on the network, so plots
+would differ between nodes.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ FAMILY = "DejaVu Sans"
 
 
 @contextmanager
-def same_font_everywhere() -> Iterator[None]:
-    """Inside, Ultralytics and Matplotlib draw with that font and with Matplotlib's own style. Not for two threads."""
+def fixed_font() -> Iterator[None]:
+    """Make Ultralytics and Matplotlib use that font and Matplotlib's default style. Not thread-safe."""
     import matplotlib
     from matplotlib import style
     from ultralytics.utils import plotting
 
     font = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
-    kept = plotting.check_font
+    check_font = plotting.check_font
     plotting.check_font = lambda *_: font
     try:
-        # A family by name: Ultralytics puts "Arial Unicode MS" before the others of "sans-serif".
+        # "sans-serif" does not work here: Ultralytics adds "Arial Unicode MS" as its first family.
         with style.context(["default", {"font.family": [FAMILY]}]):
             yield
     finally:
-        plotting.check_font = kept
+        plotting.check_font = check_font

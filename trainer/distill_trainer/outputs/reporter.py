@@ -1,4 +1,4 @@
-"""Tells metrics, status, console and results.csv what happened. Decides nothing."""
+"""Records the events of training in metrics, status, console, results.csv and TensorBoard."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from distill_trainer.training.step import StepResult
 
 
 class Reporter:
-    """One rank's reports. What concerns the whole job is silent on ranks other than 0."""
+    """Records the events of one rank. Only rank 0 records those of the whole job."""
 
     def __init__(
         self,
@@ -29,15 +29,15 @@ class Reporter:
         images_per_step: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`images_per_step`: what this rank trains on in a step."""
+        """`images_per_step`: images of this rank in a step."""
         progress = state.progress
         self._context, self._plan, self._progress = context, plan, progress
         self._optimizer, self._scaler, self._images = state.optimizer, state.scaler, images_per_step
-        self._clock, self._epoch_began = clock, clock()
-        self._steps_before = progress.step
+        self._clock, self._epoch_started_at = clock, clock()
+        self._first_step = progress.step
         self._csv = ResultsCsv(context.files.results_csv, context.checkpointer.check_fence)
         self._tensorboard = True
-        context.metrics.planned(steps=plan.total_steps, epochs=plan.epochs)
+        context.metrics.planned(steps=plan.total_steps)
         context.status.progress(
             step=progress.step,
             steps=plan.total_steps,
@@ -47,18 +47,18 @@ class Reporter:
             first_distillation_loss=progress.first_distillation_loss,
         )
 
-    def epoch_began(self, epoch: int) -> None:
-        """Epoch `epoch`, from 0, begins or goes on."""
-        self._epoch_began = self._clock()
+    def epoch_started(self, epoch: int) -> None:
+        """Epoch `epoch` (from 0) starts or resumes."""
+        self._epoch_started_at = self._clock()
         done = self._progress.step - epoch * self._plan.steps_per_epoch
         self._context.status.update(state="training")
         self._context.console.epoch_started(epoch + 1, self._plan.epochs, self._plan.steps_per_epoch, done)
 
-    def stepped(
+    def step_finished(
         self, progress: TrainingProgress, result: StepResult, seconds: float, phases: Mapping[str, float]
     ) -> None:
         """A step is finished."""
-        metrics, losses = self._context.metrics, short(result.losses)
+        metrics, losses = self._context.metrics, short_names(result.losses)
         metrics.step(images=self._images, seconds=seconds, step=progress.step, epoch=progress.epochs_finished)
         for phase, duration in phases.items():
             metrics.phase(phase, duration)
@@ -72,27 +72,27 @@ class Reporter:
             metrics.amp_scale(self._scaler.get_scale())
         if torch.cuda.is_initialized():
             metrics.gpu_memory(torch.cuda.memory_reserved())
-        self._context.status.update(steps_this_attempt=progress.step - self._steps_before)
+        self._context.status.update(steps_this_attempt=progress.step - self._first_step)
         self._context.status.progress(
             step=progress.step, distillation_loss=progress.mean_losses().get(DISTILLATION_LOSS)
         )
         self._context.console.batch_done(losses)
 
     def committing(self) -> None:
-        """Nothing is left to train; the rank waits until that is durable."""
+        """All steps are done; the rank waits for the last commit."""
         self._context.status.update(state="committing")
 
     def stopping(self) -> None:
-        """A stop was asked for; the rank waits until what it has is durable."""
+        """A stop was requested; the rank waits for the last commit."""
         self._context.status.update(state="stopping")
 
     def teacher_evaluated(self, map50: float, map50_95: float) -> None:
-        """The teacher's own mAP is known."""
+        """The teacher was validated."""
         self._context.metrics.evaluated("teacher", map50=map50, map50_95=map50_95)
         self._context.status.progress(teacher_map=map50_95)
 
-    def epoch_ended(self, losses: Mapping[str, float], validation: Any | None) -> None:
-        """An epoch is finished; `losses` are its means, `validation` its ValMetrics if there was a validation."""
+    def epoch_finished(self, losses: Mapping[str, float], validation: Any | None) -> None:
+        """An epoch is finished; `losses` are its means, `validation` its ValMetrics or None."""
         progress = self._progress
         map50_95 = validation.map if validation is not None else None
         if validation is not None:
@@ -103,8 +103,10 @@ class Reporter:
             first_distillation_loss=progress.first_distillation_loss,
             distillation_loss=losses.get(DISTILLATION_LOSS),
         )
-        seconds = self._clock() - self._epoch_began
-        self._context.console.epoch_done(progress.epochs_finished, self._plan.epochs, short(losses), seconds, map50_95)
+        seconds = self._clock() - self._epoch_started_at
+        self._context.console.epoch_done(
+            progress.epochs_finished, self._plan.epochs, short_names(losses), seconds, map50_95
+        )
         if self._context.env.is_main:
             self._csv.append(self._row(losses, validation))
             self._write_events()
@@ -115,23 +117,23 @@ class Reporter:
                 "TensorBoard",
                 lambda: write_events(self._context.files.tensorboard, self._csv.rows(), time.time()),
             )
-            self._tensorboard = problem is None  # said once; the end of the run tries again
+            self._tensorboard = problem is None  # logged once; tried again at the end of the run
 
     def _row(self, losses: Mapping[str, float], validation: Any | None) -> dict[str, float]:
-        """A row of results.csv: Ultralytics' columns in its order, rounded as it rounds them."""
+        """A row of results.csv, with Ultralytics' columns, order and rounding."""
         row = {"epoch": self._progress.epochs_finished, "time": round(self._progress.seconds, 3)}
         row |= {f"train/{name}": round(value, 5) for name, value in losses.items()}
         if validation is not None:
             row |= {name: value for name, value in validation.results.items() if name != "fitness"}  # as Ultralytics
             row |= {f"val/{name}": round(value, 5) for name, value in validation.losses.items()}
             if DISTILLATION_LOSS in losses:
-                row[f"val/{DISTILLATION_LOSS}"] = 0.0  # no teacher runs in validation; Ultralytics writes 0 as well
+                row[f"val/{DISTILLATION_LOSS}"] = 0.0  # validation runs without the teacher; Ultralytics writes 0 too
         return row | {f"lr/{name}": value for name, value in self._learning_rates().items()}
 
     def _learning_rates(self) -> dict[str, float]:
         return {f"pg{number}": group["lr"] for number, group in enumerate(self._optimizer.param_groups)}
 
 
-def short(losses: Mapping[str, float]) -> dict[str, float]:
-    """Components under the names of metrics and console: box, cls, dfl, dis …"""
+def short_names(losses: Mapping[str, float]) -> dict[str, float]:
+    """Losses by the names that metrics and console use: box, cls, dfl, dis …"""
     return {name.removesuffix("_loss"): value for name, value in losses.items()}

@@ -1,4 +1,4 @@
-"""results.csv and args.yaml, in the form that Ultralytics users know."""
+"""results.csv and args.yaml in Ultralytics' formats."""
 
 import csv
 import io
@@ -15,15 +15,16 @@ _EPOCH = "epoch"
 
 
 class ResultsCsv:
-    """results.csv with Ultralytics' columns. Every write replaces the file as a whole."""
+    """results.csv with Ultralytics' columns. Every write replaces the file atomically."""
 
     def __init__(self, path: Path, guard: Callable[[], None] = lambda: None) -> None:
-        """`guard` is called before the file is replaced; what it raises prevents that."""
+        """`guard` is called before the file is replaced and can prevent that by raising."""
         self._path, self._guard = path, guard
 
     def append(self, row: Mapping[str, float]) -> None:
-        """Add the row of an epoch, `row["epoch"]` from 1. Rows of this epoch and later ones, which a run before the
-        resume had written, are replaced. A column that is new stays empty in earlier rows. Raises TrainerError.
+        """Add the row of an epoch; `row["epoch"]` counts from 1. Raises TrainerError.
+
+        Rows of this and later epochs, written before a resume, are removed. New columns are empty in earlier rows.
         """
         kept = [old for old in self.rows() if float(old[_EPOCH]) < row[_EPOCH]]
         columns = list(dict.fromkeys([*(name for old in kept for name in old), *row]))
@@ -34,7 +35,7 @@ class ResultsCsv:
         atomic_write(self._path, stream.getvalue().encode(), self._guard)
 
     def rows(self) -> list[dict[str, str]]:
-        """All rows, oldest first; empty when there is no file."""
+        """All rows, oldest first; empty if there is no file."""
         if not self._path.exists():
             return []
         with open(self._path, newline="", encoding="utf-8") as file:

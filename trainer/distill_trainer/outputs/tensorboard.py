@@ -1,7 +1,7 @@
-"""TensorBoard scalars of results.csv: one small event file for each epoch.
+"""Writes results.csv as TensorBoard scalars: one small event file per epoch.
 
-A file for each epoch can be replaced when a resumed run does the epoch again, so there is never a doubled or a lost
-one, whatever was interrupted; TensorBoard reads all files of a folder as one run.
+A resumed run that repeats an epoch replaces its file, so no epoch is ever lost or duplicated. TensorBoard reads all
+files of a folder as one run.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ _DIGITS = 8
 
 
 def write_events(folder: Path, rows: Sequence[Mapping[str, str]], wall_time: float) -> None:
-    """Make the event files of `folder` those of `rows`, the rows of results.csv from the oldest to the newest.
+    """Update the event files in `folder` to match `rows`, the rows of results.csv, oldest first.
 
-    The newest row's file is always written, others only if they are missing; files of other epochs are deleted. Tags
-    are the columns' names, steps the epochs. `wall_time` (Unix seconds) is written as the time of what is new.
-    Raises OutputProblem without the package tensorboardX, TrainerError when the files cannot be written.
+    The newest row's file is always written, others only if they are missing. Files of other epochs are deleted. Tags
+    are column names and steps are epochs. `wall_time` (Unix seconds) is the time of the new events.
+    Raises OutputProblem if tensorboardX is not installed, and TrainerError if a file cannot be written.
     """
-    for unfinished in folder.glob(f".{_NAME}*"):  # of a killed write; TensorBoard would read it
+    for unfinished in folder.glob(f".{_NAME}*"):  # left by a killed write; TensorBoard would read it
         unfinished.unlink(missing_ok=True)
-    known = {path.name: path for path in folder.glob(f"{_NAME}*")}
+    existing = {path.name: path for path in folder.glob(f"{_NAME}*")}
     wanted = {f"{_NAME}{int(row[_EPOCH]):0{_DIGITS}}": row for row in rows}
-    for name in known.keys() - wanted.keys():
-        known[name].unlink(missing_ok=True)
+    for name in existing.keys() - wanted.keys():
+        existing[name].unlink(missing_ok=True)
     for position, (name, row) in enumerate(wanted.items(), start=1):
-        if name not in known or position == len(wanted):
+        if name not in existing or position == len(wanted):
             atomic_write(folder / name, _events(_scalars(row), int(row[_EPOCH]), wall_time))
 
 
 def _scalars(row: Mapping[str, str]) -> dict[str, float]:
-    """The row's finite numbers; an epoch that was not validated has empty columns."""
+    """The row's finite numbers. Columns of an epoch without validation are empty."""
     scalars = {}
     for name, text in row.items():
         with contextlib.suppress(ValueError):
@@ -49,14 +49,14 @@ def _scalars(row: Mapping[str, str]) -> dict[str, float]:
 
 
 def _events(scalars: Mapping[str, float], step: int, wall_time: float) -> bytes:
-    """Content of an event file: the version that TensorBoard expects first, then all scalars."""
+    """Content of an event file: the version that TensorBoard expects as the first event, then all scalars."""
     try:
         from tensorboardX.proto.event_pb2 import Event
         from tensorboardX.proto.summary_pb2 import Summary
         from tensorboardX.record_writer import RecordWriter
     except ImportError as error:
         raise OutputProblem(
-            f"the package {error.name} is missing; install distill-operator[trainer], or leave TensorBoard"
+            f"the package {error.name} is missing; install distill-operator[trainer] to write TensorBoard events"
         ) from None
     values = [Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()]
     with tempfile.TemporaryDirectory() as scratch:

@@ -1,1 +1,1 @@
-"""The processes of a node: launcher and ranks, how they live and what they tell. Knows no training."""
+"""The processes of a node: launcher, ranks, liveness and telemetry. Does not import the training code."""

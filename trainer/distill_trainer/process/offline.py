@@ -1,7 +1,7 @@
-"""Keeps Ultralytics to itself: no downloads, no pip, no telemetry, no files outside the scratch directory.
+"""Stops Ultralytics from downloading, installing, sending telemetry and writing outside the scratch directory.
 
 Ultralytics reads these variables when it is imported, so `distill_trainer/__init__.py` sets them first. They do not
-keep it from everything (an asset of its own that is missing), so a rank also refuses the connection itself.
+prevent every download (such as a missing Ultralytics asset), so a rank also blocks the connections themselves.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ _VARIABLES = (
     "YOLO_VERBOSE",
 )
 _INSTALLERS = frozenset({"pip", "pip3", "uv", "apt", "apt-get", "conda", "curl", "wget", "git"})
-"""Programs that Ultralytics would fetch something with."""
+"""Programs that Ultralytics uses to download or install."""
 _HOST = socket.gethostname()
 _SHELLS = frozenset({"sh", "bash"})
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The environment as it was before `prepare`."""
+class SavedEnvironment:
+    """The environment variables before `prepare` changed them."""
 
     environ: MutableMapping[str, str]
     before: Mapping[str, str]
     ultralytics_was_loaded: bool
 
     def restore(self) -> None:
-        """Take the variables back, unless an Ultralytics that has read them is in this process."""
+        """Restore the variables, unless this process has imported Ultralytics since `prepare`."""
         if "ultralytics" in sys.modules and not self.ultralytics_was_loaded:
             return
         for name in _VARIABLES:
@@ -47,17 +47,17 @@ class Settings:
         self.environ.update(self.before)
 
 
-def prepare(environ: MutableMapping[str, str] = os.environ) -> Settings:
-    """Set the variables that make an import of ultralytics free of side effects. Idempotent.
+def prepare(environ: MutableMapping[str, str] = os.environ) -> SavedEnvironment:
+    """Set the variables that make importing ultralytics free of side effects. Idempotent.
 
-    A settings directory that the user chose is kept. Otherwise each rank gets its own below the scratch directory,
-    because Ultralytics rewrites its settings file without a lock that spans processes.
+    YOLO_CONFIG_DIR is kept if the user set it. Otherwise each rank gets its own directory in the scratch directory,
+    because Ultralytics rewrites its settings file without locking it against other processes.
     """
     before = {name: environ[name] for name in _VARIABLES if name in environ}
-    ours = scratch_directory()
-    chosen = environ.get("YOLO_CONFIG_DIR")
-    if chosen is None or Path(chosen).parent == ours:
-        directory = ours / f"rank-{environ.get('RANK', 'none')}"
+    scratch = scratch_directory()
+    user_directory = environ.get("YOLO_CONFIG_DIR")
+    if user_directory is None or Path(user_directory).parent == scratch:
+        directory = scratch / f"rank-{environ.get('RANK', 'none')}"
         directory.mkdir(exist_ok=True)
         environ["YOLO_CONFIG_DIR"] = str(directory)
     environ.setdefault("MPLCONFIGDIR", environ["YOLO_CONFIG_DIR"])
@@ -65,45 +65,44 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> Settings:
     environ["YOLO_AUTOINSTALL"] = "false"
     environ["ULTRALYTICS_SAFE_LOAD"] = "true"
     environ.setdefault("YOLO_VERBOSE", "false")
-    return Settings(environ, before, "ultralytics" in sys.modules)
+    return SavedEnvironment(environ, before, "ultralytics" in sys.modules)
 
 
 def scratch_directory() -> Path:
-    """This user's own directory below the temporary one; nobody else can write it.
+    """This user's private directory below the temporary directory (mode 0700).
 
-    Raises PermissionError when another user made it first: what lies there is trusted.
+    Raises PermissionError if another user created it: files in it are trusted.
     """
     directory = Path(tempfile.gettempdir()) / f"distill-trainer-{os.getuid()}"
     directory.mkdir(mode=0o700, exist_ok=True)
     if directory.is_symlink() or directory.stat().st_uid != os.getuid():
         raise PermissionError(
-            f"{directory} belongs to another user; remove it, or set TMPDIR to a directory of your own"
+            f"{directory} belongs to another user; remove it, or set TMPDIR to a directory that you own"
         )
     directory.chmod(0o700)
     return directory
 
 
-def stay_offline(but: str = "") -> None:
-    """From now on Python code of this process, and of those forked from it, connects to no other machine than `but`,
-    and starts no program that installs or fetches something: both fail with PermissionError. Collectives are not
-    Python's and not concerned.
+def stay_offline(allowed_host: str = "") -> None:
+    """Block connections to other hosts than `allowed_host`, and programs that download or install.
 
-    It cannot be taken back, and is a guard against mistakes, not a sandbox.
+    Applies to Python code in this process and in processes forked from it, which get PermissionError. Collectives do
+    not connect through Python and keep working. Cannot be undone. This guards against mistakes; it is not a sandbox.
     """
-    sys.addaudithook(partial(_refuse, but))
+    sys.addaudithook(partial(_block, allowed_host))
 
 
-def _refuse(but: str, event: str, arguments: tuple[object, ...]) -> None:
+def _block(allowed_host: str, event: str, arguments: tuple[object, ...]) -> None:
     if event == "socket.connect" and isinstance(arguments[1], tuple):  # a Unix socket's address is a path
         host = _text(arguments[1][0])
-        if not _is_local(host) and host != but:
-            raise PermissionError(f"the trainer stays offline: no connection to {host}")
+        if not _is_local(host) and host != allowed_host:
+            raise PermissionError(f"the trainer is offline: connection to {host} blocked")
     elif event == "socket.getaddrinfo":
         host = _text(arguments[0])
-        if _address(host) is None and not _is_local(host) and host != but:
-            raise PermissionError(f"the trainer stays offline: {host} is not looked up")
+        if _address(host) is None and not _is_local(host) and host != allowed_host:
+            raise PermissionError(f"the trainer is offline: name lookup of {host} blocked")
     elif event == "subprocess.Popen" and isinstance(arguments[1], Sequence) and _installs(arguments[0], arguments[1]):
-        raise PermissionError(f"the trainer installs and fetches nothing: {arguments[1]} was not run")
+        raise PermissionError(f"the trainer is offline: {arguments[1]} was not run, because it downloads or installs")
 
 
 def _text(host: object) -> str:

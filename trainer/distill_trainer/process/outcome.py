@@ -1,7 +1,4 @@
-"""What an end means: from a rank's exception to its report, and from the ranks' reports to the container's end.
-
-Pure: everything that happened comes in as values.
-"""
+"""Decides how a rank and a container end: exit code, reason and message. Pure functions."""
 
 import re
 import signal
@@ -28,50 +25,50 @@ _PEER_LOSS_TEXT = re.compile(
 _WAITED_TEXT = re.compile(r"[Tt]imed out|[Tt]imeout")
 _ECHO_EXIT_SIGNALS = frozenset({signal.SIGTERM, signal.SIGKILL})
 _ECHO_SECONDS = 2.0
-"""A rank that a signal ends later than this after the first end was ended by the launcher."""
+"""A rank killed by a signal more than this long after the first rank ended was killed by the launcher."""
 
 
 class RankReport(Model):
-    """What a rank says of its own end; a small file that the launcher reads."""
+    """How a rank ended. The rank writes it to a file for the launcher."""
 
     exit_code: int
-    """What the container should exit with if this rank is to blame."""
+    """Exit code of the container if this rank is the cause."""
     at: float
     """Unix time of the end."""
     message: TerminationMessage
-    """The same in the form that the operator reads."""
+    """Termination message of the container if this rank is the cause."""
 
 
 @dataclass(frozen=True)
 class RankEnd:
-    """A rank's end as the launcher saw it."""
+    """How a rank ended, as the launcher sees it."""
 
     rank: int
     exit_code: int
     """Negative for a signal."""
     at: float
-    """Unix time; where the rank has reported, the report's own."""
+    """Unix time of the end: from the report if there is one."""
     report: RankReport | None
     stepped: bool = False
-    """Whether its last status tells of a step in this attempt."""
+    """Whether it finished a step in this attempt, by its last status."""
     missed: MissedHeartbeat | None = None
-    """That it had no heartbeat any more, where the launcher has given it up for that."""
+    """Set if the launcher killed the rank because its heartbeat stopped."""
 
 
 @dataclass(frozen=True)
 class Ending:
-    """How the process ends."""
+    """Exit code and termination message of a process."""
 
     exit_code: int
     message: TerminationMessage
     unexpected: bool = False
-    """An error nobody has foreseen: its traceback belongs in the log."""
+    """Whether the error is of an unknown kind, so that its traceback belongs in the log."""
 
 
 def ending_of(
     error: BaseException | None, result: Result | None, *, rank: int, attempt: int, phase: str = "start"
 ) -> Ending:
-    """How a rank ends whose training returned `result` or raised `error` in `phase`."""
+    """The ending of a rank whose training returned `result`, or raised `error` in `phase`."""
 
     def end(
         code: int,
@@ -95,11 +92,11 @@ def ending_of(
         return end(ExitCode.PERMANENT, "permanent", error.reason, error.message)
     if isinstance(error, TrainerError):
         return end(FAILURE_EXIT_CODE, "failed", error.reason, error.message)
-    text = last_line(error)
+    text = error_line(error)
     if is_peer_loss(error):
         if _WAITED_TEXT.search(text):
-            said = f"rank {rank} waited in vain for another rank in phase {phase}: {text}"
-            return end(FAILURE_EXIT_CODE, "failed", Reason.PEER_LOST, said, waited=True)
+            waited = f"rank {rank} timed out waiting for another rank in phase {phase}: {text}"
+            return end(FAILURE_EXIT_CODE, "failed", Reason.PEER_LOST, waited, waited=True)
         return end(FAILURE_EXIT_CODE, "failed", Reason.PEER_LOST, f"lost connection to a peer: {text}")
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         advice = "lower training.batch or training.imgsz, or use accelerators with more memory"
@@ -111,27 +108,27 @@ def ending_of(
 
 
 def is_peer_loss(error: BaseException) -> bool:
-    """Whether the error only says that another rank went away: an echo, not the cause."""
+    """Whether the error only says that another rank is gone, so that this rank is not the cause."""
     if type(error).__name__ in _PEER_LOSS_TYPES:
         return True
     return type(error) in (RuntimeError, ConnectionError) and bool(_PEER_LOSS_TEXT.search(str(error)))
 
 
-def last_line(error: BaseException) -> str:
-    """Type and text of an error in one line."""
+def error_line(error: BaseException) -> str:
+    """Type and message of an error in one line."""
     return " ".join("".join(traceback.format_exception_only(error)).split())
 
 
 def conclude(
     ends: Sequence[RankEnd], *, attempt: int, world_size: int, stop_requested: bool, oom_killed: bool
 ) -> Ending:
-    """How the container ends: the rank that failed first is to blame, and what followed is its echo.
+    """The ending of the container: that of the rank that failed first.
 
-    `ends` holds every rank of this node. A rank that only lost its peers, or that the launcher ended itself, is
-    blamed only when there is no other. When all ranks of the gang are here and have only waited for each other, the
-    gang has stalled.
+    `ends` holds every rank of this node. Ranks that only lost a peer, or that the launcher killed, are the cause only
+    if no other rank failed. If all ranks of the gang run on this node and only waited for each other, the reason is
+    Stalled.
     """
-    # What a silent rank said once it was asked for its stacks is that the others had left meanwhile.
+    # A rank without a heartbeat that resumed for its stack dump reports only that its peers had gone meanwhile.
     ends = [end if end.missed is None else replace(end, report=None) for end in ends]
     done = [end for end in ends if end.report is not None and end.report.message.outcome == "done"]
     if len(done) == len(ends):
@@ -150,7 +147,7 @@ def conclude(
         and all(end.report is None for end in failed if end not in stopped)
         and not any(end.stepped for end in ends)
     ):
-        return stopped_early(attempt)
+        return stopped_before_first_step(attempt)
     else:
         blamed = min((end for end in failed if end not in stopped), key=lambda end: (end.at, end.rank))
     if blamed.report is None:
@@ -162,8 +159,8 @@ def conclude(
     return _as_reported(blamed)
 
 
-def stopped_early(attempt: int) -> Ending:
-    """How the container ends that was asked to stop before it had done anything that could be lost."""
+def stopped_before_first_step(attempt: int) -> Ending:
+    """The ending of a container that is stopped before any work could be lost."""
     message = "stopped on request before the first step of this attempt"
     return Ending(
         ExitCode.STOPPED,
@@ -197,30 +194,30 @@ def _killed(end: RankEnd, attempt: int, world_size: int, stop_requested: bool, o
     if end.missed is not None:
         reason = Reason.STALLED
         text = (
-            f"rank {end.rank} has answered nothing for {end.missed.seconds:.0f} s, in phase {end.missed.phase}: "
-            "its process was stopped or hung as a whole; its threads' stacks are in its log"
+            f"rank {end.rank} sent no heartbeat for {end.missed.seconds:.0f} s in phase {end.missed.phase}: its "
+            "process was stopped or hung; its log has the stacks of its threads"
         )
     elif end.exit_code < 0:
         code = 128 - end.exit_code
         name = _signal_name(-end.exit_code)
-        text = f"rank {end.rank} was ended by {name}"
+        text = f"rank {end.rank} was killed by {name}"
         if -end.exit_code == signal.SIGKILL:
             reason = Reason.OUT_OF_MEMORY if oom_killed else Reason.PROCESS_KILLED
             if oom_killed:
                 text += ": the container ran out of memory; raise its memory limit or lower training.workers"
             elif stop_requested:
                 text += (
-                    ": asked to stop, it had not committed within the grace period; see what it waited for in its "
-                    "log, or raise recovery.gracePeriodSeconds"
+                    ": it did not commit its checkpoint within the grace period; see its log for what it waited for, "
+                    "or raise recovery.gracePeriodSeconds"
                 )
         elif -end.exit_code == signal.SIGABRT and world_size > 1:
-            # NCCL's own watchdog aborts the process when a collective does not end.
+            # NCCL's watchdog aborts the process when a collective times out.
             reason = Reason.PEER_LOST
-            text += ", as PyTorch does when a collective's peer is gone"
+            text += ", as PyTorch does when a peer of a collective is gone"
         elif -end.exit_code == signal.SIGBUS:
-            text += ": most often /dev/shm is full; enlarge it or lower training.workers"
+            text += ": /dev/shm is probably full; enlarge it or lower training.workers"
     else:
-        text = f"rank {end.rank} left with exit code {end.exit_code} and without a report"
+        text = f"rank {end.rank} exited with code {end.exit_code} without a report"
         code = end.exit_code if end.exit_code not in (0, *ExitCode) else FAILURE_EXIT_CODE
     message = TerminationMessage(outcome="failed", reason=reason, message=text, rank=end.rank, attempt=attempt)
     return Ending(code, message)

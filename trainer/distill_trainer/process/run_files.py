@@ -1,4 +1,4 @@
-"""Where a job's files lie on the checkpoints volume: the places that Ultralytics users know."""
+"""Paths of a job's files on the checkpoints volume, laid out as in Ultralytics."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +9,13 @@ from distill_api.pod.run import RunConfig
 
 @dataclass(frozen=True)
 class RunFiles:
-    """Where a job's files lie on the checkpoints volume."""
+    """Paths of a job's files on the checkpoints volume."""
 
     root: Path
 
     @classmethod
     def of(cls, run: RunConfig) -> "RunFiles":
-        """Files of the job that `run` belongs to: <checkpoints volume>/<job name>/."""
+        """The files of `run`'s job, in <checkpoints volume>/<job name>/."""
         return cls(Path(run.directories.checkpoints) / run.job)
 
     @property
@@ -30,7 +30,7 @@ class RunFiles:
 
     @property
     def best(self) -> Path:
-        """Weights with the best validation fitness."""
+        """Weights of the epoch with the best validation fitness."""
         return self.root / JobFile.BEST
 
     @property
@@ -50,5 +50,5 @@ class RunFiles:
 
     @property
     def args_yaml(self) -> Path:
-        """Arguments of the run, as Ultralytics writes them."""
+        """Arguments of the run in Ultralytics' format."""
         return self.root / "args.yaml"

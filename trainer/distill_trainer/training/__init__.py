@@ -1,1 +1,1 @@
-"""The training loop and the step, and everything a step changes."""
+"""The training loop, the training step, and the state that a step changes."""

@@ -1,4 +1,4 @@
-"""Builds what a rank trains with: data, state, step. A test that needs one of them calls the same function."""
+"""Builds a rank's data, training state and step. Tests use the same functions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from distill_trainer.data import Shards, TrainData
 from distill_trainer.models.compiling import check_compiler
 from distill_trainer.models.precision import Precision, student_precision, teacher_dtype
 from distill_trainer.models.setup import Prepared, prepare
-from distill_trainer.models.student import neck_channels, weigh_classes
+from distill_trainer.models.student import neck_channels, set_class_weights
 from distill_trainer.process.liveness.timeouts import Timeouts, timeouts
 from distill_trainer.process.machine.allocator import keep_freed_memory
 from distill_trainer.process.rank.context import RankContext
@@ -34,7 +34,7 @@ from distill_trainer.training.step import Step
 
 @dataclass(frozen=True)
 class Setup:
-    """One rank's part of one attempt, before it has met the other ranks: nothing of it changes any more."""
+    """The immutable configuration of one rank, built before the rendezvous."""
 
     run: RunConfig
     context: RankContext
@@ -43,7 +43,7 @@ class Setup:
 
     @classmethod
     def of(cls, run: RunConfig, context: RankContext) -> Setup:
-        """Find the device, and load and check what the job names. Raises Permanent."""
+        """Select the device, and load and check the data set and the models. Raises Permanent."""
         environment = from_torchrun(run.spec.uses_cuda)
         if environment.device.type == "cpu":
             keep_freed_memory()
@@ -61,12 +61,12 @@ class Setup:
 
     @property
     def shards(self) -> Shards:
-        """This rank's virtual shards: there are as many as the job has ranks at full size."""
+        """The virtual shards, as many as the job has ranks at full size, and those of this rank."""
         return Shards.of_rank(self.environment.rank, self.environment.world_size, self.spec.world_size)
 
     @property
     def precision(self) -> Precision:
-        """What the student computes in."""
+        """Precision of the student."""
         return student_precision(self.spec.training.amp, self.environment.device)
 
     @property
@@ -76,12 +76,12 @@ class Setup:
 
     @property
     def timeouts(self) -> Timeouts:
-        """Who gives up first when nothing moves."""
+        """The timeouts for a stalled attempt."""
         return timeouts(self.spec.recovery.stall_timeout_seconds)
 
 
 def build_train_data(setup: Setup) -> TrainData:
-    """This rank's share of the training data."""
+    """Build this rank's part of the training data. Raises Permanent."""
     return TrainData(
         setup.prepared.dataset,
         setup.spec.training,
@@ -89,12 +89,12 @@ def build_train_data(setup: Setup) -> TrainData:
         stride=setup.prepared.stride,
         shards=setup.shards,
         device=setup.environment.device,
-        scanning=lambda: setup.context.watchdog.beat("scanning training labels"),
+        on_progress=lambda: setup.context.watchdog.beat("scanning training labels"),
     )
 
 
 def build_val_data(setup: Setup) -> ValData:
-    """This rank's share of the validation data, in batches twice as large as a shard's, as in Ultralytics."""
+    """Build this rank's part of the validation data, with batches of two shards, as in Ultralytics (obb: of one)."""
     shard_batch = setup.shards.images(setup.spec.training.batch)
     return ValData(
         setup.prepared.dataset,
@@ -103,19 +103,19 @@ def build_val_data(setup: Setup) -> ValData:
         stride=setup.prepared.stride,
         batch=shard_batch * (1 if setup.prepared.task == "obb" else 2),
         environment=setup.environment,
-        scanning=lambda: setup.context.watchdog.beat("scanning validation labels"),
+        on_progress=lambda: setup.context.watchdog.beat("scanning validation labels"),
     )
 
 
 def build_plan(setup: Setup, data: TrainData) -> TrainingPlan:
-    """The sizes of the run. Classes are weighed by how often they occur, if the job asks for that."""
+    """The sizes of the run. Also sets the student's class weights for training.cls_pw."""
     arguments, dataset = setup.prepared.arguments, setup.prepared.dataset
-    weigh_classes(setup.prepared.student, data.dataset.labels, arguments.cls_pw)
+    set_class_weights(setup.prepared.student, data.dataset.labels, arguments.cls_pw)
     return TrainingPlan(arguments.epochs, data.steps_per_epoch, arguments.batch, data.images, dataset.nc)
 
 
 def resume(setup: Setup, plan: TrainingPlan, weight: WeightSchedule) -> tuple[TrainingState, Schedule]:
-    """What is trained, as the newest checkpoint left it or fresh, on every rank; only rank 0 reads the volume."""
+    """Build the training state and restore it from the newest checkpoint. Only rank 0 reads the volume."""
     context, environment = setup.context, setup.environment
     context.watchdog.beat("resuming")
     loaded = context.checkpointer.newest() if environment.is_main else None
@@ -134,14 +134,14 @@ def resume(setup: Setup, plan: TrainingPlan, weight: WeightSchedule) -> tuple[Tr
 
 
 def build_step(setup: Setup, state: TrainingState, schedule: Schedule, weight: WeightSchedule) -> Step:
-    """The step of `state`, with the cut teacher while the weight is not over. The whole teacher's memory goes back."""
+    """Build the step, with a Teacher unless distillation has ended. Frees the full teacher's memory."""
     prepared, arguments = setup.prepared, setup.prepared.arguments
     if setup.spec.training.compile:
         state.task.student_model.compile()
     step = Step(
         state,
         schedule,
-        teacher=None if weight.over(state.progress.step) else _cut_teacher(setup),
+        teacher=None if weight.over(state.progress.step) else _build_teacher(setup),
         weight=weight,
         precision=setup.precision,
         preprocess=Preprocess(
@@ -150,12 +150,12 @@ def build_step(setup: Setup, state: TrainingState, schedule: Schedule, weight: W
         shards=setup.shards,
         environment=setup.environment,
     )
-    prepared.forget_teacher()
+    prepared.release_teacher()
     return step
 
 
 def _build_task(setup: Setup, weight: WeightSchedule, step: int) -> DistillTask:
-    """What is trained from `step` on: no projector when the loss needs none or distillation is over by then."""
+    """Build the task for a run that continues at `step`: without a projector if the loss or that step needs none."""
     student, teacher = setup.prepared.student, setup.prepared.teacher
     loss = LOSSES[setup.spec.distillation.loss] if weight.end > 0 else None
     projector = None
@@ -166,7 +166,7 @@ def _build_task(setup: Setup, weight: WeightSchedule, step: int) -> DistillTask:
     return task.to(setup.environment.device).to(memory_format=torch.channels_last)
 
 
-def _cut_teacher(setup: Setup) -> Teacher | None:
+def _build_teacher(setup: Setup) -> Teacher | None:
     if setup.spec.teacher is None:
         return None
     device = setup.environment.device

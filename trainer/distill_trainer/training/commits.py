@@ -1,4 +1,4 @@
-"""When progress is committed."""
+"""Decides when checkpoints are committed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import torch.distributed as dist
 from distill_api.errors import Retryable
 from distill_api.reasons import Reason
 from distill_trainer.checkpoint.checkpointer import Checkpointer
-from distill_trainer.checkpoint.interval import History, automatic
+from distill_trainer.checkpoint.interval import History, auto_interval
 from distill_trainer.training.state import TrainingProgress, TrainingState
 
 
 class Commits:
-    """Commits the state about every interval, at the end of every epoch, and whenever it is asked to.
+    """Commits the state on request and, with `commit_if_due`, about once per interval.
 
-    Only rank 0's checkpointer writes; the other ranks never wait for it but in `commit_and_wait`.
+    Only rank 0's checkpointer writes. Other ranks wait for it only in `wait` and `commit_and_wait`.
     """
 
     def __init__(
@@ -28,52 +28,53 @@ class Commits:
         state: TrainingState,
         interval: Callable[[], float],
         hung_after: float = float("inf"),
-        spent: Callable[[float], None] = lambda _: None,
+        on_blocked: Callable[[float], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`interval` is asked for the seconds between commits. A commit that takes `hung_after` seconds will not end.
+        """`interval` returns the seconds between commits. A commit that takes `hung_after` seconds counts as hung.
 
-        `spent` is told the seconds that the training stood still, for each snapshot and each wait.
+        `on_blocked` is called with the seconds that each snapshot and each wait blocked training.
         """
         self._checkpointer, self._state, self._interval, self._clock = checkpointer, state, interval, clock
         self._hung_after = hung_after
-        self._spent = spent
+        self._on_blocked = on_blocked
         self._last = clock()
 
     @property
     def committed_step(self) -> int:
-        """Newest step that is safe, as far as this rank knows."""
+        """Newest committed step known to this rank."""
         return self._checkpointer.committed_step
 
     def commit_if_due(self) -> None:
-        """Start a commit if the interval is over and the previous commit is done.
+        """Start a commit if the interval has passed and the previous commit is done.
 
-        Raises Retryable(Stalled) when the previous one hangs: the training would go on with nothing of it safe.
+        Raises Retryable(Stalled) if the previous commit hangs, because further progress could not be committed.
         """
         if self._clock() - self._last < self._interval():
             return
         if not self._checkpointer.busy:
             self.commit()
-        elif (seconds := self._checkpointer.in_flight_seconds) >= self._hung_after:
+        elif (seconds := self._checkpointer.pending_seconds) >= self._hung_after:
             raise Retryable(
                 Reason.STALLED,
-                f"rank 0 has waited {seconds:.0f} s in phase checkpoint for {self._checkpointer.directory} to store a "
-                "commit; look at the checkpoints volume, or raise recovery.stallTimeoutSeconds if it is that slow",
+                f"rank 0 has waited {seconds:.0f} s in phase checkpoint for a commit to "
+                f"{self._checkpointer.directory}; check the checkpoints volume, or raise "
+                "recovery.stallTimeoutSeconds if the volume is that slow",
             )
 
     def commit(self) -> None:
-        """Take a snapshot now; a background process makes it durable."""
+        """Take a snapshot and start committing it in the background."""
         with self._measured():
             self._checkpointer.snapshot(self._state.collect(), self._state.progress.step)
         self._last = self._clock()
 
     def commit_and_wait(self) -> None:
-        """Return on every rank when this state is durable."""
+        """Commit the state, and wait on every rank until rank 0 has committed it."""
         self.commit()
         self.wait()
 
     def wait(self) -> None:
-        """Return on every rank when what is being committed is durable."""
+        """Wait on every rank until rank 0's current commit is done."""
         with self._measured():
             self._checkpointer.wait()
             if dist.is_initialized():
@@ -81,40 +82,40 @@ class Commits:
 
     @contextmanager
     def _measured(self) -> Iterator[None]:
-        began = self._clock()
+        started = self._clock()
         try:
             yield
         finally:
-            self._spent(self._clock() - began)
+            self._on_blocked(self._clock() - started)
 
 
-def interval_of(
-    asked: int | Literal["auto"],
+def commit_interval(
+    interval_seconds: int | Literal["auto"],
     checkpointer: Checkpointer,
     progress: TrainingProgress,
     *,
     attempt: int,
     cpus: int,
-    told: Callable[[float], None] = lambda _: None,
+    on_change: Callable[[float], None] = lambda _: None,
 ) -> Callable[[], float]:
-    """Seconds between commits, as checkpoint.intervalSeconds asks; `told` hears of every change.
+    """A function that returns the seconds between commits for checkpoint.intervalSeconds.
 
-    auto: from what the last commit has cost, and how often the job has been disrupted so far. `cpus` share the writer
-    process's work with the training; on accelerators it takes nothing from it, which is 0.
+    auto: computed from the cost of the last commit and the job's disruptions so far. `cpus`: CPUs for which training
+    and the writer process compete; 0 when training on accelerators. `on_change` is called with every new interval.
     """
     last: float | None = None
 
     def seconds() -> float:
         nonlocal last
-        if asked == "auto":
+        if interval_seconds == "auto":
             cost = checkpointer.cost
-            spent = cost.stall_seconds + (cost.writer_cpu_seconds / cpus if cpus else 0.0) if cost else None
-            now = automatic(spent, History(attempt - 1, progress.seconds))
+            lost = cost.stall_seconds + (cost.writer_cpu_seconds / cpus if cpus else 0.0) if cost else None
+            now = auto_interval(lost, History(attempt - 1, progress.seconds))
         else:
-            now = float(asked)
+            now = float(interval_seconds)
         if now != last:
             last = now
-            told(now)
+            on_change(now)
         return now
 
     return seconds

@@ -1,4 +1,4 @@
-"""The training loop: epochs of steps, commits in between, an end of each epoch, and three ways out of it."""
+"""The training loop: epochs of steps, with commits between steps and validation at the end of each epoch."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from distill_trainer.training.state import TrainingProgress
 from distill_trainer.training.step import Step, StepResult
 
 MAX_SKIPPED_STEPS = 20
-"""More non-finite steps in a row than fp16's loss scale ever needs to settle."""
+"""Training fails after this many consecutive non-finite steps, more than fp16's loss scale needs to adapt."""
 
 
 class Batches(Protocol):
-    """The data side: this rank's shard batches for a range of global steps."""
+    """Provides this rank's shard batches for a range of global steps."""
 
     def batches(self, start_step: int, end_step: int) -> Generator[list[dict[str, Any]], None, None]: ...
 
 
 class Observer(Protocol):
-    """Who is told of each step: metrics, status, console."""
+    """Callbacks for the events of the loop."""
 
-    def epoch_began(self, epoch: int) -> None: ...
+    def epoch_started(self, epoch: int) -> None: ...
 
-    def stepped(
+    def step_finished(
         self, progress: TrainingProgress, result: StepResult, seconds: float, phases: dict[str, float]
     ) -> None: ...
 
@@ -43,7 +43,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True)
 class Loop:
-    """Runs a plan from wherever its progress is."""
+    """Trains from the current progress to the end of the plan."""
 
     plan: TrainingPlan
     step: Step
@@ -51,23 +51,23 @@ class Loop:
     commits: Commits
     observer: Observer
     end_epoch: Callable[[], None]
-    """Validates, saves the best weights, and finishes the epoch in the progress."""
+    """Validates, saves the weights, and updates the progress."""
     stop: StopFlag
     beat: Callable[[str], None]
-    """Called with what the loop does next, whenever it moves."""
+    """The watchdog's `beat`, called with the name of each phase that starts."""
 
     @property
     def progress(self) -> TrainingProgress:
-        """How far the run is."""
+        """Progress of the run."""
         return self.step.state.progress
 
     def run(self) -> None:
-        """Train to the end, committed. Raises Stopped when asked to stop, Retryable when the losses stay non-finite."""
+        """Train to the end and commit. Raises Stopped on a stop request, and Retryable if losses stay non-finite."""
         with closing(self.data.batches(self.progress.step, self.plan.total_steps)) as batches:
             while self.progress.epochs_finished < self.plan.epochs and not self.progress.stopped_early:
                 epoch = self.progress.epochs_finished
                 self.step.begin_epoch(epoch)
-                self.observer.epoch_began(epoch)
+                self.observer.epoch_started(epoch)
                 self._steps_until((epoch + 1) * self.plan.steps_per_epoch, batches)
                 self.end_epoch()
         self.beat("checkpoint")
@@ -85,8 +85,8 @@ class Loop:
             seconds = time.perf_counter() - started
             progress.finish_step(result.losses, seconds)
             self._count_skipped(result)
-            self.observer.stepped(progress, result, seconds, phases.take())
-            if result.optimizer_stepped and not result.skipped:  # nothing is half accumulated, nothing is in doubt
+            self.observer.step_finished(progress, result, seconds, phases.reset())
+            if result.optimizer_stepped and not result.skipped:  # no gradients are accumulated, none were non-finite
                 self._commit(result.stop, last_of_epoch=self.step.ends_accumulation(step, end))
 
     def _commit(self, stop: bool, last_of_epoch: bool) -> None:
@@ -95,7 +95,7 @@ class Loop:
             self.observer.stopping()
             self.commits.commit_and_wait()
             raise Stopped(self.progress.step, self.commits.committed_step)
-        if last_of_epoch:  # so that a validation may be interrupted
+        if last_of_epoch:  # so that a stop during validation loses no step
             self.commits.commit()
         else:
             self.commits.commit_if_due()
@@ -108,6 +108,6 @@ class Loop:
             losses = ", ".join(f"{name} {value:.3g}" for name, value in result.losses.items())
             raise Retryable(
                 Reason.TRAINER_ERROR,
-                f"gradients were not finite in {MAX_SKIPPED_STEPS} steps in a row, the last one step "
-                f"{self.progress.step} ({losses}); lower training.lr0 or choose training.amp: bf16 or fp32",
+                f"gradients were not finite in {MAX_SKIPPED_STEPS} consecutive steps up to step {self.progress.step} "
+                f"({losses}); lower training.lr0, or set training.amp to bf16 or fp32",
             )

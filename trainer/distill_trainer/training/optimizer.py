@@ -1,4 +1,4 @@
-"""Optimizer, learning rates and accumulation: Ultralytics' rules as pure functions of the step."""
+"""Builds the optimizer and computes learning rates, momentum and accumulation at each step, as in Ultralytics."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils.torch_utils import one_cycle
 
 MAX_GRADIENT_NORM = 10.0
-"""Gradients are clipped to this norm over all trained parameters, as in Ultralytics."""
+"""Gradient clipping norm over all trained parameters, as in Ultralytics."""
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """The sizes that optimizer and schedule follow from."""
+    """The sizes of a run, from which optimizer and schedule are computed."""
 
     epochs: int
     steps_per_epoch: int
@@ -37,14 +37,14 @@ class TrainingPlan:
 
 
 class Schedule:
-    """Learning rates, momentum and accumulation at every step."""
+    """Learning rates, momentum and gradient accumulation at each step."""
 
     def __init__(self, arguments: Any, plan: TrainingPlan, warmup_bias_lr: float) -> None:
         self._arguments = arguments
         self._plan = plan
         self._warmup_bias_lr = warmup_bias_lr
         self._accumulate = accumulation(arguments.nbs, plan)
-        warmup_epochs = min(arguments.warmup_epochs, max(plan.epochs - 1, 0))  # one epoch stays regular
+        warmup_epochs = min(arguments.warmup_epochs, max(plan.epochs - 1, 0))  # at least one epoch without warm-up
         self.warmup_steps = round(warmup_epochs * plan.steps_per_epoch)
         self._factor: Callable[[float], float] = (
             one_cycle(1, arguments.lrf, plan.epochs) if arguments.cos_lr else self._linear
@@ -55,47 +55,47 @@ class Schedule:
         return float(max(1 - epoch / self._plan.epochs, 0) * (1.0 - lrf) + lrf)
 
     def accumulate(self, step: int) -> int:
-        """Steps whose gradients are summed before the optimizer moves; ramps up during the warm-up."""
-        if not self._warms_up(step):
+        """Steps whose gradients are accumulated for one optimizer step; increases during the warm-up."""
+        if not self._is_warmup(step):
             return self._accumulate
         return max(1, int(np.interp(step, [0, self.warmup_steps], [1, self._accumulate]).round()))
 
     def learning_rate(self, step: int, initial: float, is_bias: bool) -> float:
         """Learning rate of a parameter group with `initial_lr` at `step`."""
         target = initial * self._factor(step // self._plan.steps_per_epoch)
-        if not self._warms_up(step):
+        if not self._is_warmup(step):
             return target
         start = self._warmup_bias_lr if is_bias else 0.0
         return float(np.interp(step, [0, self.warmup_steps], [start, target]))
 
     def momentum(self, step: int, initial: float) -> float:
-        """Momentum at `step`; `initial` is the optimizer's own, kept when there is no warm-up."""
+        """Momentum at `step`; the group's `initial` momentum if there is no warm-up."""
         if self.warmup_steps == 0:
             return initial
         low, high = self._arguments.warmup_momentum, self._arguments.momentum
         return float(np.interp(step, [0, self.warmup_steps], [low, high]))
 
     def apply(self, optimizer: torch.optim.Optimizer, step: int) -> None:
-        """Write this step's learning rates and momentum into the optimizer's groups."""
+        """Set the learning rates and momentum of the optimizer's groups for `step`."""
         for group in optimizer.param_groups:
             group["lr"] = self.learning_rate(step, group["initial_lr"], group.get("param_group") == "bias")
             if "momentum" in group:
                 group["momentum"] = self.momentum(step, group["initial_momentum"])
 
-    def _warms_up(self, step: int) -> bool:
+    def _is_warmup(self, step: int) -> bool:
         return self.warmup_steps > 0 and step <= self.warmup_steps
 
 
 def accumulation(nbs: int, plan: TrainingPlan) -> int:
-    """Steps to accumulate so that about `nbs` images make one move of the optimizer."""
+    """Steps to accumulate so that about `nbs` images make one optimizer step."""
     return min(max(round(nbs / plan.batch), 1), plan.total_steps)
 
 
 def build_optimizer(task: nn.Module, arguments: Any, plan: TrainingPlan) -> tuple[torch.optim.Optimizer, Schedule]:
-    """The optimizer over the trained parameters of `task` and its schedule, by Ultralytics' own grouping rules.
+    """Build the optimizer over the trained parameters of `task`, with Ultralytics' parameter groups, and its schedule.
 
-    `task` has `student_model` (whose class branches MuSGD trains faster) and holds no teacher. `auto` chooses
-    optimizer, learning rate and bias warm-up from the number of iterations and classes.
+    `task` must have the attribute `student_model` (MuSGD trains its class branches faster) and no teacher. `auto`
+    chooses optimizer, learning rate and bias warm-up from the number of iterations and classes.
     """
     accumulate = max(round(arguments.nbs / plan.batch), 1)
     chosen = SimpleNamespace(lr0=arguments.lr0, optimizer=arguments.optimizer, warmup_bias_lr=arguments.warmup_bias_lr)
@@ -117,12 +117,12 @@ def build_optimizer(task: nn.Module, arguments: Any, plan: TrainingPlan) -> tupl
     return optimizer, Schedule(arguments, plan, chosen.warmup_bias_lr)
 
 
-def forget(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
-    """Take parameters out of the optimizer, with all that it remembers of them."""
-    gone = {id(parameter): parameter for parameter in parameters}
+def remove_parameters(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:
+    """Remove parameters and their state from the optimizer."""
+    removed = {id(parameter): parameter for parameter in parameters}
     for group in optimizer.param_groups:
-        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in gone]
-    for parameter in gone.values():
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in removed]
+    for parameter in removed.values():
         optimizer.state.pop(parameter, None)
     _drop_empty_groups(optimizer)
 

@@ -1,4 +1,4 @@
-"""From a loaded shard batch to the tensors that the models take."""
+"""Converts a loaded shard batch to the models' input."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from torch.nn.functional import interpolate
 
 @dataclass(frozen=True)
 class Preprocess:
-    """Moves batches to the device, scales pixels to [0, 1], and varies the image size when the job asks for it."""
+    """Moves batches to the device, scales pixels to [0, 1], and varies the image size for multi_scale."""
 
     device: torch.device
     imgsz: int
     stride: int
     multi_scale: float
-    """Largest relative change of the image size; 0 keeps it."""
+    """Largest relative change of the image size; 0: constant."""
     seed: int
 
     def __call__(self, batch: dict[str, Any], step: int) -> dict[str, Any]:
@@ -37,7 +37,7 @@ class Preprocess:
         return moved
 
     def size_at(self, step: int) -> int:
-        """Longer image side of a step: a multiple of the stride, drawn from (seed, step) and so the same everywhere."""
+        """Longer image side of a step: a random multiple of the stride, the same on every rank."""
         low = max(self.stride, int(self.imgsz * (1 - self.multi_scale)))
         high = int(self.imgsz * (1 + self.multi_scale) + self.stride)
         return random.Random(f"{self.seed}/{step}").randrange(low, high) // self.stride * self.stride

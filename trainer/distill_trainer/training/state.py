@@ -1,4 +1,4 @@
-"""Everything a training run must remember to go on exactly where it was, and nothing that follows from the step."""
+"""The state of a training run that is saved in checkpoints. What can be computed from the step is not saved."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from distill_trainer.training.distillation.task import DistillTask
 
 @dataclass
 class TrainingProgress:
-    """How far the run is. Epochs are finished once they are validated."""
+    """Progress of the run. An epoch is finished after its validation."""
 
     step: int = 0
     """Steps finished."""
@@ -25,15 +25,15 @@ class TrainingProgress:
     student_map50: float | None = None
     first_distillation_loss: float | None = None
     loss_sums: dict[str, float] = field(default_factory=dict)
-    """Sum over the running epoch's steps, by component."""
+    """Losses summed over the current epoch's steps, by component."""
     loss_steps: int = 0
     skipped_in_a_row: int = 0
     stopped_early: bool = False
     seconds: float = 0.0
-    """Time that steps took, over all attempts."""
+    """Time of all steps, over all attempts."""
 
     def finish_step(self, losses: dict[str, float], seconds: float) -> None:
-        """A step is finished: count it, and take its losses into the epoch's mean."""
+        """Count a step, and add its losses to the current epoch's."""
         self.step += 1
         self.seconds += seconds
         for name, value in losses.items():
@@ -41,29 +41,29 @@ class TrainingProgress:
         self.loss_steps += 1
 
     def mean_losses(self) -> dict[str, float]:
-        """Mean losses of the running epoch, by component."""
+        """Mean losses of the current epoch, by component."""
         return {name: total / max(self.loss_steps, 1) for name, total in self.loss_sums.items()}
 
     def finish_epoch(self) -> None:
-        """The running epoch is validated; the next one starts with empty means."""
+        """Count the current epoch, and reset its losses."""
         self.epochs_finished += 1
         self.loss_sums, self.loss_steps = {}, 0
 
-    def improved(self, fitness: float) -> bool:
-        """Take the fitness of the epoch being finished; True if it is the best so far."""
+    def update_best(self, fitness: float) -> bool:
+        """Record the fitness of the current epoch. Returns whether it is the best so far."""
         better = self.best_fitness is None or fitness > self.best_fitness
-        if better or self.best_fitness == 0:  # patience does not run while nothing is detected yet
+        if better or self.best_fitness == 0:  # patience starts only after the first detections
             self.best_fitness, self.best_epoch = fitness, self.epochs_finished + 1
         return better
 
     def out_of_patience(self, patience: int) -> bool:
-        """Whether `patience` epochs (0: never) went by without a better fitness."""
+        """Whether the last `patience` epochs (0: unlimited) did not improve the fitness."""
         return patience > 0 and self.epochs_finished - self.best_epoch >= patience
 
 
 @dataclass
 class TrainingState:
-    """The objects whose contents are saved. Once distillation has ended, there is no projector among them."""
+    """The objects whose state is saved. After distillation has ended there is no projector."""
 
     task: DistillTask
     ema: ModelEMA
@@ -72,7 +72,7 @@ class TrainingState:
     progress: TrainingProgress
 
     def collect(self) -> dict[str, Any]:
-        """Nested dict of references to live tensors and plain values; a checkpoint copies it."""
+        """The state as a nested dict. It refers to the live tensors; a checkpoint copies them."""
         return {
             "student": dict(self.task.student_model.state_dict()),
             "projector": dict(self.task.projector.state_dict()) if self.task.projector is not None else None,
@@ -84,7 +84,7 @@ class TrainingState:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Put a collected state back, in place: the EMA, DDP and the optimizer keep their references."""
+        """Restore a collected state in place, because the EMA, DDP and the optimizer hold references."""
         self.task.student_model.load_state_dict(state["student"])
         if self.task.projector is not None:
             self.task.projector.load_state_dict(state["projector"])

@@ -1,4 +1,4 @@
-"""One step: every shard forwards and backwards, one collective tells who wants to stop, the optimizer moves."""
+"""One training step: forward and backward passes of all shards, one collective, and the optimizer step."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.schedule import WeightSchedule
 from distill_trainer.training.distillation.task import OBJECTIVE, component_names
 from distill_trainer.training.distillation.teacher import Teacher
-from distill_trainer.training.optimizer import MAX_GRADIENT_NORM, Schedule, forget
-from distill_trainer.training.parallel.collectives import gradients_stay_local, replicate, sum_over_ranks
+from distill_trainer.training.optimizer import MAX_GRADIENT_NORM, Schedule, remove_parameters
+from distill_trainer.training.parallel.collectives import all_reduce_async, no_sync, replicate
 from distill_trainer.training.parallel.environment import Environment
-from distill_trainer.training.parallel.shards import running_statistics, seed_shard
+from distill_trainer.training.parallel.shards import frozen_running_statistics, seed_shard
 from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.state import TrainingState
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did, the same on every rank."""
+    """The result of a step, the same on every rank."""
 
     losses: dict[str, float]
     """Mean over all shards, by component."""
     stop: bool
-    """Whether any rank has been asked to stop."""
+    """Whether any rank has a stop request."""
     optimizer_stepped: bool
-    """Whether the optimizer was due: False while gradients accumulate."""
+    """Whether an optimizer step was due: False while gradients accumulate."""
     skipped: bool
-    """Whether the optimizer was due but the gradients were not finite, so that nothing changed."""
+    """Whether the optimizer step was skipped because of non-finite gradients."""
     gradient_norm: float | None
-    """Before clipping; None while gradients accumulate."""
+    """Norm before clipping; None while gradients accumulate."""
 
 
 class Step:
-    """Runs steps. Holds everything a step changes; decides nothing about epochs, commits or validation."""
+    """Runs training steps. Epochs, commits and validation are the loop's."""
 
     def __init__(
         self,
@@ -59,34 +59,32 @@ class Step:
         shards: Shards,
         environment: Environment,
     ) -> None:
-        """`state` as a fresh start or a resume has left it, at a step of the optimizer. The teacher is this step's
-        alone, to give back.
-        """
+        """`state`: a fresh or resumed one. `teacher`: freed when distillation ends, so pass the only reference."""
         self.state, self._schedule, self._teacher = state, schedule, teacher
         self._weight, self._precision, self._preprocess = weight, precision, preprocess
         self._shards, self._environment = shards, environment
         self._task, self._optimizer, self._scaler = state.task, state.optimizer, state.scaler
-        self._last_optimizer_step = state.progress.step - 1  # commits happen right after a step of the optimizer
+        self._last_optimizer_step = state.progress.step - 1  # commits happen right after an optimizer step
         self._names = component_names(self._task)
-        self._learn()
+        self._wrap_model()
 
     def run(self, step: int, batches: Sequence[dict[str, Any]], stop: bool, phases: Phases) -> StepResult:
-        """Train on this rank's shard batches of global step `step`; `stop` is this rank's wish to end."""
-        if not self._primed:
-            self._prime(step, batches)
+        """Train on this rank's shard batches of global step `step`. `stop`: whether this rank has a stop request."""
+        if not self._buckets_built:
+            self._build_buckets(step, batches)
         self._schedule.apply(self._optimizer, step)
         signals = torch.zeros(1 + len(self._names), device=self._environment.device)
         signals[0] = float(stop)
         pending = None
         for position, (shard, batch) in enumerate(zip(self._shards.mine, batches, strict=True)):
             last = position == len(self._shards.mine) - 1
-            with gradients_stay_local(self._model, not last):
+            with no_sync(self._model, not last):
                 losses = self._forward(step, shard, batch, phases)
                 signals[1:] += torch.stack([losses[name].float() for name in self._names]) / self._shards.count
-                if last:  # sent before the backward pass, so that it costs no time of its own
-                    pending = sum_over_ranks(signals)
+                if last:  # started before the backward pass, to overlap with it
+                    pending = all_reduce_async(signals)
                 with phases.measure("backward"):
-                    # DDP averages over ranks where Ultralytics' loss means a sum over shards.
+                    # DDP averages gradients over ranks; Ultralytics' loss needs their sum over shards.
                     objective = losses[OBJECTIVE] * self._environment.world_size
                     self._scaler.scale(objective).backward()
         if pending is not None:
@@ -98,65 +96,65 @@ class Step:
         return result
 
     def ends_accumulation(self, step: int, end: int) -> bool:
-        """Whether no further move of the optimizer is due between the move at `step` and step `end`."""
+        """Whether the optimizer step at `step` is the last one before step `end`."""
         return step + self._schedule.accumulate(step) >= end
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set what changes from epoch to epoch, from 0: training mode, and what Ultralytics' criterion counts."""
+        """Prepare for an epoch (from 0): set training mode, and the epoch of Ultralytics' criterion."""
         train_mode(self._task.student_model, self._task.student_model.args.freeze)
         self._task.begin_epoch(epoch)
 
-    def _learn(self) -> None:
-        """Train the parameters of the task as they are now, through a new replica."""
+    def _wrap_model(self) -> None:
+        """Wrap the task in DDP, and collect its trained parameters."""
         self._model = replicate(self._task, self._environment)
         self._parameters = self._task.trained_parameters()
-        self._primed = self._environment.world_size <= 2  # two summands have one order
+        self._buckets_built = self._environment.world_size <= 2  # the sum of two ranks does not depend on the order
 
     def _end_distillation(self) -> None:
-        """Give teacher and projector back, so that every later step is a plain step and every later commit holds none.
+        """Free teacher and projector; later steps and commits do not have them.
 
-        Runs right after the last step with a weight, before a commit of it: a run that is resumed from such a commit
-        has never had them. What the projector had accumulated but not yet moved is lost with it.
+        Runs right after the last step with a weight and before its commit, so that a run resumed from that commit has
+        neither. Gradients that the projector has accumulated are dropped.
         """
         self._teacher = None
         if (projector := self._task.projector) is not None:
             self._task.projector = None
-            forget(self._optimizer, projector.parameters())
+            remove_parameters(self._optimizer, projector.parameters())
             self._model, self._parameters = self._task, []
-            gc.collect()  # the old replica's hooks on the student's gradients go with it, before there is a new one
-            self._learn()
+            gc.collect()  # free the old DDP wrapper and its gradient hooks before there is a new one
+            self._wrap_model()
         del projector
         gc.collect()
         if self._environment.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _prime(self, step: int, batches: Sequence[dict[str, Any]]) -> None:
-        """Run one backward pass and forget it, so that DDP settles its gradient buckets before the first real step.
+    def _build_buckets(self, step: int, batches: Sequence[dict[str, Any]]) -> None:
+        """Run one backward pass without effect, so that DDP rebuilds its gradient buckets before the first step.
 
-        DDP regroups its buckets after the first backward pass; the order in which gloo and nccl add up more than two
-        ranks depends on the grouping. Without this, a resumed run's first step would round differently. What has been
-        accumulated stays.
+        DDP rebuilds its buckets after the first backward pass, and with more than two ranks the order in which gloo and
+        nccl sum gradients depends on the buckets. Without this, a resumed run's first step would round differently.
+        Accumulated gradients are kept.
         """
-        # Copies, for a gradient may be a view of a bucket, which the pass overwrites.
+        # Copy them: a gradient can be a view of a bucket, which this pass overwrites.
         accumulated = [None if p.grad is None else p.grad.clone() for p in self._parameters]
         self._optimizer.zero_grad()
-        with running_statistics(self._task, update=False):
+        with frozen_running_statistics(self._task):
             losses = self._forward(step, -1, batches[-1], Phases())
             (losses[OBJECTIVE] * 0.0).backward()
         self._optimizer.zero_grad()
         for parameter, gradient in zip(self._parameters, accumulated, strict=True):
             parameter.grad = gradient
-        self._primed = True
+        self._buckets_built = True
 
     def _forward(self, step: int, shard: int, batch: dict[str, Any], phases: Phases) -> dict[str, Tensor]:
         with phases.measure("data"):
             batch = self._preprocess(batch, step)
         with phases.measure("teacher"):
-            seen = self._teacher.infer(batch["img"]) if self._teacher is not None else None
+            teacher_output = self._teacher.infer(batch["img"]) if self._teacher is not None else None
         seed_shard(self._preprocess.seed, step, max(shard, 0))
-        statistics = nullcontext() if shard == 0 else running_statistics(self._task, update=False)
+        statistics = nullcontext() if shard == 0 else frozen_running_statistics(self._task)
         with phases.measure("forward"), self._precision.autocast(), statistics:
-            losses: dict[str, Tensor] = self._model(batch, seen, self._weight.at(step))
+            losses: dict[str, Tensor] = self._model(batch, teacher_output, self._weight.at(step))
         return losses
 
     def _finish(self, step: int, signals: Tensor) -> StepResult:
@@ -187,10 +185,10 @@ class Step:
         if finite:
             self.state.ema.update(self._task.student_model)
         else:
-            self._heal_buffers()
+            self._restore_buffers()
 
-    def _heal_buffers(self) -> None:
-        """Replace running statistics that the bad batch made non-finite by their averages, which never saw it."""
+    def _restore_buffers(self) -> None:
+        """Replace non-finite running statistics by those of the EMA, which was not updated in this step."""
         averages = dict(self.state.ema.ema.named_buffers())
         for name, buffer in self._task.student_model.named_buffers():
             if buffer.is_floating_point() and not torch.isfinite(buffer).all():

@@ -20,7 +20,7 @@ from distill_api.reasons import Reason
 from distill_api.status import Result
 from distill_trainer.checkpoint.format import manifest
 from distill_trainer.process.liveness.timeouts import timeouts
-from distill_trainer.process.liveness.watchdog import MEETING
+from distill_trainer.process.liveness.watchdog import RENDEZVOUS
 from distill_trainer.process.rank.context import RankContext
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def fake_train(run: RunConfig, context: RankContext) -> Result | None:
         log.info("may use CUDA: %s, devices %s", not torch.cuda._is_in_bad_fork(), devices)
     if mine.get("at") == 0:
         misbehave(mine["do"])
-    context.watchdog.beat(MEETING)
+    context.watchdog.beat(RENDEZVOUS)
     collective = timeouts(run.spec.recovery.stall_timeout_seconds).collective
     dist.init_process_group("gloo", timeout=timedelta(seconds=collective))
     try:

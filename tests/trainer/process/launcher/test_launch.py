@@ -198,14 +198,14 @@ def test_a_peer_that_never_comes_ends_the_wait_with_a_clear_message(gang: Gang) 
     code, message = node.end()
 
     assert (code, message.reason) == (1, Reason.PEER_LOST)
-    assert "the 2 nodes did not meet at 127.0.0.1" in message.message
+    assert "rendezvous of 2 nodes at 127.0.0.1" in message.message
 
 
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
         ({}, "DISTILL_RUN is not set"),
-        ({"DISTILL_RUN": '{"job": "x"}'}, "no valid RunConfig: uid: is missing; attempt: is missing"),
+        ({"DISTILL_RUN": '{"job": "x"}'}, "not a valid RunConfig: uid: is missing; attempt: is missing"),
     ],
 )
 def test_a_missing_or_wrong_configuration_is_exit_78_and_one_line(environ: dict[str, str], said: str) -> None:
@@ -243,14 +243,14 @@ def test_a_gang_that_hangs_and_is_killed_after_its_grace_period_has_failed(gang:
     code, message = node.end()
 
     assert (code, message.outcome, message.reason) == (137, "failed", Reason.PROCESS_KILLED)
-    assert "had not committed within the grace period" in message.message
+    assert "did not commit its checkpoint within the grace period" in message.message
     assert message.committed_step == 5
 
 
 def test_each_rank_serves_metrics_and_status_while_it_trains(gang: Gang) -> None:
     (node,) = gang.start(processes=2, steps=4000)
     gang.wait_for_commit()
-    port = re.search(r"served at port (\d+)", node.log.read_text())
+    port = re.search(r"on port (\d+)", node.log.read_text())
     assert port is not None
     status = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/status"))
     metrics = urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/metrics").read().decode()

@@ -9,10 +9,10 @@ from tests.support.machine.clock import Clock
 
 def test_a_name_that_appears_late_is_waited_for_and_a_missing_one_is_told() -> None:
     clock = Clock()
-    wait_for_name("node-0", 60, known=lambda _: clock.now > 1020, clock=clock, sleep=clock.sleep)
+    wait_for_name("node-0", 60, resolved=lambda _: clock.now > 1020, clock=clock, sleep=clock.sleep)
     assert 1020 < clock.now < 1024
-    with pytest.raises(Retryable, match="the name node-0 of node 0 had no address for 60 s"):
-        wait_for_name("node-0", 60, known=lambda _: False, clock=clock, sleep=clock.sleep)
+    with pytest.raises(Retryable, match=r"node-0 \(node 0\) did not resolve within 60 s"):
+        wait_for_name("node-0", 60, resolved=lambda _: False, clock=clock, sleep=clock.sleep)
 
 
 @pytest.mark.parametrize("text", ["host", "host:", ":1", "host:0", "host:70000", "host:x"])

@@ -3,7 +3,7 @@
 import pytest
 
 from distill_trainer.process.liveness.timeouts import timeouts
-from distill_trainer.process.liveness.watchdog import MEETING, Stall, Watchdog
+from distill_trainer.process.liveness.watchdog import RENDEZVOUS, Stall, Watchdog
 from tests.support.machine.clock import Clock
 
 
@@ -50,7 +50,7 @@ def test_a_stall_is_noticed_after_its_timeout_and_sooner_during_a_stop(
 def test_a_rank_that_is_asked_to_stop_does_not_wait_for_others_to_come() -> None:
     clock = Clock()
     watchdog = Watchdog(timeout=60, stopping_timeout=10, stop_requested=lambda: True, on_stall=print, clock=clock)
-    watchdog.beat(MEETING)
+    watchdog.beat(RENDEZVOUS)
     assert watchdog.check() is None
     clock.now += 1
-    assert watchdog.check() == Stall(MEETING, 1, True)
+    assert watchdog.check() == Stall(RENDEZVOUS, 1, True)

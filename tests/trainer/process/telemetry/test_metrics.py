@@ -18,7 +18,7 @@ def exposed(metrics: TrainerMetrics) -> dict[str, float]:
 
 def test_metrics_say_what_happened_under_the_contracts_names() -> None:
     metrics = metrics_of(0)
-    metrics.planned(steps=40, epochs=2)
+    metrics.planned(steps=40)
     metrics.resumed(10)
     metrics.step(images=8, seconds=0.5, step=11, epoch=1)
     metrics.phase("data", 0.25)
@@ -74,7 +74,7 @@ def test_every_metric_name_of_the_contract_is_exposed_by_rank_0() -> None:
 
 def test_what_is_true_of_the_job_is_told_by_rank_0_alone() -> None:
     other = metrics_of(1)
-    other.planned(steps=40, epochs=2)
+    other.planned(steps=40)
     other.step(images=8, seconds=0.5, step=11, epoch=1)
     other.evaluated("student", map50=0.5, map50_95=0.25)
     names = {name.partition("{")[0] for name in exposed(other)}

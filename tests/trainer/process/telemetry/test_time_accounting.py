@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from distill_api.pod.report import RankSeconds, State
 from distill_trainer.process.telemetry.status import RankStatus
-from distill_trainer.process.telemetry.time_accounting import KINDS, PATIENCE, TimeAccounting
+from distill_trainer.process.telemetry.time_accounting import KINDS, MAX_STEP_RATIO, TimeAccounting
 
 
 class World:
@@ -67,9 +67,9 @@ def test_a_step_is_told_before_it_is_finished_but_a_hang_is_not() -> None:
     world.spend(1.5)
     assert world.seconds.training == 3.5
     world.spend(600)
-    assert world.seconds.training == 2 + PATIENCE * 2
+    assert world.seconds.training == 2 + MAX_STEP_RATIO * 2
     world.status.update(state="stopping")  # as the watchdog does
-    assert world.seconds.training == 2 + PATIENCE * 2
+    assert world.seconds.training == 2 + MAX_STEP_RATIO * 2
 
 
 def test_a_step_that_takes_long_but_ends_was_no_hang() -> None:

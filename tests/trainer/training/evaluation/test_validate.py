@@ -19,7 +19,7 @@ from distill_api.spec.training import Training
 from distill_trainer.data import load_dataset
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
-from distill_trainer.training.evaluation.epoch_end import run_validation
+from distill_trainer.training.evaluation.epoch_end import validate_with_telemetry
 from distill_trainer.training.evaluation.validate import SUFFIX, VALIDATORS, validate
 from distill_trainer.training.parallel.environment import Environment
 from tests.support.models import train_data, val_data
@@ -182,11 +182,11 @@ def test_a_validation_beats_and_its_time_is_told_as_its_phase(make_digits: Any) 
     )
     data = val_data(info, Training(imgsz=96), batch=2)
     place = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0)
-    found = run_validation(model, data, place, context, half=False, on_stop=lambda: Stopped(0, 0))
+    found = validate_with_telemetry(model, data, place, context, half=False, stop_error=lambda: Stopped(0, 0))
 
     told = metrics.registry.get_sample_value(TrainerMetric.TIME, {"phase": "validation"})
     assert told is not None
     assert told >= found.seconds > 0
     assert states == [{"state": "validating"}]
-    assert len(beats) >= data.batches_in_all
+    assert len(beats) >= data.total_batches
     assert set(beats) == {"validation"}

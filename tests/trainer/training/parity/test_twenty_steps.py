@@ -30,11 +30,10 @@ from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import student_precision
-from distill_trainer.models.student import neck_channels, weigh_classes
+from distill_trainer.models.student import neck_channels, set_class_weights
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
-from distill_trainer.training.distillation.schedule import WeightSchedule
-from distill_trainer.training.distillation.schedules.constant import constant
+from distill_trainer.training.distillation.schedule import WeightSchedule, constant
 from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.loop import Loop
@@ -74,7 +73,7 @@ def _double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor], images: int) -> Trace:
     """This trainer's training of `student` on one rank."""
     trace, arguments = Trace(), student.args
-    weigh_classes(student, LABELS, arguments.cls_pw)
+    set_class_weights(student, LABELS, arguments.cls_pw)
     task = DistillTask(student, Projector(neck_channels(student), neck_channels(teacher)), LOSSES["sl2"])
     task.projector.load_state_dict(projector)
     task.to(memory_format=torch.channels_last)
@@ -93,7 +92,7 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
         environment=ALONE,
     )
 
-    def stepped(_: TrainingProgress, result: Any, *__: Any) -> None:
+    def step_finished(_: TrainingProgress, result: Any, *__: Any) -> None:
         trace.losses.append(result.losses)
         trace.groups.append(trained_groups(task, optimizer))
         trace.moves.append(state.ema.updates)
@@ -109,7 +108,7 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
         step,
         Batches(),
         commits=SimpleNamespace(commit=nothing, commit_if_due=nothing, commit_and_wait=nothing),
-        observer=SimpleNamespace(epoch_began=nothing, stepped=stepped, committing=nothing),
+        observer=SimpleNamespace(epoch_started=nothing, step_finished=step_finished, committing=nothing),
         end_epoch=state.progress.finish_epoch,
         stop=SimpleNamespace(requested=False),
         beat=nothing,

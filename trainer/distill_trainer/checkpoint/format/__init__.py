@@ -1,1 +1,1 @@
-"""What a checkpoint on the volume looks like."""
+"""The format of a checkpoint on the volume."""

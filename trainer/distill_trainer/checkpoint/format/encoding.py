@@ -1,6 +1,6 @@
-"""State to bytes and back: the tensors as raw memory, everything else as a small structure that names them by index.
+"""Encodes a state as raw tensor memory plus a small structure that refers to the tensors by index.
 
-The structure is read with `weights_only=True`; the tensors are no pickle at all.
+The structure is loaded with `weights_only=True`; the tensor memory is not a pickle.
 """
 
 import io
@@ -18,16 +18,16 @@ TensorSpec = tuple[str, tuple[int, ...], tuple[int, ...], int]
 
 @dataclass(frozen=True)
 class EncodingPlan:
-    """Where each tensor of a state goes."""
+    """The layout of a state's tensors in memory."""
 
     structure: Any
     tensors: list[torch.Tensor]
     specs: list[TensorSpec]
     size: int
-    """Bytes of all tensors with their alignment."""
+    """Bytes of all tensors, with alignment."""
 
     def structure_bytes(self) -> bytes:
-        """The part that is not tensor memory."""
+        """The structure, encoded."""
         stream = io.BytesIO()
         torch.save({"state": self.structure, "tensors": self.specs}, stream)
         return stream.getvalue()
@@ -36,15 +36,15 @@ class EncodingPlan:
 def plan(state: Any) -> EncodingPlan:
     """Lay out a nested dict, list or tuple of tensors, numbers, strings, bytes and None.
 
-    Raises TypeError naming the place of anything else: it could not be read back safely.
+    Raises TypeError for other types, which cannot be loaded safely, naming the place in the state.
     """
     tensors: list[torch.Tensor] = []
     structure = _split(state, tensors, "state")
     specs: list[TensorSpec] = []
     offset = 0
     for tensor in tensors:
-        # Strides are kept where the memory has no gaps: a kernel may round differently for another layout, and the
-        # resumed run is to be bitwise equal.
+        # Keep the strides of dense tensors: kernels may round differently for another memory layout, and a resumed run
+        # must be bitwise equal.
         stride = tensor.stride()
         if not tensor.is_contiguous():
             stride = torch.empty_like(tensor, device="meta").stride()
@@ -54,7 +54,7 @@ def plan(state: Any) -> EncodingPlan:
 
 
 def views(memory: torch.Tensor, specs: list[TensorSpec]) -> list[torch.Tensor]:
-    """Tensors of the given shapes and strides that lie in `memory` [bytes, uint8]."""
+    """Tensors with the given specs that are views of `memory` (uint8)."""
     out = []
     for name, shape, stride, offset in specs:
         dtype = getattr(torch, name)
@@ -67,7 +67,7 @@ def views(memory: torch.Tensor, specs: list[TensorSpec]) -> list[torch.Tensor]:
 
 
 def restore(structure: bytes | bytearray, memory: bytearray) -> Any:
-    """Undo `plan`: the state, on the CPU, with every tensor in memory of its own."""
+    """Decode a state. Tensors are on the CPU and do not share memory."""
     loaded = torch.load(io.BytesIO(structure), weights_only=True)
     whole = torch.frombuffer(memory, dtype=torch.uint8) if memory else torch.empty(0, dtype=torch.uint8)
     return _join(loaded["state"], [view.clone() for view in views(whole, loaded["tensors"])])
@@ -89,7 +89,7 @@ def _split(value: Any, tensors: list[torch.Tensor], place: str) -> Any:
     if type(value) in (list, tuple):
         return type(value)(_split(item, tensors, f"{place}[{index}]") for index, item in enumerate(value))
     raise TypeError(
-        f"{place} is a {type(value).__name__}; a checkpoint holds tensors, numbers, strings, bytes and None"
+        f"{place} is a {type(value).__name__}; a checkpoint can only hold tensors, numbers, strings, bytes and None"
     )
 
 

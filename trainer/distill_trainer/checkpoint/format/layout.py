@@ -1,11 +1,11 @@
 """Names of files and folders in a checkpoint directory.
 
-fence               number of the newest attempt that may commit
+fence               the newest attempt, the only one that may commit
 step-<N>/           a committed checkpoint: manifest.json, structure.pt, tensors.bin
-step-<N>.a<A>.tmp/  one that attempt A has not committed yet
-step-<N>.replaced/  a committed one that is being replaced by another of the same step
-step-<N>.damaged/   one that failed its digest and was set aside
-trash-*             something on its way to be deleted
+step-<N>.a<A>.tmp/  a checkpoint that attempt A has not committed yet
+step-<N>.replaced/  a committed checkpoint that is being replaced by another one of the same step
+step-<N>.damaged/   a checkpoint that does not match its digests
+trash-*             files and folders that are being deleted
 """
 
 import re
@@ -31,38 +31,38 @@ def committed(directory: Path, step: int) -> Path:
 
 
 def uncommitted(directory: Path, step: int, attempt: int) -> Path:
-    """Folder in which an attempt prepares the checkpoint of a step."""
+    """Folder in which an attempt writes the checkpoint of a step before it commits it."""
     return directory / f"step-{step}.a{attempt}.tmp"
 
 
 def replaced(directory: Path, step: int) -> Path:
-    """Where a committed checkpoint waits while another of the same step takes its name."""
+    """Folder of a committed checkpoint while another one of the same step takes its name."""
     return directory / f"step-{step}.replaced"
 
 
 def readable(directory: Path, step: int) -> Path:
-    """Folder to read a committed step from: where a replacement was interrupted, the older checkpoint."""
+    """Folder from which to read a committed step: the replaced checkpoint if a replacement was interrupted."""
     path = committed(directory, step)
     return path if path.exists() else replaced(directory, step)
 
 
 def damaged(directory: Path, step: int) -> Path:
-    """Where a checkpoint that failed its digest is set aside."""
+    """Folder to which a damaged checkpoint is renamed."""
     return directory / f"step-{step}.damaged"
 
 
 def committed_steps(directory: Path) -> list[int]:
-    """Steps with a committed checkpoint, oldest first; empty where the directory does not exist."""
+    """Steps with a committed checkpoint, oldest first; empty if the directory does not exist."""
     return sorted(set(_steps(directory, _COMMITTED)))
 
 
 def damaged_steps(directory: Path) -> list[int]:
-    """Steps whose checkpoint was set aside, oldest first."""
+    """Steps with a damaged checkpoint, oldest first."""
     return _steps(directory, _DAMAGED)
 
 
 def leftovers(directory: Path) -> list[Path]:
-    """What dead attempts left: uncommitted checkpoints, replaced ones and half-deleted ones."""
+    """What interrupted attempts left behind: uncommitted, replaced and partly deleted checkpoints."""
     replaced_steps = [step for step in _steps(directory, _REPLACED) if committed(directory, step).exists()]
     return [
         *(path for path in directory.iterdir() if _UNCOMMITTED.fullmatch(path.name) or path.name.startswith("trash-")),

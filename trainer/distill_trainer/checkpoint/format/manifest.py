@@ -1,4 +1,4 @@
-"""The manifest: what a committed checkpoint consists of, with digests, so that damage is never mistaken for state."""
+"""The manifest of a checkpoint: its files with their digests, so that damage is always detected."""
 
 import hashlib
 import json
@@ -13,19 +13,19 @@ from distill_trainer.checkpoint.format.versions import Versions, trainer_version
 FORMAT: Final = 1
 """Format of the checkpoints that this trainer writes.
 
-Every format has a manifest.json that is a JSON object with an integer `format`, so that older trainers recognise it.
-Keys that older trainers may ignore are added without a new number. A new number needs a golden checkpoint.
+Every format must have a manifest.json with a JSON object that has an integer `format`, so that older trainers can
+recognize it. Keys that older trainers may ignore need no new number. A new number needs a golden checkpoint.
 """
 READABLE: Final = frozenset({1})
-"""Formats that this trainer reads."""
+"""Formats that this trainer can read."""
 
 
 class Damaged(Exception):
-    """A checkpoint that is not what its manifest says. The text names the file and the difference."""
+    """A checkpoint does not match its manifest. The message names the file and the difference."""
 
 
 class UnknownFormat(Exception):
-    """A checkpoint of a format that this trainer does not read, most likely of a newer trainer: no damage."""
+    """A checkpoint has a format that this trainer cannot read, probably because a newer trainer wrote it."""
 
     def __init__(self, found: object, trainer: str | None) -> None:
         written = f", written by trainer {trainer}," if trainer else ""
@@ -51,24 +51,24 @@ class Manifest:
     step: int
     time: datetime
     versions: Versions
-    """What has written the checkpoint."""
+    """Versions that wrote the checkpoint."""
     files: dict[str, FileEntry]
 
     def to_bytes(self) -> bytes:
-        """JSON with a digest over itself."""
+        """JSON that includes its own digest."""
         fields = {**asdict(self), "time": self.time.isoformat()}
         body = {"format": FORMAT, **fields.pop("versions"), **fields}
         return json.dumps({**body, "digest": _digest(body)}, indent=1).encode()
 
     @classmethod
     def from_bytes(cls, content: bytes) -> Self:
-        """Read what `to_bytes` of this trainer or an older one wrote. Raises Damaged or UnknownFormat."""
+        """Parse a manifest that this or an older trainer wrote. Raises Damaged or UnknownFormat."""
         try:
             body: dict[str, Any] = json.loads(content)
-            said = body.pop("digest", None)
-            _check_format(body, said)
-            if said != _digest(body):
-                raise Damaged(f"{layout.MANIFEST} differs from its own digest")
+            digest = body.pop("digest", None)
+            _check_format(body, digest)
+            if digest != _digest(body):
+                raise Damaged(f"{layout.MANIFEST} does not match its own digest")
             return cls(
                 uid=body["uid"],
                 attempt=body["attempt"],
@@ -81,24 +81,24 @@ class Manifest:
             raise Damaged(f"{layout.MANIFEST} cannot be read: {error}") from None
 
 
-def _check_format(body: dict[str, Any], said: object) -> None:
-    """Raise UnknownFormat for a manifest of another format, whatever else it consists of.
+def _check_format(body: dict[str, Any], digest: object) -> None:
+    """Raise UnknownFormat for a manifest of another format.
 
-    A digest that holds proves the number. Otherwise a number above those that are known is believed: a newer format may
-    have another digest, and to refuse changes nothing, while damage is renamed. It is not believed where the digest
-    holds with a known number in its place: then only the number is damaged.
+    If the digest matches, the format number is right. If not, a number above the known ones is still taken as an
+    unknown format: a newer format may compute its digest differently, and refusing changes nothing, while a damaged
+    checkpoint is renamed. The exception is a digest that matches with a known number: then only the number is damaged.
     """
     found = body["format"]
-    intact = said == _digest(body)
+    intact = digest == _digest(body)
     newer = type(found) is int and found > max(READABLE)
-    misread = any(said == _digest({**body, "format": known}) for known in READABLE)
-    if (intact and found not in READABLE) or (newer and not misread):
+    number_damaged = any(digest == _digest({**body, "format": known}) for known in READABLE)
+    if (intact and found not in READABLE) or (newer and not number_damaged):
         trainer = body.get("trainer")
         raise UnknownFormat(found, trainer if isinstance(trainer, str) else None)
 
 
 def read_manifest(checkpoint: Path) -> Manifest:
-    """The manifest of a committed checkpoint. Raises Damaged, UnknownFormat, or OSError other than a missing file."""
+    """Read a checkpoint's manifest. Raises Damaged (also if it is missing), UnknownFormat or OSError."""
     try:
         return Manifest.from_bytes((checkpoint / layout.MANIFEST).read_bytes())
     except (FileNotFoundError, NotADirectoryError):
@@ -106,7 +106,7 @@ def read_manifest(checkpoint: Path) -> Manifest:
 
 
 def read_verified(checkpoint: Path, name: str, entry: FileEntry) -> bytearray:
-    """A file's bytes, checked against its manifest entry. Raises Damaged, or OSError other than a missing file."""
+    """Read a checkpoint's file and verify its size and digest. Raises Damaged (also if it is missing) or OSError."""
     content = bytearray(entry.bytes)
     try:
         with open(checkpoint / name, "rb") as file:
@@ -117,7 +117,7 @@ def read_verified(checkpoint: Path, name: str, entry: FileEntry) -> bytearray:
     if got != entry.bytes or longer:
         raise Damaged(f"{name} has {got}{'+' if longer else ''} bytes instead of {entry.bytes}")
     if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise Damaged(f"{name} differs from its digest")
+        raise Damaged(f"{name} does not match its digest")
     return content
 
 

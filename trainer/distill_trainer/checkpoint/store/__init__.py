@@ -1,1 +1,1 @@
-"""Changing the checkpoints volume so that a crash at any moment loses nothing."""
+"""Crash-safe changes to the checkpoints volume."""

@@ -1,4 +1,4 @@
-"""The commit: from bytes in memory to a checkpoint that survives anything, or to nothing at all."""
+"""Commits a checkpoint atomically and durably."""
 
 import contextlib
 import hashlib
@@ -22,23 +22,23 @@ _CHUNK = 4 << 20
 
 @dataclass(frozen=True)
 class Commit:
-    """What is to be committed, and as whose."""
+    """What to commit, and for which attempt."""
 
     directory: Path
     fence: Fence
-    """As the one who commits has raised it."""
+    """The fence that the committing attempt raised."""
     step: int
     versions: Versions
     keep: int
 
     @property
     def attempt(self) -> int:
-        """Number of the attempt that commits."""
+        """Number of the committing attempt."""
         return self.fence.attempt
 
 
 class Fenced(Exception):
-    """A newer attempt exists; nothing was committed."""
+    """A newer attempt has raised the fence; nothing was committed."""
 
     def __init__(self, newer: int) -> None:
         super().__init__(f"fenced by attempt {newer}")
@@ -46,12 +46,12 @@ class Fenced(Exception):
 
 
 def commit(order: Commit, files: dict[str, memoryview], now: Callable[[], datetime]) -> datetime:
-    """Make a checkpoint of `files` durable under the name of its step, prune older ones, and return its time.
+    """Write `files` as the checkpoint of a step, delete old checkpoints, and return the time of the commit.
 
-    Written, fsynced and described by a manifest under a temporary name, then renamed, then the parent is fsynced:
-    a crash at any moment leaves the older checkpoints as they were and this one whole or absent. One of the same step
-    is replaced, and readable until the new one is in its place. What cannot be deleted afterwards is left, and logged.
-    Raises Fenced, or OSError after taking back what it had written.
+    The files and a manifest are written to a temporary folder and fsynced, the folder is renamed, and its parent is
+    fsynced. A crash at any moment leaves the older checkpoints unchanged and this one complete or absent. An existing
+    checkpoint of the same step stays readable until this one replaces it. Failed deletions are only logged.
+    Raises Fenced, or OSError after deleting what was written.
     """
     temporary = layout.uncommitted(order.directory, order.step, order.attempt)
     discard(temporary)
@@ -68,15 +68,15 @@ def commit(order: Commit, files: dict[str, memoryview], now: Callable[[], dateti
         in_place = True
         sync_directory(order.directory)
     except (OSError, Fenced) as error:
-        if not in_place:  # afterwards it may be the older checkpoint, and the only one that is on the disk
+        if not in_place:  # once renamed, `temporary` may be the older checkpoint, and the only durable one
             with contextlib.suppress(OSError):
                 discard(temporary)
         if isinstance(error, FileNotFoundError):
-            # The fence's raiser makes uncommitted folders disappear: see fence.py.
+            # A newer attempt that raises the fence deletes uncommitted folders: see fence.py.
             _check_fence(order)
         raise
     for old in (temporary, layout.replaced(order.directory, order.step)):
-        _tidy_away(old)
+        _delete(old)
     prune(order.directory, order.keep)
     return time
 
@@ -87,11 +87,11 @@ def prune(directory: Path, keep: int) -> None:
     old = [place(directory, step) for step in steps for place in (layout.committed, layout.replaced)]
     old += [layout.damaged(directory, step) for step in layout.damaged_steps(directory)[:-1]]
     for path in old:
-        _tidy_away(path)
+        _delete(path)
 
 
 def _put_in_place(order: Commit, temporary: Path) -> None:
-    """Give the prepared checkpoint its name. At every moment there is one of that step to be read, if there was."""
+    """Rename the temporary folder to its final name. An existing checkpoint of that step is readable throughout."""
     final = layout.committed(order.directory, order.step)
     if not final.exists():
         os.rename(temporary, final)
@@ -107,11 +107,11 @@ def _put_in_place(order: Commit, temporary: Path) -> None:
             raise
 
 
-def _tidy_away(path: Path) -> None:
+def _delete(path: Path) -> None:
     try:
         discard(path)
     except OSError as error:
-        # The commit is good without it, and the next one tries again.
+        # The commit is valid anyway, and the next one tries again.
         log.warning("cannot delete %s, which is no longer needed: %s", path, error.strerror or error)
 
 

@@ -1,4 +1,4 @@
-"""Durable file operations, and what their errors mean to the user."""
+"""Durable file operations, and error messages for storage problems."""
 
 import contextlib
 import ctypes
@@ -25,25 +25,25 @@ _RENAME_EXCHANGE = 2
 
 
 def storage_error(error: OSError, path: Path | str) -> TrainerError:
-    """Name a storage error: read-only and full are permanent, anything else may pass by itself."""
+    """The TrainerError for an OSError: Permanent if the volume is read-only or full, else Retryable."""
     where = error.filename or path
-    said = os.strerror(error.errno) if error.errno else str(error)
+    text = os.strerror(error.errno) if error.errno else str(error)
     if error.errno in _READ_ONLY:
         return Permanent(
             Reason.STORAGE_READ_ONLY,
-            f"cannot write {where}: {said}; mount the checkpoints volume writable for the pod's user (fsGroup)",
+            f"cannot write {where}: {text}; make the checkpoints volume writable for the pod's user (fsGroup)",
         )
     if error.errno in _FULL:
         return Permanent(
             Reason.STORAGE_FULL,
-            f"cannot write {where}: {said}; enlarge the checkpoints volume, delete old runs, or lower checkpoint.keep",
+            f"cannot write {where}: {text}; enlarge the checkpoints volume, delete old runs, or lower checkpoint.keep",
         )
-    return Retryable(Reason.TRAINER_ERROR, f"storage failed at {where}: {said}; look at the checkpoints volume")
+    return Retryable(Reason.TRAINER_ERROR, f"I/O error at {where}: {text}; check the checkpoints volume")
 
 
 @contextlib.contextmanager
-def naming_errors(path: Path) -> Iterator[None]:
-    """Turn every OSError of the block into a TrainerError that names the path and the remedy."""
+def storage_errors(path: Path) -> Iterator[None]:
+    """Convert every OSError raised inside to a TrainerError that names the path and the remedy."""
     try:
         yield
     except OSError as error:
@@ -51,7 +51,7 @@ def naming_errors(path: Path) -> Iterator[None]:
 
 
 def write_durably(path: Path, content: bytes | memoryview) -> None:
-    """Create `path`, which must not exist, with `content`, and return when it is on the disk. Raises OSError."""
+    """Create `path`, which must not exist, with `content`, and fsync it. Raises OSError."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
         write_all(descriptor, memoryview(content))
@@ -61,13 +61,13 @@ def write_durably(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_all(descriptor: int, content: memoryview) -> None:
-    """Write all of `content`, however many calls it takes. Raises OSError."""
+    """Write all of `content`, in as many system calls as needed. Raises OSError."""
     while content:
         content = content[os.write(descriptor, content) :]
 
 
 def sync_directory(directory: Path) -> None:
-    """Return when the directory's entries (creations, renames) are on the disk. Raises OSError."""
+    """Fsync a directory, so that created and renamed entries are durable. Raises OSError."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)
@@ -76,13 +76,13 @@ def sync_directory(directory: Path) -> None:
 
 
 def atomic_write(path: Path, content: bytes, guard: Callable[[], None] = lambda: None) -> None:
-    """Replace `path` by `content`: after a crash it holds the old bytes or the new ones, never a part.
+    """Replace the contents of `path` atomically: after a crash it has either the old or the new contents.
 
-    `guard` is called when all is written and nothing is replaced yet; what it raises prevents that.
-    Raises Permanent (read-only, full) or Retryable, naming the path.
+    `guard` is called before the replacement and can prevent it by raising. Raises Permanent (read-only, full) or
+    Retryable, naming the path.
     """
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
-    with naming_errors(path):
+    with storage_errors(path):
         try:
             make_directory(path.parent)
             write_durably(temporary, content)
@@ -95,7 +95,7 @@ def atomic_write(path: Path, content: bytes, guard: Callable[[], None] = lambda:
 
 
 def make_directory(directory: Path) -> None:
-    """Create a directory and its parents where they are missing; they are on the disk then. Raises OSError."""
+    """Create a directory and its missing parents durably. Raises OSError."""
     missing = [path for path in (directory, *directory.parents) if not path.exists()]
     directory.mkdir(parents=True, exist_ok=True)
     for path in missing:
@@ -103,24 +103,23 @@ def make_directory(directory: Path) -> None:
 
 
 def clear_temporaries(directory: Path) -> None:
-    """Delete what interrupted atomic writes have left in `directory`, or what an older attempt is about to put there.
+    """Delete the temporary files of `atomic_write` in `directory`, whether interrupted or of an older attempt.
 
     Raises Permanent (read-only, full) or Retryable, naming the path.
     """
     if directory.is_dir():
-        with naming_errors(directory):
+        with storage_errors(directory):
             for path in directory.iterdir():
                 if _TEMPORARY.fullmatch(path.name):
                     path.unlink(missing_ok=True)
 
 
 def probe(directory: Path) -> None:
-    """Do once all that a commit will do (create, write, fsync, rename, unlink), so that an unusable volume is
-    found before the first step.
+    """Try all operations of a commit (create, write, fsync, rename, unlink), to detect an unusable volume early.
 
     Raises Permanent (read-only, full) or Retryable, naming the path.
     """
-    with naming_errors(directory):
+    with storage_errors(directory):
         make_directory(directory)
         first = directory / f"trash-probe-{uuid.uuid4().hex[:8]}"
         second = first.with_name(first.name + "-renamed")
@@ -135,10 +134,10 @@ def probe(directory: Path) -> None:
 
 
 def discard(path: Path) -> None:
-    """Delete a folder or file so that it disappears under its name at once, whatever interrupts the deletion.
+    """Delete a folder or file atomically: other processes see all of it or nothing, even if this is interrupted.
 
-    Whoever renames or reads the path at the same time finds all of it or nothing. Raises OSError when the name cannot
-    be taken away. What cannot be deleted stays as trash, with a warning in the log.
+    It is renamed to trash-* and then deleted. Raises OSError if the rename fails. If the deletion fails, the trash
+    stays and a warning is logged.
     """
     trash = path.with_name(f"trash-{uuid.uuid4().hex[:8]}")
     try:
@@ -151,14 +150,14 @@ def discard(path: Path) -> None:
         else:
             trash.unlink()
     except OSError as error:
-        # NFS keeps a file that someone has open under another name, and its folder with it.
-        log.warning("cannot delete %s, formerly %s, yet: %s", trash, path.name, error.strerror or error)
+        # NFS keeps open files under another name, and with them their folder.
+        log.warning("cannot delete %s (renamed from %s): %s", trash, path.name, error.strerror or error)
 
 
 def exchange(one: Path, other: Path) -> bool:
-    """Swap two names in one atomic operation; False, with nothing changed, where system or file system cannot.
+    """Swap two paths atomically. Returns False, with nothing changed, if the system or file system cannot.
 
-    Raises OSError. See renameat2(2), RENAME_EXCHANGE; NFS is among those that cannot.
+    See RENAME_EXCHANGE in renameat2(2); NFS does not support it. Raises OSError.
     """
     try:
         renameat2 = ctypes.CDLL(None, use_errno=True).renameat2

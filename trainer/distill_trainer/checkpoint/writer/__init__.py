@@ -1,1 +1,1 @@
-"""The process that commits checkpoints, and the rank's side of it."""
+"""The process that commits checkpoints in the background, and its client in the rank."""

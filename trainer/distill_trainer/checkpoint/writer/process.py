@@ -1,9 +1,8 @@
-"""The writer process: commits what it finds in the shared buffer, and outlives the rank that asked for it.
+"""The writer process: commits the contents of the shared buffer, and finishes even if the rank is killed.
 
-Started by `BackgroundWriter` as `python -m distill_trainer.checkpoint.writer.process <descriptor>`. Orders come as
-JSON lines on stdin, one answer line each goes to stdout; the end of stdin ends the process. It knows no PyTorch: it
-moves bytes. Signals meant for the training do not reach it in mid-commit, and when the rank is killed it finishes
-the order that it has.
+`BackgroundWriter` starts it as `python -m distill_trainer.checkpoint.writer.process <descriptor>`. It reads requests as
+JSON lines from stdin, writes one response line each to stdout, and exits at the end of stdin. It ignores stop signals
+and does not import PyTorch.
 """
 
 import json
@@ -22,28 +21,28 @@ from distill_trainer.checkpoint.store.commit import Commit, Fenced, commit
 from distill_trainer.checkpoint.store.fence import Fence
 
 
-def answer(order: dict[str, Any], buffer: int) -> dict[str, Any]:
-    """Carry out one order; say what came of it."""
+def handle(request: dict[str, Any], buffer: int) -> dict[str, Any]:
+    """Carry out one request and return the response."""
     started, cpu_before = time.monotonic(), time.process_time()
-    path = Path(order["directory"])
-    tensors, structure = order["tensorBytes"], order["structureBytes"]
-    # Not closed by name: an error's traceback still refers to views of it. It goes when this function returns.
+    path = Path(request["directory"])
+    tensors, structure = request["tensorBytes"], request["structureBytes"]
+    # Not closed explicitly, because the traceback of an error still refers to views of it.
     shared = memoryview(mmap.mmap(buffer, tensors + structure, access=mmap.ACCESS_READ))
     files = {layout.TENSORS: shared[:tensors], layout.STRUCTURE: shared[tensors:]}
     try:
         at = commit(
-            Commit(path, Fence(**order["fence"]), order["step"], Versions(**order["versions"]), order["keep"]),
+            Commit(path, Fence(**request["fence"]), request["step"], Versions(**request["versions"]), request["keep"]),
             files,
             lambda: datetime.now(UTC),
         )
     except Fenced as fenced:
-        return {"step": order["step"], "fencedBy": fenced.newer}
+        return {"step": request["step"], "fencedBy": fenced.newer}
     except OSError as error:
-        return {"step": order["step"], "errno": error.errno or 0, "path": str(error.filename or path)}
+        return {"step": request["step"], "errno": error.errno or 0, "path": str(error.filename or path)}
     except TrainerError as error:
-        return {"step": order["step"], "reason": error.reason, "message": error.message}
+        return {"step": request["step"], "reason": error.reason, "message": error.message}
     return {
-        "step": order["step"],
+        "step": request["step"],
         "committedAt": at.isoformat(),
         "seconds": time.monotonic() - started,
         "cpuSeconds": time.process_time() - cpu_before,
@@ -51,16 +50,16 @@ def answer(order: dict[str, Any], buffer: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Serve orders until stdin ends."""
+    """Handle requests until stdin ends."""
     for ignored in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     buffer = int(sys.argv[1])
     for line in sys.stdin:
-        reply = json.dumps(answer(json.loads(line), buffer))
+        response = json.dumps(handle(json.loads(line), buffer))
         try:
-            print(reply, flush=True)
+            print(response, flush=True)
         except BrokenPipeError:
-            # The rank is gone; the commit counts all the same.
+            # The rank is gone; the commit is valid anyway.
             return
 
 

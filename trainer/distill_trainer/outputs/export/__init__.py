@@ -1,1 +1,1 @@
-"""The student in other formats."""
+"""Exports the student to other formats."""

@@ -1,6 +1,7 @@
-"""One export by Ultralytics: python -m distill_trainer.outputs.export.process WEIGHTS.pt OPTIONS
+"""Runs one Ultralytics export: python -m distill_trainer.outputs.export.process WEIGHTS.pt OPTIONS
 
-OPTIONS is the JSON of its arguments. The file appears beside WEIGHTS.pt. A failure is the last line of the output.
+OPTIONS are its arguments as JSON. The export is written to the folder of WEIGHTS.pt. On failure the last line of the
+output is the error.
 """
 
 from __future__ import annotations
@@ -9,10 +10,10 @@ import json
 import os
 import sys
 
-# The parent has looked for what is needed; Ultralytics would also ask for what it only might need.
+# The parent process has checked the packages; Ultralytics would also require optional ones.
 os.environ["ULTRALYTICS_SKIP_REQUIREMENTS_CHECKS"] = "true"
 
-from distill_trainer.process import offline  # first: it sets what ultralytics reads when it is imported
+from distill_trainer.process import offline  # before ultralytics: sets variables that it reads when imported
 
 
 def main(weights: str, options: str) -> int:

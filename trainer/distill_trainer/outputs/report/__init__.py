@@ -1,1 +1,1 @@
-"""report.html and report.json: student, teacher and baseline compared."""
+"""report.html and report.json, which compare student, teacher and baseline."""

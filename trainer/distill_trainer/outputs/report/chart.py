@@ -1,4 +1,4 @@
-"""A line chart as inline SVG: no script, no file beside the page."""
+"""Draws a line chart as inline SVG, without scripts or other files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WIDTH, _HEIGHT = 520, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 34, 40
 _COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd", "#ff7f0e", "#8c564b", "#17becf")
 _LETTER = 6.4
-"""Width of a letter of the legend, about."""
+"""Approximate width of a letter in the legend."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Line:
 
 
 def line_chart(lines: Sequence[Line], x_name: str, y_name: str) -> str:
-    """The SVG element. Lines without points are left out; empty when none is left."""
+    """The chart as an SVG element. Lines without points are left out; empty if no line has points."""
     drawn = [line for line in lines if line.points]
     if not drawn:
         return ""
@@ -76,7 +76,7 @@ def line_chart(lines: Sequence[Line], x_name: str, y_name: str) -> str:
 
 
 def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
-    """Round numbers, equally spaced, that enclose low to high."""
+    """Equally spaced round numbers that span low to high."""
     span = high - low or abs(high) or 1.0
     exponent = 10.0 ** math.floor(math.log10(span / wanted))
     step = next(factor * exponent for factor in (1, 2, 2.5, 5, 10) if factor * exponent >= span / wanted)
@@ -85,7 +85,7 @@ def nice_ticks(low: float, high: float, wanted: int = 5) -> list[float]:
 
 
 def whole_ticks(low: float, high: float, wanted: int = 8) -> list[float]:
-    """Some whole numbers from low to high, the first and the last among them."""
+    """At most about `wanted` whole numbers from low to high, including the first and the last."""
     step = max(1, math.ceil((high - low) / wanted))
     ticks = [float(number) for number in range(math.ceil(low), math.floor(high) + 1, step)]
     if ticks and high - ticks[-1] >= step / 2:

@@ -1,4 +1,4 @@
-"""report.html: one self-contained page, drawn from a Report and nothing else."""
+"""Renders report.html, a self-contained page, from a Report."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from html import escape
 
 from distill_trainer.outputs.report.chart import Line, line_chart
-from distill_trainer.outputs.report.report import ModelReport, Report, Who
+from distill_trainer.outputs.report.report import ModelReport, ModelRole, Report
 
-_ORDER: Sequence[Who] = ("student", "teacher", "baseline")
+_ORDER: Sequence[ModelRole] = ("student", "teacher", "baseline")
 _STYLE = """
 body{font:15px/1.45 sans-serif;margin:2em auto;max-width:70em;padding:0 1em;color:#222}
 table{border-collapse:collapse;margin:.5em 0 1.5em}
@@ -22,15 +22,15 @@ _LOSS_PREFIX = "train/"
 
 
 def report_html(report: Report) -> bytes:
-    """The file's content."""
-    who = [name for name in _ORDER if name in report.models]
+    """The content of report.html."""
+    roles = [role for role in _ORDER if role in report.models]
     sections = [
         f"<h1>{escape(report.job)}</h1>",
         _summary(report),
         "<h2>Models</h2>",
-        _table(["", *who, *_gaps(who)], [_row(report, who, *row) for row in _ROWS]),
+        _table(["", *roles, *_gaps(roles)], [_row(report, roles, *row) for row in _ROWS]),
         _how_measured(report),
-        f"<h2>mAP50-95 by class</h2>{_classes(report, who)}",
+        f"<h2>mAP50-95 by class</h2>{_classes(report, roles)}",
         f'<h2>Training</h2><div class="charts">{_map_chart(report)}{_loss_chart(report)}</div>',
         f"<h2>Files</h2>{_files(report)}",
     ]
@@ -44,7 +44,7 @@ def report_html(report: Report) -> bytes:
 
 def _summary(report: Report) -> str:
     training = report.training
-    how = f"{training.epochs} of {training.planned} epochs, the best was epoch {training.best_epoch}"
+    how = f"{training.epochs} of {training.planned} epochs, best epoch {training.best_epoch}"
     if training.loss is not None:
         how += f"; distilled with {training.loss}, weight {training.weight:g}, {training.schedule}"
     return (
@@ -59,12 +59,12 @@ def _how_measured(report: Report) -> str:
         '<p class="note">Metrics: Ultralytics’ val on the validation split. Latency: median of single-image forward '
         f"passes at {report.imgsz} px, fused, fp32, without non-maximum suppression, on {escape(measured.device)} "
         f"({escape(measured.name)}), CPU threads: {measured.threads}, PyTorch {escape(measured.torch)}. Parameters and "
-        "GFLOPs are those of the fused model.</p>"
+        "GFLOPs are for the fused model.</p>"
     )
 
 
 _Value = Callable[[ModelReport], float | None]
-_ROWS: Sequence[tuple[str, _Value, str, bool | None]] = (
+_ROWS: Sequence[tuple[str, _Value, str, bool]] = (
     ("mAP50-95", lambda model: model.map, ".4f", True),
     ("mAP50", lambda model: model.map50, ".4f", True),
     ("precision", lambda model: model.precision, ".4f", True),
@@ -74,37 +74,39 @@ _ROWS: Sequence[tuple[str, _Value, str, bool | None]] = (
     ("GFLOPs", lambda model: model.gflops, ".2f", False),
     ("latency, ms", lambda model: model.latency_ms, ".2f", False),
 )
-"""Name, value, format, and whether more is better."""
+"""Name, value, format specification, and whether higher is better."""
 
 
-def _gaps(who: Sequence[Who]) -> list[str]:
-    return [f"student − {other}" for other in who if other != "student"]
+def _gaps(roles: Sequence[ModelRole]) -> list[str]:
+    return [f"student − {other}" for other in roles if other != "student"]
 
 
-def _row(report: Report, who: Sequence[Who], name: str, value: _Value, form: str, more: bool | None) -> list[str]:
-    values = {one: value(report.models[one]) for one in who}
-    cells = ["–" if number is None else format(number, form) for number in values.values()]
-    gaps = [_gap(values["student"], values[other], form, more) for other in who if other != "student"]
+def _row(
+    report: Report, roles: Sequence[ModelRole], name: str, value: _Value, spec: str, higher_is_better: bool
+) -> list[str]:
+    values = {role: value(report.models[role]) for role in roles}
+    cells = ["–" if number is None else format(number, spec) for number in values.values()]
+    gaps = [_gap(values["student"], values[other], spec, higher_is_better) for other in roles if other != "student"]
     return [escape(name), *cells, *gaps]
 
 
-def _gap(student: float | None, other: float | None, form: str, more: bool | None) -> str:
+def _gap(student: float | None, other: float | None, spec: str, higher_is_better: bool) -> str:
     if student is None or other is None:
         return "–"
     difference = student - other
-    text = format(difference, f"+{form}")
-    if float(text) == 0 or more is None:
+    text = format(difference, f"+{spec}")
+    if float(text) == 0:
         return text
-    return f'<span class="{"better" if (difference > 0) == more else "worse"}">{text}</span>'
+    return f'<span class="{"better" if (difference > 0) == higher_is_better else "worse"}">{text}</span>'
 
 
-def _classes(report: Report, who: Sequence[Who]) -> str:
-    names = list(dict.fromkeys(name for one in who for name in report.models[one].map_by_class))
+def _classes(report: Report, roles: Sequence[ModelRole]) -> str:
+    names = list(dict.fromkeys(name for role in roles for name in report.models[role].map_by_class))
     rows = [
-        _row(report, who, name, lambda model, name=name: model.map_by_class.get(name), ".4f", True)  # type: ignore[misc]
+        _row(report, roles, name, lambda model, name=name: model.map_by_class.get(name), ".4f", True)  # type: ignore[misc]
         for name in names
     ]
-    return _table(["class", *who, *_gaps(who)], rows)
+    return _table(["class", *roles, *_gaps(roles)], rows)
 
 
 def _map_chart(report: Report) -> str:

@@ -1,4 +1,4 @@
-"""report.json: the student beside its teacher and a baseline, in measured figures. report.html is drawn from it."""
+"""report.json: compares the student with the teacher and a baseline. report.html is rendered from it."""
 
 from __future__ import annotations
 
@@ -9,58 +9,58 @@ from typing import Literal
 from distill_api.base import Model
 
 VERSION = 1
-"""Changes when a key changes its meaning or goes away; new keys do not change it."""
+"""Incremented when a key is removed or changes its meaning, not when a key is added."""
 
-Who = Literal["student", "teacher", "baseline"]
+ModelRole = Literal["student", "teacher", "baseline"]
 
 
 class ModelReport(Model):
-    """One model. Metrics are those of Ultralytics' val on the validation split, by this run's own validation."""
+    """One model. Metrics are those of Ultralytics' val, measured by this run on the validation split."""
 
     file: str
-    """Relative to the volume that it lies on."""
+    """Path relative to its volume."""
     sha256: str
-    """Digest of the file."""
+    """SHA-256 of the file."""
     size_mb: float
     """Size of the file, in 10⁶ bytes."""
     map: float
-    """mAP50-95 of the task's own output: boxes, masks (segment) or keypoints (pose)."""
+    """mAP50-95 of the task's output: boxes, masks (segment) or keypoints (pose)."""
     map50: float
-    """mAP50 of the same."""
+    """mAP50 of the task's output."""
     precision: float
-    """Precision of the same, at the confidence with the best F1."""
+    """Precision of the task's output, at the confidence with the best F1."""
     recall: float
-    """Recall of the same."""
+    """Recall of the task's output, at the same confidence."""
     map_by_class: dict[str, float]
     """mAP50-95 by class name, for classes that occur in the validation split."""
     parameters: int | None = None
-    """Parameters, fused; null when they were not measured."""
+    """Parameters of the fused model; null if not measured."""
     gflops: float | None = None
-    """Operations for one image of `imgsz`, in 10⁹, fused."""
+    """GFLOPs of the fused model for one image of `imgsz`; null if not measured."""
     latency_ms: float | None = None
-    """Median time of a forward pass, as `Measured` says."""
+    """Median time of a forward pass, measured as described in `Measured`; null if not measured."""
 
 
 class Dataset(Model):
-    """What was validated on."""
+    """The data set of the validation."""
 
     config: str
-    """The data set's file."""
+    """The data set's YAML file."""
     digest: str
-    """Digest of what it says and of its images' and labels' names."""
+    """Digest of the data set's class names, keypoints and image paths."""
     images: int
     """Images in the validation split."""
 
 
 class Measured(Model):
-    """Where and how costs were measured: one image at a time, fused, fp32, without non-maximum suppression."""
+    """Where costs were measured: one image at a time, fused, fp32, without non-maximum suppression."""
 
     device: str
     """cpu, or cuda:0 …"""
     name: str
     """Name of the device."""
     threads: int
-    """CPU threads that a forward pass may take."""
+    """CPU threads of a forward pass."""
     torch: str
     """Version of PyTorch."""
     ultralytics: str
@@ -73,59 +73,59 @@ class Training(Model):
     epochs: int
     """Epochs finished."""
     planned: int
-    """Epochs asked for."""
+    """training.epochs of the job."""
     best_epoch: int
     """Epoch of weights/best.pt, from 1."""
     seconds: float
-    """Time that training steps took, over all attempts."""
+    """Time of training steps, over all attempts."""
     loss: str | None = None
     """Distillation loss; null without a teacher."""
     weight: float | None = None
-    """Its weight."""
+    """Weight of the distillation loss; null without a teacher."""
     schedule: str | None = None
-    """Schedule of the weight."""
+    """Schedule of that weight; null without a teacher."""
 
 
 class Output(Model):
-    """An output of the run besides its weights."""
+    """An output of the run."""
 
     name: str
-    """What it is."""
+    """Name of the output."""
     files: list[str] = []
-    """Its files, relative to the run's folder."""
+    """Files, relative to the run's folder."""
     problem: str | None = None
-    """Why it is missing, in one line; null when it is there."""
+    """Why the output is missing, in one line; null if it was written."""
 
 
 class Report(Model):
     """Content of report.json."""
 
     version: int = VERSION
-    """Version of these keys."""
+    """Version of this format."""
     job: str
     """Name of the DistillJob."""
     task: str
     """detect, segment, pose or obb."""
     imgsz: int
-    """Image size that models were validated and measured at."""
+    """Image size of validation and measurements."""
     dataset: Dataset
-    """What was validated on."""
+    """The data set of the validation."""
     measured: Measured
-    """Where and how costs were measured."""
+    """Where costs were measured."""
     training: Training
     """How the student was trained."""
-    models: dict[Who, ModelReport]
-    """student always; teacher and baseline where the job has them."""
+    models: dict[ModelRole, ModelReport]
+    """By role: student always; teacher and baseline if the job has them."""
     epochs: list[dict[str, float]]
-    """Rows of results.csv, under its columns' names; a column is left out where it is empty."""
+    """Rows of results.csv by column name, without empty columns."""
     outputs: list[Output]
-    """What was written besides the weights, and what could not be."""
+    """Outputs that were written, and those that could not be."""
 
     def to_json(self) -> bytes:
-        """The file's content."""
+        """The content of report.json."""
         return self.model_dump_json(by_alias=True, indent=1).encode() + b"\n"
 
 
-def numbers(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
-    """Rows of results.csv as finite numbers."""
+def finite_rows(rows: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
+    """Rows of results.csv as numbers, without empty and non-finite values."""
     return [{name: float(text) for name, text in row.items() if text and math.isfinite(float(text))} for row in rows]

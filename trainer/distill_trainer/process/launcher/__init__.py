@@ -1,1 +1,1 @@
-"""The container's entry point: torchrun's agent, and the zygote that ranks are forked from."""
+"""The container's entry point: torchrun's agent, and the zygote from which ranks are forked."""

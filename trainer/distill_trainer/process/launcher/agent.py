@@ -1,6 +1,4 @@
-"""torchrun on this node, through its Python API: a static rendezvous, ranks forked from the zygote, no restarts inside
-an attempt.
-"""
+"""Runs torchrun's agent on this node: static rendezvous, ranks forked from the zygote, no restarts in an attempt."""
 
 import logging
 import os
@@ -22,7 +20,7 @@ _MONITOR_SECONDS = 0.1
 
 @dataclass(frozen=True)
 class Gang:
-    """This node's part in the gang."""
+    """The gang, and this node's rank in it."""
 
     run_id: str
     node_rank: int
@@ -30,24 +28,24 @@ class Gang:
     processes_per_node: int
     endpoint: Endpoint
     join_timeout: float
-    """Seconds that the nodes have to find each other."""
+    """Seconds that nodes wait for each other at the rendezvous."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A worker that did not exit with 0."""
+    """A worker with a nonzero exit code."""
 
     exit_code: int
     """Negative for a signal."""
     at: float
-    """Unix time when it was noticed, in whole seconds."""
+    """Unix time when the agent saw it, in whole seconds."""
 
 
 class Torchrun:
-    """The agent of one node. `run` blocks; `stop` may be called from another thread or a signal handler."""
+    """torchrun's agent on one node. `run` blocks; `stop` may be called from another thread or a signal handler."""
 
     def __init__(self, gang: Gang, zygote: Zygote, environ: Mapping[str, str], folder: Path) -> None:
-        """Ranks come from `zygote`; `environ` is added to their environment."""
+        """Ranks are forked from `zygote`; `environ` is added to their environment."""
         self._gang = gang
         self._zygote = zygote
         self._environ = dict(environ)
@@ -62,16 +60,16 @@ class Torchrun:
         return bool(self._pids)
 
     def run(self) -> dict[int, Failure]:
-        """Start the ranks and return, once all have ended, those that failed, by global rank.
+        """Start the ranks, wait until all have ended, and return the failed ones by global rank.
 
-        One failure ends the others. Raises Retryable when the nodes do not find each other.
+        When one rank fails, the others are killed. Raises Retryable if the nodes do not meet at the rendezvous.
         """
-        # Every node has as many processes, so ranks follow from node ranks without a round through the store.
+        # All nodes have the same number of processes, so ranks follow from node ranks without a round in the store.
         os.environ["TORCH_ELASTIC_WORKER_IDENTICAL"] = "1"
         from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
         from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, SubprocessContext
 
-        # What it would say is said once and better by the launcher.
+        # The launcher logs failures itself.
         logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
         gang = self._gang
         outer = self
@@ -83,8 +81,8 @@ class Torchrun:
         class Agent(LocalElasticAgent):
             def _start_workers(self, worker_group):  # type: ignore[no-untyped-def]
                 environs = {worker.local_rank: _variables(worker, worker_group) for worker in worker_group.workers}
-                nothing = dict.fromkeys(environs, ())
-                self._pcontext = Forked("trainer", "rank", nothing, environs, self._logs_specs)
+                no_arguments = dict.fromkeys(environs, ())
+                self._pcontext = Forked("trainer", "rank", no_arguments, environs, self._logs_specs)
                 self._pcontext.start()
                 return self._pcontext.pids()
 
@@ -100,12 +98,12 @@ class Torchrun:
                 raise
             raise Retryable(
                 Reason.PEER_LOST,
-                f"the {gang.nodes} nodes did not meet at {gang.endpoint.host}:{gang.endpoint.port}: {error}",
+                f"rendezvous of {gang.nodes} nodes at {gang.endpoint.host}:{gang.endpoint.port} failed: {error}",
             ) from error
         return {rank: Failure(failure.exitcode, float(failure.timestamp)) for rank, failure in result.failures.items()}
 
     def _worker_spec(self) -> Any:
-        """torch.distributed's WorkerSpec: a static rendezvous, and no restarts."""
+        """torchrun's WorkerSpec: static rendezvous, no restarts."""
         from torch.distributed.elastic.agent.server.api import WorkerSpec
         from torch.distributed.elastic.rendezvous import RendezvousParameters
         from torch.distributed.elastic.rendezvous.static_tcp_rendezvous import create_rdzv_handler
@@ -134,7 +132,7 @@ class Torchrun:
     def _fork(self, environs: Mapping[int, Mapping[str, str]]) -> list["_Rank"]:
         with self._lock:
             if self._stop_requested:
-                raise Retryable(Reason.STOPPED, "stopped before a rank was started")
+                raise Retryable(Reason.STOPPED, "stopped before any rank was started")
             try:
                 processes = self._zygote.start([{**environs[rank], **self._environ} for rank in sorted(environs)])
             except OSError as error:
@@ -143,7 +141,7 @@ class Torchrun:
             return [_Rank(process) for process in processes]
 
     def stop(self) -> bool:
-        """Tell the ranks to stop, once. False when there are none and none will be started any more."""
+        """Send SIGTERM to the ranks, once. Returns False if no rank was started; then none will be."""
         with self._lock:
             first, self._stop_requested = not self._stop_requested, True
             if first:
@@ -151,7 +149,7 @@ class Torchrun:
             return self.started
 
     def kill(self, pids: Iterable[int] | None = None) -> None:
-        """End the ranks at once, or those of them with these process ids."""
+        """Kill the ranks, or only those with these process IDs."""
         with self._lock:
             self._signal(signal.SIGKILL, set(self._pids if pids is None else pids))
 
@@ -165,7 +163,7 @@ class Torchrun:
 
 @dataclass(frozen=True)
 class _Rank:
-    """What the agent holds of a rank."""
+    """A rank in the form that torchrun's SubprocessContext expects."""
 
     proc: RankProcess
 
@@ -175,7 +173,7 @@ class _Rank:
 
 
 def _variables(worker, group) -> dict[str, str]:  # type: ignore[no-untyped-def]
-    """What torch.distributed's env:// and `TorchrunEnv` read in a rank."""
+    """The variables that torch.distributed's env:// and `TorchrunEnv` read in a rank."""
     return {
         "RANK": str(worker.global_rank),
         "LOCAL_RANK": str(worker.local_rank),

@@ -1,8 +1,7 @@
-"""One node of one attempt: starts its ranks, hands requests to stop on, ends ranks that hang, and says how all ended.
+"""Runs one node of one attempt: starts its ranks, forwards stop signals, kills stuck ranks, reports how they ended.
 
-The main thread hears signals and the agent runs in another, because torchrun leaves signals unanswered while nodes
-look for each other, and a container's first process that does not answer SIGTERM holds its node for the whole grace
-period.
+The main thread handles signals and the agent runs in another thread, because torchrun does not handle signals during
+the rendezvous, and a container that ignores SIGTERM keeps its pod for the whole grace period.
 """
 
 import logging
@@ -21,21 +20,21 @@ from distill_trainer.process.launcher.zygote import Zygote
 from distill_trainer.process.liveness.heartbeat import (
     HeartbeatMonitor,
     MissedHeartbeat,
-    ask_for_stacks,
-    lives,
+    is_alive,
+    request_stack_dumps,
     stuck_ranks,
 )
-from distill_trainer.process.liveness.stop import REQUESTS_TO_STOP
+from distill_trainer.process.liveness.stop import STOP_SIGNALS
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.machine.oom import oom_kills
-from distill_trainer.process.outcome import Ending, RankEnd, conclude, ending_of, stopped_early
+from distill_trainer.process.outcome import Ending, RankEnd, conclude, ending_of, stopped_before_first_step
 from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles
 from distill_trainer.process.run_files import RunFiles
 
 log = logging.getLogger(__name__)
 
 _REPORT_SECONDS = 5.0
-"""What is kept of the grace period for the report."""
+"""Part of the grace period that is reserved for the report."""
 _LONGEST_SLEEP = 1.0
 
 
@@ -43,7 +42,7 @@ class Launcher:
     """One node of one attempt."""
 
     def __init__(self, run: RunConfig, node_rank: int, endpoint: Endpoint, zygote: Zygote, folder: Path) -> None:
-        """`endpoint`: where the nodes meet. `folder`: an empty one, for what the ranks hand over."""
+        """`endpoint`: address of the rendezvous. `folder`: an empty folder for the ranks' files."""
         self._run = run
         self._node_rank = node_rank
         self._endpoint = endpoint
@@ -60,19 +59,19 @@ class Launcher:
         self._heartbeats = HeartbeatMonitor({rank: files.heartbeat_file for rank, files in rank_files.items()})
 
     def run(self) -> Ending:
-        """Run the ranks to their end. SIGTERM and SIGINT are handed to them once, and waited for."""
+        """Run the ranks and return how they ended. The first SIGTERM or SIGINT is forwarded to them."""
         killed_before = oom_kills()
-        for number in REQUESTS_TO_STOP:
+        for number in STOP_SIGNALS:
             signal.signal(number, self._stop)
-        threading.Thread(target=self._attempt, name="torchrun", daemon=True).start()
-        # A wait without an end would sleep through a signal that the kernel gives to another thread.
+        threading.Thread(target=self._run_agent, name="torchrun", daemon=True).start()
+        # Without a timeout, the wait would not be interrupted by a signal that the kernel delivers to another thread.
         while not self._finished.wait(_LONGEST_SLEEP):
             if self._orphaned():
                 self._stop(signal.SIGTERM, None)
-            self._end_silent_ranks()
+            self._kill_stuck_ranks()
         return self._with_details(self._ending(oom_kills() > killed_before))
 
-    def _attempt(self) -> None:
+    def _run_agent(self) -> None:
         try:
             join_timeout = float(self._run.spec.recovery.scheduling_timeout_seconds)
             wait_for_name(self._endpoint.host, join_timeout)
@@ -91,24 +90,26 @@ class Launcher:
         finally:
             self._finished.set()
 
-    def _end_silent_ranks(self) -> None:
-        """End ranks that cannot end themselves, so that what waits for them does not wait any longer."""
-        left = {rank for rank, report in enumerate(self._reports) if report.exists()}
-        heard = self._heartbeats.missed()
-        all_missed = {rank: missed for rank, missed in heard.items() if rank not in left and lives(missed.pid)}
+    def _kill_stuck_ranks(self) -> None:
+        """Kill ranks without a heartbeat: their own watchdog cannot end them, and other ranks wait for them."""
+        ended = {rank for rank, report in enumerate(self._reports) if report.exists()}
+        all_missed = {
+            rank: missed
+            for rank, missed in self._heartbeats.missed().items()
+            if rank not in ended and is_alive(missed.pid)
+        }
         limits = timeouts(self._run.spec.recovery.stall_timeout_seconds)
-        stuck = stuck_ranks(all_missed, limits, others_leave=bool(left) or self._stop_requested)
+        stuck = stuck_ranks(all_missed, limits, others_ended=bool(ended) or self._stop_requested)
         new = {rank: missed for rank, missed in stuck.items() if rank not in self._missed}
         if not new or self._torchrun is None:
             return
         for rank, missed in new.items():
             log.error(
-                "rank %d has answered nothing for %.0f s, in phase %s; ending it",
+                "rank %d sent no heartbeat for %.0f s in phase %s; killing it",
                 self._first_rank + rank, missed.seconds, missed.phase,
             )  # fmt: skip
         self._missed |= new
-        # A process that is ending may be asked as well; those that have ended are not in the way.
-        ask_for_stacks(missed.pid for missed in all_missed.values())
+        request_stack_dumps(missed.pid for missed in all_missed.values())
         self._torchrun.kill(missed.pid for missed in new.values())
 
     def _stop(self, signum: int, _frame: FrameType | None) -> None:
@@ -120,15 +121,15 @@ class Launcher:
         if torchrun is None or not torchrun.stop():
             self._finished.set()
             return
-        patience = max(1.0, self._run.spec.recovery.grace_period_seconds - _REPORT_SECONDS)
-        timer = threading.Timer(patience, torchrun.kill)
+        kill_after = max(1.0, self._run.spec.recovery.grace_period_seconds - _REPORT_SECONDS)
+        timer = threading.Timer(kill_after, torchrun.kill)
         timer.daemon = True
         timer.start()
 
     def _ending(self, oom_killed: bool) -> Ending:
         started = self._torchrun is not None and self._torchrun.started
         if self._stop_requested and not started:
-            return stopped_early(self._run.attempt)
+            return stopped_before_first_step(self._run.attempt)
         ends = [self._end_of(local_rank) for local_rank in range(self._run.local_world_size)]
         if self._error is not None and not any(end.report for end in ends):
             ending = ending_of(self._error, None, rank=self._first_rank, attempt=self._run.attempt)
@@ -145,7 +146,7 @@ class Launcher:
 
     @staticmethod
     def _orphaned() -> bool:
-        """Whether the process of the person who started this is gone."""
+        """Whether the process that started this one, named by its environment, has ended."""
         parent = os.environ.get(Env.PARENT, "")
         return parent.isdigit() and os.getppid() != int(parent)
 
@@ -163,7 +164,7 @@ class Launcher:
         return RankEnd(rank, failure.exit_code, at, report, stepped, self._missed.get(local_rank))
 
     def _with_details(self, ending: Ending) -> Ending:
-        """Fill in what a rank that was killed could not say: steps, and rank 0's progress."""
+        """Add what a killed rank could not report: steps, and rank 0's progress."""
         message = ending.message
         details: dict[str, object] = {}
         if message.rank is not None and message.step is None:
@@ -177,7 +178,7 @@ class Launcher:
             try:
                 steps = layout.committed_steps(RunFiles.of(self._run).checkpoints)
             except OSError as error:
-                log.warning("the checkpoints volume cannot be listed: %s", error)
+                log.warning("cannot list the checkpoints volume: %s", error)
                 steps = []
             details["committed_step"] = steps[-1] if steps else None
         if message.progress is None and self._node_rank == 0:

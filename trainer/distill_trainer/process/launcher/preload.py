@@ -1,4 +1,4 @@
-"""What the launcher imports, once, for torchrun's agent and for the ranks that are forked afterwards."""
+"""Imports modules in the launcher, so that torchrun's agent and all forked ranks share them."""
 
 import importlib
 import os
@@ -10,16 +10,14 @@ AGENT = (
     "torch.distributed.elastic.rendezvous.static_tcp_rendezvous",
 )
 COMPILER = ("torch._dynamo", "torch._inductor.config")
-"""What optimizers, DDP and torch.use_deterministic_algorithms import when they are first used. It notes which devices
-there are, so only ranks that train on CPUs inherit it.
+"""Modules that optimizers, DDP and torch.use_deterministic_algorithms import on first use. They record the available
+devices on import, so they are preloaded only for training on CPUs.
 """
 _HIDDEN = {"CUDA_VISIBLE_DEVICES": "", "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 
 def preload(modules: Iterable[str]) -> None:
-    """Import modules. Whatever one of them asks PyTorch, the CUDA driver is not started: once it is, no process that
-    is forked from this one can use CUDA.
-    """
+    """Import modules without initializing CUDA: forked processes cannot use CUDA if their parent initialized it."""
     with _without_devices():
         for module in modules:
             importlib.import_module(module)

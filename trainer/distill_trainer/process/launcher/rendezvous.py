@@ -1,4 +1,4 @@
-"""Where the ranks meet: node 0's address, which the cluster's DNS knows only once that pod exists."""
+"""The rendezvous endpoint: node 0's address, which the cluster's DNS resolves only after that pod exists."""
 
 import socket
 import time
@@ -15,14 +15,14 @@ _LONGEST_PAUSE = 2.0
 
 @dataclass(frozen=True)
 class Endpoint:
-    """host:port of node 0's store."""
+    """Address of the rendezvous store on node 0."""
 
     host: str
     port: int
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Read host:port. Raises Permanent."""
+        """Parse host:port. Raises Permanent."""
         host, _, port = text.rpartition(":")
         if not host or not port.isdigit() or not 0 < int(port) < 65536:
             raise Permanent(Reason.CONFIG_INVALID, f"rendezvous is {text!r}; it must be host:port")
@@ -30,7 +30,7 @@ class Endpoint:
 
 
 def resolves(host: str) -> bool:
-    """Whether the name has an address now."""
+    """Whether the name resolves to an address now."""
     try:
         return bool(socket.getaddrinfo(host, None))
     except OSError:
@@ -41,23 +41,23 @@ def wait_for_name(
     host: str,
     timeout: float,
     *,
-    known: Callable[[str], bool] = resolves,
+    resolved: Callable[[str], bool] = resolves,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Return when `host` has an address; names of pods of a headless Service appear late.
+    """Wait until `host` resolves: DNS records of a headless Service's pods appear late.
 
     Raises Retryable after `timeout` seconds.
     """
     deadline = clock() + timeout
     pause = _FIRST_PAUSE
-    while not known(host):
+    while not resolved(host):
         left = deadline - clock()
         if left <= 0:
             raise Retryable(
                 Reason.PEER_LOST,
-                f"the name {host} of node 0 had no address for {timeout:.0f} s; is its pod scheduled, and does the "
-                "cluster's DNS work?",
+                f"{host} (node 0) did not resolve within {timeout:.0f} s; check that its pod is scheduled and that "
+                "the cluster's DNS works",
             )
         sleep(min(pause, left))
         pause = min(_LONGEST_PAUSE, pause * 1.5)

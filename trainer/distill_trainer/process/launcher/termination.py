@@ -1,4 +1,4 @@
-"""Telling how an attempt ended: a line in the log, and the termination message that Kubernetes keeps."""
+"""Reports how an attempt ended: one line in the log, and the termination message for Kubernetes."""
 
 import logging
 import sys
@@ -11,15 +11,15 @@ log = logging.getLogger(__name__)
 
 
 def conclude_attempt(ending: Ending, termination: Path | None) -> int:
-    """Tell log and Kubernetes how the attempt ended; return the exit code."""
-    announce(ending)
+    """Log the ending, write the termination message, and return the exit code."""
+    log_ending(ending)
     if termination is not None:
         write_termination_message(termination, ending.message)
     return ending.exit_code
 
 
-def announce(ending: Ending) -> None:
-    """Tell the log how the attempt ended, in one line."""
+def log_ending(ending: Ending) -> None:
+    """Print one line about the ending to stderr; nothing if training is done."""
     message = ending.message
     if message.outcome == "done":
         return
@@ -30,9 +30,9 @@ def announce(ending: Ending) -> None:
 
 
 def write_termination_message(path: Path, message: TerminationMessage) -> None:
-    """Write the message where Kubernetes looks for it. A failure is logged: the exit code still tells the outcome."""
+    """Write the message to the file that Kubernetes reads. Errors are logged: the exit code has the outcome too."""
     try:
-        # Kubernetes mounts this one file, so it cannot be replaced by a rename.
+        # Kubernetes mounts this single file, so it cannot be replaced by a rename.
         path.write_text(message.to_json(), encoding="utf-8")
     except OSError as error:
-        log.error("the termination message cannot be written to %s: %s", path, error.strerror)
+        log.error("cannot write the termination message to %s: %s", path, error.strerror)

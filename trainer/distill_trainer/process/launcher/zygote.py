@@ -1,9 +1,9 @@
-"""The process that ranks are forked from: it has imported all that they import, so that a rank begins at once.
+"""The zygote: a process that has imported everything ranks need, from which ranks are forked so that they start fast.
 
-Imports are most of what a restart costs: seconds of processor time in every rank, and again in torchrun's agent. So the
-launcher imports once and, while it still has one thread and no connection, forks this process, which waits. When the
-nodes have met it forks the ranks and ends. The launcher has asked the kernel to be given what it leaves behind: from
-then on the ranks are its children, as if it had started them. No CUDA context exists before a rank makes its own.
+Imports are most of the cost of a restart: seconds of CPU time in every rank, and again in torchrun's agent. So the
+launcher imports once and, while it has one thread and no connection, forks the zygote, which waits. After the
+rendezvous the zygote forks the ranks and exits. The launcher is a child subreaper, so the ranks become its children.
+No CUDA context exists before a rank creates its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
 
-from distill_trainer.process.liveness.stop import deaf_children
+from distill_trainer.process.liveness.stop import stop_signals_blocked
 from distill_trainer.process.machine.prctl import PR_SET_CHILD_SUBREAPER, prctl
 
 _POLL_SECONDS = 0.02
@@ -30,13 +30,13 @@ _POLL_SECONDS = 0.02
 
 @dataclass
 class RankProcess:
-    """A rank as its launcher sees it: the part of subprocess.Popen that torchrun's agent uses."""
+    """A rank's process, with the part of subprocess.Popen's interface that torchrun's agent uses."""
 
     pid: int
     returncode: int | None = field(default=None, init=False)
 
     def poll(self) -> int | None:
-        """The exit code, negative for a signal; None while the process lives."""
+        """The exit code, negative for a signal; None while the process runs."""
         if self.returncode is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -44,7 +44,7 @@ class RankProcess:
         return self.returncode
 
     def wait(self, timeout: float) -> int:
-        """Wait for the end. Raises subprocess.TimeoutExpired."""
+        """Wait for the process to end. Raises subprocess.TimeoutExpired."""
         deadline = time.monotonic() + timeout
         while (code := self.poll()) is None:
             if time.monotonic() >= deadline:
@@ -54,16 +54,16 @@ class RankProcess:
 
 
 class Zygote:
-    """Forked from the calling process, which must have one thread, as soon as this is made."""
+    """Forks a zygote from the calling process, which must have only one thread."""
 
     def __init__(self, rank: Callable[[], NoReturn]) -> None:
-        """`rank` is what each rank runs, once its variables are in its environment."""
+        """Each rank calls `rank`, with its variables in the environment."""
         sys.stdout.flush()
         sys.stderr.flush()
         self._socket, theirs = socket.socketpair()
         launcher = os.getpid()
-        # A signal that comes before a rank has its own handlers must neither end it nor run the launcher's.
-        with deaf_children():
+        # A signal must not kill a rank, or run the launcher's handlers in it, before the rank installs its own.
+        with stop_signals_blocked():
             self._pid = os.fork()
             if self._pid == 0:
                 self._socket.close()
@@ -71,46 +71,46 @@ class Zygote:
         theirs.close()
 
     def start(self, environs: Sequence[Mapping[str, str]]) -> list[RankProcess]:
-        """Start one rank with each set of variables. To be called once. Raises OSError when that is not possible."""
+        """Fork one rank for each set of variables. Can be called once. Raises OSError."""
         prctl(PR_SET_CHILD_SUBREAPER, 1)
         try:
             with self._socket.makefile("rw") as stream:
                 stream.write(json.dumps(list(environs)) + "\n")
                 stream.flush()
-                answer = json.loads(stream.readline() or '{"error": "it has ended"}')
+                response = json.loads(stream.readline() or '{"error": "the zygote has ended"}')
             os.waitpid(self._pid, 0)
         finally:
             prctl(PR_SET_CHILD_SUBREAPER, 0)
             self._socket.close()
-        if "error" in answer:
-            raise ChildProcessError(f"the ranks cannot be forked: {answer['error']}")
-        return [RankProcess(pid) for pid in answer["pids"]]
+        if "error" in response:
+            raise ChildProcessError(f"cannot fork the ranks: {response['error']}")
+        return [RankProcess(pid) for pid in response["pids"]]
 
 
 def _serve(connection: socket.socket, launcher: int, rank: Callable[[], NoReturn]) -> NoReturn:
-    """The zygote's life: wait for one order, fork, answer, end. The launcher's end ends it, too."""
+    """Wait for one request, fork the ranks, respond and exit. Also exits when the launcher does."""
     zygote = os.getpid()
     Path("/proc/self/comm").write_text("zygote")
     pids: list[int] = []
     stream = connection.makefile("rw")
     try:
-        order = stream.readline()
-        for environ in json.loads(order or "[]"):
+        request = stream.readline()
+        for environ in json.loads(request or "[]"):
             pid = os.fork()
             if pid == 0:
                 stream.close()
                 connection.close()
                 _become_rank(zygote, launcher, environ, rank)
             pids.append(pid)
-            with suppress(OSError):  # the rank does the same; whoever comes first
+            with suppress(OSError):  # the rank does the same, to avoid a race
                 os.setpgid(pid, pid)
-        answer: dict[str, object] = {"pids": pids}
+        response: dict[str, object] = {"pids": pids}
     except OSError as error:
         for pid in pids:
             os.kill(pid, signal.SIGKILL)
-        answer = {"error": error.strerror}
+        response = {"error": error.strerror}
     with suppress(OSError):
-        stream.write(json.dumps(answer) + "\n")
+        stream.write(json.dumps(response) + "\n")
         stream.flush()
     os._exit(0)
 
@@ -118,14 +118,14 @@ def _serve(connection: socket.socket, launcher: int, rank: Callable[[], NoReturn
 def _become_rank(zygote: int, launcher: int, environ: Mapping[str, str], rank: Callable[[], NoReturn]) -> NoReturn:
     try:
         with suppress(PermissionError):
-            os.setpgid(0, 0)  # so that its loader workers can be ended with it
+            os.setpgid(0, 0)  # so that its data loader workers can be killed with it
         os.environ.update(environ)
         Path("/proc/self/comm").write_text(f"rank {environ.get('RANK', '?')}")
         while os.getppid() == zygote:
             time.sleep(0.001)
-        if os.getppid() != launcher:  # killed meanwhile
+        if os.getppid() != launcher:  # the launcher was killed meanwhile
             os._exit(1)
         rank()
-    except BaseException:  # noqa: BLE001  whatever it is, a rank must not go on as a zygote
+    except BaseException:  # noqa: BLE001  a rank must never continue as the zygote
         traceback.print_exc()
     os._exit(1)

@@ -1,1 +1,1 @@
-"""Who notices that a rank stands still, and who asks it to stop."""
+"""Detecting stuck ranks, and stop requests."""

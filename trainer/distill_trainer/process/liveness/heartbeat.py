@@ -1,7 +1,7 @@
-"""The heartbeat of a rank: its watchdog's thread leaves one every second, and the launcher feels for it.
+"""A rank's heartbeat: its watchdog thread writes one every second to a file that the launcher monitors.
 
-A rank whose main thread hangs is named by its own watchdog. One whose process is stopped, or in which no thread gets
-to run any more, can say nothing; that its heartbeat has ended is how the launcher knows, and in which phase.
+The rank's own watchdog reports a stuck main thread. It cannot run if the process is stopped or no thread is scheduled;
+the launcher detects that case by the missing heartbeat, which also has the rank's phase.
 """
 
 import contextlib
@@ -17,18 +17,17 @@ from pathlib import Path
 from distill_trainer.process.liveness.timeouts import Timeouts
 
 MAX_SECONDS_PER_CHECK = 2.0
-"""Seconds of missed that one look can add. A launcher that was itself frozen has not listened in between."""
-STACKS = signal.SIGUSR1
+"""Most seconds that one check can add, in case the launcher itself was frozen since the last one."""
+STACK_DUMP_SIGNAL = signal.SIGUSR1
 """Makes a rank write the stacks of all its threads to its log."""
-_STACKS_SECONDS = 0.5
-
+_STACK_DUMP_SECONDS = 0.5
 
 _LAYOUT = struct.Struct("<QQ64s")
-"""Beats so far, process id, phase. Small enough that a reader sees a write as a whole or hardly ever in between."""
+"""Beats so far, process ID, phase. So small that readers practically never see a partial write."""
 
 
 class Heartbeat:
-    """The rank's side: a file in memory, so that neither a full disk nor a slow one holds it up."""
+    """Writes a rank's heartbeat to a memory-mapped file, so that a full or slow disk does not block it."""
 
     def __init__(self, file: Path) -> None:
         file.write_bytes(bytes(_LAYOUT.size))
@@ -37,12 +36,12 @@ class Heartbeat:
         self._beats, self._phase = 0, b"start"
 
     def phase(self, phase: str) -> None:
-        """The main thread goes on to `phase`."""
+        """Set the phase of the main thread."""
         self._phase = phase.encode()
         self._write()
 
     def beat(self) -> None:
-        """This process lives."""
+        """Write one beat."""
         self._beats += 1
         self._write()
 
@@ -52,7 +51,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class HeartbeatState:
-    """What a heartbeat says: how often it has beaten, of which process, and in which phase that is."""
+    """Contents of a heartbeat file."""
 
     beats: int
     pid: int
@@ -60,7 +59,7 @@ class HeartbeatState:
 
 
 def read_heartbeat(file: Path) -> HeartbeatState | None:
-    """The heartbeat in a file; None before the first beat."""
+    """Read a heartbeat file; None before the first beat."""
     try:
         beats, pid, phase = _LAYOUT.unpack(file.read_bytes())
     except (FileNotFoundError, struct.error):
@@ -70,7 +69,7 @@ def read_heartbeat(file: Path) -> HeartbeatState | None:
 
 @dataclass(frozen=True)
 class MissedHeartbeat:
-    """A rank's heartbeat has been missing for `seconds`; the rank is in `phase` and is process `pid`."""
+    """A rank (process `pid`, in `phase`) has sent no heartbeat for `seconds`."""
 
     seconds: float
     phase: str
@@ -79,55 +78,59 @@ class MissedHeartbeat:
 
 @dataclass
 class HeartbeatMonitor:
-    """Feels the heartbeat of every rank of a node."""
+    """Monitors the heartbeats of all ranks of a node."""
 
     files: Mapping[int, Path]
     """By local rank."""
     clock: Callable[[], float] = time.monotonic
     _states: dict[int, HeartbeatState] = field(default_factory=dict)
-    _silent: dict[int, float] = field(default_factory=dict)
-    _looked: float | None = None
+    _missing_seconds: dict[int, float] = field(default_factory=dict)
+    _last_check: float | None = None
 
     def missed(self) -> dict[int, MissedHeartbeat]:
-        """How long each rank that ever had a heartbeat has been silent, as far as this listener was awake."""
+        """For each rank that has sent a heartbeat: the seconds since the last one, without time this process slept."""
         now = self.clock()
-        passed = min(now - self._looked, MAX_SECONDS_PER_CHECK) if self._looked is not None else 0.0
-        self._looked = now
+        passed = min(now - self._last_check, MAX_SECONDS_PER_CHECK) if self._last_check is not None else 0.0
+        self._last_check = now
         for rank, file in self.files.items():
             state, before = read_heartbeat(file), self._states.get(rank)
             if state is None:
                 continue
             beats = before is None or state.beats != before.beats
-            self._silent[rank] = 0.0 if beats else self._silent[rank] + passed
+            self._missing_seconds[rank] = 0.0 if beats else self._missing_seconds[rank] + passed
             self._states[rank] = state
         return {
-            rank: MissedHeartbeat(self._silent[rank], state.phase, state.pid) for rank, state in self._states.items()
+            rank: MissedHeartbeat(self._missing_seconds[rank], state.phase, state.pid)
+            for rank, state in self._states.items()
         }
 
 
-def lives(pid: int) -> bool:
-    """Whether the process exists and has not ended."""
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is not a zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except (FileNotFoundError, ProcessLookupError):  # gone before the file was opened, or before it was read
+    except (FileNotFoundError, ProcessLookupError):  # ended before the file was opened, or before it was read
         return False
 
 
 def stuck_ranks(
-    all_missed: Mapping[int, MissedHeartbeat], limits: Timeouts, others_leave: bool
+    all_missed: Mapping[int, MissedHeartbeat], limits: Timeouts, others_ended: bool
 ) -> dict[int, MissedHeartbeat]:
-    """The ranks that are stuck beyond doubt. `others_leave`: others have left, or all have been asked to."""
-    limit = limits.suspect if others_leave else limits.watchdog
+    """The ranks whose heartbeat has been missing too long.
+
+    `others_ended`: other ranks have ended or a stop was requested, so the shorter timeout applies.
+    """
+    limit = limits.suspect if others_ended else limits.watchdog
     return {rank: missed for rank, missed in all_missed.items() if missed.seconds >= limit}
 
 
-def ask_for_stacks(pids: Iterable[int]) -> None:
-    """Let processes write all their stacks to their logs, stopped ones too, and return when they have had the time."""
-    asked = False
+def request_stack_dumps(pids: Iterable[int]) -> None:
+    """Make processes, even stopped ones, write the stacks of all threads to their logs; wait until that is done."""
+    signalled = False
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, STACKS)
+            os.kill(pid, STACK_DUMP_SIGNAL)
             os.kill(pid, signal.SIGCONT)
-            asked = True
-    if asked:
-        time.sleep(_STACKS_SECONDS)
+            signalled = True
+    if signalled:
+        time.sleep(_STACK_DUMP_SECONDS)

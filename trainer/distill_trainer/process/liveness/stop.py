@@ -1,4 +1,4 @@
-"""A request to stop. The training loop asks at every step, so that all ranks stop at the same one."""
+"""Stop requests by signal. The training loop checks at every step, so that all ranks stop after the same step."""
 
 import os
 import signal
@@ -7,18 +7,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-REQUESTS_TO_STOP = frozenset({signal.SIGTERM, signal.SIGINT})
+STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
 _PARENT_SECONDS = 1.0
 
 
 @contextmanager
-def deaf_children() -> Iterator[None]:
-    """Processes that this thread forks meanwhile hold requests to stop back, from their first instruction on, until
-    they listen to them; this thread holds its own back until the context ends.
+def stop_signals_blocked() -> Iterator[None]:
+    """Block the stop signals in this thread. Processes forked inside inherit that and unblock them when ready.
 
-    A handler that such a process sets would be too late for a signal that finds it still starting.
+    A handler installed by the new process would be too late for a signal that arrives while it starts.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, REQUESTS_TO_STOP)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
@@ -26,44 +25,44 @@ def deaf_children() -> Iterator[None]:
 
 
 class StopFlag:
-    """Raised by SIGTERM, SIGINT or the death of the launcher, and never lowered."""
+    """Set by SIGTERM, SIGINT or the death of the launcher, and never cleared."""
 
     def __init__(self) -> None:
-        self.signals = 0
-        """Reasons to stop so far."""
+        self.requests = 0
+        """Number of stop requests so far."""
 
     @property
     def requested(self) -> bool:
-        """Whether the run should commit and end."""
-        return self.signals > 0
+        """Whether the run should commit a checkpoint and end."""
+        return self.requests > 0
 
     def install(self) -> None:
-        """Listen to the signals. To be called in the main thread, before anything slow.
+        """Handle the signals. Call this in the main thread, before anything slow.
 
-        A thread hears them: Python's own handlers wait for the main thread, which may be waiting for another rank.
+        A thread receives them: Python runs signal handlers in the main thread, which may be blocked in a collective.
         """
         reader, writer = os.pipe2(os.O_CLOEXEC)
         os.set_blocking(writer, False)
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
-        for number in REQUESTS_TO_STOP:
+        for number in STOP_SIGNALS:
             signal.signal(number, lambda *_: None)
 
-        def hear() -> None:
+        def read_signals() -> None:
             while numbers := os.read(reader, 64):
-                self.signals += sum(number in REQUESTS_TO_STOP for number in numbers)
+                self.requests += sum(number in STOP_SIGNALS for number in numbers)
 
-        threading.Thread(target=hear, name="signals", daemon=True).start()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, REQUESTS_TO_STOP)
+        threading.Thread(target=read_signals, name="signals", daemon=True).start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
-    def follow_parent(self) -> None:
-        """Stop when the process that started this one is gone: nobody would hear how the rank ends, and another
-        attempt may already start.
+    def stop_when_orphaned(self) -> None:
+        """Request a stop when the parent process ends: nothing reports this rank any more, and the next attempt may
+        already be starting.
         """
         parent = os.getppid()
 
-        def follow() -> None:
+        def watch_parent() -> None:
             while os.getppid() == parent:
                 time.sleep(_PARENT_SECONDS)
-            self.signals += 1
+            self.requests += 1
 
-        threading.Thread(target=follow, name="launcher-watch", daemon=True).start()
+        threading.Thread(target=watch_parent, name="launcher-watch", daemon=True).start()

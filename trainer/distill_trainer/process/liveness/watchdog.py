@@ -1,4 +1,4 @@
-"""Notices that the main thread no longer moves: a collective whose peer is gone, a hung file system, a dead loader."""
+"""Detects a stuck main thread: a collective without its peer, a hung file system, a dead data loader."""
 
 import faulthandler
 import sys
@@ -10,14 +10,14 @@ from datetime import UTC, datetime, timedelta
 
 from distill_trainer.process.liveness.heartbeat import Heartbeat
 
-MEETING = "meeting the other ranks"
-"""The phase in which a rank waits for the others' processes. It has nothing to lose yet."""
-_MEETING_SECONDS = 1.0
+RENDEZVOUS = "rendezvous"
+"""The phase in which a rank waits for the other ranks. It has no work to lose yet."""
+_RENDEZVOUS_STOPPING_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
 class Stall:
-    """The main thread has not moved for `seconds` in `phase`; `stopping` when a stop had been asked for."""
+    """The main thread has been stuck in `phase` for `seconds`; `stopping`: after a stop request."""
 
     phase: str
     seconds: float
@@ -25,10 +25,10 @@ class Stall:
 
 
 class Watchdog:
-    """Calls `on_stall`, which does not return, when no `beat` came for `timeout` seconds.
+    """Calls `on_stall`, which must not return, after `timeout` seconds without a `beat`.
 
-    Once a stop is asked for only `stopping_timeout` seconds are allowed, so that something of the pod's grace period
-    is left to report.
+    After a stop request the timeout is `stopping_timeout` seconds, so that part of the pod's grace period is left for
+    the report.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Watchdog:
         heartbeat: Heartbeat | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`heartbeat` tells the launcher of every phase, and about every second that this process runs at all."""
+        """`heartbeat` shows the launcher the current phase, and about every second that this process runs."""
         self._timeout = timeout
         self._stopping_timeout = min(timeout, stopping_timeout)
         self._stop_requested = stop_requested
@@ -49,47 +49,49 @@ class Watchdog:
         self._heartbeat = heartbeat
         self._clock = clock
         self._last = (clock(), "start")
-        self._stop_seen: float | None = None
+        self._stopping_since: float | None = None
         self._ended = threading.Event()
 
     @property
     def phase(self) -> str:
-        """What the main thread said last that it would do."""
+        """The current phase of the main thread."""
         return self._last[1]
 
     @property
     def moved_at(self) -> datetime:
-        """When the main thread moved last."""
+        """Time of the last beat."""
         return datetime.now(UTC) - timedelta(seconds=self._clock() - self._last[0])
 
     def beat(self, phase: str) -> None:
-        """Say that the main thread moves and goes on to `phase`. Cheap enough for every part of every step."""
+        """Report that the main thread makes progress and starts `phase`. Cheap enough for every phase of every step."""
         self._last = (self._clock(), phase)
         if self._heartbeat is not None:
             self._heartbeat.phase(phase)
 
     def check(self) -> Stall | None:
-        """The stall, if there is one now."""
+        """The current stall, or None."""
         now = self._clock()
         since, phase = self._last
         stopping = self._stop_requested()
-        if stopping and self._stop_seen is None:
-            self._stop_seen = now
-        still = now - since
-        if still >= self._timeout:
-            return Stall(phase, still, stopping)
-        patience = self._stopping_timeout if phase != MEETING else min(_MEETING_SECONDS, self._stopping_timeout)
-        if self._stop_seen is not None and now - max(since, self._stop_seen) >= patience:
-            return Stall(phase, still, stopping)
+        if stopping and self._stopping_since is None:
+            self._stopping_since = now
+        stuck = now - since
+        if stuck >= self._timeout:
+            return Stall(phase, stuck, stopping)
+        limit = self._stopping_timeout
+        if phase == RENDEZVOUS:
+            limit = min(_RENDEZVOUS_STOPPING_SECONDS, limit)
+        if self._stopping_since is not None and now - max(since, self._stopping_since) >= limit:
+            return Stall(phase, stuck, stopping)
         return None
 
     def start(self) -> None:
-        """Watch from a thread, as of now."""
+        """Start the watchdog thread."""
         self._last = (self._clock(), self._last[1])
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def end(self) -> None:
-        """Stop watching; the heartbeat goes on to the end of the process."""
+        """Stop checking; the heartbeat continues until the process ends."""
         self._ended.set()
 
     def _watch(self) -> None:
@@ -100,7 +102,7 @@ class Watchdog:
             time.sleep(interval)
             stall = None if self._ended.is_set() else self.check()
             if stall is not None:
-                # What every thread does is the one thing that cannot be found out later.
+                # The stacks cannot be recovered after the process has ended.
                 faulthandler.dump_traceback(sys.stderr, all_threads=True)
                 self._on_stall(stall)
                 return

@@ -1,1 +1,1 @@
-"""What this container may use: CPUs, memory, and calls of the kernel."""
+"""CPU quota, memory and prctl: what Linux allows and tells this container."""

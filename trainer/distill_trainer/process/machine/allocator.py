@@ -1,4 +1,4 @@
-"""How the C library gives memory back."""
+"""Configures glibc's malloc."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ _LARGEST_INT = 2**31 - 1
 
 
 def keep_freed_memory() -> bool:
-    """Make malloc keep what is freed instead of returning it to the kernel; whether this C library can.
+    """Make malloc keep freed memory instead of returning it to the kernel. Returns False if libc is not glibc.
 
-    A training step on CPUs frees and allocates the same large activations again and again. By default each of them is
-    mapped anew, and the kernel has to clear its pages: up to a tenth of a step. The most that the process uses at any
-    moment stays the same.
+    A training step on CPUs frees and allocates the same large activations again and again. By default malloc maps each
+    one anew and the kernel clears its pages, which takes up to a tenth of a step. Peak memory does not change.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:  # not glibc

@@ -1,4 +1,4 @@
-"""How many CPUs this container may use, which os.cpu_count() does not know."""
+"""How many CPUs this container may use; os.cpu_count() ignores its quota."""
 
 import os
 from collections.abc import Iterator
@@ -11,12 +11,12 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 def _read(file: Path) -> str | None:
     try:
         return file.read_text().strip()
-    except OSError:  # not this version of cgroups, or a level that is not visible from inside the container
+    except OSError:  # another cgroup version, or a level that is not visible inside the container
         return None
 
 
 def _levels(root: Path, path: str) -> Iterator[Path]:
-    """A cgroup's directory and its ancestors': a limit on any of them counts."""
+    """A cgroup's directory and those of its ancestors, all of which can set limits."""
     current = root / path.strip("/")
     yield current
     while current != root:
@@ -27,7 +27,7 @@ def _levels(root: Path, path: str) -> Iterator[Path]:
 def _quotas(root: Path, own: Path) -> Iterator[float]:
     for line in (_read(own) or "").splitlines():
         _, controllers, path = line.split(":", 2)
-        if ".." in path.split("/"):  # a cgroup outside of this container's view
+        if ".." in path.split("/"):  # a cgroup that is not visible inside the container
             path = "/"
         if controllers == "":
             for level in _levels(root, path):
@@ -43,16 +43,16 @@ def _quotas(root: Path, own: Path) -> Iterator[float]:
 
 
 def available_cpus(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
-    """CPUs that this process may use: the smallest of its affinity and the quotas of cgroups v1 and v2, at least 1."""
+    """CPUs this process may use: the minimum of its affinity and its cgroup quotas (v1 and v2), at least 1."""
     allowed = len(os.sched_getaffinity(0))
     return max(1, int(min([float(allowed), *_quotas(root, own)])))
 
 
 def threads_per_rank(ranks_on_node: int, cpus: int) -> int:
-    """Threads of one rank's CPU kernels: its share of the CPUs."""
+    """Threads for one rank's CPU kernels: its share of the CPUs."""
     return max(1, cpus // ranks_on_node)
 
 
-def worker_count(asked: int, ranks_on_node: int, cpus: int) -> int:
-    """Data-loading processes for one rank: what was asked, but no more than the rank's share of the CPUs."""
-    return min(asked, cpus // max(1, ranks_on_node))
+def worker_count(requested: int, ranks_on_node: int, cpus: int) -> int:
+    """Data loader workers for one rank: `requested`, but at most the rank's share of the CPUs."""
+    return min(requested, cpus // max(1, ranks_on_node))

@@ -1,4 +1,4 @@
-"""Whether the kernel has killed a process of this container for its memory."""
+"""Counts the processes of this container that the kernel killed for lack of memory."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ _COUNTERS = (
 
 
 def oom_kills() -> int:
-    """Processes of this cgroup that the kernel has killed for memory so far; 0 where it does not count them."""
+    """Number of OOM kills in this cgroup so far; 0 if the kernel does not count them."""
     for path in _COUNTERS:
         try:
             lines = path.read_text().splitlines()

@@ -1,12 +1,12 @@
-"""What Linux lets a process ask for itself, and Python does not know: prctl(2)."""
+"""prctl(2), which Python does not provide."""
 
 import ctypes
 import os
 
 PR_SET_PDEATHSIG = 1
-"""The signal that the kernel sends this process when its parent dies."""
+"""Signal that the kernel sends to this process when its parent dies."""
 PR_SET_CHILD_SUBREAPER = 36
-"""Whether processes below this one become its children when their own parent dies."""
+"""Whether descendants become children of this process when their own parent dies."""
 
 
 def prctl(option: int, value: int) -> None:

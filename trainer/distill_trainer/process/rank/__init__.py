@@ -1,1 +1,1 @@
-"""One rank: its start, its surroundings, and the files through which it talks to the launcher."""
+"""One rank's process: entry point, context, and the files it shares with the launcher."""

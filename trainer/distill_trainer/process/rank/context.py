@@ -1,4 +1,4 @@
-"""What surrounds the training in a rank: handed to `train` as one object."""
+"""The services that a rank's process provides to `train`."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from distill_trainer.process.telemetry.status import RankStatus
 
 @dataclass(frozen=True)
 class RankContext:
-    """One rank's surroundings. All of it is usable on every rank; what concerns rank 0 alone is silent elsewhere."""
+    """Services of one rank. All work on every rank; what only rank 0 does is a no-op on the others."""
 
     env: TorchrunEnv
     stop: StopFlag

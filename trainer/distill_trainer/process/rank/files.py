@@ -1,4 +1,4 @@
-"""How the processes of a node talk without a network: small files in a folder that lives as long as the launcher."""
+"""Files through which a node's ranks and launcher communicate, in a folder that the launcher creates and deletes."""
 
 import contextlib
 import os
@@ -18,34 +18,34 @@ from distill_api.reasons import Reason
 from distill_trainer.process.outcome import RankReport
 
 FOLDER_VARIABLE: Final = "DISTILL_RANK_FILES"
-"""Environment variable that tells a worker where the folder is."""
+"""Environment variable with the path of the folder."""
 
 
-def read_run(environ: Mapping[str, str]) -> RunConfig:
-    """The RunConfig of the environment. Raises Permanent naming what is missing or wrong."""
+def read_run_config(environ: Mapping[str, str]) -> RunConfig:
+    """Read the RunConfig from the environment. Raises Permanent naming what is missing or wrong."""
     text = environ.get(Env.RUN)
     if not text:
         raise Permanent(
             Reason.CONFIG_INVALID,
-            f"the environment variable {Env.RUN} is not set; the operator or `distill run` sets it",
+            f"environment variable {Env.RUN} is not set; start the trainer with a DistillJob or `distill run`",
         )
     try:
         return RunConfig.model_validate_json(text)
     except ValidationError as error:
         mistakes = "; ".join(explain(error, RunConfig))
-        raise Permanent(Reason.CONFIG_INVALID, f"{Env.RUN} is no valid RunConfig: {mistakes}") from None
+        raise Permanent(Reason.CONFIG_INVALID, f"{Env.RUN} is not a valid RunConfig: {mistakes}") from None
 
 
 @dataclass(frozen=True)
 class RankFiles:
-    """The files of one rank in the folder."""
+    """The files of one rank."""
 
     folder: Path
     local_rank: int
 
     @property
     def status_file(self) -> Path:
-        """A recent copy of the rank's /status."""
+        """A copy of the rank's /status, about one second old."""
         return self.folder / f"status-{self.local_rank}.json"
 
     @property
@@ -55,11 +55,11 @@ class RankFiles:
 
     @property
     def report_file(self) -> Path:
-        """What the rank says of its own end."""
+        """How the rank ended."""
         return self.folder / f"report-{self.local_rank}.json"
 
     def write_report(self, report: RankReport) -> None:
-        """Write the report; it is seen whole or not at all. A second one is ignored. Raises OSError."""
+        """Write the report atomically. A second report is ignored. Raises OSError."""
         temporary = self.report_file.with_suffix(f".{os.getpid()}.tmp")
         temporary.write_text(report.model_dump_json(by_alias=True), encoding="utf-8")
         with contextlib.suppress(FileExistsError):
@@ -67,12 +67,12 @@ class RankFiles:
         temporary.unlink()
 
     def report(self) -> RankReport | None:
-        """The rank's report, if it has left one."""
+        """The rank's report; None if there is none."""
         text = _read(self.report_file)
         return None if text is None else RankReport.model_validate_json(text)
 
     def status(self) -> TrainerStatus | None:
-        """The rank's last status copy, at most about a second older than its end."""
+        """The rank's last status; None if there is none. At its end it is at most about one second old."""
         text = _read(self.status_file)
         return None if text is None else TrainerStatus.model_validate_json(text)
 

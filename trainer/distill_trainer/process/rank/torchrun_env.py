@@ -1,4 +1,4 @@
-"""Where torchrun has put this process."""
+"""This process's rank, from torchrun's environment variables."""
 
 import os
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Self
 
 @dataclass(frozen=True)
 class TorchrunEnv:
-    """One rank's place among all ranks."""
+    """Rank and world size of this process."""
 
     rank: int
     local_rank: int
@@ -18,7 +18,7 @@ class TorchrunEnv:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] = os.environ) -> Self:
-        """Read the variables that torchrun sets; without them this process is the only rank."""
+        """Read torchrun's variables; without them this process is the only rank."""
         return cls(
             rank=int(environ.get("RANK", 0)),
             local_rank=int(environ.get("LOCAL_RANK", 0)),

@@ -1,7 +1,6 @@
-"""One rank: builds what surrounds the training, calls `train`, and reports how it ended.
+"""The process of one rank: builds the RankContext, calls `train`, and reports how it ended.
 
-Forked from the launcher's zygote at the order of torchrun's agent, which sets RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR
-and MASTER_PORT.
+The zygote forks it for torchrun's agent, which sets RANK, LOCAL_RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT.
 """
 
 import faulthandler
@@ -23,12 +22,12 @@ from distill_api.pod.report import TerminationMessage
 from distill_api.pod.run import RunConfig
 from distill_api.reasons import Reason
 from distill_api.status import Result
-from distill_trainer.process.liveness.heartbeat import STACKS, Heartbeat, ask_for_stacks, read_heartbeat
+from distill_trainer.process.liveness.heartbeat import STACK_DUMP_SIGNAL, Heartbeat, read_heartbeat, request_stack_dumps
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import Stall, Watchdog
 from distill_trainer.process.outcome import FAILURE_EXIT_CODE, Ending, RankReport, ending_of
-from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles, read_run
+from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles, read_run_config
 from distill_trainer.process.rank.torchrun_env import TorchrunEnv
 from distill_trainer.process.telemetry.console import CLEAR_LINE
 
@@ -43,27 +42,25 @@ log = logging.getLogger(__name__)
 Train = Callable[[RunConfig, "RankContext"], Result | None]
 
 _COMMIT_SECONDS = 15.0
-"""What a rank that fails gives its last snapshot to become durable."""
-_TOGETHER_SECONDS = 20.0
-"""What a stopped rank gives its siblings: torchrun's agent kills the others 30 s after the first has left."""
+"""How long a failing rank waits for its last commit."""
+_SIBLINGS_SECONDS = 20.0
+"""How long a stopped rank waits for its siblings: torchrun's agent kills them 30 s after the first one ends."""
 
 
 def main(train: Train) -> NoReturn:
-    """Run this rank to its end. Never returns: the process leaves with its exit code, whatever native threads are
-    still doing.
-    """
+    """Run this rank and exit the process with its exit code, even if native threads still run."""
     stop = StopFlag()
     stop.install()
-    stop.follow_parent()
+    stop.stop_when_orphaned()
     faulthandler.enable()
-    faulthandler.register(STACKS, all_threads=True)
+    faulthandler.register(STACK_DUMP_SIGNAL, all_threads=True)
     env = TorchrunEnv.from_environ()
     _configure_logging(env)
-    Rank(read_run(os.environ), env, stop, Path(os.environ[FOLDER_VARIABLE])).work(train)
+    Rank(read_run_config(os.environ), env, stop, Path(os.environ[FOLDER_VARIABLE])).run(train)
 
 
 class Rank:
-    """One rank from its start to its report."""
+    """Runs one rank and reports how it ended."""
 
     def __init__(self, run: RunConfig, env: TorchrunEnv, stop: StopFlag, folder: Path) -> None:
         self._run = run
@@ -71,12 +68,12 @@ class Rank:
         self._stop = stop
         self._folder = folder
         self._files = RankFiles(folder, env.local_rank)
-        self._leaving = threading.Lock()
+        self._exit_lock = threading.Lock()
         self._status: RankStatus | None = None
         self._checkpointer: Checkpointer | None = None
 
-    def work(self, train: Train) -> NoReturn:
-        """Train, report, leave."""
+    def run(self, train: Train) -> NoReturn:
+        """Train, report and exit the process."""
         recovery = self._run.spec.recovery
         watchdog = Watchdog(
             timeout=timeouts(recovery.stall_timeout_seconds).watchdog,
@@ -89,25 +86,25 @@ class Rank:
         error: BaseException | None = None
         result: Result | None = None
         try:
-            context = self._surround(watchdog)
+            context = self._build_context(watchdog)
             result = train(self._run, context)
             context.checkpointer.wait()
             context.status.update(state="done")
-        except BaseException as caught:  # noqa: BLE001  every end is reported, a SystemExit too
+        except BaseException as caught:  # noqa: BLE001  every end is reported, even SystemExit
             error = caught
         watchdog.end()
         ending = ending_of(error, result, rank=self._env.rank, attempt=self._run.attempt, phase=watchdog.phase)
         if ending.unexpected:
             log.error("training failed with an unexpected error", exc_info=error)
         elif ending.message.waited:
-            log.error("another rank did not answer; this one waited here", exc_info=error)
+            log.error("timed out waiting for another rank", exc_info=error)
         elif error is not None:
             log.info("this rank ends: %s: %s", ending.message.reason, ending.message.message)
-        self._leave(ending)
+        self._exit(ending)
 
-    def _surround(self, watchdog: Watchdog) -> "RankContext":
+    def _build_context(self, watchdog: Watchdog) -> "RankContext":
         from distill_trainer.checkpoint.checkpointer import Checkpointer
-        from distill_trainer.checkpoint.interval import FIRST_SECONDS
+        from distill_trainer.checkpoint.interval import INITIAL_SECONDS
         from distill_trainer.checkpoint.store.storage import clear_temporaries
         from distill_trainer.process.rank.context import RankContext
         from distill_trainer.process.run_files import RunFiles
@@ -120,7 +117,7 @@ class Rank:
         metrics = TrainerMetrics(
             rank=env.rank,
             world_size=env.world_size,
-            checkpoint_interval=FIRST_SECONDS if interval == "auto" else interval,
+            checkpoint_interval=INITIAL_SECONDS if interval == "auto" else interval,
             versions={name: version(name) for name in ("torch", "ultralytics")},
         )
         self._status = status = RankStatus(
@@ -141,7 +138,7 @@ class Rank:
                 "/healthz": ("text/plain", lambda: b"ok\n"),
             },
         )
-        log.info("metrics and status are served at port %d", server.port)
+        log.info("serving metrics and status on port %d", server.port)
         files = RunFiles.of(run)
         self._checkpointer = checkpointer = Checkpointer(
             files.checkpoints,
@@ -149,9 +146,9 @@ class Rank:
             attempt=run.attempt,
             keep=run.spec.checkpoint.keep,
             is_writer=env.rank == 0,
-            metrics=_Observers(metrics, status),
+            events=_CheckpointEvents(metrics, status),
         )
-        if env.rank == 0:  # after the fence is raised, so that an older attempt cannot put its own in place
+        if env.rank == 0:  # after raising the fence, so that an older attempt can no longer rename its own
             for folder in (files.root, files.weights):
                 clear_temporaries(folder)
         return RankContext(
@@ -166,21 +163,21 @@ class Rank:
         )
 
     def _stalled(self, stall: Stall) -> None:
-        """End a rank whose main thread is stuck; runs in the watchdog's thread."""
+        """Exit because the main thread is stuck. Runs in the watchdog thread."""
         if self._status is not None and stall.stopping:
             self._status.update(state="stopping")
         stepped = self._status is not None and self._status.read().steps_this_attempt > 0
-        text = f"rank {self._env.rank} has not moved for {stall.seconds:.0f} s in phase {stall.phase}"
+        text = f"rank {self._env.rank} made no progress for {stall.seconds:.0f} s in phase {stall.phase}"
         if not stall.stopping or stall.seconds >= timeouts(self._run.spec.recovery.stall_timeout_seconds).collective:
-            # No collective waits that long: whoever stopped, this rank was stuck before.
-            reason, text = Reason.STALLED, f"{text}; all threads' stacks are in its log"
+            # No collective waits that long, so this rank was stuck before the stop request.
+            reason, text = Reason.STALLED, f"{text}; its log has the stacks of all threads"
         else:
-            reason, text = Reason.PEER_LOST, f"asked to stop, but {text}, as when another rank is gone"
+            reason, text = Reason.PEER_LOST, f"{text} after a stop request, probably because another rank is gone"
         outcome, code = "failed", FAILURE_EXIT_CODE
         if stall.stopping and not stepped:
             outcome, code, reason = "stopped", int(ExitCode.STOPPED), Reason.STOPPED
         log.error("%s", text)
-        self._ask_siblings_for_stacks()
+        self._dump_sibling_stacks()
         message = TerminationMessage.model_validate(
             {
                 "outcome": outcome,
@@ -191,47 +188,49 @@ class Rank:
             }
         )
         seconds = timeouts(self._run.spec.recovery.stall_timeout_seconds).last_commit
-        self._leave(Ending(code, message), seconds, alone=True)
+        self._exit(Ending(code, message), seconds, wait_for_siblings=False)
 
-    def _ask_siblings_for_stacks(self) -> None:
-        """What the node's other ranks do now; they will not be there to be asked later."""
+    def _dump_sibling_stacks(self) -> None:
+        """Dump the stacks of the node's other ranks while they still run."""
         ranks = set(range(self._env.local_world_size)) - {self._env.local_rank}
-        state = [read_heartbeat(RankFiles(self._folder, rank).heartbeat_file) for rank in ranks]
-        ask_for_stacks(sibling.pid for sibling in state if sibling is not None)
+        siblings = [read_heartbeat(RankFiles(self._folder, rank).heartbeat_file) for rank in ranks]
+        request_stack_dumps(sibling.pid for sibling in siblings if sibling is not None)
 
-    def _leave(self, ending: Ending, commit_seconds: float = _COMMIT_SECONDS, alone: bool = False) -> NoReturn:
-        """`alone`: without waiting for the node's other ranks, one of which may be the reason."""
-        self._leaving.acquire()  # never released: the first of main thread and watchdog leaves for both
+    def _exit(
+        self, ending: Ending, commit_seconds: float = _COMMIT_SECONDS, wait_for_siblings: bool = True
+    ) -> NoReturn:
+        """Wait for the last commit, write the report and exit the process."""
+        self._exit_lock.acquire()  # never released: either the main thread or the watchdog exits
         at = time.time()
         if self._checkpointer is not None:
             try:
                 self._checkpointer.wait(commit_seconds)
             except TrainerError as error:
-                log.error("the last snapshot was not committed: %s", error.message)
-        report = RankReport(exit_code=ending.exit_code, at=at, message=self._completed(ending.message))
+                log.error("the last checkpoint was not committed: %s", error.message)
+        report = RankReport(exit_code=ending.exit_code, at=at, message=self._with_progress(ending.message))
         try:
             self._files.write_report(report)
         except OSError as error:
-            log.error("the report of this end cannot be left in %s: %s", self._folder, error)
-        signals = self._stop.signals
-        if ending.exit_code == ExitCode.STOPPED and not alone:
-            self._wait_for_siblings(signals)
+            log.error("cannot write this rank's report to %s: %s", self._folder, error)
+        requests = self._stop.requests
+        if ending.exit_code == ExitCode.STOPPED and wait_for_siblings:
+            self._wait_for_siblings(requests)
         for child in multiprocessing.active_children():
             child.terminate()
         logging.shutdown()
         sys.stdout.flush()
         sys.stderr.flush()
-        # Interpreter and library destructors may abort or hang once collectives have failed.
+        # Destructors of the interpreter and of libraries may abort or hang after a failed collective.
         os._exit(ending.exit_code)
 
-    def _completed(self, message: TerminationMessage) -> TerminationMessage:
+    def _with_progress(self, message: TerminationMessage) -> TerminationMessage:
         if self._status is None:
             return message
         status = self._status.read()
         step = status.progress.step
         committed = self._checkpointer.committed_step if self._checkpointer is not None else None
         if self._env.rank != 0 or status.resumed_from_step is None:
-            committed = committed or None  # 0 only says that this rank has not looked
+            committed = committed or None  # 0 here means that this rank has not read the volume
         return message.model_copy(
             update={
                 "step": step,
@@ -243,18 +242,18 @@ class Rank:
             }
         )
 
-    def _wait_for_siblings(self, signals: int) -> None:
-        """Leave together with the node's other ranks, unless another signal says that one of them is dead."""
+    def _wait_for_siblings(self, requests: int) -> None:
+        """Wait until all ranks of the node have written reports. Another stop signal means that one has died."""
         reports = [RankFiles(self._folder, local_rank).report_file for local_rank in range(self._env.local_world_size)]
-        deadline = time.monotonic() + _TOGETHER_SECONDS
-        while time.monotonic() < deadline and self._stop.signals == signals:
+        deadline = time.monotonic() + _SIBLINGS_SECONDS
+        while time.monotonic() < deadline and self._stop.requests == requests:
             if all(report.exists() for report in reports):
                 return
             time.sleep(0.05)
 
 
-class _Observers:
-    """Tells metrics and status of checkpoints."""
+class _CheckpointEvents:
+    """Records checkpoint events in metrics and status."""
 
     def __init__(self, metrics: "TrainerMetrics", status: "RankStatus") -> None:
         self._metrics, self._status = metrics, status
@@ -278,10 +277,10 @@ class _Observers:
 
 
 def _configure_logging(env: TorchrunEnv) -> None:
-    over_the_bar = CLEAR_LINE if sys.stderr.isatty() else ""
+    clear_bar = CLEAR_LINE if sys.stderr.isatty() else ""
     logging.basicConfig(
         level=logging.INFO if env.rank == 0 else logging.WARNING,
-        format=f"{over_the_bar}%(asctime)s rank {env.rank} %(levelname)s %(name)s: %(message)s",
+        format=f"{clear_bar}%(asctime)s rank {env.rank} %(levelname)s %(name)s: %(message)s",
         stream=sys.stderr,
-        force=True,  # instead of the launcher's
+        force=True,  # replaces the launcher's configuration
     )

@@ -1,1 +1,1 @@
-"""What a rank tells while it runs: status, metrics, console, and where its time goes."""
+"""Status, metrics, console output and time accounting of a running rank."""

@@ -1,4 +1,4 @@
-"""Prometheus metrics of one rank. Names are the contract's; labels of the job are added by the scrape."""
+"""Prometheus metrics of one rank. Metric names come from distill_api; the scrape configuration adds job labels."""
 
 import platform
 from collections import deque
@@ -16,10 +16,10 @@ _RATE_WINDOW = 50
 
 
 class TrainerMetrics:
-    """One method for each thing that happens. `rank` 0 also exposes what is true of the whole job."""
+    """One method per event. Rank 0 also exposes the metrics of the whole job."""
 
     def __init__(self, *, rank: int, world_size: int, checkpoint_interval: float, versions: Mapping[str, str]) -> None:
-        """`versions`: names and versions for the build info, such as torch and ultralytics."""
+        """`versions`: labels of the build info metric, such as torch and ultralytics."""
         self.registry = CollectorRegistry()
         self._rank = rank
         self._world_size = world_size
@@ -27,9 +27,9 @@ class TrainerMetrics:
         self._planned_steps = 0
         self.checkpoint_stall_seconds = 0.0
         self._losses = self._gauge(Name.LOSS, "Loss of the last step by component, weights included", "component")
-        self._images = self._counter(Name.IMAGES, "Images that this rank has trained on")
+        self._images = self._counter(Name.IMAGES, "Images this rank has trained on")
         self._steps = self._counter(Name.STEPS, "Global steps finished in this attempt")
-        self._skipped = self._counter(Name.SKIPPED_STEPS, "Steps without an update, by reason", "reason")
+        self._skipped = self._counter(Name.SKIPPED_STEPS, "Steps without an optimizer step, by reason", "reason")
         self._time = self._counter(Name.TIME, "Seconds of this rank by phase", "phase")
         self._duration = self._histogram(Name.STEP_DURATION, "Duration of a step in seconds", _STEP_BUCKETS)
         self._epoch = self._gauge(Name.EPOCH, "Epochs finished")
@@ -51,13 +51,11 @@ class TrainerMetrics:
         self._ratio = self._gauge(Name.PROGRESS_RATIO, "Share of the steps that are finished")
         self._evaluation = self._gauge(Name.EVAL_MAP, "mAP at the last validation", "model", "iou")
         self._resumed = self._gauge(Name.RESUMED_FROM_STEP, "Committed step that this attempt started from")
-        self._interval = self._gauge(Name.CHECKPOINT_INTERVAL, "Seconds between checkpoints, as asked for or found")
+        self._interval = self._gauge(Name.CHECKPOINT_INTERVAL, "Seconds between checkpoints, as set or chosen")
         self._interval.set(checkpoint_interval)
         self._saves = self._counter(Name.CHECKPOINT_SAVES, "Checkpoints by result", "result")
-        self._fallbacks = self._counter(Name.CHECKPOINT_FALLBACKS, "Damaged checkpoints that were stepped over")
-        self._stall = self._histogram(
-            Name.CHECKPOINT_STALL, "Seconds that the training stood still for a snapshot", _STALL_BUCKETS
-        )
+        self._fallbacks = self._counter(Name.CHECKPOINT_FALLBACKS, "Damaged checkpoints skipped on resume")
+        self._stall = self._histogram(Name.CHECKPOINT_STALL, "Seconds that a snapshot blocked training", _STALL_BUCKETS)
         self._persist = self._histogram(
             Name.CHECKPOINT_PERSIST, "Seconds from snapshot to durable checkpoint", _PERSIST_BUCKETS
         )
@@ -67,7 +65,7 @@ class TrainerMetrics:
             self._saves.labels(result)
 
     def step(self, *, images: int, seconds: float, step: int, epoch: int) -> None:
-        """A global step is finished: this rank's images of it, its duration, steps and epochs finished so far."""
+        """A global step is finished: images of this rank, duration in seconds, steps and epochs finished so far."""
         self._images.inc(images)
         self._steps.inc()
         self._duration.observe(seconds)
@@ -81,12 +79,12 @@ class TrainerMetrics:
 
     @property
     def images_per_second(self) -> float | None:
-        """Images per second over all ranks in the last steps; None before the first."""
+        """Images per second over all ranks, averaged over recent steps; None before the first step."""
         seconds = sum(duration for _, duration in self._recent)
         return self._world_size * sum(images for images, _ in self._recent) / seconds if seconds else None
 
     def phase(self, name: str, seconds: float) -> None:
-        """Time went into data, teacher, forward, backward, optimizer, validation, checkpoint or start."""
+        """Add time to a phase: data, teacher, forward, backward, optimizer, validation, checkpoint or start."""
         self._time.labels(name).inc(max(0.0, seconds))
         if name == "checkpoint":
             self.checkpoint_stall_seconds += max(0.0, seconds)
@@ -110,15 +108,15 @@ class TrainerMetrics:
         self._amp_scale.set(value)
 
     def skipped(self, reason: str) -> None:
-        """A step made no update."""
+        """A step was skipped, without an optimizer step."""
         self._skipped.labels(reason).inc()
 
     def gpu_memory(self, reserved: int) -> None:
         """Bytes of device memory reserved by PyTorch."""
         self._gpu_memory.set(reserved)
 
-    def planned(self, *, steps: int, epochs: int) -> None:  # noqa: ARG002  told together by the plan
-        """Length of the whole job."""
+    def planned(self, steps: int) -> None:
+        """Steps of the whole job."""
         self._planned_steps = steps
         if self._rank == 0:
             self._planned.set(steps)
@@ -139,31 +137,31 @@ class TrainerMetrics:
             self._evaluation.labels(model, "50-95").set(map50_95)
 
     def checkpoint_interval(self, seconds: float) -> None:
-        """Checkpoints are now committed this often."""
+        """Checkpoints are now committed every `seconds`."""
         if self._rank == 0:
             self._interval.set(seconds)
 
     def checkpoint_committed(self, step: int, at: datetime, seconds: float) -> None:
-        """A checkpoint is durable."""
+        """A checkpoint was committed, `seconds` after its snapshot."""
         self._saves.labels("committed").inc()
         self._persist.observe(seconds)
         self._last_step.set(step)
         self._last_time.set(at.timestamp())
 
     def checkpoint_stalled(self, seconds: float) -> None:
-        """The training stood still for a snapshot."""
+        """A snapshot blocked training for `seconds`."""
         self._stall.observe(seconds)
 
     def checkpoint_failed(self) -> None:
-        """A checkpoint could not be committed."""
+        """A commit failed."""
         self._saves.labels("failed").inc()
 
     def checkpoint_fell_back(self) -> None:
-        """A damaged checkpoint was stepped over."""
+        """A damaged checkpoint was skipped on resume."""
         self._fallbacks.inc()
 
     def exposition(self) -> bytes:
-        """All metrics in Prometheus' text format."""
+        """All metrics in the Prometheus text format."""
         return generate_latest(self.registry)
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:

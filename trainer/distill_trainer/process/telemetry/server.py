@@ -9,28 +9,28 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 log = logging.getLogger(__name__)
 
-Page = tuple[str, Callable[[], bytes]]
-"""Content type, and what makes the body."""
+Endpoint = tuple[str, Callable[[], bytes]]
+"""Content type, and a function that returns the body."""
 
 
 class StatusServer:
-    """Serves pages from daemon threads until `close`, or the end of the process."""
+    """Serves endpoints from daemon threads until `close` or the end of the process."""
 
-    def __init__(self, port: int, pages: Mapping[str, Page]) -> None:
-        """Listen on `port` of all addresses, or on one that the system chooses when it is taken."""
-        handler = _handler(dict(pages))
+    def __init__(self, port: int, endpoints: Mapping[str, Endpoint]) -> None:
+        """Listen on `port` of all addresses, or on a free port if it is in use. `endpoints`: by path."""
+        handler = _handler(dict(endpoints))
         try:
             self._server = _Server(("", port), handler)
         except OSError as error:
             self._server = _Server(("", 0), handler)
-            log.warning("port %d is not free (%s); serving at %d", port, error.strerror, self.port)
-        # A forked data-loading process would keep the port open after this rank has died.
+            log.warning("cannot listen on port %d (%s); using port %d instead", port, error.strerror, self.port)
+        # A forked data loader worker would keep the port open after this rank has died.
         os.register_at_fork(after_in_child=self._server.socket.close)
         threading.Thread(target=self._server.serve_forever, name="status-server", daemon=True).start()
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that the server listens on."""
         return int(self._server.server_address[1])
 
     def close(self) -> None:
@@ -49,17 +49,17 @@ class _Server(ThreadingHTTPServer):
         super().server_bind()
 
 
-def _handler(pages: dict[str, Page]) -> type[BaseHTTPRequestHandler]:
+def _handler(endpoints: dict[str, Endpoint]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
 
         def do_GET(self) -> None:
-            page = pages.get(self.path.partition("?")[0])
-            if page is None:
-                self.send_error(404, f"there are only {', '.join(sorted(pages))}")
+            endpoint = endpoints.get(self.path.partition("?")[0])
+            if endpoint is None:
+                self.send_error(404, f"not found; use {', '.join(sorted(endpoints))}")
                 return
-            content_type, make = page
-            body = make()
+            content_type, body_of = endpoint
+            body = body_of()
             self.send_response(200)
             self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))

@@ -1,4 +1,4 @@
-"""What a rank tells about itself while it runs: the body of GET /status, and a copy for the launcher."""
+"""A rank's status: the body of GET /status, with a copy in a file for the launcher."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ _PERSIST_INTERVAL = 1.0
 
 
 class RankStatus:
-    """Thread-safe. Fields are those of `TrainerStatus` and `Progress`; unknown ones raise."""
+    """The current TrainerStatus of a rank. Thread-safe. Unknown fields raise ValueError."""
 
     def __init__(
         self,
@@ -32,9 +32,10 @@ class RankStatus:
         copy: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`checkpoint_stalls`: seconds so far that training stood still for checkpoints.
+        """`checkpoint_stalls` returns the seconds so far that checkpoints blocked training.
 
-        `copy`: a file that is kept within a second of the truth, for whoever looks after the rank was killed."""
+        `copy`: a file with a status at most about one second old, for the launcher to read if the rank is killed.
+        """
         self._lock = threading.Lock()
         self._status = TrainerStatus(job=job, attempt=attempt, rank=rank, world_size=world_size, state="starting")
         self._rate = images_per_second
@@ -46,7 +47,7 @@ class RankStatus:
         self._first_step: tuple[float, int] | None = None
 
     def update(self, **fields: Any) -> None:
-        """Set fields of the status: state, resumed_from_step, steps_this_attempt …"""
+        """Set fields of TrainerStatus: state, resumed_from_step, steps_this_attempt …"""
         with self._lock:
             first_step = self._status.steps_this_attempt == 0 and fields.get("steps_this_attempt", 0) > 0
             stepped = fields.get("steps_this_attempt", 0) > self._status.steps_this_attempt
@@ -55,11 +56,11 @@ class RankStatus:
                 self._accounting.enter(self._status.state)
             if stepped:
                 self._accounting.step()
-            # Whoever looks after a kill must know at once that there is something to lose.
+            # After a kill the launcher must know that this attempt has made a step.
             self._persist(at_once=first_step)
 
     def progress(self, **fields: Any) -> None:
-        """Set fields of the progress: step, steps, epoch, student_map …; the time left follows from them."""
+        """Set fields of Progress: step, steps, epoch, student_map …; the ETA is computed from them."""
         with self._lock:
             _check(fields, Progress)
             now = self._clock()
@@ -75,25 +76,27 @@ class RankStatus:
             self._persist()
 
     def resumed(self, step: int, committed_at: datetime | None) -> None:
-        """The attempt starts from this committed step; 0 for a fresh start. `committed_at`: where that is known."""
+        """The attempt starts from this committed step; 0 for a fresh start. `committed_at`: None if unknown."""
         self.update(resumed_from_step=step)
         self.progress(step=step, committed_step=step, committed_at=committed_at)
 
     def checkpoint_committed(self, step: int, at: datetime) -> None:
-        """A checkpoint is durable."""
+        """A checkpoint was committed."""
         self.progress(committed_step=step, committed_at=at)
 
     def checkpoint_fell_back(self) -> None:
-        """A damaged checkpoint was stepped over."""
+        """A damaged checkpoint was skipped on resume."""
         self.update(checkpoint_fallbacks=self.read().checkpoint_fallbacks + 1)
 
     def versions_changed(self, changes: Mapping[str, tuple[str, str]]) -> None:
-        """The run goes on with other versions; by name, those that wrote its checkpoint and the present ones."""
-        told = [VersionChange(name=name, checkpoint=pair[0], attempt=pair[1]) for name, pair in changes.items()]
-        self.update(version_changes=told)
+        """The run resumes with other versions. `changes`: name -> (version in the checkpoint, version now)."""
+        version_changes = [
+            VersionChange(name=name, checkpoint=before, attempt=now) for name, (before, now) in changes.items()
+        ]
+        self.update(version_changes=version_changes)
 
     def read(self) -> TrainerStatus:
-        """What is true now."""
+        """The current status."""
         with self._lock:
             return self._status.model_copy(update={"moved_at": self._moved_at(), "seconds": self._accounting.seconds()})
 
@@ -118,7 +121,7 @@ class RankStatus:
             return
         self._copied_at = now
         temporary = self._copy.with_name(self._copy.name + ".tmp")
-        # Losing the copy costs a detail of a message; it is no reason to end a training run.
+        # Without the copy a message loses a detail; that must not end training.
         with contextlib.suppress(OSError):
             copied = self._status.model_copy(update={"seconds": self._accounting.seconds()})
             temporary.write_bytes(copied.model_dump_json(by_alias=True, exclude_none=True).encode())
@@ -126,13 +129,13 @@ class RankStatus:
 
 
 def _check(fields: dict[str, Any], model: type[TrainerStatus] | type[Progress]) -> None:
-    """The models leave out what they do not know, for readers' sake; a writer's typing mistake must not vanish."""
+    """Raise ValueError for unknown fields, which the pydantic models silently ignore."""
     if unknown := sorted(fields.keys() - model.model_fields.keys()):
         raise ValueError(f"{model.__name__} has no {', '.join(unknown)}")
 
 
 def short_duration(seconds: int) -> str:
-    """Seconds for people: 45s, 12m, 1h20m, 3d4h."""
+    """A duration for humans: 45s, 12m, 1h20m, 3d4h."""
     if seconds < 60:
         return f"{seconds}s"
     minutes = seconds // 60

@@ -1,1 +1,1 @@
-"""What the student is asked to imitate, and how that is measured."""
+"""Knowledge distillation: teacher, projector, losses, and the schedule of the loss weight."""

@@ -1,4 +1,4 @@
-"""What teacher and student each saw in a batch: all that a distillation loss may compare."""
+"""The features and logits of teacher and student that distillation losses compare."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ _BRANCHES = ("one2many", "one2one")
 
 
 class ModelOutput(NamedTuple):
-    """One model's view of a batch."""
+    """Features and class logits of one model for a batch."""
 
     features: tuple[Tensor, ...]
     """Neck features [B, C, H, W] by level, the inputs of the detection head."""
     logits: tuple[tuple[Tensor, ...], ...]
     """Class logits [B, nc, H, W] by level, for each branch of the head: one-to-many, then one-to-one if it has one."""
     ready: torch.cuda.Event | None = None
-    """When the tensors are written, if that is on a CUDA stream of its own."""
+    """Recorded after the tensors are written, if they are computed on another CUDA stream."""
 
     def synchronize(self) -> ModelOutput:
-        """The same, for use on the current stream, which waits for the tensors; the host does not."""
+        """Make the current CUDA stream wait for the tensors, and return them for use on it. Does not block the host."""
         if self.ready is None:
             return self
         stream = torch.cuda.current_stream(self.features[0].device)
         stream.wait_event(self.ready)
         for tensor in (*self.features, *chain.from_iterable(self.logits)):
-            tensor.record_stream(stream)  # its memory is not given away before this stream is done with it
+            tensor.record_stream(stream)  # the allocator must not reuse its memory before this stream is done
         return self._replace(ready=None)
 
 
 def model_output(predictions: dict[str, Any]) -> ModelOutput:
-    """What a Detect-family model saw, out of its head's raw training predictions.
+    """The ModelOutput of a Detect-family model, from its head's raw training predictions.
 
-    An end-to-end head feeds detached copies to its one-to-one branch, so features are the one-to-many branch's.
+    Features are those of the one-to-many branch: the one-to-one branch of an end-to-end head gets detached copies.
     """
     branches = [predictions[name] for name in _BRANCHES if name in predictions] or [predictions]
     features = tuple(branches[0]["feats"])

@@ -1,4 +1,4 @@
-"""Maps the student's features to the teacher's channels."""
+"""Projects the student's features to the teacher's channels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained and what DDP replicates: the student and, while features are distilled, its projector."""
+"""The module that DDP wraps: the student and, while features are distilled, its projector."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from distill_trainer.training.distillation.losses.registry import DistillationLo
 from distill_trainer.training.distillation.projector import Projector
 
 DISTILLATION_LOSS = "dis_loss"
-"""Name of the distillation loss beside Ultralytics' own components, as Ultralytics logs it."""
+"""Name of the distillation loss among the loss components, as in Ultralytics."""
 OBJECTIVE = "objective"
-"""Name of the scalar whose gradient is taken."""
+"""Name of the scalar on which backward() is called."""
 
 
 class DistillTask(nn.Module):
-    """Student, projector and their losses. The teacher's output comes in with the batch, the teacher does not."""
+    """Student, projector and losses. It gets the teacher's output with each batch but does not hold the teacher."""
 
     def __init__(
         self,
@@ -27,18 +27,18 @@ class DistillTask(nn.Module):
         distillation_loss: DistillationLoss | None = None,
     ) -> None:
         super().__init__()
-        self.student_model = student  # the name that Ultralytics' optimizer rules look for
+        self.student_model = student  # Ultralytics' build_optimizer looks for this name
         self.projector = projector
         self.distillation_loss = distillation_loss
 
     def forward(
         self, batch: dict[str, Any], teacher: ModelOutput | None = None, weight: float = 0.0
     ) -> dict[str, Tensor]:
-        """Losses of one shard batch whose `img` is [B, 3, H, W] in [0, 1].
+        """Compute the losses of one shard batch whose `img` is [B, 3, H, W] in [0, 1].
 
-        Returns Ultralytics' loss components, detached and per image; `dis_loss`, weight included, when there is a
-        distillation loss, 0 once the teacher has gone; and `objective`, the sum of all times B as in Ultralytics,
-        which alone has a gradient.
+        Returns Ultralytics' loss components, detached and per image; `dis_loss`, including its weight, if there is a
+        distillation loss (0 without a teacher); and `objective`, the sum of all times B as in Ultralytics, the only
+        value with a gradient.
         """
         images = batch["img"]
         predictions = self.student_model(images)
@@ -58,7 +58,7 @@ class DistillTask(nn.Module):
         return losses
 
     def begin_epoch(self, epoch: int) -> None:
-        """Set what Ultralytics' criterion changes from epoch to epoch, as a function of the epoch alone."""
+        """Set the epoch (from 0) of Ultralytics' criterion."""
         criterion = self.criterion
         if hasattr(criterion, "update"):
             criterion.updates = epoch - 1
@@ -66,18 +66,18 @@ class DistillTask(nn.Module):
 
     @property
     def criterion(self) -> Any:
-        """The student's criterion, made on first use so that it lies on the student's device."""
+        """The student's criterion, created on first use on the student's device."""
         if getattr(self.student_model, "criterion", None) is None:
             self.student_model.criterion = self.student_model.init_criterion()
         return self.student_model.criterion
 
     def trained_parameters(self) -> list[nn.Parameter]:
-        """Parameters that have gradients, in a fixed order."""
+        """Parameters with gradients, in a fixed order."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
 
 def component_names(task: DistillTask) -> list[str]:
-    """Names of the losses that `forward` will return, without `objective`, in Ultralytics' order."""
+    """Names of the losses that `forward` returns, except `objective`, in Ultralytics' order."""
     criterion = task.criterion
     names = list(getattr(criterion, "one2one", criterion).loss_names)
     return [*names, DISTILLATION_LOSS] if task.distillation_loss is not None else names

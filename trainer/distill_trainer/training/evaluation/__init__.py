@@ -1,1 +1,1 @@
-"""Validation on all ranks, and what is done with the result."""
+"""Validation on all ranks, best weights, early stopping, and scores of teacher and baseline."""

@@ -1,4 +1,4 @@
-"""Scores finished models, the teacher and a baseline, on this run's validation images; all ranks together."""
+"""Scores the teacher and a baseline on this run's validation images, on all ranks."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from distill_trainer.models import pair
 from distill_trainer.models.loading import check_sha256, load_checkpoint
 from distill_trainer.models.setup import Prepared
 from distill_trainer.process.rank.context import RankContext
-from distill_trainer.training.evaluation.epoch_end import run_validation
-from distill_trainer.training.evaluation.scores import Score, kept_score
+from distill_trainer.training.evaluation.epoch_end import validate_with_telemetry
+from distill_trainer.training.evaluation.scores import Score, cached_score
 from distill_trainer.training.evaluation.validate import ValData, ValMetrics
 from distill_trainer.training.parallel.collectives import any_rank
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a model is scored with."""
+    """Validates other models under the same conditions as the student."""
 
     data: ValData
     prepared: Prepared
@@ -31,17 +31,20 @@ class Comparison:
     half: bool
     """Validate in fp16 (CUDA only)."""
 
-    def score(self, model: Any, name: str, sha256: str, on_stop: Callable[[], Stopped]) -> Score:
-        """Score of `model`, a whole one, on every rank; remembered in `name`.json in the run's folder."""
+    def score(self, model: Any, name: str, sha256: str, stop_error: Callable[[], Stopped]) -> Score:
+        """Score of `model` (a full Ultralytics model), on every rank; cached as `name`.json in the run's folder.
+
+        On a stop request, raises what `stop_error` returns.
+        """
         model.args = self.prepared.arguments
 
         def measure() -> ValMetrics:
             model.to(self.data.environment.device)
-            metrics = run_validation(model, self.data, self.context, self.half, on_stop)
+            metrics = validate_with_telemetry(model, self.data, self.context, self.half, stop_error)
             model.cpu()
             return metrics
 
-        return kept_score(
+        return cached_score(
             self.context.files.root / f"{name}.json",
             self.data.environment,
             sha256=sha256,
@@ -50,8 +53,8 @@ class Comparison:
             measure=measure,
         )
 
-    def baseline(self, directories: Directories, name: str, on_stop: Callable[[], Stopped]) -> Baseline:
-        """Score the run or file that spec.report.baseline names; with a problem instead where that cannot be."""
+    def score_baseline(self, directories: Directories, name: str, stop_error: Callable[[], Stopped]) -> Baseline:
+        """Score the run or file named by spec.report.baseline. Problems are returned, not raised."""
         model, path, sha256, problem = None, None, "", None
         try:
             path = find_baseline(directories, name)
@@ -60,17 +63,17 @@ class Comparison:
             _check(model, name, self.prepared)
         except TrainerError as error:
             problem = error.message
-        if any_rank(problem is not None, self.data.environment.device):  # all ranks validate, or none
+        if any_rank(problem is not None, self.data.environment.device):  # all ranks must validate, or none
             return Baseline(name, path, None, problem or "another rank cannot read it; see its log")
-        return Baseline(name, path, self.score(model, "baseline", sha256, on_stop), None)
+        return Baseline(name, path, self.score(model, "baseline", sha256, stop_error), None)
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """A run to compare with."""
+    """A model to compare with."""
 
     name: str
-    """As the job names it."""
+    """Its name in the job."""
     path: Path | None
     score: Score | None
     problem: str | None
@@ -78,7 +81,7 @@ class Baseline:
 
 
 def find_baseline(directories: Directories, name: str) -> Path:
-    """The weights of the job `name`, or the file of that name, on the checkpoints volume or else on the models volume.
+    """The file `name`, or the best weights of the job `name`, on the checkpoints or the models volume.
 
     Raises Permanent(ModelNotFound).
     """
@@ -90,12 +93,12 @@ def find_baseline(directories: Directories, name: str) -> Path:
     raise Permanent(
         Reason.MODEL_NOT_FOUND,
         f"report.baseline {name} is neither a .pt file nor a job with {JobFile.BEST} on the checkpoints or models"
-        " volume; correct it, or wait until that job has weights",
+        " volume; correct the name, or wait until that job has weights",
     )
 
 
 def _check(model: Any, name: str, prepared: Prepared) -> None:
-    """Raise Permanent for a model whose detections cannot be compared with the student's."""
+    """Raise Permanent if the model's detections cannot be compared with the student's."""
     found, student = pair.facts(model, name), pair.facts(prepared.student, "student")
     pair.check_trainable(found)
     for what, theirs, ours in (
@@ -106,11 +109,11 @@ def _check(model: Any, name: str, prepared: Prepared) -> None:
         if theirs != ours:
             raise Permanent(
                 Reason.PAIR_MISMATCH,
-                f"report.baseline {name} has other {what} than the student ({_short(theirs)} instead of "
-                f"{_short(ours)}); name a run on the same data set",
+                f"report.baseline {name} and the student differ in {what} ({_shorten(theirs)} and "
+                f"{_shorten(ours)}); choose a run on the same data set",
             )
 
 
-def _short(value: object) -> str:
+def _shorten(value: object) -> str:
     text = ", ".join(value) if isinstance(value, tuple) else str(value)
     return text if len(text) <= 80 else text[:79] + "…"

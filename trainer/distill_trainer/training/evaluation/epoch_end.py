@@ -1,4 +1,4 @@
-"""The end of an epoch: validate the averaged student on all ranks, keep the best, know when to give up."""
+"""The end of an epoch: validates the student's EMA on all ranks, saves the weights, and decides on early stopping."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from distill_trainer.training.state import TrainingProgress, TrainingState
 
 
 class EvaluationObserver(Protocol):
-    """Who is told of the end of an epoch: metrics, status, console, results.csv."""
+    """Callbacks for the end of an epoch."""
 
-    def epoch_ended(self, losses: Mapping[str, float], validation: ValMetrics | None) -> None:
+    def epoch_finished(self, losses: Mapping[str, float], validation: ValMetrics | None) -> None:
         """An epoch is finished; `losses` are its means."""
 
     def stopping(self) -> None:
-        """A stop was asked for; the rank waits until what it has is durable."""
+        """A stop was requested; the rank waits for the last commit."""
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Validates the EMA of the student and keeps weights/best.pt and weights/last.pt."""
+    """Validates the student's EMA and writes weights/best.pt and weights/last.pt."""
 
     plan: TrainingPlan
     state: TrainingState
@@ -47,7 +47,7 @@ class Evaluation:
 
     @property
     def progress(self) -> TrainingProgress:
-        """How far the run is."""
+        """Progress of the run."""
         return self.state.progress
 
     @property
@@ -59,23 +59,23 @@ class Evaluation:
         return self.data.environment
 
     def end_epoch(self) -> None:
-        """Finish the running epoch on every rank. Raises Stopped when a stop comes while validating."""
+        """Finish the current epoch on every rank. Raises Stopped on a stop request during validation."""
         losses = self.progress.mean_losses()
         last = self.progress.epochs_finished + 1 >= self.plan.epochs
         validation = self._validate_student() if self._arguments.val or last else None
         if validation is not None:
-            self._take(validation)
+            self._record(validation)
         if self.progress.epochs_finished == 0:
             self.progress.first_distillation_loss = losses.get(DISTILLATION_LOSS)
         self.progress.finish_epoch()
         if validation is not None:
             self.progress.stopped_early = self.progress.out_of_patience(self._arguments.patience)
-        self.observer.epoch_ended(losses, validation)
+        self.observer.epoch_finished(losses, validation)
 
-    def best(self, figures: Figures | None) -> tuple[str, ValMetrics]:
-        """Validate weights/best.pt as it is on the volume; its digest (rank 0's) and metrics. Raises Stopped.
+    def validate_best(self, figures: Figures | None) -> tuple[str, ValMetrics]:
+        """Validate weights/best.pt on all ranks. Returns the file's digest (empty except on rank 0) and its metrics.
 
-        The `figures` collects what pictures are drawn from.
+        `figures` collects the data for plots. Raises Stopped.
         """
         path = self.context.files.best
         model = deepcopy(self.state.ema.ema)
@@ -84,10 +84,10 @@ class Evaluation:
         metrics = self._validate(model, figures)
         return file_sha256(path) if self._environment.is_main else "", metrics
 
-    def _take(self, validation: ValMetrics) -> None:
-        """Remember the result, and save the weights it belongs to."""
+    def _record(self, validation: ValMetrics) -> None:
+        """Update the progress with the result, and save the weights."""
         fitness = validation.fitness if math.isfinite(validation.fitness) else 0.0
-        improved = self.progress.improved(fitness)
+        improved = self.progress.update_best(fitness)
         if improved:
             self.progress.student_map, self.progress.student_map50 = validation.map, validation.map50
         if self._environment.is_main:
@@ -101,45 +101,42 @@ class Evaluation:
                 )
 
     def _validate_student(self) -> ValMetrics:
-        broadcast_buffers(self.state.ema.ema)  # only rank 0, which has shard 0, moves running statistics
+        broadcast_buffers(self.state.ema.ema)  # only rank 0, which has shard 0, updates running statistics
         return self._validate(self.state.ema.ema)
 
     def _validate(self, model: Any, figures: Figures | None = None) -> ValMetrics:
-        return run_validation(model, self.data, self.context, self.half, self.stopped_while_validating, figures)
+        return validate_with_telemetry(model, self.data, self.context, self.half, self.stop_during_validation, figures)
 
-    def stopped_while_validating(self) -> Stopped:
-        """What to raise on every rank when a stop comes in a validation: all that is left to commit is committed."""
+    def stop_during_validation(self) -> Stopped:
+        """Finish the current commit on every rank, and return the error to raise."""
         self.observer.stopping()
         self.commits.wait()
         return Stopped(self.progress.step, self.commits.committed_step)
 
 
-def run_validation(
+def validate_with_telemetry(
     model: Any,
     data: ValData,
     context: RankContext,
     half: bool,
-    on_stop: Callable[[], Stopped],
+    stop_error: Callable[[], Stopped],
     figures: Figures | None = None,
 ) -> ValMetrics:
-    """Validate on all ranks, with status and time told. Raises what `on_stop` returns when a stop comes in between."""
+    """Validate on all ranks, and update the rank's status, watchdog and metrics.
+
+    On a stop request, raises what `stop_error` returns.
+    """
     context.status.update(state="validating")
     context.watchdog.beat("validation")
 
-    def stopping() -> bool:
+    def stop_requested() -> bool:
         context.watchdog.beat("validation")
         return context.stop.requested
 
-    began = time.perf_counter()
+    started = time.perf_counter()
     try:
-        return validate(
-            model,
-            data,
-            half=half,
-            stop=stopping,
-            figures=figures,
-        )
+        return validate(model, data, half=half, stop=stop_requested, figures=figures)
     except Interrupted as interrupted:
-        raise on_stop() from interrupted
+        raise stop_error() from interrupted
     finally:
-        context.metrics.phase("validation", time.perf_counter() - began)
+        context.metrics.phase("validation", time.perf_counter() - started)

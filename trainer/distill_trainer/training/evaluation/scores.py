@@ -1,4 +1,4 @@
-"""How well a finished model does on the validation images: measured once per job, and remembered."""
+"""Validation scores of finished models, measured once per job and cached in a file."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from distill_trainer.training.parallel.environment import Environment
 
 @dataclass(frozen=True)
 class Score:
-    """Metrics of a model, and what they were measured with."""
+    """Metrics of a model, with the model file, data set and image size that they belong to."""
 
     sha256: str
-    """Digest of the model's file."""
+    """Digest of the model file."""
     dataset: str
     """Digest of the data set."""
     imgsz: int
@@ -27,11 +27,11 @@ class Score:
     precision: float
     recall: float
     per_class: dict[str, float]
-    """mAP50-95 by class name, for classes that occur."""
+    """mAP50-95 by class name, for classes that occur in the validation split."""
 
     @classmethod
     def of(cls, metrics: ValMetrics, *, sha256: str, dataset: str, imgsz: int) -> Score:
-        """The score that a validation gave."""
+        """The score for the metrics of a validation."""
         return cls(
             sha256,
             dataset,
@@ -44,7 +44,7 @@ class Score:
         )
 
 
-def kept_score(
+def cached_score(
     path: Path,
     environment: Environment,
     *,
@@ -53,16 +53,16 @@ def kept_score(
     imgsz: int,
     measure: Callable[[], ValMetrics],
 ) -> Score:
-    """The score kept in `path` if it is of the same model, data set and image size; else `measure` it and keep it.
+    """The score in `path` if it is for the same model, data set and image size; otherwise `measure` it and cache it.
 
-    `measure` is run by all ranks or by none. Only rank 0 touches the file.
+    `measure` is called on all ranks or on none. Only rank 0 accesses the file.
     """
-    known = _read(path) if environment.is_main else None
-    shared = broadcast_state(asdict(known) if known else None, environment.device)
+    cached = _read(path) if environment.is_main else None
+    shared = broadcast_state(asdict(cached) if cached else None, environment.device)
     if shared is not None:
-        known = Score(**shared)
-        if (known.sha256, known.dataset, known.imgsz) == (sha256, dataset, imgsz):
-            return known
+        cached = Score(**shared)
+        if (cached.sha256, cached.dataset, cached.imgsz) == (sha256, dataset, imgsz):
+            return cached
     score = Score.of(measure(), sha256=sha256, dataset=dataset, imgsz=imgsz)
     if environment.is_main:
         atomic_write(path, json.dumps(asdict(score)).encode())
@@ -70,7 +70,7 @@ def kept_score(
 
 
 def _read(path: Path) -> Score | None:
-    """The kept score; None when there is none or it is not readable, for it can be measured again."""
+    """The cached score; None if it cannot be read, because it can be measured again."""
     try:
         return Score(**json.loads(path.read_bytes()))
     except (OSError, ValueError, TypeError):

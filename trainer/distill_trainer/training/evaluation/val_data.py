@@ -1,4 +1,4 @@
-"""The validation split of one rank: the batches that Ultralytics would make, every W-th of them."""
+"""The validation data of one rank: every W-th of Ultralytics' batches, for W ranks."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 from distill_api.spec.training import Training
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.scanned import ScannedDataset, nobody
-from distill_trainer.data.workers import batches
+from distill_trainer.data.scanned import ScannedDataset, no_op
+from distill_trainer.data.workers import load_batches
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 from distill_trainer.training.parallel.environment import Environment
 
 
 class ValData:
-    """The validation split and this rank's share of its batches."""
+    """The validation split, and this rank's part of its batches."""
 
     def __init__(
         self,
@@ -28,9 +28,9 @@ class ValData:
         stride: int,
         batch: int,
         environment: Environment,
-        scanning: Callable[[], None] = nobody,
+        on_progress: Callable[[], None] = no_op,
     ) -> None:
-        """`batch` images are validated at once. `scanning` is called while the labels are scanned."""
+        """`batch`: images per batch. `on_progress` is called repeatedly while labels are scanned."""
         self.info = dataset
         self.training = training
         self.task = dataset.task
@@ -40,7 +40,7 @@ class ValData:
         self.dataset = ScannedDataset(
             dataset,
             dataset.val,
-            moved=scanning,
+            on_progress=on_progress,
             imgsz=imgsz,
             augment=False,
             hyp=data_arguments(training, dataset.task, imgsz),
@@ -53,7 +53,7 @@ class ValData:
         )
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._on_cuda = environment.device.type == "cuda"
-        # On a CPU the model takes all cores anyway; a second process would only wait for them.
+        # On CPUs the model uses all cores, so that workers would only compete for them.
         self._workers = 0
         if self._on_cuda:
             self._workers = worker_count(training.workers, self._ranks_on_node, available_cpus())
@@ -64,22 +64,23 @@ class ValData:
         return len(self.dataset)
 
     @property
-    def batches_in_all(self) -> int:
-        """Batches of all ranks together."""
+    def total_batches(self) -> int:
+        """Number of batches of all ranks."""
         return -(-self.images // self.batch)
 
     @property
-    def my_batches(self) -> list[int]:
-        """Numbers of the batches that this rank takes."""
-        return list(range(self.environment.rank, self.batches_in_all, self.environment.world_size))
+    def rank_batches(self) -> list[int]:
+        """Indices of this rank's batches."""
+        return list(range(self.environment.rank, self.total_batches, self.environment.world_size))
 
     @contextmanager
     def open(self) -> Iterator[Iterator[dict[str, Any]]]:
-        """This rank's batches as Ultralytics' collate_fn makes them, in the order of `my_batches`."""
+        """This rank's batches, in the order of `rank_batches` and the format of Ultralytics' collate_fn."""
         sampler = [
-            list(range(number * self.batch, min((number + 1) * self.batch, self.images))) for number in self.my_batches
+            list(range(number * self.batch, min((number + 1) * self.batch, self.images)))
+            for number in self.rank_batches
         ]
-        with batches(
+        with load_batches(
             self.dataset,
             sampler,
             self.dataset.collate_fn,
@@ -87,5 +88,5 @@ class ValData:
             batch_bytes=self.batch * self.info.channels * self.imgsz**2,
             ranks_on_node=self._ranks_on_node,
             pin_memory=self._on_cuda,
-        ) as made:
-            yield made
+        ) as batches:
+            yield batches

@@ -1,8 +1,8 @@
-"""Validation shared out over the ranks, with the figures that Ultralytics' own `val` reports.
+"""Validates a model on all ranks, with the same metrics as Ultralytics' `val`.
 
-Images are put into the same rectangular batches as in Ultralytics, whatever the number of ranks; rank r takes batches
-r, r + W, r + 2W …. Each rank matches its own detections; then all ranks exchange their matches and every one computes
-the same metrics from all of them, in the order of the batches. So the result does not depend on the world size.
+Images are in the same rectangular batches as in Ultralytics, whatever the number of ranks; rank r validates batches
+r, r + W, r + 2W …. Each rank matches its own detections. Then all ranks exchange their matches, and each computes the
+same metrics from all of them in the order of the batches. So the result does not depend on the world size.
 """
 
 from __future__ import annotations
@@ -38,50 +38,50 @@ VALIDATORS: dict[str, type[DetectionValidator]] = {
     "obb": OBBValidator,
 }
 SUFFIX = {"detect": "B", "segment": "M", "pose": "P", "obb": "B"}
-"""Which of Ultralytics' metrics is the task's own: boxes, masks or keypoints."""
+"""Suffix of the task's metrics in Ultralytics: boxes (B), masks (M) or keypoints (P)."""
 
 
 class Interrupted(Exception):
-    """A rank was asked to stop; all ranks left the validation at the same batch."""
+    """A rank has a stop request, and all ranks ended the validation before the same batch."""
 
 
 @dataclass(frozen=True)
 class ValMetrics:
-    """Figures over the whole validation split, the same on every rank."""
+    """Metrics of the whole validation split, the same on every rank."""
 
     map: float
-    """mAP50-95 of the task's own output: boxes (detect, obb), masks (segment) or keypoints (pose)."""
+    """mAP50-95 of the task's output: boxes (detect, obb), masks (segment) or keypoints (pose)."""
     map50: float
     precision: float
     recall: float
     fitness: float
-    """What Ultralytics chooses its best checkpoint by."""
+    """The metric by which Ultralytics chooses the best checkpoint."""
     losses: dict[str, float]
-    """Means over the batches under Ultralytics' names, without the prefix val/."""
+    """Means over the batches by Ultralytics' names, without the prefix val/."""
     per_class: dict[str, float]
-    """mAP50-95 of the task's own output by class name, for classes that occur."""
+    """mAP50-95 of the task's output by class name, for classes that occur."""
     results: dict[str, float]
-    """All metrics under Ultralytics' own names, such as metrics/mAP50-95(B)."""
+    """All metrics by Ultralytics' names, such as metrics/mAP50-95(B)."""
     images: int
     seconds: float
 
 
 class Figures(Protocol):
-    """Collects what pictures of a validation are drawn from. What a rank adds must be picklable."""
+    """Collects the data for plots of a validation."""
 
     of_rank: Any
-    """This rank's own until `merge`, then everybody's."""
+    """This rank's data, picklable; after `merge` that of all ranks."""
 
     def add_batch(self, validator: Any, number: int, batch: dict[str, Any], found: list[dict[str, Tensor]]) -> None:
-        """A batch is validated; `number` counts the batches of the whole split."""
+        """Add a validated batch; `number` is its index in the whole split."""
 
     def merge(self, all_ranks: Sequence[Any], validator: Any, matches: dict[str, list[Any]]) -> None:
-        """What every rank has added, None for a rank without figures, and the matches of all images in order."""
+        """Merge `of_rank` of all ranks. `matches`: the matches of all images, in order."""
 
 
 @dataclass
 class _Share:
-    """What one rank found: per batch, its number, its images' matches and its loss items; and its figures."""
+    """The results of one rank: index, matches and losses of each of its batches, and its data for plots."""
 
     numbers: list[int] = field(default_factory=list)
     matches: list[dict[str, list[Any]]] = field(default_factory=list)
@@ -89,10 +89,8 @@ class _Share:
     figures: Any = None
 
 
-def _validator(
-    data: ValData, model: nn.Module, device: torch.device, scratch: Path, pictured: bool
-) -> DetectionValidator:
-    arguments = data_arguments(data.training, data.task, data.imgsz, mode="val", rect=True, plots=pictured)
+def _validator(data: ValData, model: nn.Module, device: torch.device, scratch: Path, plots: bool) -> DetectionValidator:
+    arguments = data_arguments(data.training, data.task, data.imgsz, mode="val", rect=True, plots=plots)
     validator = VALIDATORS[data.task](args=vars(arguments), save_dir=scratch)
     validator.training = False
     validator.device = device
@@ -104,14 +102,14 @@ def _validator(
 
 @dataclass(frozen=True)
 class _Loader:
-    """All that Ultralytics' validator asks of its loader here: the largest number of objects in an image."""
+    """The part of a data loader that Ultralytics' validator needs here."""
 
     dataset: ScannedDataset
 
 
 @contextmanager
 def _head(model: nn.Module, nms: bool | None) -> Iterator[None]:
-    """Use the head that Ultralytics validates for its argument `nms`, and put the model back as it was."""
+    """Select the head that Ultralytics validates for its argument `nms`, and restore the model on exit."""
     was_training, head = model.training, model.model[-1]
     two_branches = getattr(head, "one2one_cv3", None) is not None
     before = getattr(model, "end2end", False)
@@ -126,7 +124,7 @@ def _head(model: nn.Module, nms: bool | None) -> Iterator[None]:
         model.train(was_training)
 
 
-def _one_batch(
+def _validate_batch(
     validator: DetectionValidator,
     model: nn.Module,
     batch: dict[str, Any],
@@ -134,7 +132,7 @@ def _one_batch(
     half: bool,
     add: Callable[[dict[str, Any], list[dict[str, Tensor]]], None] | None,
 ) -> tuple[dict[str, list[Any]], dict[str, float]]:
-    """Matches of each image of the batch, and the batch's loss items."""
+    """The matches of each image of the batch, and the batch's losses."""
     batch = validator.preprocess(batch)
     reduced = torch.float16 if device.type == "cuda" else torch.bfloat16
     with torch.autocast(device.type, dtype=reduced, enabled=half):
@@ -150,7 +148,7 @@ def _one_batch(
     return matches, {name: float(value) for name, value in items.items()}
 
 
-def _gathered(share: _Share, world_size: int) -> list[_Share]:
+def _gather_shares(share: _Share, world_size: int) -> list[_Share]:
     if world_size == 1:
         return [share]
     shares: list[Any] = [None] * world_size
@@ -158,8 +156,8 @@ def _gathered(share: _Share, world_size: int) -> list[_Share]:
     return shares
 
 
-def _merged(shares: Sequence[_Share]) -> tuple[dict[str, list[Any]], dict[str, float]]:
-    """All images' matches in the order of the batches, and the mean of the loss items over the batches."""
+def _merge_shares(shares: Sequence[_Share]) -> tuple[dict[str, list[Any]], dict[str, float]]:
+    """The matches of all images in the order of the batches, and the mean losses over the batches."""
     ordered = sorted(
         (number, matches, losses)
         for share in shares
@@ -170,7 +168,7 @@ def _merged(shares: Sequence[_Share]) -> tuple[dict[str, list[Any]], dict[str, f
     return matches, means
 
 
-def _report(
+def _metrics(
     validator: DetectionValidator, task: str, losses: dict[str, float], images: int, seconds: float
 ) -> ValMetrics:
     results = {name: float(value) for name, value in validator.get_stats().items()}
@@ -203,42 +201,42 @@ def validate(
     stop: Callable[[], bool] | None = None,
     figures: Figures | None = None,
 ) -> ValMetrics:
-    """Validate an Ultralytics model on all ranks together; each must call this with the same weights.
+    """Validate an Ultralytics model. All ranks must call this, with the same weights.
 
-    The model is left in the mode it came in. `half` runs it under autocast (fp16 on CUDA, bf16 on CPU).
-    `progress(done, total)` is called after each of this rank's batches. With `stop`, the ranks agree before each
-    batch whether any of them is asked to stop; either all of them or none must give it. Raises Interrupted then.
-    The `figures`, which all ranks must give or none, collects what pictures of this validation are drawn from.
+    The model's mode is restored. `half`: run under autocast (fp16 on CUDA, bf16 on CPU). `progress(done, total)` is
+    called after each of this rank's batches. `stop` returns whether this rank has a stop request; the ranks exchange it
+    before each batch, and all raise Interrupted if any has one. `figures` collects the data for plots. Either all ranks
+    or none must pass `stop`, and likewise `figures`.
     """
     started = time.perf_counter()
     device, share = data.environment.device, _Share()
-    rounds = -(-data.batches_in_all // data.environment.world_size)
+    rounds = -(-data.total_batches // data.environment.world_size)
     with (
         tempfile.TemporaryDirectory() as scratch,
         torch.no_grad(),
         _head(model, data.training.nms),
-        data.open() as made,
+        data.open() as batches,
     ):
-        validator = _validator(data, model, device, Path(scratch), pictured=figures is not None)
+        validator = _validator(data, model, device, Path(scratch), plots=figures is not None)
         share.figures = figures.of_rank if figures is not None else None
         for done in range(rounds):
             if stop is not None and any_rank(stop(), device):
-                raise Interrupted("validation was interrupted by a request to stop")
-            if done >= len(data.my_batches):
+                raise Interrupted("validation was interrupted by a stop request")
+            if done >= len(data.rank_batches):
                 continue
-            number = data.my_batches[done]
+            number = data.rank_batches[done]
             add = partial(figures.add_batch, validator, number) if figures is not None else None
-            matches, losses = _one_batch(validator, model, next(made), device, half, add)
+            matches, losses = _validate_batch(validator, model, next(batches), device, half, add)
             share.numbers.append(number)
             share.matches.append(matches)
             share.losses.append(losses)
             if progress is not None:
-                progress(done + 1, len(data.my_batches))
-        shares = _gathered(share, data.environment.world_size)
-        matches, losses = _merged(shares)
-        validator.metrics.stats = {key: list(values) for key, values in matches.items()}  # emptied by the report
-        validator.args.plots = False  # Ultralytics would draw now, on every rank
-        report = _report(validator, data.task, losses, data.images, time.perf_counter() - started)
+                progress(done + 1, len(data.rank_batches))
+        shares = _gather_shares(share, data.environment.world_size)
+        matches, losses = _merge_shares(shares)
+        validator.metrics.stats = {key: list(values) for key, values in matches.items()}  # `_metrics` empties it
+        validator.args.plots = False  # Ultralytics would plot now, on every rank
+        metrics = _metrics(validator, data.task, losses, data.images, time.perf_counter() - started)
         if figures is not None:
             figures.merge([each.figures for each in shares], validator, matches)
-        return report
+        return metrics

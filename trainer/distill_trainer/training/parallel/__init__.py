@@ -1,1 +1,1 @@
-"""Where a rank stands among the others, and what they exchange."""
+"""Ranks, collectives and virtual shards."""

@@ -1,4 +1,4 @@
-"""Where this rank stands in the gang, and what it computes on."""
+"""This process's rank and device."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from distill_trainer.process.rank.torchrun_env import TorchrunEnv
 
 @dataclass(frozen=True)
 class Environment(TorchrunEnv):
-    """One rank: its place among all ranks, and its device."""
+    """Rank, world size and device of this process."""
 
     device: torch.device
 
     @property
     def backend(self) -> str:
-        """Collectives for the device: nccl between CUDA devices, gloo between CPUs."""
+        """torch.distributed backend: nccl on CUDA, gloo on CPUs."""
         return "nccl" if self.device.type == "cuda" else "gloo"
 
 
 def from_torchrun(uses_cuda: bool, environ: Mapping[str, str] = os.environ) -> Environment:
-    """Read torchrun's variables; without them this process is the only rank.
+    """Read torchrun's variables (without them this process is the only rank) and select the device.
 
-    Raises Permanent(NoAccelerator) when the job wants CUDA and this rank has no device of its own.
+    Raises Permanent(NoAccelerator) if the job uses CUDA and there is no device for this rank.
     """
     env = TorchrunEnv.from_environ(environ)
     device = torch.device("cpu")
@@ -37,7 +37,7 @@ def from_torchrun(uses_cuda: bool, environ: Mapping[str, str] = os.environ) -> E
         if env.local_rank >= found:
             raise Permanent(
                 Reason.NO_ACCELERATOR,
-                f"rank {env.rank} needs CUDA device {env.local_rank} but the container has {found}; "
+                f"rank {env.rank} needs CUDA device {env.local_rank}, but the container has {found} CUDA devices; "
                 "check accelerators.resource and the node's driver, or set device: cpu",
             )
         device = torch.device("cuda", env.local_rank)

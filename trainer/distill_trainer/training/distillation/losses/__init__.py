@@ -1,1 +1,1 @@
-"""Distillation losses, one a file."""
+"""Distillation losses, one per file."""

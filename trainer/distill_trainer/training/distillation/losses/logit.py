@@ -1,4 +1,4 @@
-"""logit: what the teacher says about each class at each location."""
+"""logit: compares the class scores at each location."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from distill_trainer.training.distillation.features import ModelOutput
 
 
 def logit(student: ModelOutput, teacher: ModelOutput) -> Tensor:
-    """Binary cross-entropy per class and location, weighted by how far apart the two scores are.
+    """Binary cross-entropy per class and location, weighted by the distance of the two scores.
 
-    For one branch of the head: sum of |p - q| BCE(p, q) over levels, locations and classes, p and q being the sigmoids
-    of student and teacher, divided by the sum over locations of max_c q_c, at least 1 (the soft count of objects, by
-    which Ultralytics' own class loss is divided too). Branches that both heads have are compared each with its
-    like, and averaged. Returns a scalar in fp32 without the distillation weight. The weighted cross-entropy is the
-    classification part of Yang et al., Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object
-    Detection, ICCV 2023 (arXiv:2308.14286).
+    For one branch of the head: sum of |p - q| BCE(p, q) over levels, locations and classes, where p and q are the
+    sigmoids of student and teacher, divided by the sum over locations of max_c q_c, at least 1 (the soft number of
+    objects, as in Ultralytics' class loss). The result is averaged over the branches that both heads have. Returns a
+    scalar in fp32 without the distillation weight. The weighted cross-entropy is the classification part of Yang et
+    al., Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection, ICCV 2023
+    (arXiv:2308.14286).
     """
     branches = [_branch(ours, theirs) for ours, theirs in zip(student.logits, teacher.logits, strict=False)]
     return torch.stack(branches).mean()

@@ -1,4 +1,4 @@
-"""Distillation losses by the name that a job gives. A new one is a file, a line here, and a name in the spec."""
+"""Distillation losses by name. To add one: a new file, a line here, and its name in the spec."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from distill_trainer.training.distillation.losses.sl2 import sl2
 
 @dataclass(frozen=True)
 class DistillationLoss:
-    """A comparison, and what it needs."""
+    """A distillation loss."""
 
     compare: Callable[[ModelOutput, ModelOutput], Tensor]
-    """(student, teacher) -> scalar, the mean over the batch, without the distillation weight."""
+    """(student, teacher) -> scalar: the mean over the batch, without the distillation weight."""
     projects: bool = True
-    """Whether it compares features, so that a projector has to map the student's to the teacher's channels."""
+    """Whether it compares features and needs a projector."""
 
 
 LOSSES: Mapping[str, DistillationLoss] = {

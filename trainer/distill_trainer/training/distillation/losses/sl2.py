@@ -1,4 +1,4 @@
-"""sl2: squared distance of features, weighted by how sure the teacher is that something is there."""
+"""sl2: squared distance of features, weighted by the teacher's class scores."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def sl2(student: ModelOutput, teacher: ModelOutput) -> torch.Tensor:
     total = torch.zeros((), device=student.features[0].device)
     for ours, theirs, *branches in zip(student.features, teacher.features, *teacher.logits, strict=True):
         logits = sum(branches[1:], start=branches[0]) / len(branches)
-        # The largest sigmoid is the sigmoid of the largest logit: one channel to squash instead of nc.
+        # The maximum of the sigmoids is the sigmoid of the maximum, which needs one channel instead of nc.
         weight = logits.amax(dim=1).float().sigmoid()
         distance = (ours.float() - theirs).square().sum(dim=1)
         total = total + (distance * weight).sum() / (weight.sum() * ours.shape[1] + _EPSILON)

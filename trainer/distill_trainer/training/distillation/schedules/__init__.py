@@ -1,1 +1,0 @@
-"""How the weight of the distillation loss changes, and when it ends. One shape a file."""
