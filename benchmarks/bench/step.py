@@ -96,7 +96,7 @@ def work(pair: Pair, name: str, compiled: bool) -> None:
             done += pair.steps
             _synchronise()
             seconds = (time.perf_counter() - began) / pair.steps
-            spent = {phase: value / pair.steps for phase, value in phases.take().items()}
+            spent = {phase: value / pair.steps for phase, value in phases.reset().items()}
             peak = torch.tensor(_peak_mib())
             if dist.is_initialized():
                 dist.all_reduce(peak)

@@ -21,6 +21,7 @@ def note(what: str) -> None:
 def launch() -> None:
     """The trainer's entry point, timed."""
     note("imports: torch, ultralytics")
+    from distill_trainer.__main__ import TRAIN
     from distill_trainer.process.launcher import launch
     from distill_trainer.process.launcher.zygote import Zygote
 
@@ -30,7 +31,7 @@ def launch() -> None:
             note("the nodes meet, ranks are forked")
 
     launch.Zygote = Noted  # type: ignore[misc]
-    launch.exit_process(launch.main(rank))
+    launch.exit_process(launch.main(rank, [TRAIN]))
 
 
 def rank() -> NoReturn:
@@ -48,8 +49,9 @@ def rank() -> NoReturn:
 
         Watchdog.beat = noted  # type: ignore[method-assign]
     from distill_trainer.process.rank.worker import main
+    from distill_trainer.train import train
 
-    main()
+    main(train)
 
 
 if __name__ == "__main__":

@@ -161,4 +161,4 @@ def test_batches_are_what_ultralytics_models_take(make_digits: Any) -> None:
 def test_workers_are_lowered_to_the_ranks_share_of_the_cpus(make_digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert data(make_digits(), "detect", 1, [0], workers=8).workers == 2
-    assert cpus.worker_count(asked=8, ranks_on_node=8, cpus=4) == 0
+    assert cpus.worker_count(requested=8, ranks_on_node=8, cpus=4) == 0

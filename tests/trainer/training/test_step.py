@@ -21,7 +21,7 @@ from distill_trainer.training.distillation.schedule import WeightSchedule, const
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, component_names
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
-from distill_trainer.training.parallel.shards import running_statistics
+from distill_trainer.training.parallel.shards import frozen_running_statistics
 from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import Step, StepResult
@@ -183,11 +183,10 @@ def test_more_ranks_than_shards_are_refused() -> None:
 def test_running_statistics_move_only_for_shard_0() -> None:
     model: nn.Module = nn.Sequential(Conv(3, 4, 3)).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with running_statistics(model, update=False):
+    with frozen_running_statistics(model):
         model(torch.rand(2, 3, 8, 8))
     assert not changed(before, model.state_dict())
-    with running_statistics(model, update=True):
-        model(torch.rand(2, 3, 8, 8))
+    model(torch.rand(2, 3, 8, 8))
     statistics = {f"0.bn.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
     assert changed(before, model.state_dict()) == statistics
 

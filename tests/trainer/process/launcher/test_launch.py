@@ -41,7 +41,7 @@ def test_done_on_two_nodes_is_exit_0_with_a_result_from_rank_0_alone(gang: Gang)
     assert (first[1].step, first[1].committed_step, first[1].resumed_from_step) == (10, 10, 0)
 
 
-def test_sigterm_to_one_node_stops_all_at_one_step_to_go_on_from(
+def test_sigterm_to_one_node_stops_all_ranks_at_a_step_that_is_resumed(
     gang: Gang,
 ) -> None:
     nodes = gang.start(nodes=2, processes=1, steps=4000)
