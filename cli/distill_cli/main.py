@@ -1,4 +1,4 @@
-"""The `distill` command. Commands are registered here and live in files of their own."""
+"""The `distill` command. Each subcommand is a module."""
 
 import typer
 
@@ -7,7 +7,7 @@ from distill_cli.validate import validate
 
 app = typer.Typer(
     name="distill",
-    help="Distils large YOLO teachers into small students: on a cluster by a DistillJob, or here.",
+    help="Distils large YOLO teachers into small students, as described by a DistillJob.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
@@ -18,7 +18,7 @@ app.command()(validate)
 
 @app.callback()
 def _top() -> None:
-    """Keeps commands named even while there is one."""
+    """Makes typer require a subcommand even if there is only one."""
 
 
 def main() -> None:

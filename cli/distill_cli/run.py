@@ -1,4 +1,4 @@
-"""`distill run`: the same trainer, checkpoints and resume as on a cluster, on this machine."""
+"""`distill run`: runs a DistillJob on this machine, with the same trainer and checkpoints as on a cluster."""
 
 import shlex
 import signal
@@ -23,39 +23,41 @@ def run(
     file: Annotated[Path, typer.Argument(help="YAML file with one DistillJob.")],
     nproc: Annotated[
         int | None,
-        typer.Option(min=1, help="Ranks on this machine; default: nodes times processes per node of the job."),
+        typer.Option(min=1, help="Number of ranks; default: nodes times processes per node of the job."),
     ] = None,
-    runs: Annotated[Path, typer.Option(help="Directory of what local runs make.")] = Path("runs"),
+    runs: Annotated[Path, typer.Option(help="Directory for the results of local runs.")] = Path("runs"),
     volume: Annotated[
         list[str] | None,
-        typer.Option(metavar="CLAIM=DIR", help="Directory for a claim of the job; default: <runs>/volumes/<claim>."),
+        typer.Option(
+            metavar="CLAIM=DIR", help="Directory to use for a claim of the job; default: <runs>/volumes/<claim>."
+        ),
     ] = None,
     device: Annotated[
-        Literal["auto", "cuda", "cpu"] | None, typer.Option(help="Use this instead of the job's device.")
+        Literal["auto", "cuda", "cpu"] | None, typer.Option(help="Device to use instead of the job's.")
     ] = None,
 ) -> None:
-    """Run a DistillJob here. Ctrl-C commits a checkpoint; the same command again goes on from there."""
-    job = _on_device(load(file), device)
+    """Run a DistillJob on this machine. Ctrl-C commits a checkpoint; run the same command again to resume from it."""
+    job = _with_device(load(file), device)
     try:
         trainer = TrainerProcess(job, Machine(runs, _claims(volume or []), nproc))
-    except UserError as mistake:
-        fail(str(mistake))
+    except UserError as error:
+        fail(str(error))
 
-    def pass_on(_signum: int, _frame: FrameType | None) -> None:
-        # A terminal tells the trainer as well; it counts only the first.
+    def forward_signal(_signum: int, _frame: FrameType | None) -> None:
+        # A terminal sends Ctrl-C to the trainer too, which ignores repeated requests.
         trainer.stop()
 
     with trainer:
         typer.echo(trainer.announcement())
         trainer.start()
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, pass_on)
-        ended = trainer.wait()
-    _tell(ended, trainer)
-    raise typer.Exit(ended.code)
+            signal.signal(number, forward_signal)
+        end = trainer.wait()
+    _print_end(end, trainer)
+    raise typer.Exit(end.code)
 
 
-def _on_device(job: DistillJob, device: str | None) -> DistillJob:
+def _with_device(job: DistillJob, device: str | None) -> DistillJob:
     if device is None:
         return job
     try:
@@ -70,19 +72,19 @@ def _claims(options: list[str]) -> dict[str, Path]:
     for option in options:
         claim, separator, directory = option.partition("=")
         if not (claim and separator and directory):
-            fail(f"--volume {option}: write it as CLAIM=DIR")
+            fail(f"--volume {option}: must be CLAIM=DIR")
         claims[claim] = Path(directory)
     return claims
 
 
-def _tell(ended: TrainerEnd, trainer: TrainerProcess) -> None:
-    command = "kubectl distill" if Path(sys.argv[0]).name == "kubectl-distill" else "distill"
-    again = f"{command} {shlex.join(sys.argv[1:])}"
-    if ended.stopped:
-        typer.echo(f"to go on: {again}")
-    elif ended.code == ExitCode.DONE:
-        typer.echo("  ".join(filter(None, [f"done: {trainer.best}", ended.scores()])))
+def _print_end(end: TrainerEnd, trainer: TrainerProcess) -> None:
+    program = "kubectl distill" if Path(sys.argv[0]).name == "kubectl-distill" else "distill"
+    command = f"{program} {shlex.join(sys.argv[1:])}"
+    if end.stopped:
+        typer.echo(f"to resume: {command}")
+    elif end.code == ExitCode.DONE:
+        typer.echo("  ".join(filter(None, [f"done: {trainer.best}", end.scores()])))
         if (report := trainer.results / JobFile.REPORT).exists():
             typer.echo(f"report: {report}")
-    elif ended.code != ExitCode.PERMANENT:
-        typer.echo(f"to try again from the last checkpoint: {again}", err=True)
+    elif end.code != ExitCode.PERMANENT:
+        typer.echo(f"to retry from the last checkpoint: {command}", err=True)

@@ -1,4 +1,4 @@
-"""`distill validate`: what the API server would say about a job, without one."""
+"""`distill validate`: validates a DistillJob file like the API server does."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +9,6 @@ from distill_cli.jobfile import load
 
 
 def validate(file: Annotated[Path, typer.Argument(help="YAML file with one DistillJob.")]) -> None:
-    """Check a DistillJob file: one line per mistake, exit code 78 if there is one."""
+    """Validate a DistillJob file. Prints one line per error and exits with code 78 if there are any."""
     job = load(file)
     typer.echo(f"{file}: DistillJob {job.metadata.name} is valid")

@@ -1,1 +1,1 @@
-"""A DistillJob on this machine, without Kubernetes: the trainer as a process, for the CLI and for notebooks."""
+"""Runs a DistillJob on this machine without Kubernetes, for the CLI and for notebooks."""

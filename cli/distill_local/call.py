@@ -1,4 +1,4 @@
-"""The DistillJob that a call of distill() means, and the directories of this machine that stand for its claims."""
+"""Converts the arguments of distill() to a DistillJob."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from distill_api.spec.training import Training
 PathLike = str | os.PathLike[str]
 
 RESULTS, DATA, MODELS = "results", "data", "models"
-"""Claims of a call's job."""
+"""Claim names in the job of a call."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """What a call says of the run itself, with Ultralytics' names; None where it says nothing."""
+    """The arguments of distill() that define the run; None if not given."""
 
     student: PathLike | None = None
     teacher: PathLike | None = None
@@ -37,14 +37,14 @@ class Call:
     teacher_precision: str | None = None
     training: Mapping[str, Any] | None = None
 
-    def says(self) -> list[str]:
-        """Names of the arguments that were given."""
+    def given(self) -> list[str]:
+        """Names of the given arguments."""
         given = [name for name, value in vars(self).items() if value not in (None, False) and name != "training"]
         return given + list(self.training or {})
 
 
-def read(job: PathLike | Mapping[str, Any], device: str | None) -> DistillJob:
-    """The job of a YAML file or of a dictionary, on another device if one is given. Raises Permanent."""
+def load_job(job: PathLike | Mapping[str, Any], device: str | None) -> DistillJob:
+    """Load a job from a YAML file or a dictionary, and override its device if one is given. Raises Permanent."""
     try:
         if isinstance(job, Mapping):
             found = parse_job(dict(job))
@@ -55,25 +55,25 @@ def read(job: PathLike | Mapping[str, Any], device: str | None) -> DistillJob:
         spec = found.spec.to_wire() | {"device": device}
         return parse_job({"metadata": found.metadata.to_wire(), "spec": spec})
     except InvalidJob as error:
-        raise wrong("; ".join(str(error).splitlines())) from None
+        raise invalid("; ".join(str(error).splitlines())) from None
     except (OSError, UnicodeDecodeError) as error:
-        raise wrong(f"the job file {job} cannot be read: {error}") from None
+        raise invalid(f"cannot read the job file {job}: {error}") from None
 
 
 def job_of(call: Call, *, cuda_devices: int, processes: int | None, arguments: list[str]) -> DistillJob:
-    """The job that trains `call.student`, with one shard for each process unless it says how many.
+    """The job for a call, with one shard per process unless `call.shards` is given.
 
-    `arguments` are the names that the caller could have meant. Raises Permanent for what is wrong, naming the argument.
+    `arguments`: names of distill()'s other arguments, for suggestions. Raises Permanent, naming the invalid argument.
     """
     training = dict(call.training or {})
     _check_names(training, arguments)
     if call.student is None or call.data is None:
         missing = [name for name in ("student", "data") if getattr(call, name) is None]
-        raise wrong(f"distill() is told no {' and no '.join(missing)}; give it, or a job")
+        raise invalid(f"distill() needs {' and '.join(missing)}, or a job")
     shards = call.shards or processes or max(1, cuda_devices)
     batch = training.get("batch", Training().batch)
     if isinstance(batch, int) and batch % shards:
-        raise wrong(f"batch {batch} is not divisible by {shards} {'shards' if call.shards else 'processes'}")
+        raise invalid(f"batch {batch} is not divisible by {shards} {'shards' if call.shards else 'processes'}")
     distillation = dict(call.distillation or {}) | ({"weight": call.dis} if call.dis is not None else {})
     spec: dict[str, Any] = {
         "student": {"model": _student(call.student), "trustPickle": call.trust_pickle},
@@ -97,11 +97,11 @@ def job_of(call: Call, *, cuda_devices: int, processes: int | None, arguments: l
         return parse_job({"metadata": {"name": call.name or _job_name(call.student)}, "spec": spec})
     except InvalidJob as error:
         lines = (re.sub(r"^(spec(\.training)?|metadata)(\.|: )", "", line) for line in str(error).splitlines())
-        raise wrong("; ".join(lines)) from None
+        raise invalid("; ".join(lines)) from None
 
 
-def wrong(message: str) -> Permanent:
-    """A mistake in the call."""
+def invalid(message: str) -> Permanent:
+    """The error for an invalid call of distill()."""
     return Permanent(Reason.CONFIG_INVALID, message)
 
 
@@ -109,12 +109,13 @@ def _check_names(training: Mapping[str, Any], arguments: list[str]) -> None:
     known = [*Training.model_fields, *arguments]
     for name in training:
         if name not in known:
-            near = nearest(name, known)
-            raise wrong(f"distill() has no argument {name}" + (f"; did you mean {' or '.join(near)}?" if near else ""))
+            similar = nearest(name, known)
+            hint = f"; did you mean {' or '.join(similar)}?" if similar else ""
+            raise invalid(f"distill() has no argument {name}{hint}")
 
 
 def _student(student: PathLike) -> str:
-    """Below the root directory when it is a file, else the name of an architecture."""
+    """The name of an Ultralytics architecture, or the file's path relative to the root directory."""
     text = os.fspath(student)
     is_architecture = text.endswith((".yaml", ".yml")) and os.sep not in text
     if is_architecture and not Path(text).is_file():
@@ -123,7 +124,7 @@ def _student(student: PathLike) -> str:
 
 
 def _file(path: PathLike, argument: str, reason: Reason) -> str:
-    """The file's place below the root directory."""
+    """The file's path relative to the root directory."""
     absolute = os.path.abspath(Path(path).expanduser())
     if not Path(absolute).is_file():
         raise Permanent(reason, f"{argument} {os.fspath(path)} does not exist ({absolute}); files are never downloaded")

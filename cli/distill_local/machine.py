@@ -1,4 +1,4 @@
-"""A job's run without Kubernetes: which directories stand for its claims, how many ranks, which attempt."""
+"""Builds the RunConfig of a local run: directories for the job's claims, number of ranks, attempt."""
 
 import hashlib
 import json
@@ -12,29 +12,30 @@ from distill_api.pod.run import Directories, RunConfig
 from distill_api.spec.fields import Volume
 
 RUN_IDENTITY = ("student", "teacher", "dataset", "distillation", "training")
-"""Parts of a spec whose change makes another run; where it runs may change."""
+"""Fields of a spec that identify a run: if one changes, its checkpoints cannot be used. Other fields may change."""
 
 
 class UserError(ValueError):
-    """Something that the user has to change; the text says what."""
+    """An error that the user must fix; the message says what to change."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the user says about this machine."""
+    """The user's settings for local runs."""
 
     runs: Path
-    """Directory of everything that local runs make."""
+    """Directory for the results of local runs."""
     claims: Mapping[str, Path]
-    """Directories that stand for claims by their name; others are runs/volumes/<claim name>."""
+    """Directories to use for claims, by claim name; default: runs/volumes/<claim name>."""
     processes: int | None
-    """Ranks; default: as many as the job has on all its nodes."""
+    """Number of ranks; default: the job's ranks on all its nodes."""
 
 
 def run_config(job: DistillJob, machine: Machine, port: int, termination: Path) -> RunConfig:
-    """The next attempt of `job` as one node on this machine, over `port`.
+    """The RunConfig of the job's next attempt, as one node on this machine with rendezvous at `port`.
 
-    Raises UserError when a directory is missing, the ranks do not divide the job's, or its checkpoints are another's.
+    Raises UserError if a directory is missing, if the number of ranks does not divide the job's, or if the
+    checkpoints belong to another run.
     """
     directories = _directories(job, machine, termination)
     shards = job.spec.world_size
@@ -58,16 +59,17 @@ def run_config(job: DistillJob, machine: Machine, port: int, termination: Path) 
 
 
 def local_uid(job: DistillJob) -> str:
-    """What stands for the UID that a cluster would give: the same as long as the run is the same."""
-    # Without defaults, so that a field that is new in the contract makes no other run of an old one.
+    """A UID for the job that is the same as long as RUN_IDENTITY and the number of shards are the same."""
+    # Exclude defaults, so that a new field in the API does not change the UID of existing runs.
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     defining = {name: spec.get(name) for name in RUN_IDENTITY} | {"shards": job.spec.world_size}
     return "local-" + hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def next_attempt(results: Path, uid: str) -> int:
-    """One more than the newest attempt whose fence stands in `results`. Raises UserError when that was another run that
-    has committed something; one that has ended before, by a mistake that is now corrected, leaves nothing to keep.
+    """The number of the next attempt: one more than that of the fence in `results`.
+
+    Starts at 1 again if the fence belongs to another run without checkpoints. Raises UserError if that run has any.
     """
     fence = results / JobFile.FENCE
     try:
@@ -76,15 +78,15 @@ def next_attempt(results: Path, uid: str) -> int:
         content = json.loads(fence.read_bytes())
         found, attempt = str(content["uid"]), int(content["attempt"])
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{fence} is damaged; delete it if no run of this job is alive") from None
+        raise UserError(f"{fence} is damaged; delete it if no run of this job is running") from None
     except OSError as error:
-        raise UserError(f"{fence} cannot be read: {error.strerror}") from None
+        raise UserError(f"cannot read {fence}: {error.strerror}") from None
     if found != uid and not any(fence.parent.glob("step-*")):
         return 1
     if found != uid:
         raise UserError(
-            f"{results} holds another run: {', '.join(RUN_IDENTITY)} or the number of shards was different then; "
-            "give the job another name, or delete that directory"
+            f"{results} has the checkpoints of another run, with different {', '.join(RUN_IDENTITY)} or number of "
+            "shards; rename the job or delete that directory"
         )
     return attempt + 1
 
@@ -100,7 +102,7 @@ def _directories(job: DistillJob, machine: Machine, termination: Path) -> Direct
     for claim in machine.claims:
         if claim not in known:
             raise UserError(
-                f"a directory is given for the claim {claim}, which the job does not use; "
+                f"a directory is given for claim {claim}, which the job does not use; "
                 f"its claims are {', '.join(sorted(known))}"
             )
 
@@ -109,8 +111,8 @@ def _directories(job: DistillJob, machine: Machine, termination: Path) -> Direct
         path = machine.claims.get(claim, machine.runs / "volumes" / claim) / (volume.sub_path or "")
         if must_exist and not path.is_dir():
             raise UserError(
-                f"the directory {path} for the claim {claim} (volumes.{name}) does not exist; "
-                f"make it, or say which directory stands for the claim: {claim}=DIR as volume"
+                f"directory {path} for claim {claim} (volumes.{name}) does not exist; create it, or choose "
+                f"another directory for the claim (volume {claim}=DIR)"
             )
         return str(path.resolve())
 

@@ -1,4 +1,4 @@
-"""distill(): a run on this machine by a Python call, with the trainer, checkpoints and resume of a cluster."""
+"""distill(): runs a job on this machine from Python, with the same trainer and checkpoints as on a cluster."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from distill_api.constants import ExitCode, JobFile
 from distill_api.errors import Permanent, Retryable
 from distill_api.job import DistillJob
 from distill_api.reasons import Reason
-from distill_local.call import DATA, MODELS, RESULTS, Call, PathLike, job_of, read, wrong
+from distill_local.call import DATA, MODELS, RESULTS, Call, PathLike, invalid, job_of, load_job
 from distill_local.machine import Machine, UserError
 from distill_local.trainer_process import TrainerEnd, TrainerProcess
 
-_DISK = Path("/")
-"""A call names files by their place on this machine, so all of it is its data and models volume."""
+_ROOT = Path("/")
+"""Data and models volume of a call without a job, which can use any file of this machine."""
 
 
 @dataclass(frozen=True)
 class DistillResult:
-    """A finished run: where its files are, and how good the student is."""
+    """A finished run: its files and scores."""
 
     folder: Path
-    """Everything that the run has made."""
+    """Folder of the run's files."""
     student_map: float | None
     """mAP50-95 of the best weights on the validation images."""
     teacher_map: float | None
@@ -75,83 +75,84 @@ def distill(
     verbose: bool = True,
     **training: Any,
 ) -> DistillResult:
-    """Train `student` under the frozen `teacher` on this machine, in processes of its own, to the end.
+    """Train `student` with the frozen `teacher` on this machine, in separate processes, and wait until it is done.
 
         run = distill(student="yolo26n.yaml", teacher="teacher.pt", data="digits.yaml", epochs=50, imgsz=320, nproc=2)
         YOLO(run.best)
 
-    The same call again resumes from the last commit. An interrupt commits first, then raises KeyboardInterrupt.
+    Run the same call again to resume from the last checkpoint. An interrupt commits a checkpoint, then raises
+    KeyboardInterrupt.
 
     Args:
-        job: a DistillJob that says all that defines the run, as a YAML file or a dictionary; everything but project,
-            device, nproc, volumes and verbose is then left out.
+        job: a DistillJob as a YAML file or a dictionary. It defines the whole run, so only project, device, nproc,
+            volumes and verbose can be given with it.
         student: a .pt file, or an architecture such as yolo26n.yaml.
-        teacher: a trained .pt file; without one the student is trained plainly.
+        teacher: a trained .pt file; without one the student is trained without distillation.
         data: the data set's YAML file.
-        project: directory of results; a job's are where `distill run --runs <project>` has them.
-        name: results go to <project>/<name>; the student's name by default.
-        device: "cuda", "cpu" or "auto"; by default CUDA when there are devices, or what the job says.
-        nproc: processes; by default one for each CUDA device, or one on CPUs, or as many as the job has.
-        shards: parts of the global batch, by default nproc. A run may go on with any nproc that divides its shards.
-        dis: weight of the distillation loss, 6.0 by default.
-        distillation: other fields of spec.distillation of a job, such as {"loss": "cwd"}.
-        trust_pickle: load .pt files that hold classes of their own; these can run any code.
-        teacher_precision: teacher.precision of a job, such as "fp32".
-        volumes: directories that stand for claims of the job.
-        verbose: print what the trainer tells.
-        training: Ultralytics' training arguments by their own names: epochs, batch, imgsz, lr0 …
+        project: directory for results; with a job, as in `distill run --runs <project>`.
+        name: results go to <project>/<name>; default: the student's name.
+        device: "cuda", "cpu" or "auto"; default: the job's device, or CUDA if there are devices.
+        nproc: number of processes; default: the job's, or one per CUDA device, or one on CPUs.
+        shards: parts of the global batch; default: nproc. A run can be resumed with any nproc that divides its shards.
+        dis: weight of the distillation loss; default: 6.0.
+        distillation: other fields of the job's spec.distillation, such as {"loss": "cwd"}.
+        trust_pickle: load .pt files with custom classes, which can run any code.
+        teacher_precision: the job's teacher.precision, such as "fp32".
+        volumes: directories to use for claims of the job.
+        verbose: print the trainer's output.
+        training: Ultralytics' training arguments: epochs, batch, imgsz, lr0 …
 
-    Raises Permanent for what has to be changed first, Retryable for a failure that another call may not meet.
+    Raises Permanent for errors that you must fix first, and Retryable for failures that may not occur again.
     """
     call = Call(student, teacher, data, name, shards, dis, distillation, trust_pickle, teacher_precision, training)
     if job is not None:
-        if said := call.says():
-            raise wrong(f"the job says all that defines the run; leave {', '.join(said)} out")
+        if given := call.given():
+            raise invalid(f"{', '.join(given)} cannot be given together with a job; set them in the job")
         claims = {claim: Path(path) for claim, path in (volumes or {}).items()}
-        return _run(read(job, device), Machine(Path(project), claims, nproc), verbose)
+        return _run(load_job(job, device), Machine(Path(project), claims, nproc), verbose)
     if volumes:
-        raise wrong("volumes stand for the claims of a job; without one, student, teacher and data are files")
+        raise invalid("volumes can only be given with a job; without one, student, teacher and data are files")
     arguments = list(inspect.signature(distill).parameters)[1:-1]
-    made = job_of(call, cuda_devices=_cuda_devices(device), processes=nproc, arguments=arguments)
-    claims = {RESULTS: Path(project), DATA: _DISK, MODELS: _DISK}
-    return _run(made, Machine(Path(project), claims, nproc), verbose)
+    call_job = job_of(call, cuda_devices=_cuda_devices(device), processes=nproc, arguments=arguments)
+    claims = {RESULTS: Path(project), DATA: _ROOT, MODELS: _ROOT}
+    return _run(call_job, Machine(Path(project), claims, nproc), verbose)
 
 
 def _run(job: DistillJob, machine: Machine, verbose: bool) -> DistillResult:
     try:
         trainer = TrainerProcess(job, machine, piped=True)
-    except UserError as mistake:
-        raise wrong(str(mistake)) from None
+    except UserError as error:
+        raise invalid(str(error)) from None
     with trainer:
         if verbose:
             print(trainer.announcement())
-        ended = _follow(trainer, verbose)
-    said = ended.message.message if ended.message else ""
-    if ended.stopped:
-        raise KeyboardInterrupt(f"{said}; the same call again goes on from there")
-    if ended.code == ExitCode.DONE and ended.message is not None and ended.message.result is not None:
-        result = ended.message.result
+        end = _run_to_end(trainer, verbose)
+    text = end.message.message if end.message else ""
+    if end.stopped:
+        raise KeyboardInterrupt(f"{text}; run the same call again to resume")
+    if end.code == ExitCode.DONE and end.message is not None and end.message.result is not None:
+        result = end.message.result
         return DistillResult(trainer.results, result.student_map, result.teacher_map, result.sha256)
-    reason = ended.message.reason if ended.message else Reason.PROCESS_KILLED
-    if ended.code == ExitCode.PERMANENT:
-        raise Permanent(reason, said)
-    said = said or f"the trainer ended with exit code {ended.code} and left no message"
-    raise Retryable(reason, f"{said}; the same call again goes on from the last checkpoint")
+    reason = end.message.reason if end.message else Reason.PROCESS_KILLED
+    if end.code == ExitCode.PERMANENT:
+        raise Permanent(reason, text)
+    text = text or f"the trainer ended with exit code {end.code} and without a message"
+    raise Retryable(reason, f"{text}; run the same call again to resume from the last checkpoint")
 
 
-def _follow(trainer: TrainerProcess, verbose: bool) -> TrainerEnd:
-    """Run it to its end, which the first interrupt asks it for."""
+def _run_to_end(trainer: TrainerProcess, verbose: bool) -> TrainerEnd:
+    """Run the trainer to its end. An interrupt requests a stop."""
     trainer.start()
     try:
-        return _listen(trainer, verbose)
+        return _print_output(trainer, verbose)
     except KeyboardInterrupt:
         if verbose:
-            print("stopping: a checkpoint is committed first")
+            print("stopping after committing a checkpoint")
         trainer.stop()
-        return _listen(trainer, verbose)
+        return _print_output(trainer, verbose)
 
 
-def _listen(trainer: TrainerProcess, verbose: bool) -> TrainerEnd:
+def _print_output(trainer: TrainerProcess, verbose: bool) -> TrainerEnd:
     for line in trainer.lines():
         if verbose:
             print(line, flush=True)
@@ -159,14 +160,14 @@ def _listen(trainer: TrainerProcess, verbose: bool) -> TrainerEnd:
 
 
 def _cuda_devices(device: str | None) -> int:
-    """CUDA devices to use; 0 means CPUs. Raises Permanent when they are asked for and there are none."""
+    """Number of CUDA devices to use; 0: CPUs. Raises Permanent if `device` is "cuda" and there are none."""
     if device not in (None, "auto", "cuda", "cpu"):
-        raise wrong(f"device is {device!r}; it is auto, cuda or cpu, and nproc says how many")
+        raise invalid(f"device is {device!r}; it must be auto, cuda or cpu (use nproc for the number of processes)")
     if device == "cpu":
         return 0
     import torch
 
     found = torch.cuda.device_count()
     if device == "cuda" and not found:
-        raise Permanent(Reason.NO_ACCELERATOR, "device is cuda but there is no CUDA device here; use device='cpu'")
+        raise Permanent(Reason.NO_ACCELERATOR, "device is cuda, but this machine has no CUDA device; use device='cpu'")
     return found

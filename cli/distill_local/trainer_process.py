@@ -1,4 +1,4 @@
-"""The trainer as a process on this machine: started, told to stop, and heard to its end."""
+"""Starts, stops and waits for the trainer as a process on this machine."""
 
 from __future__ import annotations
 
@@ -27,31 +27,33 @@ class TrainerEnd:
     """How an attempt ended."""
 
     code: int
-    """The container's exit code; 128 + n when signal n ended the launcher."""
+    """The launcher's exit code; 128 + n if signal n killed it."""
     message: TerminationMessage | None
-    """None when the launcher could leave none."""
+    """The termination message; None if the launcher wrote none."""
 
     @property
     def stopped(self) -> bool:
-        """Whether it ended on request, committed."""
+        """Whether it was stopped on request, with a checkpoint committed."""
         return self.code == ExitCode.STOPPED
 
     def scores(self) -> str:
-        """mAP of student and teacher, for people; empty when none was measured."""
+        """mAP of student and teacher in one line; empty if none was measured."""
         result = self.message.result if self.message else None
         found = (("student", result.student_map), ("teacher", result.teacher_map)) if result else ()
         return "  ".join(f"{name} mAP50-95 {value:.4f}" for name, value in found if value is not None)
 
 
 class TrainerProcess:
-    """One attempt of a job. A context manager: what is still running at its end is told to stop, and waited for."""
+    """One attempt of a job. As a context manager, it stops a running trainer on exit and waits for it.
+
+    With `piped`, read the output with `lines()`; the trainer does not receive the terminal's Ctrl-C. Otherwise it
+    writes to this process's output and shares its terminal.
+    """
 
     def __init__(self, job: DistillJob, machine: Machine, *, piped: bool = False) -> None:
-        """`piped`: its output is read with `lines()`, and it does not hear the terminal's Ctrl-C; else it writes to
-        this process's own output and shares its terminal. Raises UserError for what the user has to change.
-        """
+        """Raises UserError."""
         if find_spec("distill_trainer") is None or find_spec("torch") is None:
-            raise UserError("the trainer is not installed here; install distill-operator[trainer]")
+            raise UserError("the trainer is not installed; install distill-operator[trainer]")
         self._folder = tempfile.TemporaryDirectory(prefix="distill-run-")
         try:
             self._termination = Path(self._folder.name) / "termination.json"
@@ -64,7 +66,7 @@ class TrainerProcess:
 
     @property
     def results(self) -> Path:
-        """Folder of what the job makes."""
+        """Folder of the job's results."""
         return Path(self.run.directories.checkpoints) / self.run.job
 
     @property
@@ -73,13 +75,13 @@ class TrainerProcess:
         return self.results / JobFile.BEST
 
     def announcement(self) -> str:
-        """What is about to happen, in one line."""
-        again = "resuming" if self.run.attempt > 1 else "starting"
+        """One line about the attempt, to print before it starts."""
+        verb = "resuming" if self.run.attempt > 1 else "starting"
         ranks = f"{self.run.world_size} rank{'s' if self.run.world_size > 1 else ''}"
-        return f"{again} {self.run.job}, attempt {self.run.attempt}, {ranks}; results in {self.results}"
+        return f"{verb} {self.run.job}, attempt {self.run.attempt}, {ranks}; results in {self.results}"
 
     def start(self) -> None:
-        """Start it."""
+        """Start the trainer."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "distill_trainer"],
             env=_environment(self.run),
@@ -93,16 +95,16 @@ class TrainerProcess:
         )
 
     def lines(self) -> Iterator[str]:
-        """Its output, line by line, to the end; only when it is piped."""
+        """The trainer's output, line by line, until it ends; empty unless it is piped."""
         output = self._started.stdout
         return iter(()) if output is None else (line.rstrip("\n") for line in output)
 
     def stop(self) -> None:
-        """Ask it to commit and end. It counts only the first request."""
+        """Request a stop: the trainer commits a checkpoint and ends. Repeated requests are ignored."""
         self._started.send_signal(signal.SIGTERM)
 
     def wait(self) -> TrainerEnd:
-        """Its end."""
+        """Wait for the trainer to end."""
         code = self._started.wait()
         text = self._termination.read_text(encoding="utf-8") if self._termination.exists() else None
         return TrainerEnd(
@@ -139,7 +141,7 @@ def _environment(run: RunConfig) -> dict[str, str]:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on."""
+    """A free TCP port of this machine."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

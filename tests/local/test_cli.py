@@ -67,12 +67,12 @@ def test_a_claim_may_be_any_directory(tmp_path: Path) -> None:
     config = run_config(job(), machine(tmp_path, digits=tmp_path / "elsewhere"), 1, tmp_path / "t")
 
     assert config.directories.data == str(tmp_path / "elsewhere/v1")
-    with pytest.raises(UserError, match="the claim other, which the job does not use; its claims are ckpt, digits"):
+    with pytest.raises(UserError, match="claim other, which the job does not use; its claims are ckpt, digits"):
         run_config(job(), machine(tmp_path, other=tmp_path), 1, tmp_path / "t")
 
 
 def test_a_missing_data_directory_is_named_with_the_option_that_gives_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"claim digits \(volumes.data\) does not exist; make it, or .*: digits=DIR"):
+    with pytest.raises(UserError, match=r"\(volumes.data\) does not exist; create it, or .*volume digits=DIR"):
         run_config(job(), Machine(tmp_path, {}, None), 1, tmp_path / "t")
 
 
@@ -84,7 +84,7 @@ def test_the_next_attempt_follows_the_fence_of_the_same_run(tmp_path: Path) -> N
     assert next_attempt(tmp_path, "uid") == 5
     assert next_attempt(tmp_path, "other") == 1, "nothing was committed: the job was corrected"
     (tmp_path / "checkpoints/step-3").mkdir()
-    with pytest.raises(UserError, match="holds another run"):
+    with pytest.raises(UserError, match="has the checkpoints of another run"):
         next_attempt(tmp_path, "other")
     fence.write_text("{")
     with pytest.raises(UserError, match="is damaged"):

@@ -125,7 +125,7 @@ def test_ctrl_c_commits_and_the_same_command_goes_on_to_the_end(local: Local) ->
     assert first.returncode == 143, output
     assert stopped is not None
     assert stopped[1] == stopped[2] == str(local.committed())
-    assert "to go on: distill run job.yaml" in output
+    assert "to resume: distill run job.yaml" in output
     assert "Traceback" not in output
 
     second = local.start(epochs=4)
@@ -146,7 +146,7 @@ def test_after_a_kill_of_everything_the_next_run_goes_on_from_the_commit(local: 
     kill(launcher, *ranks_of(launcher))
     output, _ = first.communicate(timeout=60)
     assert first.returncode == 137
-    assert "to try again from the last checkpoint" in output
+    assert "to retry from the last checkpoint" in output
 
     before = local.committed()
     second = local.start(epochs=50)

@@ -71,7 +71,7 @@ def test_an_interrupted_call_commits_and_resumes_with_fewer_processes(make_digit
     assert kernel.returncode == 0, output
     assert "starting yolo26n, attempt 1, 2 ranks" in output
     assert "stopped on request at step" in line(output, "interrupted:")
-    assert "the same call again goes on" in line(output, "interrupted:")
+    assert "run the same call again to resume" in line(output, "interrupted:")
     assert "resuming yolo26n, attempt 2, 1 rank;" in output
     assert "Traceback" not in output
     best, student_map, teacher_map, epochs = json.loads(line(output, "result:"))
@@ -102,16 +102,16 @@ def files(tmp_path: Path) -> dict[str, Any]:
         ({"epcohs": 3}, Reason.CONFIG_INVALID, r"distill\(\) has no argument epcohs; did you mean epochs\?"),
         ({"studnet": 3}, Reason.CONFIG_INVALID, r"no argument studnet; did you mean student\?"),
         ({"epochs": 0}, Reason.CONFIG_INVALID, "^epochs: must be greater than or equal to 1, but is 0$"),
-        ({"student": None}, Reason.CONFIG_INVALID, r"is told no student; give it, or a job"),
+        ({"student": None}, Reason.CONFIG_INVALID, r"needs student, or a job"),
         ({"data": "none.yaml"}, Reason.DATASET_INVALID, "data none.yaml does not exist .*files are never downloaded"),
         ({"student": "none.pt"}, Reason.MODEL_NOT_FOUND, "student none.pt does not exist"),
         ({"teacher": "none.pt"}, Reason.MODEL_NOT_FOUND, "teacher none.pt does not exist"),
         ({"batch": 5, "nproc": 2}, Reason.CONFIG_INVALID, "^batch 5 is not divisible by 2 processes$"),
         ({"nproc": 2, "shards": 3, "batch": 3}, Reason.CONFIG_INVALID, "nproc 2 does not divide .* use one of 1, 3"),
-        ({"device": "cuda"}, Reason.NO_ACCELERATOR, "no CUDA device here; use device='cpu'"),
-        ({"device": "0,1"}, Reason.CONFIG_INVALID, "it is auto, cuda or cpu"),
+        ({"device": "cuda"}, Reason.NO_ACCELERATOR, "has no CUDA device; use device='cpu'"),
+        ({"device": "0,1"}, Reason.CONFIG_INVALID, "it must be auto, cuda or cpu"),
         ({"distillation": {"loss": "mgd"}}, Reason.CONFIG_INVALID, "distillation.loss: must be 'sl2'"),
-        ({"volumes": {"a": "b"}}, Reason.CONFIG_INVALID, "volumes stand for the claims of a job"),
+        ({"volumes": {"a": "b"}}, Reason.CONFIG_INVALID, "volumes can only be given with a job"),
         ({"name": "My Run"}, Reason.CONFIG_INVALID, "^name: 'My Run' is invalid; expected: Name of the job"),
     ],
 )
@@ -140,9 +140,9 @@ def test_a_job_says_everything_itself(tmp_path: Path) -> None:
             "volumes": {"checkpoints": claim, "data": claim},
         },
     }
-    with pytest.raises(Permanent, match="leave epochs out"):
+    with pytest.raises(Permanent, match="epochs cannot be given together with a job"):
         distill(job, epochs=3)
-    with pytest.raises(Permanent, match=r"the directory .*volumes/claim for the claim claim .*does not exist"):
+    with pytest.raises(Permanent, match=r"directory .*volumes/claim for claim claim .*does not exist"):
         distill(job, project=tmp_path, device="cpu")
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job | {"kind": "Job"}))
     with pytest.raises(Permanent, match="expected one document of kind DistillJob, found 0"):
