@@ -1,6 +1,6 @@
-"""What proves the promises: benchmarks and chaos. Run from the checkout's root: `python -m benchmarks.bench.step`."""
+"""Benchmarks and chaos tests. Run them from the root of the checkout: `python -m benchmarks.bench.step`."""
 
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-"""The checkout."""
+"""Root of the checkout."""

@@ -1,4 +1,4 @@
-"""What a run leaves, to be compared with what another one leaves."""
+"""The results of a run that must not depend on interruptions, for comparing runs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ class Outcome:
     """Everything that must not depend on how often a run was interrupted."""
 
     tensors: bytes
-    """Of the last checkpoint: raw weights, averages, optimizer."""
+    """Tensors of the last checkpoint: weights, EMA, optimizer."""
     rows: list[dict[str, str]]
-    """results.csv but for its time column."""
+    """results.csv without its time column."""
     best: dict[str, Any] = field(repr=False)
     """Tensors of weights/best.pt by name."""
 
     @classmethod
     def of(cls, folder: Path, steps: int) -> Outcome:
-        """Of the job whose results are in `folder`. Raises AssertionError when it has not committed its last step."""
+        """Read the results in `folder`. Raises AssertionError if the job has not committed its last step."""
         import torch
 
         checkpoints = folder / "checkpoints"
@@ -35,7 +35,7 @@ class Outcome:
         return cls((layout.readable(checkpoints, steps) / layout.TENSORS).read_bytes(), rows, best)
 
     def difference(self, other: Outcome) -> str | None:
-        """What differs, in a word; None when everything is equal to the last bit."""
+        """The first part that differs; None if everything is bitwise equal."""
         import torch
 
         if self.tensors != other.tensors:

@@ -1,7 +1,6 @@
-"""A short distillation of digits for the benchmarks of recovery: its volumes, its job, and attempts of it as processes.
+"""A short distillation of digits for recovery benchmarks: volumes, job, and attempts as processes.
 
-Attempts are started as `distill run` starts them: its own choice of attempt and uid, the trainer's launcher, torchrun's
-agent, and the ranks.
+Attempts start as with `distill run`: the same choice of attempt number and uid, and the same launcher and ranks.
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ JOB: dict[str, Any] = {
 
 
 def make_volumes(root: Path, images: int) -> None:
-    """A data volume of `images` training images and a models volume with a teacher of random weights."""
+    """Create a data volume with `images` training images, and a models volume with a randomly initialized teacher."""
     from digits.generate import generate
     from distill_trainer.models.arguments import ultralytics_arguments
     from distill_trainer.models.student import build_student, student_source
@@ -70,23 +69,23 @@ STARTED: list[Attempt] = []
 
 
 def end_all() -> None:
-    """End whatever attempts still run, so that an interrupted benchmark leaves none behind."""
+    """End all running attempts, so that an interrupted benchmark leaves no processes behind."""
     for attempt in STARTED:
         end(attempt.processes() | attempt.seen)
 
 
 @dataclass(frozen=True)
 class Local:
-    """A job on volumes of this machine."""
+    """A job with volumes on this machine."""
 
     root: Path
-    """Holds the folders data and models."""
+    """Folder with data/ and models/."""
     results: Path
     spec: dict[str, Any]
-    """What differs from JOB's spec."""
+    """Fields that override those of JOB's spec."""
 
     def start(self, name: str, command: list[str] | None = None, **environ: str) -> Attempt:
-        """Start the next attempt; `name` is for its log and message. `command` instead of the trainer's own."""
+        """Start the next attempt. `name`: of its log and message files. `command`: instead of the trainer's."""
         folder = self.results / "attempts"
         folder.mkdir(parents=True, exist_ok=True)
         claims = {"results": self.results, "data": self.root / "data", "models": self.root / "models"}
@@ -115,7 +114,7 @@ class Local:
 
     @property
     def folder(self) -> Path:
-        """What the job leaves."""
+        """Folder of the job's results."""
         return self.results / "digits"
 
     def committed(self) -> list[int]:
@@ -125,36 +124,36 @@ class Local:
 
 @dataclass
 class Attempt:
-    """One attempt as it runs."""
+    """A running attempt."""
 
     process: subprocess.Popen[bytes]
     config: RunConfig
     log: Path
     began: float
-    """By time.monotonic."""
+    """time.monotonic() at its start."""
     seen: set[ProcessId] = field(default_factory=set)
-    """Every process of it that was ever looked at."""
+    """All of its processes that were found so far."""
     _port: int | None = None
 
-    def said(self) -> str:
-        """Its log so far; the last character may be half written."""
+    def log_text(self) -> str:
+        """Its log so far; the last character may be incomplete."""
         return self.log.read_text(errors="replace")
 
     def status(self) -> dict[str, Any]:
-        """What rank 0 says of itself now; empty before it can be asked, and after."""
+        """Rank 0's status; empty while rank 0 does not serve it."""
         if self._port is None:
-            found = re.search(r"rank 0 .*serving metrics and status on port (\d+)", self.said())
+            found = re.search(r"rank 0 .*serving metrics and status on port (\d+)", self.log_text())
             self._port = int(found[1]) if found else None
         if self._port is None:
             return {}
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}/status", timeout=1) as answer:
                 return dict(json.load(answer))
-        except (OSError, HTTPException, ValueError):  # it ends, perhaps in the middle of its answer
+        except (OSError, HTTPException, ValueError):  # rank 0 may end while it responds
             return {}
 
     def message(self) -> TerminationMessage | None:
-        """What the launcher has left; None when it was killed, also while it wrote."""
+        """The launcher's termination message; None if the launcher was killed."""
         file = Path(self.config.directories.termination or "")
         if not file.is_file():
             return None
@@ -166,22 +165,22 @@ class Attempt:
             return None
 
     def launcher(self) -> list[ProcessId]:
-        """The launcher; none when it has ended."""
+        """The launcher's process; empty if it has ended."""
         process = ProcessId.of(self.process.pid) if self.process.poll() is None else None
         return self._noted([process] if process else [])
 
     def ranks(self) -> list[ProcessId]:
-        """The ranks, in their order."""
+        """The ranks' processes, by rank."""
         named = {child.name: child for launcher in self.launcher() for child in children(launcher.pid)}
         return self._noted([named[name] for name in sorted(named) if name.startswith("rank ")])
 
     def writers(self) -> list[ProcessId]:
-        """The process that writes checkpoints; none before the first one."""
+        """The checkpoint writer process; empty before it has started."""
         below = (child for rank in self.ranks() for child in children(rank.pid))
         return self._noted([child for child in below if any("checkpoint.writer" in word for word in child.command)])
 
     def processes(self) -> set[ProcessId]:
-        """All of them."""
+        """All processes of the attempt."""
         return {*self.writers(), *self.launcher(), *self.ranks()}
 
     def _noted(self, found: list[ProcessId]) -> list[ProcessId]:

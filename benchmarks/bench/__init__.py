@@ -1,1 +1,1 @@
-"""How long things take: a step, the data, a checkpoint, a recovery; and what a teacher in int8 costs."""
+"""Benchmarks: training step, data loading, checkpoints, recovery."""

@@ -1,4 +1,4 @@
-"""What step.py times: the same training step, made by this project and by the installed Ultralytics."""
+"""The training steps that step.py measures: this project's and Ultralytics'."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ from tests.support.models import build, preprocessed, shard_batch, teach
 
 FORMATS = {"fp32": None, "bf16": torch.bfloat16}
 NOMINAL_BATCH = 64
-"""Images for which the optimizer moves once."""
+"""Images per optimizer step."""
 OPTIMIZER = "MuSGD"
-"""What `auto` chooses for more than 10,000 iterations."""
+"""The choice of `auto` for more than 10,000 iterations."""
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models and the size at which they are timed."""
+    """Student, teacher and sizes of a measurement."""
 
     student: str
     teacher: str
@@ -50,7 +50,7 @@ class Pair:
 
     @property
     def steps(self) -> int:
-        """Steps until the optimizer moves."""
+        """Steps per optimizer step."""
         return NOMINAL_BATCH // self.batch
 
     @property
@@ -67,7 +67,7 @@ TimedStep = Callable[[int, Phases], None]
 
 
 class Bench:
-    """Builds candidates of one pair that start from the same weights and see the same batches."""
+    """Builds the candidates for one pair, with the same weights and batches."""
 
     def __init__(self, pair: Pair, environment: Environment, compiled: bool) -> None:
         self._pair, self._environment, self._compiled = pair, environment, compiled
@@ -82,7 +82,7 @@ class Bench:
         )
 
     def gigaflops(self) -> dict[str, float]:
-        """Floating-point operations of one step, in 10^9: the cut teacher, and the student forwards and backwards."""
+        """GFLOPs of one step: the teacher's forward pass, and the student's forward and backward passes."""
         images = preprocessed(self._batches[0])["img"].to(DEVICE)
         with FlopCounterMode(display=False) as teacher:
             Teacher(self._teacher, DEVICE, torch.float32).infer(images)
@@ -92,7 +92,7 @@ class Bench:
         return {"teacher": teacher.get_total_flops() / 1e9, "student": student.get_total_flops() / 1e9}
 
     def candidate(self, kind: str, format_: str) -> TimedStep:
-        """One step of `kind`, the student's forward pass in `format_`."""
+        """One step of `kind`, with the student's forward pass in `format_`."""
         if kind == "ultralytics":
             return self._ultralytics(FORMATS[format_])
         if kind == "plain":
@@ -176,7 +176,7 @@ class Bench:
 
 
 def _split_forward(student: Any) -> None:
-    """Count the student's own forward pass apart from the losses and the projector."""
+    """Measure the student's forward pass separately from losses and projector."""
     inner = student.predict
 
     def timed(*args: Any, **kwargs: Any) -> Any:

@@ -1,10 +1,10 @@
-"""Speed of the training loader against Ultralytics' own with the same settings, in interleaved runs.
+"""Compares the speed of the training loader with Ultralytics' loader, in interleaved runs with the same settings.
 
     python -m benchmarks.bench.data [--imgsz 128] [--batch 16] [--workers 2] [--steps 60] [--rounds 5]
 
 Prints each loader's median images/s and the median of the rounds' ratios (ours / theirs); writes build/bench/data.json.
-Each run starts after the workers' first batches, so it measures loading and not starting. With --workers 0 the clock is
-the process's CPU time, which what else the machine does hardly changes.
+The clock starts after the workers' first batches, so start-up is not measured. With --workers 0 the clock is the
+process's CPU time, which hardly depends on the load of the machine.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from distill_trainer.data import DatasetInfo, Shards, TrainData, load_dataset, t
 from distill_trainer.data.arguments import data_arguments
 
 WARM_UP = 12
-"""Batches before the clock starts: more than the workers prefetch before the first one is taken."""
+"""Batches before the clock starts: more than the workers prefetch before the first one is read."""
 
 
 def rate(batches: Iterable[Any], steps: int, batch: int, clock: Callable[[], float]) -> float:
@@ -45,7 +45,7 @@ def rate(batches: Iterable[Any], steps: int, batch: int, clock: Callable[[], flo
 
 @contextmanager
 def our_batches(info: DatasetInfo, training: Training, args: argparse.Namespace) -> Iterator[Iterable[Any]]:
-    """This project's loader, as a training run of one rank opens it."""
+    """This project's loader for one rank."""
     data = TrainData(info, training, imgsz=args.imgsz, stride=32, shards=Shards(1, (0,)), device=torch.device("cpu"))
     with closing(data.batches(0, args.steps + 3 * WARM_UP)) as batches:
         yield batches
@@ -53,7 +53,7 @@ def our_batches(info: DatasetInfo, training: Training, args: argparse.Namespace)
 
 @contextmanager
 def their_batches(info: DatasetInfo, training: Training, args: argparse.Namespace) -> Iterator[Iterable[Any]]:
-    """Ultralytics' loader over as many epochs as are needed; it keeps its workers."""
+    """Ultralytics' loader over as many epochs as needed; it keeps its workers."""
     arguments = data_arguments(training, args.task, args.imgsz)
     images = str(Path(info.train[0]).parent)
     dataset = build_yolo_dataset(arguments, images, args.batch, info.as_ultralytics())
@@ -75,7 +75,7 @@ def main() -> None:
 
     from digits.generate import generate
 
-    train.available_cpus = lambda: max(1, args.workers)  # both loaders get the workers that were asked for
+    train.available_cpus = lambda: max(1, args.workers)  # both loaders use args.workers workers
     clock = time.perf_counter if args.workers else time.process_time
     ours, theirs = [], []
     with tempfile.TemporaryDirectory() as folder:

@@ -1,11 +1,11 @@
-"""What saving costs, and how long a killed run takes to its next new step.
+"""Measures the cost of checkpoints, and how long a killed run takes until its next new step.
 
     python -m benchmarks.bench.recovery [--saves 15] [--recoveries 5] [--imgsz 320]
 
-First: how long training stands still for a checkpoint, and how long that takes to be safe, beside the time of a step;
-Ultralytics' own save_model writes the same model's last.pt meanwhile, as its trainer calls it. Then: runs of two ranks
-are killed as a whole and started again, and the time from the start to the end of the first new step is told by phase.
-Prints both tables; writes build/bench/recovery.json with every sample.
+First: how long a checkpoint blocks training and how long its commit takes, compared with the time of a step and with
+Ultralytics' save_model for the same model. Then: runs of two ranks are killed completely and restarted, and the time
+from the start to the end of the first new step is measured by phase. Prints both tables and writes
+build/bench/recovery.json with every sample.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TRAINING = {"batch": 8, "imgsz": 64, "optimizer": "SGD", "workers": 0, "plots": 
 
 
 class Saves:
-    """A model in training, saved in both ways."""
+    """A model in training that can be saved by this project and by Ultralytics."""
 
     def __init__(self, student: str, teacher: str, imgsz: int, folder: Path) -> None:
         import torch
@@ -61,7 +61,7 @@ class Saves:
         cut, batch = Teacher(whole, CPU, torch.float32), preprocessed(shard_batch(8, imgsz=imgsz))
 
         def step() -> None:
-            losses = task(batch, cut.look(batch["img"]), 6.0)
+            losses = task(batch, cut.infer(batch["img"]), 6.0)
             losses[OBJECTIVE].backward()
             optimizer.step()
             optimizer.zero_grad()
@@ -71,7 +71,7 @@ class Saves:
         self._folder = folder
 
     def ours(self, directory: Path, saves: int) -> dict[str, list[float]]:
-        """Seconds of standing still and of committing, for each of some checkpoints."""
+        """Seconds of blocking and of committing, for each of `saves` checkpoints."""
         from distill_trainer.checkpoint.checkpointer import Checkpointer
 
         persisted: list[float] = []
@@ -90,7 +90,7 @@ class Saves:
         return {"stall": stalls, "commit": persisted, "megabytes": [_size(directory / f"step-{saves}") / 1e6]}
 
     def theirs(self, folder: Path, saves: int) -> dict[str, list[float]]:
-        """Seconds of Ultralytics' save_model, during which its training stands still."""
+        """Seconds of Ultralytics' save_model, which blocks its training."""
         from ultralytics.engine.trainer import BaseTrainer
 
         folder.mkdir()
@@ -114,7 +114,7 @@ def _size(folder: Path) -> int:
 
 
 def measure_saves(pair: tuple[str, str], saves: int, imgsz: int, root: Path) -> dict[str, Any]:
-    """Step, own checkpoint and Ultralytics', of one pair of models."""
+    """Measure a step and both kinds of checkpoints for one pair of models."""
     import torch
     from ultralytics.utils import LOGGER
 
@@ -137,12 +137,12 @@ def measure_saves(pair: tuple[str, str], saves: int, imgsz: int, root: Path) -> 
 
 
 def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
-    """Seconds by phase, from the start of the next attempt to the end of its first step, for each of some kills."""
+    """Seconds by phase from the start of an attempt to the end of its first step, after each of `count` kills."""
     make_volumes(root, images=400)
     local = Local(root, root / "results", {"training": {**TRAINING, "epochs": 50}})
     samples = []
     try:
-        for number in range(count + 1):  # the first one begins from nothing
+        for number in range(count + 1):  # the first one does not resume
             times = root / f"times-{number}"
             began = time.time()
             command = [sys.executable, "-m", "benchmarks.bench.timed_trainer"]
@@ -150,7 +150,7 @@ def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
             before = (local.committed() or [0])[-1]
             while (local.committed() or [0])[-1] <= before + 3:
                 if attempt.process.poll() is not None:
-                    raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.said()}")
+                    raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.log_text()}")
                 time.sleep(0.05)
             kill(attempt)
             if number:
@@ -161,18 +161,18 @@ def measure_recoveries(count: int, root: Path) -> list[dict[str, float]]:
 
 
 def kill(attempt: Attempt) -> None:
-    """SIGKILL to launcher and ranks; return when nothing of the attempt is left."""
+    """Kill launcher and ranks with SIGKILL, and wait until all processes of the attempt have ended."""
     writers, others = attempt.writers(), [*attempt.launcher(), *attempt.ranks()]
     for process in others:
         process.signal(signal.SIGKILL)
     attempt.process.wait()
-    while any(process.alive for process in (*writers, *others)):  # the writer finishes what it has
+    while any(process.alive for process in (*writers, *others)):  # the writer finishes its commit
         time.sleep(0.02)
 
 
 def measure_goodput(period: float, disruptions: int, root: Path) -> dict[str, Any]:
-    """The share of the time whose work was kept, when everything is killed every `period` seconds and started again
-    at once: steps kept, by the time that a step takes while nothing happens. `checkpoint.intervalSeconds: auto`.
+    """Measure goodput with `checkpoint.intervalSeconds: auto`, when all processes are killed every `period` seconds
+    and restarted at once: the kept steps times the duration of an undisturbed step, divided by the wall time.
     """
     make_volumes(root, images=400)
     spec = {"training": {**TRAINING, "epochs": 1000}, "checkpoint": {"intervalSeconds": "auto"}}
@@ -202,18 +202,18 @@ def measure_goodput(period: float, disruptions: int, root: Path) -> dict[str, An
 
 
 def _wait_for_step(attempt: Attempt, least: int) -> tuple[float, int]:
-    """Time and step as soon as the attempt is at a step >= `least`."""
+    """Wait until the attempt has finished `least` steps; return the time and the step."""
     while True:
         step = attempt.status().get("progress", {}).get("step")
         if step is not None and step >= least:
             return time.monotonic(), int(step)
         if attempt.process.poll() is not None:
-            raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.said()}")
+            raise SystemExit(f"an attempt ended with {attempt.process.returncode}: {attempt.log_text()}")
         time.sleep(0.05)
 
 
 def by_phase(began: float, times: Path) -> dict[str, float]:
-    """Seconds by phase until the first step is done."""
+    """Seconds by phase until the end of the first step."""
     notes = [json.loads(line) for line in times.read_text().splitlines()]
     after = next(index for index, (_, what) in enumerate(notes) if what == "optimizer") + 1
     spent: dict[str, float] = {"launcher: start Python": notes[0][0] - began}
@@ -252,7 +252,7 @@ def main() -> None:
 
 
 def print_saves(title: str, found: Mapping[str, Any]) -> None:
-    """One line a pair, medians in milliseconds."""
+    """Print one line per pair: medians in milliseconds."""
     step, own, theirs = (
         statistics.median(v) for v in (found["step"], found["own"]["stall"], found["ultralytics"]["stall"])
     )
@@ -262,7 +262,7 @@ def print_saves(title: str, found: Mapping[str, Any]) -> None:
 
 
 def print_recoveries(samples: list[dict[str, float]]) -> None:
-    """One line a phase: median and range in seconds."""
+    """Print one line per phase: median and range in seconds."""
     print(f"\n{'recovery by phase':38}{'median':>9}{'least':>8}{'most':>8}")
     for name in samples[0]:
         seconds = [sample.get(name, 0.0) for sample in samples]
@@ -270,7 +270,7 @@ def print_recoveries(samples: list[dict[str, float]]) -> None:
 
 
 def print_goodput(found: Mapping[str, Any]) -> None:
-    """The measured share, and what its parts make of other periods."""
+    """Print the measured goodput, and the goodput computed from its parts for other periods."""
     rate, restart = statistics.median(found["steps per second"]), statistics.median(found["seconds to the first step"])
     lost = statistics.mean(found["steps lost"]) / rate
     print(

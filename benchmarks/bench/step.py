@@ -1,15 +1,15 @@
-"""A training step: plain, distilled here, and distilled by Ultralytics, in fp32 and bf16, interleaved.
+"""Measures training steps: plain, distilled by this project, and distilled by Ultralytics, in fp32 and bf16.
 
     make bench-step                       # both pairs; about ten minutes
     python -m benchmarks.bench.step [--pair n-s] [--rounds 5] [--compile] [--format fp32]
 
-A round is as many steps as make one move of the optimizer (64 images, Ultralytics' nominal batch). Prints medians of
-the rounds with their spread, the ratios within a round, milliseconds by phase, and peak memory: each candidate has a
-process of its own, and all others wait while it runs. Writes build/bench/step.json with every sample. All train on the
-same recorded batches; data loading has a bench of its own (data.py). Ultralytics' side runs its own
-DistillationModel, optimizer, scaler, clipping and EMA as its training loop calls them. "two ranks" is this project's
-distilled step on two DDP ranks (gloo) of one thread and half of the batch each, which Ultralytics has not on CPUs.
-The teacher's precision is auto.
+A round has as many steps as one optimizer step needs (64 images, Ultralytics' nominal batch). The rounds of the
+candidates are interleaved; each candidate has its own process and runs while the others wait. Prints medians of the
+rounds with their spread, the ratios within a round, milliseconds by phase, and peak memory. Writes
+build/bench/step.json with every sample. All candidates train on the same recorded batches; data.py measures data
+loading. Ultralytics' candidates use its DistillationModel, optimizer, scaler, clipping and EMA in the same way as its
+training loop. "two ranks" is this project's distilled step on two DDP ranks (gloo) with one thread and half of the
+batch each, which Ultralytics does not support on CPUs. The teacher's precision is auto.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ Samples = dict[str, list[dict[str, Any]]]
 
 
 class Candidate:
-    """A candidate in a process of its own, so that neither memory nor allocator settings are shared."""
+    """A candidate in a separate process, so that memory and allocator settings are not shared."""
 
     def __init__(self, pair: str, name: str, compiled: bool) -> None:
         command = [sys.executable]
@@ -56,13 +56,13 @@ class Candidate:
         if compiled:
             command.append("--compile")
         threads = threads_per_rank(2 if name.startswith("two-ranks") else 1, available_cpus())
-        environ = os.environ | {"OMP_NUM_THREADS": str(threads)}  # which an import of Ultralytics has set to 1 here
+        environ = os.environ | {"OMP_NUM_THREADS": str(threads)}  # importing Ultralytics has set it to 1 here
         self._process = subprocess.Popen(
             command, env=environ, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
     def run(self) -> dict[str, Any]:
-        """Run one round while every other candidate waits: seconds and phases per step, and MiB at most so far."""
+        """Run one round while the other candidates wait. Returns seconds and phases per step, and peak MiB so far."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write("run\n")
@@ -79,7 +79,7 @@ class Candidate:
 
 
 def work(pair: Pair, name: str, compiled: bool) -> None:
-    """The other end of a Candidate: one round for each line of rank 0's stdin."""
+    """The process of a Candidate: runs one round for each line on rank 0's stdin."""
     kind, format_ = name.split()
     environment = from_torchrun(DEVICE.type == "cuda")
     if kind != "ultralytics" and DEVICE.type == "cpu":
@@ -87,7 +87,7 @@ def work(pair: Pair, name: str, compiled: bool) -> None:
     with process_group(environment, 600):
         run = Bench(pair, environment, compiled).candidate(kind, format_)
         done = 0
-        while _asked(environment):
+        while _next_round(environment):
             phases = Phases()
             _synchronise()
             began = time.perf_counter()
@@ -96,38 +96,38 @@ def work(pair: Pair, name: str, compiled: bool) -> None:
             done += pair.steps
             _synchronise()
             seconds = (time.perf_counter() - began) / pair.steps
-            spent = {phase: value / pair.steps for phase, value in phases.reset().items()}
+            by_phase = {phase: value / pair.steps for phase, value in phases.reset().items()}
             peak = torch.tensor(_peak_mib())
             if dist.is_initialized():
                 dist.all_reduce(peak)
             if environment.is_main:
-                print(json.dumps({"seconds": seconds, "phases": spent, "peak_mib": float(peak)}), flush=True)
+                print(json.dumps({"seconds": seconds, "phases": by_phase, "peak_mib": float(peak)}), flush=True)
 
 
 def _peak_mib() -> float:
-    """The most memory that this process has held. (getrusage would tell the parent's, if that is more.)"""
+    """Peak memory of this process. (getrusage would return the parent's peak if that is higher.)"""
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) / 1024
 
 
-def _asked(environment: Environment) -> bool:
-    """Whether a further round is wanted, on every rank."""
-    asked = torch.tensor(int(environment.is_main and bool(sys.stdin.readline())))
+def _next_round(environment: Environment) -> bool:
+    """Wait for a request; whether to run another round, the same on every rank."""
+    requested = torch.tensor(int(environment.is_main and bool(sys.stdin.readline())))
     if dist.is_initialized():
-        dist.broadcast(asked, src=0)
-    return bool(asked)
+        dist.broadcast(requested, src=0)
+    return bool(requested)
 
 
 def measure(pair: str, names: tuple[str, ...], rounds: int, compiled: bool) -> Samples:
-    """Every round of every candidate, interleaved."""
+    """Run all rounds of all candidates, interleaved."""
     candidates: dict[str, Candidate] = {}
     samples: Samples = {name: [] for name in names}
     try:
-        for name in names:  # one after the other: starting is work, too
+        for name in names:  # one after the other, because starting loads the machine too
             candidates[name] = Candidate(pair, name, compiled)
             print(f"  warming up: {name} {candidates[name].run()['seconds']:.2f} s per step", flush=True)
         for turn in range(rounds):
-            shift = turn % len(names)  # nobody always goes first
+            shift = turn % len(names)  # another candidate is first in each round
             for name in names[shift:] + names[:shift]:
                 samples[name].append(candidates[name].run())
             print(f"  round {turn + 1} of {rounds}", flush=True)
@@ -163,7 +163,7 @@ def _spread(values: Iterable[float]) -> str:
 
 
 def _phases(rounds: list[dict[str, Any]]) -> dict[str, float]:
-    """Median milliseconds by phase; what Step counts as forward is the student's pass, the projector and the losses."""
+    """Median milliseconds by phase. Step's forward phase is split into student, and projector with losses."""
     phases = {name: 1000 * statistics.median(r["phases"][name] for r in rounds) for name in rounds[0]["phases"]}
     if "student forward" in phases:
         phases["projector, losses"] = phases.pop("forward") - phases["student forward"]
@@ -208,7 +208,7 @@ def main() -> None:
         work(PAIRS[pair], name, args.compile)
         return
     candidates = tuple(name for name in CANDIDATES if args.format is None or name.endswith(args.format))
-    if args.compile:  # for one process takes minutes already
+    if args.compile:  # which takes minutes for a single process
         candidates = tuple(name for name in candidates if not name.startswith("two-ranks"))
     results: dict[str, Any] = {
         "machine": {
@@ -241,7 +241,7 @@ def main() -> None:
 
 
 def multiplication_rate(dtype: torch.dtype) -> float:
-    """GFLOP/s of large matrix products: about the most that a convolution can reach here."""
+    """GFLOP/s of large matrix products: about the maximum for a convolution on this machine."""
     size = 2048
     matrix = torch.rand(size, size, device=DEVICE).to(dtype)
     seconds = []

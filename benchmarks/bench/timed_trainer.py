@@ -1,4 +1,4 @@
-"""The trainer as bench.recovery starts it: launcher and rank 0 write down what begins when."""
+"""The trainer for bench.recovery: launcher and rank 0 record when each phase starts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Callable
 from typing import NoReturn
 
 TIMES = "RECOVERY_TIMES"
-"""Environment variable: the file to which launcher and rank 0 write what began when."""
+"""Environment variable with the file for these records."""
 
 
 def note(what: str) -> None:
-    """Write down what begins now."""
+    """Record that a phase starts now."""
     with open(os.environ[TIMES], "a") as file:
         file.write(json.dumps([time.time(), what]) + "\n")
 
@@ -28,7 +28,7 @@ def launch() -> None:
     class Noted(Zygote):
         def __init__(self, rank: Callable[[], NoReturn]) -> None:
             super().__init__(rank)
-            note("the nodes meet, ranks are forked")
+            note("rendezvous, fork of the ranks")
 
     launch.Zygote = Noted  # type: ignore[misc]
     launch.exit_process(launch.main(rank, [TRAIN]))

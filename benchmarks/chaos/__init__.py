@@ -1,1 +1,1 @@
-"""Jobs that are disturbed at random end bitwise equal to the one that nothing befell."""
+"""Chaos tests: jobs that are disrupted at random must end bitwise equal to an undisturbed one."""

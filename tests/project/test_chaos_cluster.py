@@ -15,7 +15,7 @@ from benchmarks.chaos.cluster import disruptions
 from benchmarks.chaos.cluster.checks import PHASES, Disruption, complaints, complete
 from benchmarks.chaos.cluster.disruptions import KINDS, schedule
 from benchmarks.chaos.cluster.picture import bands
-from benchmarks.chaos.cluster.runner import Failed, Runner, told, wait
+from benchmarks.chaos.cluster.runner import Failed, Runner, status_is_complete, wait
 from benchmarks.chaos.cluster.testbed import STEPS_PER_EPOCH
 from benchmarks.chaos.cluster.watching import Follower, Pod, Sample, Seen
 
@@ -60,13 +60,13 @@ def test_a_status_that_tells_what_was_done_is_believed(kind: Any) -> None:
 
 def test_whatever_differs_is_an_error() -> None:
     seen, made = story("preemption", resumedFromStep=8, lostSteps=2)
-    assert any("2 steps were lost, at most 0 may be" in text for text in complaints(made, seen, INTERVAL))
+    assert any("2 steps were lost, but at most 0 are allowed" in text for text in complaints(made, seen, INTERVAL))
     seen, made = story("SIGKILL pod", resumedFromStep=8, lostSteps=2)
     assert complaints(made, seen, INTERVAL) == []
     seen, made = story("SIGKILL pod", resumedFromStep=1, lostSteps=9)
     assert any("9 steps were lost" in text for text in complaints(made, seen, INTERVAL))
     seen, made = story("SIGKILL pod", resumedFromStep=6, lostSteps=0)
-    assert any("lostSteps is 0, but 4 were seen" in text for text in complaints(made, seen, INTERVAL))
+    assert any("lostSteps is 0, but 4 steps were lost" in text for text in complaints(made, seen, INTERVAL))
 
     seen, made = story("eviction")
     seen.job["status"] |= {"preemptions": 0, "failures": 1}
@@ -224,7 +224,7 @@ def test_a_thread_that_fails_ends_the_proof_and_is_no_job_that_stalls() -> None:
 
     blind._following = [blind._threads.submit(fails)]
     blind._threads.shutdown()
-    with pytest.raises(RuntimeError, match="cannot be followed any more: KeyError"):
+    with pytest.raises(RuntimeError, match="following the job failed: KeyError"):
         wait(blind, lambda: False, "steps")
 
 
@@ -256,8 +256,8 @@ def test_no_disruption_comes_so_late_that_the_job_ends_before_the_last_one(seed:
 def test_the_end_of_a_job_is_judged_by_a_status_that_tells_of_it() -> None:
     seen = Seen()
     seen.job = {"status": {"phase": "Succeeded", "attempts": [{"number": 1, "reason": "Evicted"}, {"number": 2}]}}
-    assert not told(seen)
+    assert not status_is_complete(seen)
     seen.job["status"]["attempts"][1]["reason"] = "Completed"
-    assert not told(seen)
+    assert not status_is_complete(seen)
     seen.job["status"]["finishedAt"] = "2026-01-01T00:00:40Z"
-    assert told(seen)
+    assert status_is_complete(seen)

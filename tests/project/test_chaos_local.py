@@ -82,7 +82,7 @@ def test_a_truncated_message_is_a_killed_launchers_or_an_error(attempt: Any) -> 
 def test_a_log_that_ends_in_half_a_character_is_read(attempt: Any) -> None:
     one = attempt("printf 'half: \\342\\200'")
     one.process.wait()
-    assert one.said().startswith("half: ")
+    assert one.log_text().startswith("half: ")
     assert one.status() == {}
 
 
@@ -132,5 +132,5 @@ def test_one_that_is_to_be_stopped_is_given_the_time_to_get_ready_for_it(attempt
     told = MESSAGE.to_json()
     one = attempt(f"exec {sys.executable} {tmp_path}/launcher.py {message} '{told}'")
     run = Run(0, cast(Any, SimpleNamespace(committed=lambda: [])), random.Random(0), 60.0, 20)
-    run._finish_or_go_on(one, {}, disturbances.Disturbance(0, 1, "SIGKILL checkpoint writer", 0.0, "starting", None))
+    run._stop(one, {}, disturbances.Disturbance(0, 1, "SIGKILL checkpoint writer", 0.0, "starting", None))
     assert one.message() == MESSAGE

@@ -1,1 +1,1 @@
-"""The parts of `make chaos-cluster`: what is done to a job, how it is watched, what came of it."""
+"""`make chaos-cluster`: disrupts a job on a cluster, follows it, and checks the result and the status."""

@@ -1,12 +1,12 @@
-"""A job under preemptions, evictions, drains, deletions, kills and dead kubelets on a real cluster: nothing is lost.
+"""Disrupts a job on a real cluster with preemptions, evictions, drains, deletions, kills and stopped kubelets.
 
     python -m benchmarks.chaos.cluster [--disruptions 20] [--seed 0]
 
-One job of two nodes runs undisturbed. A second one like it is disturbed again and again, each time once it makes steps
-again, and has to end Complete with the same bits, and with a status that tells truly what has happened. Prints what
-each kind of disruption cost and where the time of a recovery goes; writes that, with everything that was seen, to
-build/bench/chaos-cluster.json, and a picture of the job's life beside it. Uses the one-machine cluster that runs, or
-makes one and takes it down (KEEP=1 keeps it). Exits 1 when anything is not as it should be.
+One job of two nodes runs undisturbed. A second one is disrupted again each time it has recovered. It must end Complete,
+be bitwise equal, and have a status that matches what happened. Prints the cost of each kind of disruption and the
+phases of recovery, and writes them with all observations to build/bench/chaos-cluster.json, with a picture of the job's
+timeline beside it. Uses the running one-machine cluster, or starts one and removes it afterwards (KEEP=1 keeps it).
+Exits with 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from testcluster import Cluster
 
 
 def prove(testbed: Testbed, args: argparse.Namespace) -> int:
-    """Run both jobs, compare, print, write; 1 when something is wrong."""
+    """Run both jobs, compare them, and write the report. Returns the exit code."""
     draw = random.Random(args.seed)
     runner = Runner(testbed, schedule(args.disruptions, draw), draw)
     steps = runner.epochs * STEPS_PER_EPOCH
@@ -58,12 +58,12 @@ def prove(testbed: Testbed, args: argparse.Namespace) -> int:
         print(f"error: {text}", file=sys.stderr)
     if not wrong:
         print("Complete; state, best.pt and results.csv are bitwise equal to the undisturbed run's, and the status"
-              " tells what was done to the job")  # fmt: skip
+              " matches the disruptions")  # fmt: skip
     return 1 if wrong else 0
 
 
 def say(runner: Runner, calm: float, args: argparse.Namespace) -> None:
-    """Print what was done and what it cost."""
+    """Print the disruptions and their cost."""
     status = runner.seen.job.get("status", {})
     print(f"\n{table.by_kind(runner.made)}\n\n{table.by_phase(runner.made)}\n")
     print(f"{len(runner.made)} disruptions in {runner.ended - runner.began:.0f} s (undisturbed {calm:.0f} s),"
@@ -72,7 +72,7 @@ def say(runner: Runner, calm: float, args: argparse.Namespace) -> None:
 
 
 def write(runner: Runner, calm: float, wrong: list[str], args: argparse.Namespace) -> None:
-    """Write everything that was seen."""
+    """Write all observations."""
     seen = runner.seen
     report = {
         "settings": {"disruptions": args.disruptions, "seed": args.seed, "steps": runner.epochs * STEPS_PER_EPOCH,
@@ -94,7 +94,7 @@ def write(runner: Runner, calm: float, wrong: list[str], args: argparse.Namespac
 
 
 def draw_picture(runner: Runner, out: Path) -> None:
-    """Draw the life of a job that has ended well."""
+    """Draw the timeline of the job."""
     recovered = [made.recovery_seconds for made in runner.made if made.causes and made.recovery_seconds is not None]
     middle = statistics.median(recovered) if recovered else math.nan
     goodput = runner.seen.job["status"]["goodput"]["ratio"]
@@ -104,7 +104,7 @@ def draw_picture(runner: Runner, out: Path) -> None:
 
 
 def main() -> int:
-    """0 when the proof holds, 1 when not, 2 where there can be no cluster."""
+    """Exit code: 0 if all checks pass, 1 if not, 2 if no cluster can be started."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--disruptions", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
@@ -112,7 +112,7 @@ def main() -> int:
     args = parser.parse_args()
     reason = why_not_a_cluster()
     if os.environ.get("DISTILL_KUBECONFIG"):
-        reason = "nodes are disturbed, which needs the one-machine cluster: unset DISTILL_KUBECONFIG"
+        reason = "disrupting nodes needs the one-machine cluster; unset DISTILL_KUBECONFIG"
     if reason is not None:
         print(f"error: {reason}", file=sys.stderr)
         return 2
@@ -124,10 +124,10 @@ def main() -> int:
 
 
 def on_cluster(args: argparse.Namespace) -> int:
-    """Prove it on the machine's cluster; one that was started for it is taken down, or kept with KEEP=1."""
+    """Run on the one-machine cluster. If it was started here, remove it afterwards unless KEEP=1."""
     cluster, mine = stage.open_cluster(GPUS)
     assert isinstance(cluster, Cluster)
-    volumes = ROOT / "build" / "chaos-cluster"  # always the same, so that a kept cluster's claims still lead there
+    volumes = ROOT / "build" / "chaos-cluster"  # a fixed path, because the claims of a kept cluster point to it
     try:
         return prove(Testbed(cluster, volumes), args)
     finally:

@@ -1,4 +1,4 @@
-"""What came of each disruption, and whether the job's status tells the truth about it."""
+"""Measures the recovery from each disruption, and checks the job's status against the disruptions."""
 
 from __future__ import annotations
 
@@ -11,43 +11,42 @@ from benchmarks.chaos.cluster.disruptions import KINDS
 from benchmarks.chaos.cluster.watching import Sample, Seen
 
 PHASES = ("gang gone", "next Job", "pods placed", "pods run", "rank 0 serves", "first step")
-"""What a recovery waits for, one after the other: `next Job` holds a back-off, `pods placed` a wait for capacity,
+"""The phases of a recovery, in order: `next Job` includes the backoff, `pods placed` the wait for capacity, and
 `rank 0 serves` the start of launcher and ranks with their imports."""
 SLACK_SECONDS = 1.5
-"""By which a commit may be later than its interval (it takes time to become durable), and the operator's knowledge of
-the last step older than that of who asks five times a second."""
+"""How much later than its interval a commit may be, and how much older the operator's last step than the follower's."""
 ACCOUNT_TOLERANCE = 0.01
 
 
 @dataclass
 class Disruption:
-    """One disruption and what came of it."""
+    """One disruption and its result."""
 
     number: int
     kind: str
     attempt: int
-    """The one that it met."""
+    """The attempt that was disrupted."""
     at: float
-    """time.time() when it began."""
+    """time.time() at its start."""
     step: int
     """Rank 0's last step before it."""
     causes: list[str]
-    """What the status may call the end of that attempt; empty where the attempt goes on."""
+    """Reasons allowed in the status for the end of that attempt; empty if the attempt must not end."""
     notes: list[str] = field(default_factory=list)
     acted_seconds: float = 0.0
     cause: str | None = None
-    """What the status calls it."""
+    """Reason in the status."""
     lost_steps: int | None = None
-    """By the status."""
+    """Lost steps in the status."""
     seen_lost_steps: int | None = None
-    """By rank 0's answers until its end."""
+    """Lost steps according to rank 0's responses."""
     phases: dict[str, float] = field(default_factory=dict)
     recovery_seconds: float | None = None
-    """Until the first new step; of an operator, until it was ready again."""
+    """Time until the first new step; for a killed operator, until it was ready again."""
 
 
 def complete(disruption: Disruption, seen: Seen) -> None:
-    """Fill in what was seen of the recovery."""
+    """Fill in the observed recovery."""
     if not disruption.causes:
         return
     old, new = disruption.attempt, disruption.attempt + 1
@@ -75,12 +74,12 @@ def complete(disruption: Disruption, seen: Seen) -> None:
 
 
 def answers(seen: Seen, attempt: int) -> list[Sample]:
-    """Rank 0's answers in an attempt, oldest first."""
+    """Rank 0's responses in an attempt, oldest first."""
     return [sample for sample in seen.samples if sample.attempt == attempt]
 
 
 def steps_in_the_last(seconds: float, samples: list[Sample]) -> int:
-    """Steps that were made in the last `seconds` before the last of an attempt's answers."""
+    """Steps made in the last `seconds` before the last of an attempt's responses."""
     if not samples:
         return 0
     end = samples[-1]
@@ -89,7 +88,7 @@ def steps_in_the_last(seconds: float, samples: list[Sample]) -> int:
 
 
 def complaints(disruptions: list[Disruption], seen: Seen, interval_seconds: float) -> list[str]:
-    """What of the status differs from what was done to the job; empty when all is as it should be."""
+    """Differences between the status and the disruptions; empty if there are none."""
     status = seen.job["status"]
     ending = [made for made in disruptions if made.causes]
     wrong = [text for made in ending for text in _wrong(made, seen, interval_seconds)]
@@ -99,11 +98,11 @@ def complaints(disruptions: list[Disruption], seen: Seen, interval_seconds: floa
         if status[budget] != (count := sum(KINDS[made.kind].charged == budget for made in ending))
     ]
     if sorted(seen.attempts) != list(range(1, len(ending) + 2)):
-        wrong.append(f"attempts {sorted(seen.attempts)} for {len(ending)} disruptions that end one")
+        wrong.append(f"attempts are {sorted(seen.attempts)}, but {len(ending)} disruptions end an attempt")
     by_cause = Counter(attempt.get("reason") for attempt in seen.attempts.values())
     expected = Counter(made.cause if made.cause in made.causes else made.causes[0] for made in ending)
     if by_cause != expected | Counter(["Completed"]):
-        wrong.append(f"attempts by cause are {dict(by_cause)}, injected were {dict(expected)}")
+        wrong.append(f"attempts by cause are {dict(by_cause)}, but the disruptions were {dict(expected)}")
     return wrong + _account(status)
 
 
@@ -114,23 +113,23 @@ def _wrong(made: Disruption, seen: Seen, interval_seconds: float) -> list[str]:
         message = seen.attempts.get(made.attempt, {}).get("message")
         wrong.append(f"{where}: the status says {made.cause} ({message}) instead of {' or '.join(made.causes)}")
     if made.lost_steps is None or made.seen_lost_steps is None:
-        return [*wrong, f"{where}: the status does not say how many steps were lost"]
+        return [*wrong, f"{where}: the status has no lostSteps"]
     samples = answers(seen, made.attempt)
     tolerance = 1 + steps_in_the_last(SLACK_SECONDS, samples)
     if abs(made.lost_steps - made.seen_lost_steps) > tolerance:
-        wrong.append(f"{where}: lostSteps is {made.lost_steps}, but {made.seen_lost_steps} were seen to be lost")
+        wrong.append(f"{where}: lostSteps is {made.lost_steps}, but {made.seen_lost_steps} steps were lost")
     at_most = 0 if KINDS[made.kind].grace else 1 + steps_in_the_last(interval_seconds + SLACK_SECONDS, samples)
     if max(made.lost_steps, made.seen_lost_steps) > at_most:
-        wrong.append(f"{where}: {made.seen_lost_steps} steps were lost, at most {at_most} may be")
+        wrong.append(f"{where}: {made.seen_lost_steps} steps were lost, but at most {at_most} are allowed")
     return wrong
 
 
 def _account(status: dict[str, Any]) -> list[str]:
     wall = (_time(status["finishedAt"]) - _time(status["startedAt"])).total_seconds()
-    told = sum(value for kind, value in status["goodput"].items() if kind.endswith("Seconds"))
-    if abs(told - wall) <= ACCOUNT_TOLERANCE * wall:
+    accounted = sum(value for kind, value in status["goodput"].items() if kind.endswith("Seconds"))
+    if abs(accounted - wall) <= ACCOUNT_TOLERANCE * wall:
         return []
-    return [f"status.goodput tells of {told:.1f} s, the job took {wall:.1f} s"]
+    return [f"status.goodput accounts for {accounted:.1f} s, but the job took {wall:.1f} s"]
 
 
 def _time(text: str) -> datetime:

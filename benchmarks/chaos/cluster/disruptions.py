@@ -1,4 +1,4 @@
-"""What is done to a running job, and what its status has to say of it afterwards."""
+"""The kinds of disruptions, and the reasons that the job's status must show for them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NAMESPACE = "distill-chaos"
 GPUS = 2
 KUBELET_DOWN_SECONDS = (2.0, 8.0)
 KUBELET_START_SECONDS = 180.0
-"""Longer than a kubelet takes on a busy machine."""
+"""Longer than a kubelet takes to start on a busy machine."""
 OPERATOR = f"{Label.COMPONENT}={Component.OPERATOR}"
 
 
 @dataclass
 class Scene:
-    """Where a disruption happens, and what chance has decided there."""
+    """The target of a disruption, and random choices about it."""
 
     cluster: Cluster
     seen: Seen
@@ -34,32 +34,32 @@ class Scene:
     draw: random.Random
     notes: list[str] = field(default_factory=list)
     excused: set[Reason] = field(default_factory=set)
-    """Further causes that the status may name, because the operator was away when it happened."""
+    """Further reasons allowed in the status, because the operator was down meanwhile."""
 
     def victim(self) -> Pod:
-        """One of the gang's pods. Raises RuntimeError when none lives."""
+        """A random running pod of the gang. Raises RuntimeError if there is none."""
         living = [pod for pod in self.seen.gang(self.attempt) if pod.ended is None]
         if not living:
-            raise RuntimeError(f"attempt {self.attempt} has no pod to disrupt: it has ended by itself")
+            raise RuntimeError(f"attempt {self.attempt} has no pod to disrupt: it ended by itself")
         pod = self.draw.choice(living)
         self.notes.append(f"node rank {pod.rank} on {pod.node}")
         return pod
 
     def hits_the_operator(self, node: str) -> bool:
-        """Whether the operator's pod is on the node as well."""
+        """Whether the operator's pod is on the node too."""
         pod = operator_pod(self.cluster)
         hit = pod is not None and pod["spec"].get("nodeName") == node
         if hit:
-            self.notes.append("the operator as well")
+            self.notes.append("the operator too")
         return hit
 
     def kubectl(self, *arguments: str, **options: Any) -> str:
-        """kubectl in the job's namespace."""
+        """Run kubectl in the job's namespace."""
         return self.cluster.kubectl("-n", NAMESPACE, *arguments, **options)
 
 
 def operator_pod(cluster: Cluster) -> dict[str, Any] | None:
-    """The operator's pod; None while there is none that is to live on."""
+    """The operator's pod; None while there is none that is not ending."""
     found = json.loads(cluster.kubectl("get", "pods", "-n", stage.SYSTEM_NAMESPACE, "-l", OPERATOR, "-o", "json"))
     over = ("Succeeded", "Failed")
     living = [pod for pod in found["items"] if "deletionTimestamp" not in pod["metadata"]]
@@ -68,9 +68,9 @@ def operator_pod(cluster: Cluster) -> dict[str, Any] | None:
 
 
 def serving_operator(cluster: Cluster) -> str | None:
-    """The container of the operator that is ready; None while there is none, or while the API server does not answer.
+    """Container ID of the ready operator; None if there is none or the API server does not respond.
 
-    Of one that has just been killed its pod says for a while that it is ready: the next one is another container.
+    The pod of a killed operator is still reported as ready for a while, so compare container IDs.
     """
     try:
         status = (operator_pod(cluster) or {}).get("status", {})
@@ -82,14 +82,14 @@ def serving_operator(cluster: Cluster) -> str | None:
 
 
 def preempt(scene: Scene) -> None:
-    """A pod of higher priority takes all GPUs of a node, and leaves at once: capacity is at hand again."""
+    """A pod of higher priority preempts all GPUs of a node and ends at once, so that capacity is available again."""
     pod = scene.victim()
     scene.kubectl("delete", "pod", story.PREEMPTOR, "--ignore-not-found", "--now")
     stage.apply(scene.cluster, *story.preemptor(pod.node, GPUS, namespace=NAMESPACE, seconds=0))
 
 
 def evict(scene: Scene) -> None:
-    """By the eviction API of policy/v1."""
+    """Evict a pod with the Eviction API."""
     metadata = {"name": scene.victim().name, "namespace": NAMESPACE}
     body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
     path = f"/api/v1/namespaces/{NAMESPACE}/pods/{metadata['name']}/eviction"
@@ -97,7 +97,7 @@ def evict(scene: Scene) -> None:
 
 
 def drain(scene: Scene) -> None:
-    """Cordon a node, evict all that runs there, and give it back once it is empty."""
+    """Drain a node, and uncordon it when it is empty."""
     node = scene.victim().node
     if scene.hits_the_operator(node):
         scene.excused.add(Reason.DISRUPTED)
@@ -108,29 +108,29 @@ def drain(scene: Scene) -> None:
 
 
 def delete(scene: Scene) -> None:
-    """As somebody with kubectl does."""
+    """Delete a pod with kubectl."""
     scene.kubectl("delete", "pod", scene.victim().name, "--wait=false")
 
 
 def kill_a_rank(scene: Scene) -> None:
-    """SIGKILL of one training process, as by the kernel."""
+    """Kill one rank's process with SIGKILL."""
     pod = scene.victim()
     ranks = (process for process in scene.cluster.pod_processes(pod.node, pod.uid) if process.name.startswith("rank "))
-    if not any(process.signal(signal.SIGKILL) for process in ranks):  # the first one that is there
+    if not any(process.signal(signal.SIGKILL) for process in ranks):  # stops at the first one that exists
         raise RuntimeError(f"{pod.name} has no rank to kill")
 
 
 def kill_the_pod(scene: Scene) -> None:
-    """SIGKILL of everything in a pod, the sandbox as well."""
+    """Kill all processes of a pod with SIGKILL, including the sandbox."""
     pod = scene.victim()
     if not scene.cluster.kill_pods(pod.node, pod.uid):
         raise RuntimeError(f"{pod.name} has no process to kill")
 
 
 def stop_the_kubelet(scene: Scene) -> None:
-    """The kubelet ends, and all that ran in the node's pods; it is back some seconds later."""
+    """Stop a kubelet and kill all pods of its node; start the kubelet some seconds later."""
     node = scene.victim().node
-    if scene.hits_the_operator(node):  # a pod that is gone before it is back leaves what its peers have felt
+    if scene.hits_the_operator(node):  # if the pod is gone before the operator is back, only its peers' error is left
         scene.excused.add(Reason.PEER_LOST)
     down = round(scene.draw.uniform(*KUBELET_DOWN_SECONDS), 1)
     scene.notes.append(f"down for {down} s")
@@ -144,9 +144,9 @@ def stop_the_kubelet(scene: Scene) -> None:
 
 
 def kill_the_operator(scene: Scene) -> None:
-    """SIGKILL of its process, or deletion of its pod without a grace period.
+    """Kill the operator's process with SIGKILL, or delete its pod without a grace period.
 
-    A pod whose container has been restarted is deleted: the kubelet would wait longer and longer with the next restart.
+    A pod whose container was restarted before is deleted, because the kubelet's restart backoff grows.
     """
     pod = operator_pod(scene.cluster)
     if pod is None:
@@ -165,22 +165,22 @@ def kill_the_operator(scene: Scene) -> None:
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to disturb a job."""
+    """A kind of disruption."""
 
     name: str
     act: Callable[[Scene], None]
     causes: frozenset[Reason]
-    """What the status may call the end of the attempt; empty where the attempt goes on."""
+    """Reasons allowed in the status for the end of the attempt; empty if the attempt must not end."""
     charged: str = ""
-    """The budget that the end is charged to: preemptions or failures."""
+    """Budget to which the end is charged: preemptions or failures."""
     grace: bool = False
-    """Whether the pods are given a grace period: then nothing may be lost."""
+    """Whether the pods get a grace period, so that no step may be lost."""
     spare_steps: int = 6
-    """That are made meanwhile: between the decision and the deed, and while the attempt goes on without an operator."""
+    """Steps that the job makes meanwhile: before the disruption takes effect, and while the operator is down."""
 
     @property
     def ends(self) -> bool:
-        """Whether the attempt ends by it."""
+        """Whether it ends the attempt."""
         return bool(self.causes)
 
 
@@ -204,7 +204,7 @@ KINDS = {
 
 
 def schedule(count: int, draw: random.Random) -> list[Kind]:
-    """`count` kinds in random order, each as often as any other to within one."""
+    """`count` kinds in random order; the numbers of any two kinds differ by at most one."""
     kinds = list(KINDS.values())
     whole, rest = divmod(count, len(kinds))
     drawn = kinds * whole + draw.sample(kinds, rest)

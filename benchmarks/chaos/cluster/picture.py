@@ -1,4 +1,4 @@
-"""A job's life as a picture: kinds of time as coloured bands over the wall time, disruptions as marks, steps below."""
+"""Draws a job's timeline: kinds of time as coloured bands, disruptions as lines, and steps below."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Kind:
 
     colour: str
     field: str
-    """Of status.goodput."""
+    """Field of status.goodput."""
 
 
 KINDS = {
@@ -29,9 +29,9 @@ KINDS = {
     "restart": Kind("#edae49", "restartSeconds"),
     "waiting for capacity": Kind("#a9b3bd", "waitingForCapacitySeconds"),
 }
-"""Kinds of time in the order of the legend; the colours are told apart in grey and by the colour-blind."""
+"""Kinds of time in the order of the legend. The colours differ in grey scale and for colour-blind people."""
 CROWDED = 0.012
-"""Share of the picture's width within which two labels would cover each other."""
+"""Labels closer than this share of the picture's width would overlap."""
 STATES = {
     "starting": "restart",
     "stopping": "restart",
@@ -39,7 +39,7 @@ STATES = {
     "finishing": "validation",
     "committing": "checkpoint stall",
 }
-"""Of rank 0; every other one is a step's."""
+"""Kind of time by rank 0's state; other states are training."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Band:
 
 
 def bands(seen: Seen, began: float, ended: float) -> list[Band]:
-    """The job's whole life, without a gap."""
+    """The job's whole timeline, without gaps."""
     found: list[Band] = []
     at = began
     for attempt in sorted(seen.attempts):
@@ -125,12 +125,12 @@ def draw(out: Path, seen: Seen, disruptions: list[Disruption], began: float, end
 
     kept_colour = KINDS["productive"].colour
     for attempt in sorted(seen.attempts):
-        told = [sample for sample in answers(seen, attempt) if sample.resumed_from is not None]
+        samples = [sample for sample in answers(seen, attempt) if sample.resumed_from is not None]
         resumed = seen.attempts.get(attempt + 1, {}).get("resumedFromStep")
-        at = [minutes(sample.at) for sample in told]
-        steps.plot(at, [sample.step for sample in told], color="#222222", linewidth=1.8)
-        kept = [sample.committed for sample in told]
-        if resumed is not None and at:  # what was committed last, after rank 0's last answer
+        at = [minutes(sample.at) for sample in samples]
+        steps.plot(at, [sample.step for sample in samples], color="#222222", linewidth=1.8)
+        kept = [sample.committed for sample in samples]
+        if resumed is not None and at:  # the last commit, after rank 0's last response
             at, kept = [*at, at[-1]], [*kept, resumed]
             then = minutes(seen.answered.get(attempt + 1, ended))
             steps.plot([at[-1], then], [resumed] * 2, color=kept_colour, linewidth=0.8, linestyle=":")

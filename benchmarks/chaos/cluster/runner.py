@@ -1,4 +1,4 @@
-"""Runs a job, undisturbed or through a schedule of disruptions."""
+"""Runs a job undisturbed, or with a schedule of disruptions."""
 
 from __future__ import annotations
 
@@ -15,26 +15,24 @@ from benchmarks.chaos.cluster.testbed import STEPS_PER_EPOCH, Testbed
 from benchmarks.chaos.cluster.watching import Follower, Seen
 
 STEPS_BETWEEN = (6, 26)
-"""Steps that are made after a recovery before the next disruption comes."""
+"""Range of the number of steps between a recovery and the next disruption."""
 RECOVERY_SECONDS = 240.0
 """Longer than any recovery takes on a busy machine."""
 
 
 class Failed(Exception):
-    """The job did not do what it should; the text says what was seen."""
+    """The job did not behave as expected; the message says what was observed."""
 
 
 def epochs_for(kinds: Sequence[Kind]) -> int:
-    """So many that the job does not end before its last disruption."""
+    """Enough epochs that the job does not end before its last disruption."""
     return -(-sum(STEPS_BETWEEN[1] + kind.spare_steps for kind in kinds) // STEPS_PER_EPOCH) + 1
 
 
 def wait(
     follower: Follower, until: Callable[[], bool], what: str, *, ended: bool = False, seconds: float = RECOVERY_SECONDS
 ) -> None:
-    """Wait until something is true. Raises Failed when it takes too long, or when the job ends by then, unless it may:
-    `ended`.
-    """
+    """Wait until `until()` is true. Raises Failed after `seconds`, or if the job ends first (unless `ended`)."""
     deadline = time.monotonic() + seconds
     while not until():
         follower.check()
@@ -48,19 +46,19 @@ def wait(
 
 
 def await_success(follower: Follower, seconds: float) -> None:
-    """Wait for the job's success, and the status that tells of it. Raises Failed."""
+    """Wait until the job has succeeded and its status is complete. Raises Failed."""
     wait(follower, lambda: follower.seen.phase == "Succeeded", "success", ended=True, seconds=seconds)
-    wait(follower, lambda: told(follower.seen), "a status that tells of the job's end", ended=True)
+    wait(follower, lambda: status_is_complete(follower.seen), "a complete status", ended=True)
 
 
-def told(seen: Seen) -> bool:
-    """Whether the status tells of the job's end, and of every attempt's."""
+def status_is_complete(seen: Seen) -> bool:
+    """Whether the status has the job's end, and the reason of every attempt's end."""
     attempts = seen.job["status"].get("attempts", [])
     return "finishedAt" in seen.job["status"] and all("reason" in attempt for attempt in attempts)
 
 
 def run_calmly(testbed: Testbed, name: str, epochs: int) -> float:
-    """Run a job to its end and return the seconds that it took."""
+    """Run a job without disruptions and return the seconds it took."""
     began = time.monotonic()
     with testbed.create(name, epochs, failures=0) as follower:
         await_success(follower, 120 + 60 * epochs)
@@ -69,7 +67,7 @@ def run_calmly(testbed: Testbed, name: str, epochs: int) -> float:
 
 @dataclass
 class Runner:
-    """Runs a job through a schedule of disruptions to its end."""
+    """Runs a job with a schedule of disruptions."""
 
     testbed: Testbed
     kinds: Sequence[Kind]
@@ -77,20 +75,20 @@ class Runner:
     made: list[Disruption] = field(default_factory=list)
     seen: Seen = field(default_factory=Seen)
     began: float = 0.0
-    """When the job was created: time.time()."""
+    """time.time() when the job was created."""
 
     @property
     def epochs(self) -> int:
-        """Of the job."""
+        """Epochs of the job."""
         return epochs_for(self.kinds)
 
     @property
     def ended(self) -> float:
-        """When rank 0 was last heard of."""
+        """Time of rank 0's last response."""
         return max([self.began, *(sample.at for sample in self.seen.samples)])
 
     def run(self, name: str) -> None:
-        """Raises Failed when the job does not do what it should; what was seen until then is kept."""
+        """Run the job to its end. Raises Failed; observations until then are kept."""
         self.began = time.time()
         try:
             with self.testbed.create(name, self.epochs, failures=len(self.kinds)) as follower:
@@ -98,8 +96,8 @@ class Runner:
                 for kind in self.kinds:
                     made = self.disrupt(kind, follower)
                     after = f"again after {made.recovery_seconds or time.time() - made.at:.1f} s"
-                    said = f"{made.number:3} {kind.name} ({', '.join(made.notes)}) at step {made.step}: {after}"
-                    print(said, flush=True)
+                    line = f"{made.number:3} {kind.name} ({', '.join(made.notes)}) at step {made.step}: {after}"
+                    print(line, flush=True)
                 await_success(follower, RECOVERY_SECONDS + 2 * self.epochs * STEPS_PER_EPOCH)
         except Exception:
             print(self.testbed.describe(), file=sys.stderr)
@@ -109,7 +107,7 @@ class Runner:
                 complete(made, self.seen)
 
     def disrupt(self, kind: Kind, follower: Follower) -> Disruption:
-        """Disturb the job once it has made some steps since the last time, and see it make steps again."""
+        """Disrupt the job some steps after the last disruption, and wait until it makes steps again."""
         seen, cluster = follower.seen, self.testbed.cluster
         wait(follower, lambda: seen.training is not None, "first steps")
         attempt = seen.training
@@ -133,31 +131,31 @@ class Runner:
         try:
             kind.act(scene)
         except RuntimeError as error:
-            raise Failed(f"{kind.name} cannot be done to attempt {attempt}: {error}") from error
+            raise Failed(f"{kind.name} failed in attempt {attempt}: {error}") from error
         made.causes = sorted(kind.causes | scene.excused) if kind.ends else []
         made.acted_seconds = round(time.time() - made.at, 2)
         if kind.ends:
             wait(follower, lambda: (seen.training or 0) > attempt, f"steps after {kind.name}")
-        else:  # the job may come to its end meanwhile
+        else:  # the job may end meanwhile
             wait(follower, lambda: serving_operator(cluster) not in (None, operator), "a ready operator", ended=True)
             made.recovery_seconds = round(time.time() - made.at, 2)
         return made
 
     def _next_step(self, attempt: int) -> int:
-        """The step at which the job is disturbed next; none is so late that it would end before its last disruption."""
+        """Step of the next disruption, early enough that the job does not end before its last disruption."""
         steps = self.draw.randint(*STEPS_BETWEEN)
         since = answers(self.seen, attempt)[-1].resumed_from or 0
-        if self.made and self.made[-1].attempt == attempt:  # which has gone on
+        if self.made and self.made[-1].attempt == attempt:  # the last disruption did not end the attempt
             since = self.made[-1].step
         to_come = sum(kind.spare_steps + 1 for kind in self.kinds[len(self.made) :])
         return min(since + steps, self.epochs * STEPS_PER_EPOCH - to_come)
 
     def _operator_at(self, attempt: int, step: int) -> str | None:
-        """The operator that serves when the attempt has come to a step, else None. Raises Failed when it has ended."""
+        """The ready operator if the attempt has reached `step`, else None. Raises Failed if the attempt has ended."""
         newest = self.seen.newest
         if self.seen.training != attempt:
             reason = self.seen.attempts.get(attempt, {}).get("reason")
-            raise Failed(f"attempt {attempt} has ended without being disturbed: {reason}")
+            raise Failed(f"attempt {attempt} ended without a disruption: {reason}")
         if newest is None or newest.attempt != attempt or newest.state != "training" or newest.step < step:
             return None
         return serving_operator(self.testbed.cluster)

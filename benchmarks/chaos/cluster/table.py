@@ -12,7 +12,7 @@ WIDTH = 15
 
 
 def by_kind(disruptions: Sequence[Disruption]) -> str:
-    """What each kind of disruption cost, and what the status called it."""
+    """The cost of each kind of disruption, and its reason in the status."""
     head = f"{'disturbance':16}{'times':>6}{'recovery p50':>14}{'max':>9}{'lost steps':>12}{'most':>6}  cause in status"
     lines = [head, "-" * len(head)]
     for name in [*KINDS, "all but that"]:
@@ -30,7 +30,7 @@ def by_kind(disruptions: Sequence[Disruption]) -> str:
 
 
 def by_phase(disruptions: Sequence[Disruption]) -> str:
-    """Where the time from a disruption to the first new step goes: medians by kind, median and most of all."""
+    """Phases from a disruption to the first new step: medians by kind, and median and maximum of all."""
     head = f"{'p50 seconds':16}" + "".join(f"{phase:>{WIDTH}}" for phase in PHASES) + f"{'all':>9}"
     lines = [head, "-" * len(head)]
     ended = [one for one in disruptions if one.recovery_seconds is not None and one.causes]

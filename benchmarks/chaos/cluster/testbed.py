@@ -1,4 +1,4 @@
-"""The cluster with the operator and the volumes, and jobs in it that differ in nothing but what befalls them."""
+"""The cluster with the operator and volumes, and identical jobs in it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from testcluster import Cluster
 IMAGES, BATCH = 128, 4
 STEPS_PER_EPOCH = IMAGES // BATCH
 INTERVAL_SECONDS = 3
-"""checkpoint.intervalSeconds: a few of them pass between two disruptions."""
+"""checkpoint.intervalSeconds: short, so that there are commits between two disruptions."""
 
 
 @dataclass
@@ -30,13 +30,13 @@ class Testbed:
     volumes: Path
 
     def prepare(self) -> None:
-        """Operator, claims, data set, teacher, and a copy of the trainer: its sources may change meanwhile."""
+        """Install operator, claims, data set and teacher, and copy the trainer, whose sources may change meanwhile."""
         for image in (stage.OPERATOR_IMAGE, stage.BASE_IMAGE):
             self.cluster.load_image(image)
         stage.install_operator(self.cluster)
-        for verb in ("restart", "status"):  # a kept cluster's operator may be of an earlier image of the same tag
+        for verb in ("restart", "status"):  # the operator of a kept cluster may run an older image with the same tag
             self.cluster.kubectl("rollout", verb, "deployment/distill-operator", "-n", stage.SYSTEM_NAMESPACE)
-        self.cluster.kubectl("uncordon", *self.cluster.node_names)  # of a kept cluster, like the jobs and their pods
+        self.cluster.kubectl("uncordon", *self.cluster.node_names)  # clean up a kept cluster
         self.kubectl("delete", "dj", "--all", "--timeout=90s")
         self.kubectl("wait", "pods", "-l", Label.JOB, "--for=delete", "--timeout=90s")
         shutil.rmtree(self.volumes, ignore_errors=True)
@@ -49,11 +49,11 @@ class Testbed:
         stage.prepare_namespace(self.cluster, NAMESPACE, self.volumes)
 
     def kubectl(self, *arguments: str) -> str:
-        """kubectl in the jobs' namespace."""
+        """Run kubectl in the jobs' namespace."""
         return self.cluster.kubectl("-n", NAMESPACE, *arguments)
 
     def create(self, name: str, epochs: int, failures: int) -> Follower:
-        """Apply a job, which may fail `failures` times, and follow it."""
+        """Create a job with maxFailures `failures`, and return a Follower for it."""
         job: dict[str, Any] = {
             "apiVersion": API_VERSION,
             "kind": KIND,
@@ -85,11 +85,11 @@ class Testbed:
         return Follower(self.cluster.kubeconfig, NAMESPACE, name)
 
     def outcome(self, name: str, steps: int) -> Outcome:
-        """What a job has left."""
+        """The results of a job."""
         return Outcome.of(self.volumes / "runs" / name, steps)
 
     def describe(self) -> str:
-        """Everything that explains a failure."""
+        """Objects, events and logs that explain a failure."""
         commands = (
             ["get", "dj,jobs,pods", "-o", "wide"],
             ["get", "events", "--sort-by=.lastTimestamp"],

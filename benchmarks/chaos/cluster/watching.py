@@ -1,4 +1,4 @@
-"""Follows one job while it is disturbed: its objects by watches, rank 0 by asking it several times a second."""
+"""Follows one job: watches its objects, and polls rank 0's status several times a second."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from urllib3.exceptions import HTTPError
 from distill_api.constants import GROUP, METRICS_PORT, PLURAL, VERSION, Label
 
 POLL_SECONDS = 0.2
-"""Between two questions to rank 0: how exactly the time of a first step is known."""
+"""Interval of polling rank 0, and so the precision of the time of a first step."""
 WATCH_SECONDS = 5
-"""How long a watch lasts, and with it the end of following."""
+"""Duration of a watch, and so the delay when following ends."""
 RANK = "batch.kubernetes.io/job-completion-index"
 
 
 @dataclass
 class Pod:
-    """A pod of the job, with the moments at which a watch told of its life (time.time())."""
+    """A pod of the job, with the times (time.time()) at which a watch reported its changes."""
 
     name: str
     uid: str
@@ -35,16 +35,16 @@ class Pod:
     node: str = ""
     placed: float | None = None
     started: float | None = None
-    """Its container runs."""
-    asked: float | None = None
-    """Deletion was asked for."""
+    """Its container is running."""
+    deleted: float | None = None
+    """It has a deletion timestamp."""
     ended: float | None = None
-    """Its containers have ended, or its object is gone."""
+    """Its containers have ended, or it was removed."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One answer of rank 0."""
+    """One response of rank 0."""
 
     at: float
     attempt: int
@@ -59,18 +59,18 @@ class Sample:
 
 @dataclass
 class Seen:
-    """Everything that was seen of one job."""
+    """All observations of one job."""
 
     job: dict[str, Any] = field(default_factory=dict)
     attempts: dict[int, dict[str, Any]] = field(default_factory=dict)
-    """status.attempts by number: the status itself keeps the newest only."""
+    """All entries of status.attempts by number; the status only keeps the newest ones."""
     created: dict[int, float] = field(default_factory=dict)
     """When the Job of each attempt was created."""
     pods: dict[str, Pod] = field(default_factory=dict)
     answered: dict[int, float] = field(default_factory=dict)
-    """When rank 0 of each attempt first answered."""
+    """Time of rank 0's first response in each attempt."""
     stepped: dict[int, float] = field(default_factory=dict)
-    """When each attempt's first step was seen."""
+    """Time of the first observed step of each attempt."""
     samples: list[Sample] = field(default_factory=list)
 
     def gang(self, attempt: int) -> list[Pod]:
@@ -89,12 +89,12 @@ class Seen:
 
     @property
     def newest(self) -> Sample | None:
-        """Rank 0's last answer."""
+        """Rank 0's last response."""
         return self.samples[-1] if self.samples else None
 
 
 class Follower:
-    """Fills `seen` from threads of its own; after the block nothing changes it any more."""
+    """Fills `seen` from background threads until the end of the `with` block."""
 
     def __init__(self, kubeconfig: Path, namespace: str, name: str) -> None:
         config.load_kube_config(config_file=str(kubeconfig))
@@ -115,13 +115,13 @@ class Follower:
         self._threads.shutdown()
 
     def check(self) -> None:
-        """Raise RuntimeError when one of the threads has failed: what the others see is not the truth."""
+        """Raise RuntimeError if one of the threads has failed, because the observations are then incomplete."""
         for following in self._following:
             if following.done() and (error := following.exception()):
-                raise RuntimeError(f"the job cannot be followed any more: {error!r}") from error
+                raise RuntimeError(f"following the job failed: {error!r}") from error
 
     def _stream(self, listing: Callable[..., Any], **arguments: Any) -> Iterator[tuple[str, dict[str, Any], float]]:
-        """Every change of the listed objects, DELETED also of one that goes while there is no watch."""
+        """Yield every change of the listed objects, including deletions between two watches."""
         known: dict[str, dict[str, Any]] = {}
         while not self._over.is_set():
             try:
@@ -140,7 +140,7 @@ class Follower:
                     known[item["metadata"]["uid"]] = item
                     if kind == "DELETED":
                         del known[item["metadata"]["uid"]]
-            except (ApiException, HTTPError, OSError, ValueError):  # ValueError: the answer breaks off
+            except (ApiException, HTTPError, OSError, ValueError):  # ValueError: the response is incomplete
                 self._over.wait(0.2)
 
     def _jobs(self) -> None:
@@ -168,37 +168,37 @@ class Follower:
             pod.node = raw["spec"].get("nodeName", "")
             running = any("running" in one.get("state", {}) for one in status.get("containerStatuses", []))
             over = kind == "DELETED" or status.get("phase") in ("Succeeded", "Failed")
-            now = {"placed": pod.node, "started": running, "asked": metadata.get("deletionTimestamp"), "ended": over}
-            for moment, come in now.items():
-                if come and getattr(pod, moment) is None:
-                    setattr(pod, moment, at)
+            now = {"placed": pod.node, "started": running, "deleted": metadata.get("deletionTimestamp"), "ended": over}
+            for change, reached in now.items():
+                if reached and getattr(pod, change) is None:
+                    setattr(pod, change, at)
 
     def _rank0(self) -> None:
         while not self._over.wait(POLL_SECONDS):
             heads = [pod for pod in list(self.seen.pods.values()) if pod.rank == 0 and pod.started and not pod.ended]
             for pod in heads[-1:]:
-                self._ask(pod)
+                self._poll(pod)
 
-    def _ask(self, pod: Pod) -> None:
+    def _poll(self, pod: Pod) -> None:
         seen = self.seen
         try:
-            answer = self._core.connect_get_namespaced_pod_proxy_with_path(
+            response = self._core.connect_get_namespaced_pod_proxy_with_path(
                 f"{pod.name}:{METRICS_PORT}", self._namespace, "status", _preload_content=False, _request_timeout=2
             )
-            said = json.loads(answer.data)
-            answer.release_conn()
-        except (ApiException, HTTPError, OSError, ValueError):  # it does not serve yet, or no more
+            status = json.loads(response.data)
+            response.release_conn()
+        except (ApiException, HTTPError, OSError, ValueError):  # rank 0 does not serve yet, or no longer
             return
-        at, progress = time.time(), said.get("progress", {})
+        at, progress = time.time(), status.get("progress", {})
         sample = Sample(
             at,
-            said["attempt"],
-            said["state"],
+            status["attempt"],
+            status["state"],
             progress.get("step", 0),
-            said.get("stepsThisAttempt", 0),
+            status.get("stepsThisAttempt", 0),
             progress.get("committedStep", 0),
-            said.get("resumedFromStep"),
-            said.get("seconds") or {},
+            status.get("resumedFromStep"),
+            status.get("seconds") or {},
         )
         seen.answered.setdefault(sample.attempt, at)
         if sample.made > 0:

@@ -1,1 +1,1 @@
-"""`make chaos`: processes of a small run are killed on this machine."""
+"""`make chaos`: kills processes of a small run on this machine."""

@@ -1,10 +1,10 @@
-"""Random kills of a short distillation: whatever is killed when, it ends bitwise equal to the run that nothing befell.
+"""Kills processes of short distillations at random; the results must be bitwise equal to those of an undisturbed run.
 
     python -m benchmarks.chaos.local [--kills 50] [--seed 0] [--per-run 10] [--epochs 6] [--images 40] [--seconds 3600]
 
-Runs of two ranks are disturbed at random moments, of starting up, training, validating, committing or winding down, and
-then left to end. `lost` counts the steps that had been made and had to be made again. Prints the table and writes it,
-with every disturbance, to build/bench/chaos.json. Exits 1 when a run ends differently.
+Runs of two ranks are disturbed at random moments: while they start, train, validate, commit or end. Then they run to
+their end. `lost` counts steps that had to be repeated. Prints a table and writes it with every disturbance to
+build/bench/chaos.json. Exits with 1 if a result differs.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks.outcome import Outcome
 from benchmarks.small_run import Local, end_all, make_volumes
 
 STALL_SECONDS = 40
-"""recovery.stallTimeoutSeconds: a stopped rank is found after 28 s, and imports on a busy machine are no stall."""
+"""recovery.stallTimeoutSeconds: a stopped rank is detected after 28 s, and slow imports do not count as a stall."""
 BATCH = 8
 TRAINING = {"batch": BATCH, "nbs": 16, "imgsz": 64, "optimizer": "SGD", "workers": 0, "plots": False,
             "close_mosaic": 1, "warmup_epochs": 1.0}  # fmt: skip
@@ -36,18 +36,18 @@ TRAINING = {"batch": BATCH, "nbs": 16, "imgsz": 64, "optimizer": "SGD", "workers
 
 @dataclass
 class Chaos:
-    """Runs that are disturbed and compared with one that is not."""
+    """Disturbed runs, compared with an undisturbed one."""
 
     root: Path
     args: argparse.Namespace
     runs: list[Run] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
-    """What the runs should not have done."""
+    """Problems found."""
     seconds: float = END_SECONDS
-    """That the undisturbed run took."""
+    """Duration of the undisturbed run."""
 
     def go(self) -> None:
-        """Run them all. Raises RuntimeError or AssertionError when one does not end as it should."""
+        """Run all runs. Raises RuntimeError or AssertionError if one does not end as expected."""
         args, draw, began = self.args, random.Random(self.args.seed), time.monotonic()
         steps = args.epochs * -(-args.images // BATCH)
         make_volumes(self.root, args.images)
@@ -66,18 +66,18 @@ class Chaos:
             self.runs.append(run)
             started = time.monotonic()
             run.go(min(left, args.per_run), until)
-            if not run.disturbances:  # the machine has become faster than the reference was: aim earlier
+            if not run.disturbances:  # the machine is faster than during the reference run: disturb earlier
                 self.seconds = min(self.seconds, time.monotonic() - started)
             left -= len(run.disturbances)
             difference = Outcome.of(local.folder, steps).difference(expected)
             if difference is not None:
                 self.wrong.append(f"run {number}: {difference}")
-            said = f"run {number}: {len(run.disturbances)} disturbances, {difference or 'bitwise equal'}; {left} left"
-            print(said, flush=True)
+            result = difference or "bitwise equal"
+            print(f"run {number}: {len(run.disturbances)} disturbances, {result}; {left} left", flush=True)
             shutil.rmtree(local.results, ignore_errors=True)
 
     def report(self, took: float) -> int:
-        """Print the table and write the report; 1 when something is wrong."""
+        """Print the table and write the report. Returns the exit code."""
         made = [one for run in self.runs for one in run.disturbances]
         print(table(made))
         print(f"{max(0, len(self.runs) - len(self.wrong))} of {len(self.runs)} runs are bitwise equal to the reference"
@@ -95,7 +95,7 @@ class Chaos:
 
 
 def main() -> int:
-    """Run the chaos; 1 when a run ends differently from the reference."""
+    """Run the chaos test. Returns 1 if a result differs from the reference."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)

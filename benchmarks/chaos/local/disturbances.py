@@ -1,4 +1,4 @@
-"""What is done to the processes of an attempt, and what is kept of it."""
+"""The kinds of disturbances of an attempt's processes, and the record of a disturbance."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from testcluster.linux.processes import ProcessId, end
 FROZEN_SECONDS = 2.0
 
 Act = Callable[[Attempt, Local, random.Random], list[ProcessId]]
-"""Does something to an attempt and returns the processes that it was done to; none when there was nobody."""
+"""Disturbs an attempt and returns the affected processes."""
 
 
 def send(processes: Iterable[ProcessId], number: signal.Signals) -> list[ProcessId]:
-    """A signal to all that are there. Returns those that got it."""
+    """Send a signal to all processes that exist, and return these."""
     return [process for process in processes if process.signal(number)]
 
 
 def one(processes: list[ProcessId], draw: random.Random) -> list[ProcessId]:
-    """One of them, where there is one."""
+    """A random one of the processes, if there are any."""
     return draw.sample(processes, min(1, len(processes)))
 
 
@@ -49,10 +49,10 @@ def kill_everything(attempt: Attempt, _: Local, __: random.Random) -> list[Proce
 
 def kill_everything_and_damage_the_newest(attempt: Attempt, local: Local, draw: random.Random) -> list[ProcessId]:
     hit = kill_everything(attempt, local, draw)
-    if left := end(hit):  # nothing of it may still write while the newest is looked for
+    if left := end(hit):  # no process may write while the newest checkpoint is searched
         raise RuntimeError(f"processes that cannot be killed: {left}")
     steps = local.committed()
-    if len(steps) > 1:  # of a single one there would be nothing to fall back to
+    if len(steps) > 1:  # there must be a checkpoint to fall back to
         file = layout.readable(local.folder / "checkpoints", steps[-1]) / layout.TENSORS
         content = bytearray(file.read_bytes())
         content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
@@ -90,28 +90,28 @@ KINDS: dict[str, tuple[int, Act, bool]] = {
     "SIGSTOP rank": (1, stop_a_rank, True),
     "SIGSTOP rank, SIGCONT after 2 s": (1, freeze_for_a_moment, False),
 }
-"""By name: how often, what is done, and whether the attempt has to end by it, if it hits anything."""
+"""By name: weight, function, and whether it must end the attempt if it affects a process."""
 
 
 @dataclass
 class Disturbance:
-    """One kill and what came of it."""
+    """One disturbance and its result."""
 
     run: int
     attempt: int
-    """Start of the launcher, from 1. One that is killed before it raises the fence leaves its number to the next."""
+    """Number of the launcher's start, from 1. Differs from the attempt's if one was killed before its fence."""
     kind: str
     after_seconds: float
-    """Since the attempt was started."""
+    """Seconds since the attempt started."""
     state: str
-    """Of rank 0, by its own word."""
+    """Rank 0's state in its status."""
     step: int | None
-    """Steps finished by then; null before rank 0 knew."""
+    """Steps finished by then; null if unknown."""
     ended: str = ""
-    """Reason and exit code of the attempt's end; empty where the attempt went on."""
+    """Reason and exit code of the attempt's end; empty if it did not end."""
     end_seconds: float | None = None
-    """From the kill to the end of the last process."""
+    """Seconds from the disturbance to the end of the last process."""
     resumed_from: int | None = None
-    """Committed step from which a later attempt went on; null where none had to."""
+    """Committed step from which a later attempt resumed; null if none did."""
     lost_steps: int = 0
     fallbacks: int = 0

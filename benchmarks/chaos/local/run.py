@@ -14,22 +14,22 @@ from benchmarks.small_run import Attempt, Local
 from testcluster.linux.processes import ProcessId
 
 END_SECONDS = 90.0
-"""Longer than any attempt takes to end once it is disturbed."""
+"""Longer than any disturbed attempt takes to end."""
 
 
 class Run:
     """One run with its disturbances."""
 
     def __init__(self, number: int, local: Local, draw: random.Random, seconds: float, steps: int) -> None:
-        """`seconds` and `steps`: of the undisturbed run, from its start to its end."""
+        """`seconds` and `steps`: duration and steps of the undisturbed run."""
         self._number, self._local, self._draw, self._seconds, self._steps = number, local, draw, seconds, steps
         self.disturbances: list[Disturbance] = []
         self._reached = self._attempts = 0
 
     def go(self, kills: int, until: float = math.inf) -> None:
-        """Disturb it `kills` times, or `until` then (time.monotonic), then let it end.
+        """Disturb the run `kills` times, or until the time `until` (time.monotonic), then let it end.
 
-        Raises RuntimeError when an attempt goes wrong by itself.
+        Raises RuntimeError if an attempt fails by itself.
         """
         while True:
             self._attempts += 1
@@ -41,11 +41,11 @@ class Run:
                 return
 
     def _disturb(self, attempt: Attempt) -> bool:
-        """One disturbance; whether the run was done before it could be disturbed, or in spite of it."""
+        """Disturb one attempt. Returns whether the run is done."""
         kind = self._draw.choices(list(KINDS), [weight for weight, _, _ in KINDS.values()])[0]
         committed = (self._local.committed() or [0])[-1]
         ahead = self._seconds * (1 - committed / self._steps)
-        # Starting up takes most of a short attempt: every other moment is one of training, so that steps are hit, too.
+        # A short attempt mostly starts up, so half of the disturbances are timed from its first step.
         in_training = self._draw.random() < 0.5
         at = self._draw.uniform(0.2, ahead / 3 if in_training else max(self._seconds / 4, ahead))
         since = math.inf if in_training else attempt.began
@@ -56,7 +56,7 @@ class Run:
                 since = min(since, time.monotonic())
             time.sleep(0.05)
         if attempt.process.poll() is not None:
-            self._take(attempt, status)
+            self._record(attempt, status)
             if not self._done(attempt):
                 raise RuntimeError(f"an attempt ended with {attempt.process.returncode} by itself: {_tail(attempt)}")
             return True
@@ -75,30 +75,30 @@ class Run:
         hit = act(attempt, self._local, self._draw)
         self.disturbances.append(made)
         if not ends or not hit:
-            self._finish_or_go_on(attempt, status, made)
+            self._stop(attempt, status, made)
             return self._done(attempt)
         self._await(processes.union(hit), attempt, began)
         made.end_seconds = round(time.monotonic() - began, 2)
-        self._take(attempt, status)
+        self._record(attempt, status)
         message = attempt.message()
         made.ended = f"{message.reason} {attempt.process.wait()}" if message else f"killed {attempt.process.wait()}"
         return self._done(attempt)
 
-    def _finish_or_go_on(self, attempt: Attempt, status: dict[str, Any], made: Disturbance) -> None:
-        """The attempt goes on; it is disturbed again only in its next life, so it is told to stop."""
+    def _stop(self, attempt: Attempt, status: dict[str, Any], made: Disturbance) -> None:
+        """Stop an attempt that survived its disturbance, because each attempt is disturbed only once."""
         time.sleep(self._draw.uniform(0, 2))
         began = time.monotonic()
         while not all(process.handles(signal.SIGTERM) for process in attempt.launcher()):
             if time.monotonic() - began > END_SECONDS:
-                raise RuntimeError(f"a launcher does not get ready to be stopped: {_tail(attempt)}")
-            time.sleep(0.05)  # one that has only just begun would be killed by it
+                raise RuntimeError(f"a launcher does not handle SIGTERM: {_tail(attempt)}")
+            time.sleep(0.05)  # SIGTERM would kill a launcher that has just started
         processes = attempt.processes()
         send(attempt.launcher(), signal.SIGTERM)
         self._await(processes, attempt, began)
-        self._take(attempt, status)
+        self._record(attempt, status)
         message = attempt.message()
         if message is None or message.outcome not in ("stopped", "done"):
-            raise RuntimeError(f"{made} ended the attempt, which it should not: {_tail(attempt)}")
+            raise RuntimeError(f"{made} must not end the attempt, but did: {_tail(attempt)}")
 
     def _finish(self, attempt: Attempt) -> None:
         status: dict[str, Any] = {}
@@ -108,7 +108,7 @@ class Run:
                 raise RuntimeError(f"an undisturbed attempt does not end: {_tail(attempt)}")
             status = attempt.status() or status
             time.sleep(0.2)
-        self._take(attempt, status)
+        self._record(attempt, status)
         if not self._done(attempt):
             raise RuntimeError(f"an undisturbed attempt ended with {attempt.process.returncode}: {_tail(attempt)}")
 
@@ -116,16 +116,16 @@ class Run:
         while attempt.process.poll() is None or any(process.alive for process in processes):
             if time.monotonic() - began > END_SECONDS:
                 left = [process for process in processes if process.alive]
-                raise RuntimeError(f"a disturbed attempt does not end, {left} live: {_tail(attempt)}")
+                raise RuntimeError(f"a disturbed attempt does not end, {left} still run: {_tail(attempt)}")
             time.sleep(0.05)
 
-    def _take(self, attempt: Attempt, status: dict[str, Any]) -> None:
-        """What the attempt tells of where it went on, charged to the disturbance before it."""
+    def _record(self, attempt: Attempt, status: dict[str, Any]) -> None:
+        """Record the step from which the attempt resumed as a result of the disturbance before it."""
         message = attempt.message()
         resumed = message.resumed_from_step if message else None
         resumed = status.get("resumedFromStep") if resumed is None else resumed
         earlier = [made for made in self.disturbances if made.attempt < self._attempts]
-        fallbacks = len(re.findall(r"trying the previous one", attempt.said()))
+        fallbacks = len(re.findall(r"trying the previous one", attempt.log_text()))
         if earlier:
             earlier[-1].fallbacks += fallbacks
         if resumed is not None:
@@ -142,7 +142,7 @@ class Run:
 
 
 def _tail(attempt: Attempt) -> str:
-    return "\n".join(attempt.said().splitlines()[-15:])
+    return "\n".join(attempt.log_text().splitlines()[-15:])
 
 
 def _step(status: dict[str, Any]) -> int | None:

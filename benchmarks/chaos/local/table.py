@@ -6,7 +6,7 @@ from benchmarks.chaos.local.disturbances import KINDS, Disturbance
 
 
 def table(disturbances: list[Disturbance]) -> str:
-    """Kills by kind, with what they cost."""
+    """Disturbances by kind, with their cost."""
     head = f"{'disturbance':34}{'times':>6}{'resumes':>9}{'lost steps':>12}{'most':>6}{'fallbacks':>11}{'ended in':>10}"
     lines = [head, "-" * len(head)]
     for kind in [*KINDS, "all"]:
