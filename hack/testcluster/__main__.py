@@ -31,8 +31,8 @@ def _down(_: argparse.Namespace) -> None:
     else:
         teardown.tear_down(state)
     for left in teardown.leftovers(state):
-        print(f"still there: {left}", file=sys.stderr)
-    print("the cluster is gone")
+        print(f"not removed: {left}", file=sys.stderr)
+    print("cluster removed")
 
 
 def _image(arguments: argparse.Namespace) -> None:
@@ -68,22 +68,22 @@ def _running() -> Cluster:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="testcluster", description="A Kubernetes cluster on this one machine.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    verbs.add_parser("binaries", help="get every program, once").set_defaults(run=_binaries)
-    up = verbs.add_parser("up", help="start the cluster, or find it running")
+    verbs.add_parser("binaries", help="build or download all programs").set_defaults(run=_binaries)
+    up = verbs.add_parser("up", help="start the cluster, if it is not running")
     up.add_argument("--nodes", type=int, default=2)
-    up.add_argument("--gpus", type=int, default=2, help="GPUs that each node pretends to have")
+    up.add_argument("--gpus", type=int, default=2, help="simulated GPUs per node")
     up.add_argument("--audit", action="store_true", help="log every API request")
     up.set_defaults(run=_up)
     verbs.add_parser("down", help="remove everything that the cluster started").set_defaults(run=_down)
     image = verbs.add_parser("image", help="build an image from the Dockerfile")
     image.add_argument("target", choices=images.TARGETS)
     image.set_defaults(run=_image)
-    load = verbs.add_parser("load", help="give a built image to nodes")
+    load = verbs.add_parser("load", help="load an image into the nodes")
     load.add_argument("image", metavar="IMAGE", help="such as distill-operator:dev")
-    load.add_argument("--node", action="append", metavar="N", help="only this one; may be repeated")
+    load.add_argument("--node", action="append", metavar="N", help="load into this node only; may be repeated")
     load.set_defaults(run=_load)
-    verbs.add_parser("gpus", help="pretend the GPUs again, after a node was deleted").set_defaults(run=_gpus)
-    verbs.add_parser("status", help="say how the cluster is").set_defaults(run=_status)
+    verbs.add_parser("gpus", help="restore the simulated GPUs after a node was deleted").set_defaults(run=_gpus)
+    verbs.add_parser("status", help="show the state of the cluster").set_defaults(run=_status)
     return parser
 
 

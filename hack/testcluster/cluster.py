@@ -32,13 +32,13 @@ _ROLE = "node-role.kubernetes.io/worker="
 
 @dataclass(frozen=True)
 class Shape:
-    """What a cluster was asked to be; kept in its state directory."""
+    """The settings of a cluster, saved in its state directory."""
 
     nodes: int
     gpus: int
     audit: bool
     port: int
-    """Of the API server on the host's loopback address."""
+    """Port of the API server on the host's loopback address."""
 
     def save(self, state: Path) -> None:
         (state / "shape.json").write_text(json.dumps(asdict(self)))
@@ -52,7 +52,7 @@ class Shape:
 
 
 class Cluster(KubernetesAccess):
-    """A running cluster. It outlives the process that made it, until ``down``."""
+    """A running cluster. It keeps running after the process that started it, until ``down``."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
@@ -77,25 +77,25 @@ class Cluster(KubernetesAccess):
     def up(
         cls, nodes: int = 2, gpus: int = 2, *, audit: bool = False, report: Callable[[str], None] = print
     ) -> "Cluster":
-        """The machine's cluster with ``gpus`` pretended GPUs on each of ``nodes`` nodes.
+        """Start a cluster of ``nodes`` nodes with ``gpus`` simulated GPUs each.
 
-        A healthy one of this shape is taken as it is; what is left of a broken one is removed first. Raises
-        RuntimeError while a healthy one of another shape runs.
+        A healthy cluster with the same settings is reused; a broken one is removed first. Raises RuntimeError if a
+        healthy cluster with other settings is running.
         """
         if os.geteuid() != 0:
             raise RuntimeError("a cluster needs root; the API server alone does not: ControlPlane.start")
         if not 1 <= nodes <= settings.MAX_NODES:
-            raise ValueError(f"nodes is {nodes}; this tool has addresses for 1 to {settings.MAX_NODES}")
+            raise ValueError(f"nodes is {nodes}; it must be from 1 to {settings.MAX_NODES}")
         with _lock():
             running = cls.running()
             if running and running._serves(nodes, gpus, audit):
                 return running
             if running and running.healthy:
-                raise RuntimeError("a cluster of another shape is running; `make cluster-down` ends it")
+                raise RuntimeError("a cluster with other settings is running; remove it with `make cluster-down`")
             binaries.ensure(report=report)
             state = settings.state_dir()
             if state.exists():
-                report("removing what is left of another cluster …")
+                report("removing the remains of another cluster …")
             tear_down(state)
             state.mkdir(parents=True)
             with socket.create_server(("127.0.0.1", 0)) as listener:
@@ -116,11 +116,11 @@ class Cluster(KubernetesAccess):
 
     @staticmethod
     def from_env() -> ExternalCluster | None:
-        """The cluster that DISTILL_KUBECONFIG names, to be used in place of one's own."""
+        """The external cluster of DISTILL_KUBECONFIG; None if it is not set."""
         return ExternalCluster.from_env()
 
     def down(self) -> None:
-        """End and remove everything; nothing is left that the cluster started."""
+        """Stop and remove everything that the cluster started."""
         with _lock():
             tear_down(self._state)
 
@@ -131,51 +131,51 @@ class Cluster(KubernetesAccess):
         return list(self._nodes)
 
     def stop_kubelet(self, node: str) -> None:
-        """End the kubelet; its pods run on."""
+        """Stop the kubelet; its pods keep running."""
         self._processes.stop(self._node(node).kubelet)
 
     def start_kubelet(self, node: str, seconds: float = 60) -> None:
-        """Start the kubelet again and return when the node is ready and has its GPUs back."""
+        """Start the kubelet again, and wait until the node is ready and has its GPUs."""
         stopped = self._node(node)
         if self._processes.get(stopped.kubelet) is None:
             with self._fresh_report(node, seconds):
                 stopped.start_kubelet(self._control_plane.options.directory)
 
     def pod_processes(self, node: str, uid: str = "*") -> list[ProcessId]:
-        """Every process of the pod with this UID, or of all the node's pods; oldest first."""
+        """All processes of the pod with this UID, or of all pods of the node, oldest first."""
         return sorted(self._node(node).pod_process_ids(uid), key=lambda process: (process.start_ticks, process.pid))
 
     def kill_pods(self, node: str, uid: str = "*") -> int:
-        """SIGKILL all of them; how many there were."""
+        """Kill all these processes with SIGKILL; returns their number."""
         return kill_all(lambda: self._node(node).pod_process_ids(uid))
 
     def pod_log(self, node: str, namespace: str, pod: str, uid: str, container: str) -> str:
-        """What a container of the node has said; the node need not answer."""
+        """The log of a container. Works even if the node does not respond."""
         return self._node(node).pod_log(namespace, pod, uid, container)
 
     def partition(self, node: str) -> None:
-        """Unplug the node: packets vanish, nobody is told."""
+        """Disconnect the node from the network: packets are dropped silently."""
         network.set_link(self._node(node).name, up=False)
 
     def heal(self, node: str) -> None:
-        """Plug the node in again."""
+        """Reconnect the node to the network."""
         network.set_link(self._node(node).name, up=True)
 
     def power_off(self, node: str) -> None:
-        """Kill all that runs on the node. Unplugged first, so that no peer is sent a TCP reset."""
+        """Kill all processes of the node. It is disconnected first, so that peers get no TCP reset."""
         self.partition(node)
         victim = self._node(node)
         kill_all(lambda: victim.process_ids)
         self._processes.stop(*victim.programs)
 
     def power_on(self, node: str, seconds: float = 60) -> None:
-        """Start a node that was powered off; its old containers are found dead."""
+        """Start a node that was powered off; its old containers are dead."""
         with self._fresh_report(node, seconds):
             self.heal(node)
             self._node(node).start(self._control_plane.options.directory)
 
     def pretend_gpus(self, *nodes: str) -> None:
-        """Report the GPUs of ``nodes`` (default: all) again."""
+        """Restore the simulated GPUs of ``nodes`` (default: all)."""
         if self._shape.gpus:
             for node in nodes or self.node_names:
                 addons.pretend_gpus(self._control_plane, node, self._shape.gpus)
@@ -183,21 +183,21 @@ class Cluster(KubernetesAccess):
     # Images, and the cluster's inside
 
     def load_image(self, reference: str, nodes: Sequence[str] | None = None) -> None:
-        """Give ``distill-operator:dev``, ``-trainer`` or ``-base``, built from today's sources, to ``nodes`` (all)."""
+        """Build ``distill-operator:dev``, ``-trainer`` or ``-base``, and load it into ``nodes`` (default: all)."""
         loading.load(reference, [self._node(name) for name in nodes or self.node_names])
 
     def nsenter_prefix(self) -> list[str]:
-        """A command prefix that runs a program of the host where pods and services can be reached."""
+        """A command prefix that runs a program in the network of pods and services."""
         return network.enter(network.CONTROL_PLANE)
 
     @property
     def inside_kubeconfig(self) -> Path:
-        """For programs that run behind ``nsenter_prefix``, where the host's loopback address leads nowhere."""
+        """A kubeconfig for programs run with ``nsenter_prefix``, which cannot reach the host's loopback address."""
         return self._control_plane.options.directory / "inside.kubeconfig"
 
     @property
     def audit_log(self) -> Path:
-        """One JSON object a line for every request, if the cluster was started with ``audit``."""
+        """The audit log: one JSON object per line and request, if the cluster was started with ``audit``."""
         return self._control_plane.options.directory / "audit.log"
 
     # Start and health
@@ -208,7 +208,7 @@ class Cluster(KubernetesAccess):
 
     @property
     def healthy(self) -> bool:
-        """Whether every program lives, the API server is ready, and so are all nodes."""
+        """Whether all programs run, and the API server and all nodes are ready."""
         programs = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns", _FORWARDER}
         programs = programs.union(*(node.programs for node in self._nodes.values()))
         if not all(self._processes.get(program) for program in programs) or not self._control_plane.ready:
@@ -253,10 +253,9 @@ class Cluster(KubernetesAccess):
 
     @contextmanager
     def _fresh_report(self, node: str, seconds: float) -> Iterator[None]:
-        """Wait, after a block that starts its kubelet, until ``node`` itself says that it is ready.
+        """After a block that starts its kubelet, wait until ``node`` reports that it is ready, and restore its GPUs.
 
-        What the API server knows of the node before that is old, and a node that was deleted meanwhile comes back
-        without GPUs.
+        Until then the API server has only the node's old status, and a deleted node is created again without GPUs.
         """
         before = self._heartbeats().get(node)
         yield
@@ -274,7 +273,7 @@ class Cluster(KubernetesAccess):
             time.sleep(0.3)
 
     def _heartbeats(self) -> dict[str, str]:
-        """When each node that is ready last said so."""
+        """Last heartbeat time of each ready node."""
         return {
             node["metadata"]["name"]: condition["lastHeartbeatTime"]
             for node in json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]
@@ -284,13 +283,13 @@ class Cluster(KubernetesAccess):
 
     def _node(self, name: str) -> Node:
         if name not in self._nodes:
-            raise ValueError(f"no node {name!r}; this cluster has {', '.join(self._nodes)}")
+            raise ValueError(f"there is no node {name!r}; this cluster has {', '.join(self._nodes)}")
         return self._nodes[name]
 
 
 @contextmanager
 def _lock() -> Iterator[None]:
-    """One ``up`` or ``down`` at a time on this machine."""
+    """Allow only one ``up`` or ``down`` at a time on this machine."""
     settings.cache_dir().mkdir(parents=True, exist_ok=True)
     with (settings.cache_dir() / "cluster.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""A cluster that someone else runs, such as kind, behind the interface of our own."""
+"""An external cluster, such as kind, with the interface of Cluster."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _VARIABLE = "DISTILL_KUBECONFIG"
 
 
 class ExternalCluster(KubernetesAccess):
-    """What needs no access to the nodes works; the rest raises NotImplementedError and says so."""
+    """Methods that need access to the nodes raise NotImplementedError."""
 
     @classmethod
     def from_env(cls) -> "ExternalCluster | None":
@@ -30,13 +30,13 @@ class ExternalCluster(KubernetesAccess):
         return cls(kubeconfig)
 
     def down(self) -> None:
-        """Nothing: who started this cluster ends it."""
+        """Do nothing: an external cluster is not removed."""
 
     def load_image(self, reference: str, nodes: Sequence[str] | None = None) -> None:
-        """Build one of our images and load it into a kind cluster; elsewhere it must be pulled from a registry."""
+        """Build one of the project's images and load it into a kind cluster. Other clusters must pull it."""
         context = self.kubectl("config", "current-context").strip()
         if not context.startswith("kind-") or shutil.which("kind") is None:
-            raise NotImplementedError(f"{reference}: push it to a registry that {context} pulls from")
+            raise NotImplementedError(f"cannot load {reference} into {context}; push it to a registry")
         for target in images.TARGETS:
             if reference == images.reference(target):
                 images.build(target)
@@ -47,12 +47,12 @@ class ExternalCluster(KubernetesAccess):
             subprocess.run(["kind", "load", "image-archive", archive, "--name", context[5:], *only], check=True)
 
     def pretend_gpus(self, count: int) -> None:
-        """Let nodes that have no GPUs report some, which the scheduler hands out like real ones."""
+        """Add ``count`` simulated GPUs to nodes without GPUs; the scheduler treats them like real ones."""
         for node in json.loads(self.kubectl("get", "nodes", "-o", "json"))["items"]:
             if GPU not in node["status"]["allocatable"]:
                 self.kubectl(*gpu_patch(node["metadata"]["name"], count))
 
-    # The names of what needs the machines themselves, so that a test that asks for it learns why it cannot run here.
+    # Methods of Cluster that need access to the nodes.
 
     def stop_kubelet(self, *_: object) -> NoReturn:
         self._unsupported("stop a kubelet")
@@ -70,16 +70,16 @@ class ExternalCluster(KubernetesAccess):
         self._unsupported("read a node's files")
 
     def partition(self, *_: object) -> NoReturn:
-        self._unsupported("cut off a node")
+        self._unsupported("disconnect a node")
 
     def heal(self, *_: object) -> NoReturn:
-        self._unsupported("plug in a node")
+        self._unsupported("reconnect a node")
 
     def power_off(self, *_: object) -> NoReturn:
-        self._unsupported("switch off a node")
+        self._unsupported("power off a node")
 
     def power_on(self, *_: object) -> NoReturn:
-        self._unsupported("switch on a node")
+        self._unsupported("power on a node")
 
     def nsenter_prefix(self) -> NoReturn:
         self._unsupported("enter the network")
@@ -89,4 +89,6 @@ class ExternalCluster(KubernetesAccess):
         self._unsupported("enter the network")
 
     def _unsupported(self, what: str) -> NoReturn:
-        raise NotImplementedError(f"cannot {what} of {self.kubeconfig}; unset {_VARIABLE} to use our own")
+        raise NotImplementedError(
+            f"cannot {what} of the cluster of {self.kubeconfig}; unset {_VARIABLE} to use the one-machine cluster"
+        )

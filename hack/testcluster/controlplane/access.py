@@ -1,4 +1,4 @@
-"""Talk to a Kubernetes API through kubectl and helm, whoever runs it."""
+"""Runs kubectl and helm against a Kubernetes API."""
 
 import base64
 from collections.abc import Sequence
@@ -12,28 +12,28 @@ from testcluster.linux.processes import run
 
 
 class KubernetesAccess:
-    """A cluster that a kubeconfig leads to."""
+    """Access to the cluster of a kubeconfig."""
 
     def __init__(self, kubeconfig: Path) -> None:
         self.kubeconfig = kubeconfig
 
     def kubectl(self, *args: str, stdin: str | None = None, timeout: float = 120) -> str:
-        """Standard output of kubectl; raises RuntimeError when it fails or takes longer than ``timeout`` seconds."""
+        """Run kubectl and return its output. Raises RuntimeError if it fails or exceeds ``timeout`` seconds."""
         return self._run(binaries.kubectl(), args, stdin, timeout)
 
     def transcript(self, namespace: str, commands: Sequence[Sequence[str]]) -> str:
-        """What kubectl commands print in a namespace, one after the other; of those that fail, why."""
+        """Run kubectl commands in a namespace and return their outputs, or their errors."""
         parts = []
         for arguments in commands:
             try:
-                answer = self.kubectl("-n", namespace, *arguments)
+                output = self.kubectl("-n", namespace, *arguments)
             except RuntimeError as error:
-                answer = str(error)
-            parts.append(f"$ kubectl {' '.join(arguments)}\n{answer}")
+                output = str(error)
+            parts.append(f"$ kubectl {' '.join(arguments)}\n{output}")
         return "\n".join(parts)
 
     def helm(self, *args: str, stdin: str | None = None, timeout: float = 300) -> str:
-        """Standard output of helm; raises RuntimeError when it fails or takes longer than ``timeout`` seconds."""
+        """Run helm and return its output. Raises RuntimeError if it fails or exceeds ``timeout`` seconds."""
         return self._run(binaries.helm(), args, stdin, timeout)
 
     def apply(self, *objects: dict[str, object]) -> None:
@@ -50,7 +50,7 @@ class KubernetesAccess:
 
 
 def write_kubeconfig(path: Path, server: str, authority: Path, user: KeyPair) -> Path:
-    """A kubeconfig with everything embedded, readable by its owner only."""
+    """Write a kubeconfig with embedded credentials, readable only by its owner."""
 
     def embed(file: Path) -> str:
         return base64.b64encode(file.read_bytes()).decode()

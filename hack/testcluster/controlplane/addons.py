@@ -1,4 +1,4 @@
-"""What a cluster runs beside Kubernetes itself: CoreDNS, its service, and accelerators that are not there."""
+"""Add-ons of a cluster: CoreDNS with its service, and simulated GPUs."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ _DNS_USER = "system:coredns"
 
 
 def start_dns(control_plane: ControlPlane) -> None:
-    """Serve cluster names on the control plane's own address, where every node and pod reaches it."""
+    """Start CoreDNS on the control plane's address, which all nodes and pods can reach."""
     kubeconfig = control_plane.user_kubeconfig("coredns", _DNS_USER, server=control_plane.options.server)
     corefile = control_plane.options.directory / "Corefile"
     corefile.write_text(_corefile(kubeconfig))
@@ -22,12 +22,12 @@ def start_dns(control_plane: ControlPlane) -> None:
 
 
 def pretend_gpus(control_plane: ControlPlane, node: str, count: int) -> None:
-    """Let ``node`` report ``count`` GPUs, which the scheduler hands out like real ones."""
+    """Add ``count`` simulated GPUs to ``node``; the scheduler treats them like real ones."""
     control_plane.kubectl(*gpu_patch(node, count))
 
 
 def gpu_patch(node: str, count: int) -> tuple[str, ...]:
-    """The kubectl command that adds ``count`` GPUs to what ``node`` has."""
+    """The kubectl arguments that add ``count`` GPUs to the status of ``node``."""
     resource = GPU.replace("/", "~1")
     patch = [
         {"op": "add", "path": f"/status/{kind}/{resource}", "value": str(count)} for kind in ("capacity", "allocatable")
@@ -36,7 +36,7 @@ def gpu_patch(node: str, count: int) -> tuple[str, ...]:
 
 
 def _corefile(kubeconfig: Path) -> str:
-    # A short life, no cache: pods of a new attempt take over the names of the last one's.
+    # A short TTL and no cache, because pods of a new attempt reuse the names of the previous one's.
     return f"""\
 .:53 {{
     bind {settings.CONTROL_PLANE_ADDRESS}
@@ -79,7 +79,7 @@ def _dns_service() -> list[dict[str, object]]:
         "metadata": metadata,
         "spec": {"clusterIP": str(settings.DNS_SERVICE_ADDRESS), "ports": ports},
     }
-    # CoreDNS is no pod, so the service has no selector and is told where it is.
+    # CoreDNS does not run in a pod, so the service has no selector and needs an EndpointSlice.
     endpoints: dict[str, object] = {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",

@@ -1,4 +1,4 @@
-"""etcd, the API server, the controller manager and the scheduler: all of Kubernetes that needs no root."""
+"""Runs etcd, the API server, the controller manager and the scheduler, without root."""
 
 import socket
 import ssl
@@ -21,7 +21,7 @@ _CONTROLLERS = ("kube-controller-manager", "kube-scheduler")
 
 @dataclass(frozen=True)
 class Options:
-    """How a control plane differs from another one."""
+    """Settings of a control plane."""
 
     directory: Path
     address: str = "127.0.0.1"
@@ -33,13 +33,13 @@ class Options:
     controllers: bool = True
     scheduler: bool = True
     advertise: bool = False
-    """Announce the API server as the ``kubernetes`` service; a loopback address cannot be announced."""
+    """Publish the API server as the ``kubernetes`` service; not possible with a loopback address."""
     audit: bool = False
-    """Log every request, without bodies, to ``audit.log``: the way to count requests by client."""
+    """Log every request, without bodies, to ``audit.log``, for example to count requests by client."""
     toleration_seconds: int = 60
-    """How long a pod stays on a node that is not ready; a stock cluster waits 300 s."""
+    """How long a pod stays on a node that is not ready; 300 s in a default cluster."""
     prefix: tuple[str, ...] = field(default=())
-    """A command, like nsenter, that each program is started through."""
+    """A command prefix, such as nsenter, for starting each program."""
 
     @classmethod
     def on_free_ports(cls, directory: Path, *, controllers: bool, scheduler: bool, audit: bool) -> "Options":
@@ -62,10 +62,10 @@ class Options:
 
 
 class ControlPlane(KubernetesAccess):
-    """A running control plane. As a context manager it stops at the end of the block.
+    """A running control plane. As a context manager, it stops at the end of the block.
 
-    One that was started with ``start`` runs without root on free loopback ports, and the kernel ends its programs
-    when the thread that started it dies, however that happens: so start it from the main thread.
+    With ``start`` it runs without root on free loopback ports, and the kernel kills its programs when the thread that
+    started it ends. So start it from the main thread.
     """
 
     def __init__(self, options: Options, processes: ProcessTable) -> None:
@@ -79,7 +79,7 @@ class ControlPlane(KubernetesAccess):
     def start(
         cls, directory: Path, *, controllers: bool = True, scheduler: bool = True, audit: bool = False
     ) -> "ControlPlane":
-        """A control plane of one's own in ``directory`` (not there yet, or empty), ready for requests."""
+        """Start a control plane in ``directory``, which must be missing or empty, and wait until it is ready."""
         binaries.ensure(binaries.CONTROL_PLANE)
         options = Options.on_free_ports(directory.resolve(), controllers=controllers, scheduler=scheduler, audit=audit)
         plane = cls(options, ProcessTable(options.directory / "processes", die_with_parent=True))
@@ -91,10 +91,10 @@ class ControlPlane(KubernetesAccess):
         return plane
 
     def launch(self, reachable_server: str) -> None:
-        """Make certificates, start the programs and return when they work.
+        """Create certificates, start the programs and wait until they are ready.
 
-        ``reachable_server`` is the API server's address for this process, on ``localhost`` or 127.0.0.1 where it is
-        not the address that it is bound to.
+        ``reachable_server`` is the API server's URL for this process, if it differs from the bound address: on
+        ``localhost`` or 127.0.0.1.
         """
         self.server = reachable_server
         options = self.options
@@ -110,15 +110,15 @@ class ControlPlane(KubernetesAccess):
         self._spawn("etcd", etcd_arguments(options))
         self._spawn("kube-apiserver", apiserver_arguments(options, authority, serving))
         self._wait(lambda: self._answers("/readyz"), "etcd", "kube-apiserver")
-        # These two end at once when the API server has not written their roles yet, so they come after it.
+        # These two exit if the API server has not created their roles yet, so they start after it.
         if options.controllers:
-            # As an administrator: a token for each of its ~30 controllers would cost seconds and test nothing of ours.
+            # As an administrator, because a token for each of its ~30 controllers would take seconds.
             kubeconfig = self.user_kubeconfig("controller-manager", "controllers", group="system:masters")
             self._spawn("kube-controller-manager", controller_arguments(options, authority, kubeconfig))
         if options.scheduler:
             kubeconfig = self.user_kubeconfig("scheduler", "system:kube-scheduler")
             self._spawn("kube-scheduler", scheduler_arguments(options, kubeconfig))
-        if options.controllers:  # no pod can be created before the controllers have made the account it runs as
+        if options.controllers:  # no pod can be created before the controllers have created its service account
             account = "/api/v1/namespaces/default/serviceaccounts/default"
             self._wait(lambda: self._answers(account), "kube-apiserver", "kube-controller-manager")
 
@@ -130,11 +130,11 @@ class ControlPlane(KubernetesAccess):
 
     @property
     def ready(self) -> bool:
-        """Whether the API server says that it can serve."""
+        """Whether the API server is ready."""
         return self._answers("/readyz")
 
     def stop(self) -> None:
-        """End the programs; what they wrote stays in the directory."""
+        """Stop the programs; their files stay in the directory."""
         self.processes.stop(*_CONTROLLERS, "kube-apiserver", "etcd", grace_seconds=0)
 
     def __enter__(self) -> "ControlPlane":
@@ -150,7 +150,7 @@ class ControlPlane(KubernetesAccess):
         context = ssl.create_default_context(cafile=str(self.authority.pair.certificate))
         admin = self.authority.directory / "admin.crt"
         context.load_cert_chain(admin, admin.with_suffix(".key"))
-        # Machines that have a proxy for the world need none for themselves.
+        # The host's proxy settings must not apply to its own address.
         no_proxy, https = urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context)
         try:
             with urllib.request.build_opener(no_proxy, https).open(f"{self.server}{path}", timeout=3):
@@ -181,7 +181,7 @@ def etcd_arguments(options: Options) -> list[str]:
         f"--listen-peer-urls={peer}",
         f"--initial-advertise-peer-urls={peer}",
         f"--initial-cluster=default={peer}",
-        "--unsafe-no-fsync",  # the data is thrown away with the cluster, so a power loss may take it
+        "--unsafe-no-fsync",  # the data is deleted with the cluster, so it need not survive a power loss
         "--log-level=warn",
     ]
 
@@ -213,7 +213,7 @@ def apiserver_arguments(options: Options, authority: Authority, serving: KeyPair
         "--profiling=false",
     ]
     if not options.controllers:
-        # Nobody makes service accounts then, and pods must be accepted without one.
+        # Without controllers there are no service accounts, so pods must be accepted without one.
         arguments.append("--disable-admission-plugins=ServiceAccount")
     if options.audit:
         policy = options.directory / "audit-policy.yaml"
@@ -227,7 +227,7 @@ def controller_arguments(options: Options, authority: Authority, kubeconfig: Pat
         *_component_arguments(kubeconfig, options.controller_port),
         f"--service-account-private-key-file={authority.directory / 'service-accounts.key'}",
         f"--root-ca-file={authority.pair.certificate}",
-        f"--flex-volume-plugin-dir={options.directory / 'volume-plugins'}",  # by default made under /usr
+        f"--flex-volume-plugin-dir={options.directory / 'volume-plugins'}",  # by default in /usr
         "--node-monitor-period=2s",
         "--node-monitor-grace-period=16s",
     ]

@@ -1,4 +1,4 @@
-"""A certificate authority that lives as long as its cluster, made with the openssl command."""
+"""The certificate authority of a cluster, created with the openssl command."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ class KeyPair:
 
 @dataclass(frozen=True)
 class Authority:
-    """Signs every certificate of one cluster; ``directory`` holds all of them."""
+    """Signs all certificates of a cluster and stores them in ``directory``."""
 
     directory: Path
 
@@ -30,7 +30,7 @@ class Authority:
     def create(cls, directory: Path) -> "Authority":
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
-        # Debian's own openssl.cnf adds extensions to every request; an empty one leaves only those named here.
+        # Debian's openssl.cnf adds extensions to every request; an empty one does not.
         (directory / "openssl.cnf").write_text("[req]\ndistinguished_name = name\n[name]\n")
         authority = cls(directory)
         extensions = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature"]
@@ -38,7 +38,7 @@ class Authority:
         return authority
 
     def issue(self, name: str, common_name: str, *, group: str | None = None, hosts: Sequence[str] = ()) -> KeyPair:
-        """A certificate for client and server use, valid for ``hosts`` (names and addresses)."""
+        """Issue a client and server certificate for ``hosts`` (names and addresses)."""
         subject = (f"/O={group}" if group else "") + f"/CN={common_name}"
         extensions = [
             "basicConstraints=critical,CA:FALSE",
@@ -52,7 +52,7 @@ class Authority:
         return self._request(name, subject, extensions, signer)
 
     def signing_key(self, name: str) -> KeyPair:
-        """A key for service-account tokens, with its public half in place of a certificate."""
+        """Create a key for service account tokens, with its public key instead of a certificate."""
         pair = self._paths(name)
         run("openssl", "ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", pair.key)
         run("openssl", "ec", "-in", pair.key, "-pubout", "-out", pair.certificate)

@@ -1,1 +1,1 @@
-"""What the cluster uses of Linux: processes, control groups, mounts and network namespaces."""
+"""Linux processes, control groups, mounts and network namespaces."""

@@ -1,4 +1,4 @@
-"""A control group per node, in every hierarchy that is mounted, and an end to all that runs in it."""
+"""Control groups of nodes and pods, in all mounted hierarchies."""
 
 import errno
 from fnmatch import fnmatch
@@ -15,7 +15,7 @@ def name(node: str) -> str:
 
 
 def hierarchies(mountinfo: str | None = None) -> list[Path]:
-    """Mount points of all cgroup file systems: one of version 2, or several of version 1 and perhaps one of 2."""
+    """Mount points of all cgroup file systems: one of version 2, or several of version 1 and possibly one of 2."""
     lines = (mountinfo if mountinfo is not None else Path("/proc/self/mountinfo").read_text()).splitlines()
     mounts: list[Path] = []
     for line in lines:
@@ -26,12 +26,12 @@ def hierarchies(mountinfo: str | None = None) -> list[Path]:
 
 
 def create(node: str) -> None:
-    """The group that a kubelet is told to make its pods' groups in; it does not make this one itself."""
+    """Create the group in which a node's kubelet creates the groups of its pods."""
     for hierarchy in hierarchies():
         group = hierarchy / name(node)
         group.mkdir(exist_ok=True)
         if (group / "cpuset.cpus").exists() and not (hierarchy / "cgroup.controllers").exists():
-            # Version 1 starts a group with no processor and no memory, and nothing can join it.
+            # A new version 1 group has no CPUs and memory nodes, and no process can join it.
             for file in ("cpuset.cpus", "cpuset.mems"):
                 (group / file).write_text((hierarchy / file).read_text())
 
@@ -42,19 +42,19 @@ def existing() -> list[Path]:
 
 
 def of_pods(node: str, uid: str = "*") -> list[Path]:
-    """The groups of the node's pod with this UID, or of all its pods; one in every hierarchy."""
+    """The groups of the node's pod with this UID, or of all its pods, in all hierarchies."""
     groups = (group for hierarchy in hierarchies() for group in tree.walk(hierarchy / name(node)))
     return [group for group in groups if fnmatch(group.name, f"pod{uid}")]
 
 
 def members(group: Path) -> set[ProcessId]:
-    """Every process in ``group`` and below."""
+    """All processes in ``group`` and below."""
     found: set[ProcessId] = set()
     for directory in tree.walk(group):
         try:
             numbers = tree.read(directory / "cgroup.procs").split()
         except OSError as error:
-            if error.errno != errno.EOPNOTSUPP:  # the answer of a threaded group: its processes are its parent's
+            if error.errno != errno.EOPNOTSUPP:  # a threaded group; its parent lists its processes
                 raise
             continue
         found |= {process for number in numbers if (process := ProcessId.of(int(number)))}
@@ -62,7 +62,7 @@ def members(group: Path) -> set[ProcessId]:
 
 
 def remove(group: Path) -> None:
-    """Remove ``group`` and all below it; OSError while there are processes in one of them."""
+    """Remove ``group`` and all groups below it. Raises OSError if one of them has processes."""
     for directory in tree.walk(group):
         with tree.vanishing():
             directory.rmdir()

@@ -1,7 +1,7 @@
-"""Pass TCP connections from a socket of the host on to an address inside a network namespace.
+"""Forwards TCP connections from a socket of the host to an address in a network namespace.
 
-Run as a program: ``forward.py SOCKET_FD NAMESPACE HOST PORT``. The listening socket was made by the parent and stays
-on the host's side; every connection made after the program has entered the namespace comes from inside.
+Run as a program: ``forward.py SOCKET_FD NAMESPACE HOST PORT``. The listening socket, created by the parent, stays in
+the host's namespace; connections that the program makes after entering the namespace come from inside it.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ import socket
 import sys
 from contextlib import suppress
 
-_CLONE_NEWNET = 0x40000000  # from <sched.h>; os.setns is not there before Python 3.12
+_CLONE_NEWNET = 0x40000000  # from <sched.h>; os.setns needs Python 3.12
 
 
 def enter_namespace(path: str) -> None:
@@ -38,7 +38,7 @@ async def _serve(listener: socket.socket, host: str, port: int) -> None:
     async def connected(near_in: asyncio.StreamReader, near_out: asyncio.StreamWriter) -> None:
         try:
             far_in, far_out = await asyncio.open_connection(host, port)
-        except OSError:  # nobody listens inside yet; the caller sees its connection closed and tries again
+        except OSError:  # the server does not listen yet; the client's connection is closed, and it tries again
             near_out.close()
             return
         try:

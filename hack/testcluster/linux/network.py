@@ -1,4 +1,4 @@
-"""Network namespaces: one for the control plane with a bridge as the switch, one per node, all under our names."""
+"""Network namespaces: one for the control plane, with a bridge as the switch, and one per node."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -22,12 +22,12 @@ def path(name: str) -> Path:
 
 
 def enter(name: str) -> list[str]:
-    """A command prefix that runs a program inside; `ip netns exec` would also remount /sys and hide the cgroups."""
+    """A command prefix that runs a program in the namespace. `ip netns exec` would hide cgroups by remounting /sys."""
     return ["nsenter", f"--net={path(name)}", "--"]
 
 
 def members(name: str) -> set[ProcessId]:
-    """Every process whose network is the namespace ``name``."""
+    """All processes in the network namespace ``name``."""
     try:
         wanted = path(name).stat()
     except FileNotFoundError:
@@ -36,9 +36,9 @@ def members(name: str) -> set[ProcessId]:
     for directory in tree.directories(Path("/proc")):
         if not directory.name.isdigit():
             continue
-        with tree.vanishing(), suppress(PermissionError):  # of a process that is not ours to see
+        with tree.vanishing(), suppress(PermissionError):  # processes of other users
             inside = (directory / "ns" / "net").stat()
-            # The device counts too: an inode number alone says nothing about a file that is no namespace.
+            # Compare the device too, because the inode number alone is not unique.
             if (inside.st_dev, inside.st_ino) == (wanted.st_dev, wanted.st_ino):
                 process = ProcessId.of(int(directory.name))
                 found |= {process} if process else set()
@@ -50,7 +50,7 @@ def existing() -> list[str]:
 
 
 def create(nodes: list[NodeAddresses]) -> None:
-    """Namespaces, links and routes; every node reaches the others, their pods and the control plane."""
+    """Create namespaces, links and routes, so that all nodes, their pods and the control plane are connected."""
     _add_namespace(CONTROL_PLANE)
     _ip(CONTROL_PLANE, "link", "add", _SWITCH, "type", "bridge")
     _ip(CONTROL_PLANE, "address", "add", f"{CONTROL_PLANE_ADDRESS}/{NODE_NETWORK.prefixlen}", "dev", _SWITCH)
@@ -62,9 +62,9 @@ def create(nodes: list[NodeAddresses]) -> None:
         for other in nodes:
             if other is not node:
                 _ip(namespace(node.name), "route", "add", str(other.pods), "via", str(other.address))
-    # The control plane has no kube-proxy; the first node's turns service addresses into those of pods for it.
+    # The control plane has no kube-proxy, so it reaches services through the first node's.
     _ip(CONTROL_PLANE, "route", "add", str(SERVICE_NETWORK), "via", str(nodes[0].address))
-    # An address of no pod must not be sent round between nodes by their default routes.
+    # Packets for unused pod addresses must not loop between nodes by their default routes.
     _ip(CONTROL_PLANE, "route", "add", "unreachable", str(POD_NETWORK))
 
 
@@ -76,17 +76,17 @@ def _connect(node: NodeAddresses) -> None:
     _ip(inside, "address", "add", f"{node.address}/{NODE_NETWORK.prefixlen}", "dev", "eth0")
     _ip(inside, "link", "set", "eth0", "up")
     _ip(inside, "route", "add", "default", "via", str(CONTROL_PLANE_ADDRESS))
-    # Without it an answer between two pods of one node would cross the bridge unseen by kube-proxy's rules.
+    # Without it, responses between two pods of a node would cross the bridge without kube-proxy's rules.
     _sysctl(inside, "net.bridge.bridge-nf-call-iptables=1", required=False)
 
 
 def set_link(node: str, *, up: bool) -> None:
-    """Plug or unplug a node's cable at the switch; its own addresses and routes stay."""
+    """Connect or disconnect a node at the switch; its addresses and routes stay."""
     _ip(CONTROL_PLANE, "link", "set", node, "up" if up else "down")
 
 
 def remove() -> None:
-    """Delete our namespaces, and with them every link, bridge, route and rule inside."""
+    """Delete the cluster's namespaces with all links, bridges, routes and rules in them."""
     for name in existing():
         run("ip", "netns", "delete", name)
 

@@ -1,4 +1,4 @@
-"""Start programs, remember them by process id and start time, and end exactly those."""
+"""Starts programs, records them by process ID and start time, and ends exactly those."""
 
 import json
 import os
@@ -15,14 +15,14 @@ from testcluster.linux import tree
 
 @dataclass(frozen=True)
 class ProcessId:
-    """A process id that cannot be mistaken for a later process of the same number."""
+    """A process ID with a start time, which tells it from a later process with the same number."""
 
     pid: int
     start_ticks: int
 
     @classmethod
     def of(cls, pid: int) -> "ProcessId | None":
-        """The running process ``pid``; None when there is none, or only a zombie."""
+        """The running process ``pid``; None if there is none or it is a zombie."""
         fields = _stat(pid)
         return cls(pid, int(fields[19])) if fields else None
 
@@ -32,12 +32,12 @@ class ProcessId:
 
     @property
     def name(self) -> str:
-        """What it calls itself; empty when it has ended."""
+        """Its name; empty if it has ended."""
         return tree.read(Path(f"/proc/{self.pid}/comm")).decode(errors="replace").rstrip("\n") if self.alive else ""
 
     @property
     def command(self) -> list[str]:
-        """Its command line; empty when it has ended."""
+        """Its command line; empty if it has ended."""
         words = tree.read(Path(f"/proc/{self.pid}/cmdline")) if self.alive else b""
         return words.decode(errors="replace").rstrip("\0").split("\0") if words else []
 
@@ -47,9 +47,9 @@ class ProcessId:
         return self.alive and found is not None and bool(int(found[1], 16) >> (number - 1) & 1)
 
     def signal(self, number: signal.Signals) -> bool:
-        """Send a signal, unless the process has ended; whether it was sent."""
+        """Send a signal, unless the process has ended. Returns whether it was sent."""
         try:
-            handle = os.pidfd_open(self.pid)  # it stays the same process's, even when the number gets another one
+            handle = os.pidfd_open(self.pid)  # refers to the same process even if its number is reused
         except ProcessLookupError:
             return False
         try:
@@ -64,15 +64,15 @@ class ProcessId:
 
 
 def _stat(pid: int) -> list[bytes]:
-    """What /proc says of a running process, from its state on; nothing when there is none, or only a zombie."""
-    # The second field is the command in parentheses, which may hold spaces and parentheses itself.
+    """Fields of a running process in /proc/PID/stat, from its state on; empty if there is none or it is a zombie."""
+    # The second field is the command in parentheses, which can contain spaces and parentheses.
     fields = tree.read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
     return fields if fields and fields[0] not in b"ZX" else []
 
 
 def children(parent: int) -> list[ProcessId]:
     """The running processes whose parent is ``parent``, oldest first."""
-    # /proc/PARENT/task/*/children would leave some out while others end.
+    # /proc/PARENT/task/*/children can miss children while others end.
     pids = [int(directory.name) for directory in tree.directories(Path("/proc")) if directory.name.isdigit()]
     stats = {pid: _stat(pid) for pid in pids}
     found = [ProcessId(pid, int(fields[19])) for pid, fields in stats.items() if fields and int(fields[1]) == parent]
@@ -80,9 +80,9 @@ def children(parent: int) -> list[ProcessId]:
 
 
 def kill_all(listed: Callable[[], set[ProcessId]]) -> int:
-    """SIGKILL what ``listed`` finds until it finds nothing more; how many there were.
+    """Kill the processes that ``listed`` returns with SIGKILL until it returns none; returns their number.
 
-    A process may fork between being listed and being killed. RuntimeError when some cannot be killed.
+    Repeats, because a process can fork after it was listed. Raises RuntimeError if some cannot be killed.
     """
     killed: set[ProcessId] = set()
     for _ in range(10):
@@ -94,7 +94,7 @@ def kill_all(listed: Callable[[], set[ProcessId]]) -> int:
 
 
 def end(processes: Iterable[ProcessId], grace_seconds: float = 0) -> list[ProcessId]:
-    """Terminate, wait up to ``grace_seconds``, kill, and return those that are still there after 5 s."""
+    """Send SIGTERM, wait up to ``grace_seconds``, send SIGKILL, and return the processes that still run after 5 s."""
     left = [process for process in processes if process.alive]
     if grace_seconds:
         left = _signal_and_wait(left, signal.SIGTERM, grace_seconds)
@@ -111,9 +111,9 @@ def _signal_and_wait(processes: list[ProcessId], number: signal.Signals, seconds
 
 
 class ProcessTable:
-    """The programs that one directory stands for: ``NAME.pid`` says which, ``NAME.log`` what they said.
+    """Programs recorded in a directory: process IDs in ``NAME.pid``, output in ``NAME.log``.
 
-    The records outlive the Python process, so that ``down`` finds what an earlier, perhaps crashed, ``up`` started.
+    The records are files, so that ``down`` finds what an earlier, possibly crashed, ``up`` has started.
     """
 
     def __init__(self, directory: Path, *, die_with_parent: bool = False) -> None:
@@ -130,7 +130,7 @@ class ProcessTable:
         environment: dict[str, str] | None = None,
         pass_fds: Sequence[int] = (),
     ) -> None:
-        """Start ``command`` under ``name``; ``prefix`` is a command, like nsenter, that executes it in its place."""
+        """Start ``command`` as ``name``; ``prefix`` is a command, such as nsenter, that replaces itself by it."""
         self.directory.mkdir(parents=True, exist_ok=True)
         with (self.directory / f"{name}.log").open("ab") as log:
             child = subprocess.Popen(
@@ -149,9 +149,9 @@ class ProcessTable:
             (self.directory / f"{name}.pid").write_text(json.dumps(asdict(process)))
 
     def get(self, name: str) -> ProcessId | None:
-        """The process started under ``name``, when it is alive."""
+        """The process started as ``name``; None if it does not run."""
         if name in self._children:
-            self._children[name].poll()  # reaps it when it has ended
+            self._children[name].poll()  # reaps it if it has ended
         try:
             process = ProcessId(**json.loads((self.directory / f"{name}.pid").read_text()))
         except (FileNotFoundError, json.JSONDecodeError):
@@ -163,7 +163,7 @@ class ProcessTable:
         return [path.stem for path in tree.entries(self.directory) if path.suffix == ".pid"]
 
     def stop(self, *names: str, grace_seconds: float = 2) -> None:
-        """End the named processes and forget them; names that do not run are no error."""
+        """Stop the named processes and delete their records. Processes that do not run are ignored."""
         end((process for name in names if (process := self.get(name))), grace_seconds)
         for name in names:
             (self.directory / f"{name}.pid").unlink(missing_ok=True)
@@ -171,10 +171,10 @@ class ProcessTable:
                 child.wait()
 
     def require_alive(self, *names: str) -> None:
-        """Raise RuntimeError with the end of the log of the first named process that has died."""
+        """Raise RuntimeError with the end of its log if a named process does not run."""
         for name in names:
             if self.get(name) is None:
-                raise RuntimeError(f"{name} has ended; its log says:\n{self.log_tail(name)}")
+                raise RuntimeError(f"{name} has ended; its log:\n{self.log_tail(name)}")
 
     def log_tail(self, name: str, lines: int = 15) -> str:
         path = self.directory / f"{name}.log"
@@ -184,7 +184,7 @@ class ProcessTable:
 def run(
     *command: str | Path, input: str | None = None, timeout: float = 120, environment: dict[str, str] | None = None
 ) -> str:
-    """What ``command`` prints. RuntimeError with its standard error when it fails, or takes more than ``timeout`` s."""
+    """Run ``command`` and return its output. Raises RuntimeError if it fails or exceeds ``timeout`` seconds."""
     arguments = [str(part) for part in command]
     shown = " ".join([Path(arguments[0]).name, *arguments[1:]])
     environ = os.environ | (environment or {})
@@ -193,6 +193,6 @@ def run(
     except subprocess.TimeoutExpired as error:
         raise RuntimeError(f"{shown} did not end within {timeout:.0f} s") from error
     if done.returncode != 0:
-        said = done.stderr.strip() or done.stdout.strip()
-        raise RuntimeError(f"{shown} exited with {done.returncode}: {said[-3000:]}")
+        output = done.stderr.strip() or done.stdout.strip()
+        raise RuntimeError(f"{shown} exited with code {done.returncode}: {output[-3000:]}")
     return done.stdout

@@ -1,6 +1,6 @@
-"""Read directories that change while they are read: control groups, /proc, a runtime's state.
+"""Reads directories that change meanwhile: control groups, /proc, a runtime's state.
 
-What vanishes between being listed and being used counts as not there; every other error is raised.
+Files that disappear between being listed and being read are treated as missing; all other errors are raised.
 """
 
 import errno
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# The last two are what /proc and cgroup file systems answer of a file that is still open when its owner ends.
+# The last two are errors of /proc and cgroup file systems for an open file whose owner has ended.
 _GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESRCH, errno.ENODEV)
 
 
 @contextmanager
 def vanishing() -> Iterator[None]:
-    """Leave the block where a file or directory that it uses is gone."""
+    """Ignore errors of files and directories that have disappeared."""
     try:
         yield
     except OSError as error:
@@ -24,28 +24,28 @@ def vanishing() -> Iterator[None]:
 
 
 def entries(directory: Path) -> list[Path]:
-    """What is in ``directory``, by name; empty when it is gone."""
+    """Entries of ``directory``, sorted by name; empty if it does not exist."""
     with vanishing():
         return sorted(directory / name for name in os.listdir(directory))
     return []
 
 
 def directories(directory: Path) -> list[Path]:
-    """The directories in ``directory``, by name; links are none."""
+    """Directories in ``directory``, sorted by name, without symbolic links."""
     with vanishing(), os.scandir(directory) as found:
         return sorted(Path(entry.path) for entry in found if entry.is_dir(follow_symlinks=False))
     return []
 
 
 def walk(directory: Path) -> Iterator[Path]:
-    """``directory`` and all directories below it, the leaves first."""
+    """``directory`` and all directories below it, leaves first."""
     for child in directories(directory):
         yield from walk(child)
     yield directory
 
 
 def read(file: Path) -> bytes:
-    """What is in ``file``; empty when it is gone."""
+    """Contents of ``file``; empty if it does not exist."""
     with vanishing():
         return file.read_bytes()
     return b""

@@ -1,1 +1,1 @@
-"""Nodes: their programs, the images they hold, and what they change on the host."""
+"""Nodes: their programs, their images, and the changes that they make to the host."""

@@ -1,4 +1,4 @@
-"""The configuration files of a node's programs: containerd, its pod network, the kubelet."""
+"""Configuration files of a node: containerd, pod network, kubelet."""
 
 from pathlib import Path
 
@@ -14,13 +14,13 @@ _PLUGINS = Path("/usr/lib/cni")
 
 
 def socket(directory: Path) -> Path:
-    """Where the containerd of the node that keeps its things in ``directory`` listens."""
+    """Socket of the containerd of the node in ``directory``."""
     return directory / "containerd.sock"
 
 
 def containerd(directory: Path) -> str:
-    # Without restrict_oom_score_adj runc dies where root lacks CAP_SYS_RESOURCE ("can't get final child's PID").
-    # Namespaces under the state directory can be told from those that another containerd made.
+    # Without restrict_oom_score_adj, runc fails if root lacks CAP_SYS_RESOURCE ("can't get final child's PID").
+    # Namespaces below the state directory can be distinguished from those of another containerd.
     unused = ", ".join(f'"io.containerd.snapshotter.v1.{name}"' for name in ("aufs", "btrfs", "devmapper", "zfs"))
     return f"""\
 version = 2
@@ -89,9 +89,9 @@ def kubelet(addresses: NodeAddresses, directory: Path, serving: KeyPair, authori
         "oomScoreAdj": 0,
         "maxPods": 50,
         "nodeStatusUpdateFrequency": "4s",
-        "nodeLeaseDurationSeconds": 8,  # renewed after a quarter of it
+        "nodeLeaseDurationSeconds": 8,  # renewed after a quarter of this time
         "containerLogMaxSize": "10Mi",
-        # The disk is shared with everything else on the machine: an eviction would be about something else's files.
+        # The disk is shared with the whole machine, so evictions for lack of disk space make no sense.
         "evictionHard": {"memory.available": "100Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
         "imageGCHighThresholdPercent": 100,
         "shutdownGracePeriod": "0s",

@@ -1,4 +1,4 @@
-"""Undo what the programs of a cluster change outside of its state directory and cannot be told to leave alone."""
+"""Undoes changes that the programs of a cluster make outside its state directory and that cannot be disabled."""
 
 import json
 import re
@@ -22,7 +22,7 @@ _SHIM_SOCKETS = Path("/run/containerd/s")
 _LOG_LINKS = Path("/var/log/containers")
 _CNI_RESULTS = Path("/var/lib/cni/results")
 _DEVICE_PLUGINS = Path("/var/lib/kubelet/device-plugins")
-# A kubelet sets the GPUs of its node to 0 where it finds nothing here as it starts; sockets it has removed itself.
+# A kubelet that finds this directory empty when it starts (after removing sockets) sets its node's GPUs to 0.
 _GPUS_ARE_KEPT = _DEVICE_PLUGINS / "distill-testcluster"
 _NAMESPACES = Path("/run/netns")
 _LEAVES = (_SHIM_SOCKETS, _LOG_LINKS, _CNI_RESULTS, _DEVICE_PLUGINS)
@@ -31,7 +31,7 @@ _FILE = "host.json"
 
 
 def remember(state: Path) -> None:
-    """Record how the machine is before the cluster starts, and prepare it."""
+    """Record the state of the machine before the cluster starts, and prepare it."""
     sysctls = {name: (_SYSCTLS / name).read_text() for name in _CHANGED_BY_KUBELET if (_SYSCTLS / name).exists()}
     absent = [str(directory) for directory in _DIRECTORIES if not directory.exists()]
     (state / _FILE).write_text(json.dumps({"sysctls": sysctls, "absent": absent}))
@@ -40,7 +40,7 @@ def remember(state: Path) -> None:
 
 
 def restore(state: Path) -> None:
-    """Make the machine so again; only after every process has ended."""
+    """Restore the recorded state of the machine. Call this after all processes have ended."""
     _remove_files(state)
     try:
         before = json.loads((state / _FILE).read_text())
@@ -50,12 +50,12 @@ def restore(state: Path) -> None:
         if (_SYSCTLS / name).read_text() != value:
             (_SYSCTLS / name).write_text(value)
     if str(_NAMESPACES) in before["absent"] and _NAMESPACES.is_dir() and not tree.entries(_NAMESPACES):
-        mounts.undo(_NAMESPACES)  # ip mounts the directory on itself when it makes the first namespace
-    if str(_SHIM_SOCKETS) in before["absent"]:  # then those that lost their record in a crash are ours as well
+        mounts.undo(_NAMESPACES)  # ip mounts the directory on itself when it creates the first namespace
+    if str(_SHIM_SOCKETS) in before["absent"]:  # then all sockets are the cluster's, even those without a record
         for socket_file in tree.entries(_SHIM_SOCKETS):
             _unlink_dead(socket_file)
     for directory in map(Path, before["absent"]):
-        with suppress(OSError):  # never there, or in use by someone else by now
+        with suppress(OSError):  # it does not exist, or another program uses it now
             directory.rmdir()
 
 
@@ -76,7 +76,7 @@ def _remove_files(state: Path) -> None:
 
 
 def _unlink_dead(path: Path) -> None:
-    """Remove a socket that nobody listens on any more."""
+    """Remove a socket on which no process listens."""
     with socket.socket(socket.AF_UNIX) as probe:
         in_use = probe.connect_ex(str(path)) == 0
     if not in_use:

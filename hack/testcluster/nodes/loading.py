@@ -1,4 +1,4 @@
-"""Carry images from the build's store to the nodes that ask for them."""
+"""Loads images from the build's store into nodes."""
 
 import tempfile
 from collections.abc import Sequence
@@ -11,24 +11,25 @@ from testcluster.nodes.node import Node
 
 
 def load(reference: str, nodes: Sequence[Node]) -> None:
-    """Import ``reference`` into the runtimes of those ``nodes`` that have another build of it, or none.
+    """Import ``reference`` into those ``nodes`` that do not have its current build.
 
-    An image of the project's own is built first where its sources have changed, so that none is stale.
+    One of the project's images is built first if its sources have changed.
     """
     for target in images.TARGETS:
         if reference == images.reference(target):
             images.build(target)
     identity = images.identity(reference)
     if identity is None:
-        raise ValueError(f"no image {reference}; the project's are {', '.join(map(images.reference, images.TARGETS))}")
-    lacking = [node for node in nodes if node.loaded(reference) != identity]
-    if not lacking:
+        known = ", ".join(map(images.reference, images.TARGETS))
+        raise ValueError(f"there is no image {reference}; the project's images are {known}")
+    outdated = [node for node in nodes if node.loaded(reference) != identity]
+    if not outdated:
         return
-    # Not in /tmp, which may be a memory file system too small for a trainer's image.
+    # Not in /tmp, which can be a memory file system that is too small for a trainer's image.
     with tempfile.TemporaryDirectory(dir=settings.cache_dir(), prefix=".archive-") as temporary:
         archive = Path(temporary) / "image.tar"
         images.export(reference, archive)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda node: node.import_image(archive), lacking))
-    for node in lacking:
+            list(pool.map(lambda node: node.import_image(archive), outdated))
+    for node in outdated:
         node.record_loaded(reference, identity)

@@ -19,7 +19,7 @@ from testcluster.settings import NodeAddresses
 
 @dataclass(frozen=True)
 class Node:
-    """Where a node keeps its things and what its programs are called in the process table."""
+    """A node: its files in ``directory``, and its programs in the process table."""
 
     addresses: NodeAddresses
     directory: Path
@@ -54,7 +54,7 @@ class Node:
         return network.enter(network.namespace(self.name))
 
     def prepare(self, control_plane: ControlPlane) -> None:
-        """Write every configuration file."""
+        """Write all configuration files."""
         name, address = self.name, str(self.addresses.address)
         for directory in ("cni", "manifests", "plugins", "logs"):
             (self.directory / directory).mkdir(parents=True, exist_ok=True)
@@ -63,14 +63,14 @@ class Node:
         serving = control_plane.authority.issue(f"{name}-serving", name, hosts=[name, address])
         authority = control_plane.authority.pair.certificate
         self._write("kubelet.yaml", yaml.safe_dump(config.kubelet(self.addresses, self.directory, serving, authority)))
-        self._write("resolv.conf", "")  # the host's own name servers and search domains stay outside
+        self._write("resolv.conf", "")  # do not use the host's name servers and search domains
         server = f"https://{settings.CONTROL_PLANE_ADDRESS}:{settings.API_PORT}"
         control_plane.user_kubeconfig(f"{name}-kubelet", f"system:node:{name}", group="system:nodes", server=server)
         control_plane.user_kubeconfig(f"{name}-proxy", "system:kube-proxy", server=server)
         cgroups.create(name)
 
     def start(self, kubeconfigs: Path, archive: Path | None = None) -> None:
-        """Start the programs; ``archive`` holds the pause image for a runtime that has none yet."""
+        """Start the programs. ``archive``: the pause image, if the runtime does not have it yet."""
         self._start_containerd()
         if archive:
             self.import_image(archive)
@@ -82,7 +82,7 @@ class Node:
             f"--bind-address={self.addresses.address}",
             f"--cluster-cidr={settings.POD_NETWORK}",
             "--proxy-mode=iptables",
-            "--conntrack-max-per-core=0",  # this one is not of the namespace but of the machine: leave it
+            "--conntrack-max-per-core=0",  # do not change it: it applies to the machine, not to the namespace
             "--oom-score-adj=0",
         ]
         self.processes.start(self.proxy, command, prefix=self.enter)
@@ -91,7 +91,7 @@ class Node:
         command = ["/usr/bin/containerd", "--config", str(self.directory / "containerd.toml")]
         self.processes.start(self.containerd, command, prefix=self.enter)
         deadline = time.monotonic() + 30
-        while not _listens(self.socket):  # a kubelet that finds nobody there gives up at once
+        while not _listens(self.socket):  # a kubelet exits if containerd does not listen
             self.processes.require_alive(self.containerd)
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{self.containerd} does not listen:\n{self.processes.log_tail(self.containerd)}")
@@ -110,16 +110,16 @@ class Node:
         self.processes.start(self.kubelet, command, prefix=self.enter)
 
     def import_image(self, archive: Path) -> None:
-        """Give the runtime the images of an OCI or Docker archive."""
+        """Import the images of an OCI or Docker archive into the runtime."""
         self._ctr("images", "import", str(archive))
-        # Each layer is now there packed and unpacked, and only the unpacked one is ever read again.
+        # Remove the packed layers: only the unpacked ones are used.
         blobs = self.directory / "containerd" / "io.containerd.content.v1.content" / "blobs" / "sha256"
         layers = [f"sha256:{blob.name}" for blob in tree.entries(blobs) if _is_layer(blob)]
         if layers:
             self._ctr("content", "rm", *layers)
 
     def loaded(self, reference: str) -> str | None:
-        """Which build of an image was recorded as imported."""
+        """ID of the imported build of an image; None if it was not imported."""
         record = self._image_record(reference)
         return record.read_text() if record.exists() else None
 
@@ -132,22 +132,22 @@ class Node:
         return self.directory / "images" / reference.replace("/", "_")
 
     def _ctr(self, *arguments: str) -> None:
-        """The runtime's own command line, in the name space where Kubernetes looks for images."""
+        """Run containerd's command line client in Kubernetes' namespace."""
         run("ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments, timeout=900)
 
     @property
     def process_ids(self) -> set[ProcessId]:
-        """The node's programs and every process of its pods."""
+        """The node's programs and all processes of its pods."""
         own = network.members(network.namespace(self.name))
         groups = (hierarchy / cgroups.name(self.name) for hierarchy in cgroups.hierarchies())
         return own.union(*(cgroups.members(group) for group in groups))
 
     def pod_process_ids(self, uid: str = "*") -> set[ProcessId]:
-        """Every process of the pod with this UID, or of all pods."""
+        """All processes of the pod with this UID, or of all pods."""
         return set().union(*(cgroups.members(group) for group in cgroups.of_pods(self.name, uid)))
 
     def pod_log(self, namespace: str, pod: str, uid: str, container: str) -> str:
-        """What a container has said, by the runtime's own file: also when the node cannot be asked."""
+        """The log of a container, from the runtime's file. Works even if the node does not respond."""
         file = self.directory / "logs" / f"{namespace}_{pod}_{uid}" / container / "0.log"
         return file.read_text(errors="replace")
 
@@ -156,7 +156,7 @@ class Node:
 
 
 def _is_layer(blob: Path) -> bool:
-    """Tells a layer, which is a tar, from an image's manifest or configuration, and from what the runtime removes."""
+    """Whether a blob is a layer (a tar archive) and not a manifest or configuration."""
     with tree.vanishing(), blob.open("rb") as file:
         return file.read(1) != b"{"
     return False
