@@ -1,1 +1,1 @@
-"""Scenes of real handwritten digits as a data set, and the tour that trains on them."""
+"""A data set of real handwritten digits, and the demo that trains on it."""

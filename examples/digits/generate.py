@@ -1,4 +1,4 @@
-"""Make a data set of real handwritten digits on real photos, in YOLO format, the same bytes for the same seed.
+"""Generates a data set of real handwritten digits on real photos in YOLO format; the same bytes for the same seed.
 
 python -m digits.generate --out DIR --task detect --train 1500 --val 300 --imgsz 128 --seed 0
 """
@@ -44,11 +44,11 @@ LABEL: dict[str, Callable[[scenes.Placed], str]] = {
     "pose": _pose,
     "obb": _obb,
 }
-"""What stands after the class number in a line of a label file, by task."""
+"""The part of a label line after the class number, by task."""
 
 
 def write_config(root: Path, task: str) -> None:
-    """Write digits.yaml. It has no `path`, so its folder is the root wherever the data set is mounted."""
+    """Write digits.yaml, without `path`, so that the data set can be mounted anywhere."""
     config: dict[str, object] = {
         "train": "images/train",
         "val": "images/val",
@@ -61,7 +61,7 @@ def write_config(root: Path, task: str) -> None:
 
 
 def generate(root: Path, task: str, counts: dict[str, int], imgsz: int, seed: int) -> None:
-    """Write the data set below `root`; every scene depends on seed, split and its own number alone."""
+    """Write the data set to `root`. A scene depends only on the seed, the split and its number."""
     digits = glyphs.load(seed)
     for split_number, split in enumerate(SPLITS):
         images, labels = root / "images" / split, root / "labels" / split
@@ -79,9 +79,9 @@ def generate(root: Path, task: str, counts: dict[str, int], imgsz: int, seed: in
 
 
 def main() -> None:
-    """Parse the command line, generate, and say what was written."""
+    """Parse the command line and generate the data set."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; made if it is missing")
+    parser.add_argument("--out", type=Path, required=True, help="output folder; must be empty or missing")
     parser.add_argument("--task", choices=sorted(LABEL), default="detect")
     parser.add_argument("--train", type=int, default=1500, help="training images")
     parser.add_argument("--val", type=int, default=300, help="validation images")
@@ -92,7 +92,7 @@ def main() -> None:
     if args.train < 1 or args.val < 1 or args.imgsz < 32:
         parser.error("--train and --val must be at least 1 and --imgsz at least 32")
     if args.out.exists() and any(args.out.iterdir()):
-        parser.error(f"{args.out} is not empty; images of an earlier run would stay in the data set")
+        parser.error(f"{args.out} is not empty; choose another folder or delete its files")
     generate(args.out, args.task, {"train": args.train, "val": args.val}, args.imgsz, args.seed)
     if args.preview:
         contact_sheet(args.out, args.task, args.preview)

@@ -1,4 +1,4 @@
-"""Handwritten digits of scikit-learn as smooth ink with its geometry, in coordinates that a scene can transform."""
+"""scikit-learn's handwritten digits as smooth ink with their geometry."""
 
 from dataclasses import dataclass
 
@@ -10,10 +10,10 @@ from sklearn.datasets import load_digits
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 KEYPOINTS = ("top", "right", "bottom", "left", "centre")
 FLIP_IDX = (0, 3, 2, 1, 4)
-"""A horizontal flip turns the leftmost point of the ink into the rightmost one."""
+"""A horizontal flip swaps the leftmost and the rightmost point of the ink."""
 
 SIDE = 80
-"""Pixels of a glyph's canvas: an 8x8 digit, padded by one cell all around, 8 pixels a cell."""
+"""Pixels of a glyph's canvas: an 8x8 digit padded by one cell on each side, 8 pixels per cell."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Glyph:
 
 
 def draw(cells: NDArray[np.float64], label: int) -> Glyph | None:
-    """Make a glyph of 8x8 grey values from 0 to 16; None when the ink is in several pieces that do not touch."""
+    """Make a glyph from 8x8 grey values from 0 to 16; None if the ink is not connected."""
     grey = np.pad(cells / 16.0, 1).astype(np.float32)
     smooth = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
     ink = np.clip((cv2.GaussianBlur(smooth, (0, 0), 2.0) - 0.25) / 0.25, 0.0, 1.0)
@@ -53,7 +53,7 @@ def draw(cells: NDArray[np.float64], label: int) -> Glyph | None:
 
 
 def load(seed: int) -> dict[str, list[Glyph]]:
-    """All digits of scikit-learn, four fifths for train and the rest for val; no digit is in both."""
+    """All digits of scikit-learn: four fifths for train, the others for val."""
     images, labels = load_digits(return_X_y=True)
     order = np.random.default_rng([seed, 0]).permutation(len(images))
     glyphs = [draw(images[i].reshape(8, 8), int(labels[i])) for i in order]

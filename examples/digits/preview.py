@@ -1,4 +1,4 @@
-"""A contact sheet of a split with its labels drawn from the label files, as a trainer would read them."""
+"""Draws a contact sheet of a data set with the labels of its label files."""
 
 from pathlib import Path
 
@@ -30,7 +30,7 @@ def _draw(image: np.ndarray, line: str, task: str) -> None:
 
 
 def contact_sheet(root: Path, task: str, file: Path, columns: int = 5, rows: int = 2) -> None:
-    """Write `rows` rows of train images and as many of val images to `file`."""
+    """Write `rows` rows of train images and `rows` rows of val images to `file`."""
     tiles = []
     for split in ("train", "val"):
         for picture in sorted((root / "images" / split).iterdir())[: columns * rows]:

@@ -1,4 +1,4 @@
-"""Scenes: some digits, turned, scaled and coloured, on a crop of a photo."""
+"""Draws scenes: rotated, scaled and coloured digits on a crop of a photo."""
 
 from dataclasses import dataclass
 from importlib.resources import files
@@ -27,10 +27,10 @@ PHOTOS = {
         ("skimage.data", "gravel.png"),
     ),
 }
-"""Photos that ship inside the wheels of scikit-learn and scikit-image; no photo is in both splits."""
+"""Photos from the wheels of scikit-learn and scikit-image; no photo is in both splits."""
 
 MAX_TURN = {"obb": 70.0}
-"""Largest rotation in degrees; below 90, where a 6 becomes a 9. Other tasks use UPRIGHT_TURN."""
+"""Largest rotation in degrees by task: below 90, so that a 6 does not become a 9. Others use UPRIGHT_TURN."""
 UPRIGHT_TURN = 25.0
 
 
@@ -62,7 +62,7 @@ def load_photos(split: str) -> list[NDArray[np.uint8]]:
 
 
 def background(photo: NDArray[np.uint8], imgsz: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random square crop of a photo, [imgsz, imgsz, 3], at times mirrored, lighter or darker."""
+    """A random square crop of a photo, [imgsz, imgsz, 3], with random mirroring and brightness."""
     side = int(min(photo.shape[:2]) * rng.uniform(0.3, 0.9))
     y, x = (int(rng.integers(0, length - side + 1)) for length in photo.shape[:2])
     crop = cv2.resize(photo[y : y + side, x : x + side], (imgsz, imgsz), interpolation=cv2.INTER_AREA)
@@ -93,7 +93,7 @@ def _overlaps(box: NDArray[np.float32], taken: list[NDArray[np.float32]]) -> boo
 
 
 def _colour(under: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """A random colour that stands out from the mean of what it is drawn on."""
+    """A random colour with enough contrast to the mean of the pixels under it."""
     grey = under.mean(0)
     while True:
         colour = rng.uniform(0, 255, 3).astype(np.float32)
@@ -121,7 +121,7 @@ def make(
         alpha = (ink * rng.uniform(0.75, 1.0))[..., None]
         image = image * (1 - alpha) + colour * alpha
         taken.append(box)
-        # Pixel i covers [i, i + 1), so the centre that warpAffine calls i lies at i + 0.5.
+        # warpAffine's coordinate i is the centre of pixel i, which is at i + 0.5 here.
         points = (outline, _map(glyph.keypoints, affine), _map(glyph.corners, affine))
         placed.append(Placed(glyph.label, *((p + 0.5) / imgsz for p in points)))
         if len(placed) == wanted:

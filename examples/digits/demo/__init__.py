@@ -1,1 +1,1 @@
-"""The guided tour: a teacher, a distilled student and a preemption on a real one-machine Kubernetes."""
+"""The demo: a teacher, a distilled student and a preemption on a one-machine Kubernetes cluster."""

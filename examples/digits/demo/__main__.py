@@ -1,4 +1,4 @@
-"""`make demo`: the whole product on this machine, from nothing to a distilled student, through a preemption."""
+"""`make demo`: trains a teacher, distils a student and recovers from a preemption, all on this machine."""
 
 import os
 import shutil
@@ -17,15 +17,15 @@ RUNS = stage.ROOT / "runs"
 
 
 def why_not_a_cluster() -> str | None:
-    """The reason why this machine cannot run the one-machine Kubernetes; None when it can."""
+    """The reason why this machine cannot run the one-machine Kubernetes cluster; None if it can."""
     if os.environ.get("DISTILL_KUBECONFIG"):
         return None
     if sys.platform != "linux":
-        return "the one-machine Kubernetes needs Linux"
+        return "the one-machine Kubernetes cluster needs Linux"
     if os.geteuid() != 0:
-        return "the one-machine Kubernetes needs root"
+        return "the one-machine Kubernetes cluster needs root"
     if shutil.which("go") is None:
-        return "Kubernetes is built with Go, and there is no `go` on the PATH"
+        return "the one-machine Kubernetes cluster is built with Go, but `go` is not on the PATH"
     try:
         debian.suite()
     except RuntimeError as error:
@@ -34,13 +34,13 @@ def why_not_a_cluster() -> str | None:
 
 
 def on_cluster(narrator: Narrator) -> None:
-    """The tour on a real Kubernetes; a cluster that it started is taken down at the end, or kept with KEEP=1."""
+    """Run the demo on a Kubernetes cluster. If it was started here, remove it at the end unless KEEP=1."""
     with narrator.step("starting Kubernetes: a control plane and two nodes"):
         cluster, mine = stage.open_cluster(GPUS)
     keep = os.environ.get("KEEP") == "1" or not mine
-    volumes = _scratch() / "demo"  # always the same, so that a kept cluster's claims still lead there
+    volumes = _scratch() / "demo"  # a fixed path, because the claims of a kept cluster point to it
     try:
-        with narrator.step("building the operator's image from the Dockerfile, and loading it"):
+        with narrator.step("building and loading the operator's image"):
             cluster.load_image(stage.OPERATOR_IMAGE)
             cluster.load_image(stage.BASE_IMAGE)
         if not mine:
@@ -65,10 +65,10 @@ def on_cluster(narrator: Narrator) -> None:
         prove(best, volumes / "data" / "digits.yaml", job["status"]["result"].get("studentMap"))
     finally:
         if keep:
-            narrator.say(f"the cluster is kept: export KUBECONFIG={cluster.kubeconfig}")
-            narrator.say(f"volumes are in {volumes}; `make cluster-down` ends it")
+            narrator.say(f"the cluster keeps running: export KUBECONFIG={cluster.kubeconfig}")
+            narrator.say(f"volumes are in {volumes}; remove the cluster with `make cluster-down`")
         else:
-            with narrator.step("taking the cluster down"):
+            with narrator.step("removing the cluster"):
                 cluster.down()
             shutil.rmtree(volumes, ignore_errors=True)
 
@@ -80,15 +80,15 @@ def _scratch() -> Path:
 
 
 def prove(best: Path, data: Path, student_map: float | None) -> None:
-    """Load the student as any Ultralytics user would, and compare its mAP with the status."""
+    """Load the student with Ultralytics, and print its mAP and that of the status."""
     shown = best.relative_to(stage.ROOT)
     print(f"The student's weights: {shown}")
     measured = table.validate(best, data, IMGSZ, _scratch() / "val")
-    print(f'YOLO("{shown}").val(): mAP50-95 {measured:.3f}; the status says {table.number(student_map)}')
+    print(f'YOLO("{shown}").val(): mAP50-95 {measured:.3f}; in the status: {table.number(student_map)}')
 
 
 def locally(narrator: Narrator) -> None:
-    """The same YAML without Kubernetes: two CPU ranks on this machine."""
+    """Run the same YAML files without Kubernetes: two CPU ranks on this machine."""
     volumes = RUNS / "volumes"
     with narrator.step(f"making {TRAIN_IMAGES} + {VAL_IMAGES} scenes of handwritten digits"):
         stage.make_digits(volumes / "digits", train=TRAIN_IMAGES, val=VAL_IMAGES, imgsz=IMGSZ)
@@ -104,7 +104,7 @@ def locally(narrator: Narrator) -> None:
 
 
 def main() -> int:
-    """Run the tour. 0 when everything that it promises was seen."""
+    """Run the demo. Returns 0 if it succeeded."""
     narrator = Narrator()
     reason = why_not_a_cluster()
     try:
@@ -119,7 +119,7 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.returncode or 1
-    narrator.say(f"that was everything: {Phase.SUCCEEDED}")
+    narrator.say(f"demo finished: {Phase.SUCCEEDED}")
     return 0
 
 

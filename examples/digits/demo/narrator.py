@@ -1,4 +1,4 @@
-"""What the tour says while it works: one line per step, with the seconds it took."""
+"""Prints the demo's progress: one line per step, with its duration."""
 
 import time
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 
 class Narrator:
-    """Prints steps with the time since the start, and how long each took."""
+    """Prints steps with the time since the start and their duration."""
 
     def __init__(self) -> None:
         self._start = time.monotonic()
@@ -18,7 +18,7 @@ class Narrator:
 
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
-        """Announce a step, and say how long it took when it is done."""
+        """Print a step when it starts, and its duration when it is done."""
         self.say(f"{text} …")
         began = time.monotonic()
         yield

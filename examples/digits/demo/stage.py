@@ -1,4 +1,4 @@
-"""What a training run needs before it can start: claims, the data set, the operator. Tour and tests share it."""
+"""Prepares a cluster for training runs: claims, data set, operator. Used by the demo and by tests."""
 
 import json
 import os
@@ -24,10 +24,11 @@ WORKSPACE = "/workspace"
 
 
 def open_cluster(gpus: int) -> tuple[Cluster | ExternalCluster, bool]:
-    """The cluster to use, and whether it was started here and so is to be taken down: the one that DISTILL_KUBECONFIG
-    names, the one that runs on this machine already, or a new one of two nodes.
+    """The cluster to use, and whether it was started here: that of DISTILL_KUBECONFIG, the running one-machine cluster,
+    or a new one of two nodes.
 
-    Nodes of a given cluster must see this checkout at its own path (kind: extraMounts); the claims lead there.
+    The claims point to this checkout, so nodes of an external cluster must mount it at the same path (kind:
+    extraMounts).
     """
     given = Cluster.from_env()
     if given is not None:
@@ -44,7 +45,7 @@ def namespace(name: str) -> dict[str, Any]:
 
 
 def host_claim(name: str, in_namespace: str, path: Path, *, mode: str, gibibytes: int = 10) -> list[dict[str, Any]]:
-    """A claim bound to a directory of this machine. Pods under the restricted standard may use claims, not hostPath."""
+    """A claim bound to a directory of this machine. The restricted standard forbids hostPath volumes in pods."""
     volume = f"{in_namespace}-{name}"
     storage = {"storage": f"{gibibytes}Gi"}
     return [
@@ -76,9 +77,9 @@ def host_claim(name: str, in_namespace: str, path: Path, *, mode: str, gibibytes
 
 
 def workspace_template() -> dict[str, Any]:
-    """A pod template that runs this checkout's trainer from its own virtual environment, mounted read-only.
+    """A pod template that runs the trainer from this checkout and its virtual environment, mounted read-only.
 
-    Saves building and loading a trainer image of several gigabytes for each change of a line.
+    This avoids building and loading a trainer image of several gigabytes after each change.
     """
     sources = ":".join(f"{WORKSPACE}/{folder}" for folder in ("crds", "trainer"))
     return {
@@ -103,12 +104,12 @@ def workspace_template() -> dict[str, Any]:
 
 
 def with_workspace(job: dict[str, Any]) -> dict[str, Any]:
-    """The same DistillJob, run from this checkout."""
+    """The same DistillJob with `workspace_template`."""
     return {**job, "spec": {**job["spec"], "template": workspace_template()}}
 
 
 def make_directories(root: Path) -> None:
-    """Make data/ and runs/ below `root`; runs/ belongs to the trainer's user."""
+    """Create data/ and runs/ in `root`; runs/ belongs to the trainer's user."""
     for name in ("data", "runs"):
         (root / name).mkdir(parents=True, exist_ok=True)
         (root / name).chmod(0o755)
@@ -116,7 +117,7 @@ def make_directories(root: Path) -> None:
 
 
 def make_digits(out: Path, *, train: int, val: int, imgsz: int, seed: int = 0) -> None:
-    """Make the digits data set in `out`; a finished one of the same size is kept."""
+    """Generate the digits data set in `out`, unless it exists with the same settings."""
     wanted = {"train": train, "val": val, "imgsz": imgsz, "seed": seed}
     marker = out / ".made"
     if marker.exists() and json.loads(marker.read_text()) == wanted:
@@ -129,7 +130,7 @@ def make_digits(out: Path, *, train: int, val: int, imgsz: int, seed: int = 0) -
 
 
 def prepare_namespace(cluster: Cluster, name: str, volumes: Path) -> None:
-    """Make a restricted namespace with the claims `digits` (data), `runs` (checkpoints) and `workspace`."""
+    """Create a restricted namespace with the claims `digits` (data), `runs` (checkpoints) and `workspace`."""
     apply(
         cluster,
         namespace(name),
@@ -140,12 +141,12 @@ def prepare_namespace(cluster: Cluster, name: str, volumes: Path) -> None:
 
 
 def apply(cluster: Cluster, *documents: dict[str, Any]) -> None:
-    """`kubectl apply` of documents made in Python."""
+    """Run `kubectl apply` for the documents."""
     cluster.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(documents))
 
 
 def install_operator(cluster: Cluster, **values: str) -> None:
-    """`helm install` of this checkout's chart, into a namespace under the restricted standard."""
+    """Install this checkout's chart with Helm in a restricted namespace."""
     apply(cluster, namespace(SYSTEM_NAMESPACE))
     image, tag = OPERATOR_IMAGE.split(":")
     settings = {
@@ -162,13 +163,13 @@ def install_operator(cluster: Cluster, **values: str) -> None:
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The one document of a YAML file."""
+    """Read a YAML file with one document."""
     document = yaml.safe_load(path.read_text())
     assert isinstance(document, dict)
     return document
 
 
 def get_job(cluster: Cluster, namespace_: str, name: str) -> dict[str, Any]:
-    """The DistillJob as the API server has it."""
+    """Get a DistillJob from the API server."""
     job: dict[str, Any] = json.loads(cluster.kubectl("get", "dj", name, "-n", namespace_, "-o", "json"))
     return job

@@ -1,4 +1,4 @@
-"""The tour on a cluster: train a teacher, distil a student, lose a node's pod to a preemption, recover, finish."""
+"""The demo on a cluster: train a teacher, distil a student, lose a pod to a preemption, recover, finish."""
 
 import json
 import time
@@ -18,13 +18,13 @@ PREEMPTOR_SECONDS = 5
 
 
 class TourFailed(Exception):
-    """The tour did not go as promised; the text says what was seen."""
+    """The demo did not go as expected; the message says what was observed."""
 
 
 def preemptor(
     node: str, gpus: int, *, namespace: str = NAMESPACE, seconds: int = PREEMPTOR_SECONDS
 ) -> list[dict[str, Any]]:
-    """A pod of higher priority that wants all GPUs of one node for a short while."""
+    """A pod of higher priority that requests all GPUs of a node for a short time."""
     return [
         {
             "apiVersion": "scheduling.k8s.io/v1",
@@ -65,7 +65,7 @@ def preemptor(
 
 
 def summary(job: dict[str, Any]) -> str:
-    """One line of a job's status, for a person who watches."""
+    """A job's status in one line."""
     status = job.get("status", {})
     progress = status.get("progress", {})
     parts = [f"{job['metadata']['name']}: {status.get('phase', 'Pending')}"]
@@ -91,45 +91,45 @@ def watch(
     seconds: float,
     poll: float = 1,
 ) -> dict[str, Any]:
-    """Follow a job, saying what changes, until a condition holds. Raises TourFailed when it fails or takes too long."""
+    """Print a job's changes until a condition holds. Raises TourFailed if the job fails or takes too long."""
     deadline = time.monotonic() + seconds
-    said = ("", 0.0)
+    printed = ("", 0.0)
     while True:
         job = stage.get_job(cluster, NAMESPACE, name)
         status = job.get("status", {})
         key = f"{status.get('phase')} {status.get('attempt')} {status.get('progress', {}).get('epoch')}"
-        if key != said[0] or time.monotonic() - said[1] > 20:
+        if key != printed[0] or time.monotonic() - printed[1] > 20:
             narrator.say(f"  {summary(job)}")
-            said = (key, time.monotonic())
+            printed = (key, time.monotonic())
         if until(job):
             return job
         if status.get("phase") == "Failed":
             failed = next((c for c in status.get("conditions", []) if c["type"] == "Failed"), {})
             raise TourFailed(f"{name} failed: {failed.get('reason')}: {failed.get('message')}")
         if time.monotonic() > deadline:
-            raise TourFailed(f"{name} took longer than {seconds:.0f} s; last seen: {summary(job)}")
+            raise TourFailed(f"{name} took longer than {seconds:.0f} s; last status: {summary(job)}")
         time.sleep(poll)
 
 
 def succeeded(job: dict[str, Any]) -> bool:
-    """The job is Complete."""
+    """Whether the job has succeeded."""
     return job.get("status", {}).get("phase") == "Succeeded"
 
 
 def training(job: dict[str, Any]) -> bool:
-    """In mid-training, with something committed."""
+    """Whether the job has finished two epochs and committed a checkpoint."""
     progress = job.get("status", {}).get("progress", {})
     return progress.get("epoch", 0) >= 2 and progress.get("committedStep", 0) > 0
 
 
 def recovering(job: dict[str, Any]) -> bool:
-    """The first attempt is ending, and the status says why."""
+    """Whether the job is recovering and the status has the reason for the end of the first attempt."""
     status = job.get("status", {})
     return status.get("phase") == "Recovering" and "reason" in status["attempts"][0]
 
 
 def clear(cluster: Cluster) -> None:
-    """Remove what an earlier tour left in a kept cluster."""
+    """Remove the objects of an earlier demo from a kept cluster."""
     cluster.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=90s")
     for claim in ("digits", "runs", "workspace"):
         cluster.kubectl("delete", "pv", f"{NAMESPACE}-{claim}", "--ignore-not-found")
@@ -145,7 +145,7 @@ def node_of_worker(cluster: Cluster, name: str) -> str:
 
 
 def tell(cluster: Cluster, narrator: Narrator, *, gpus: int) -> dict[str, Any]:
-    """Run the whole story and return the distilled job in its last state. Raises TourFailed."""
+    """Run the demo and return the final distilled job. Raises TourFailed."""
     for file, name in (("teacher.yaml", "digits-teacher"), ("distilljob.yaml", "digits-student")):
         narrator.say(f"kubectl apply -f examples/digits/{file}")
         stage.apply(cluster, in_namespace(stage.with_workspace(stage.read_yaml(EXAMPLES / file))))
@@ -154,16 +154,16 @@ def tell(cluster: Cluster, narrator: Narrator, *, gpus: int) -> dict[str, Any]:
     watch(cluster, narrator, name, training, seconds=300)
 
     node = node_of_worker(cluster, name)
-    narrator.say(f"an urgent pod of higher priority wants all GPUs of {node}: the scheduler preempts our worker")
+    narrator.say(f"an urgent pod of higher priority requests all GPUs of {node}: the scheduler preempts the worker")
     stage.apply(cluster, *preemptor(node, gpus))
     job = watch(cluster, narrator, name, recovering, seconds=60, poll=0.2)
     first = job["status"]["attempts"][0]
     narrator.say(f"  phase {job['status']['phase']}, cause {first.get('reason')}: {first.get('message', '')}")
     if first.get("reason") != "Preempted":
-        raise TourFailed(f"expected the cause Preempted, the status says {first.get('reason')}")
+        raise TourFailed(f"expected the reason Preempted, but the status has {first.get('reason')}")
     return watch(cluster, narrator, name, succeeded, seconds=600)
 
 
 def in_namespace(job: dict[str, Any]) -> dict[str, Any]:
-    """The job in the tour's namespace."""
+    """The job in the demo's namespace."""
     return {**job, "metadata": {**job["metadata"], "namespace": NAMESPACE}}

@@ -1,4 +1,4 @@
-"""The tour's last table, and the proof that any Ultralytics user can load the result."""
+"""The demo's final table, and the validation of the result with Ultralytics."""
 
 import csv
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def number(value: float | int | None, digits: int = 3) -> str:
-    """A figure for people; a dash where there is none."""
+    """A number for humans; a dash for None."""
     if value is None:
         return "–"
     return f"{value:.{digits}f}" if isinstance(value, float) else str(value)
@@ -32,7 +32,7 @@ def attempts(job: dict[str, Any]) -> list[str]:
 
 
 def distillation_losses(results: Path) -> list[float]:
-    """The column train/dis_loss of a results.csv, one figure an epoch."""
+    """The column train/dis_loss of a results.csv, one value per epoch."""
     with results.open(newline="") as file:
         rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(file)]
     return [float(row["train/dis_loss"]) for row in rows if row.get("train/dis_loss")]
@@ -49,7 +49,7 @@ def outcome(job: dict[str, Any], results: Path) -> list[str]:
 
 
 def validate(weights: Path, data: Path, imgsz: int, project: Path) -> float:
-    """mAP50-95 of `YOLO(weights).val()`, with nothing of this project involved."""
+    """mAP50-95 of `YOLO(weights).val()`, without any code of this project."""
     os.environ["YOLO_VERBOSE"] = "false"
     from ultralytics import YOLO
 
