@@ -29,7 +29,7 @@ def plot(batch, *rest):
 validator = SimpleNamespace(
     confusion_matrix=SimpleNamespace(matrix=None), save_dir=None, plot_val_samples=plot, plot_predictions=plot)
 figures = ValidationFigures()
-figures.look(validator, 0, batch, [])
+figures.add_batch(validator, 0, batch, [])
 assert not figures.of_rank.problems, figures.of_rank.problems
 for name, content in figures.of_rank.pictures.items():
     (folder / name).write_bytes(content)

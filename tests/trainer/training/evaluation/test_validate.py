@@ -21,7 +21,6 @@ from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.training.evaluation.epoch_end import validate_with_telemetry
 from distill_trainer.training.evaluation.validate import SUFFIX, VALIDATORS, validate
-from distill_trainer.training.parallel.environment import Environment
 from tests.support.models import train_data, val_data
 from tests.support.ranks.validate import on_ranks
 
@@ -181,8 +180,7 @@ def test_a_validation_beats_and_its_time_is_told_as_its_phase(make_digits: Any) 
         stop=SimpleNamespace(requested=False),
     )
     data = val_data(info, Training(imgsz=96), batch=2)
-    place = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0)
-    found = validate_with_telemetry(model, data, place, context, half=False, stop_error=lambda: Stopped(0, 0))
+    found = validate_with_telemetry(model, data, context, half=False, stop_error=lambda: Stopped(0, 0))
 
     told = metrics.registry.get_sample_value(TrainerMetric.TIME, {"phase": "validation"})
     assert told is not None
