@@ -80,8 +80,7 @@ def distill(
         run = distill(student="yolo26n.yaml", teacher="teacher.pt", data="digits.yaml", epochs=50, imgsz=320, nproc=2)
         YOLO(run.best)
 
-    Run the same call again to resume from the last checkpoint. An interrupt commits a checkpoint, then raises
-    KeyboardInterrupt.
+    Run the same call again to resume. An interrupt commits a checkpoint, then raises KeyboardInterrupt.
 
     Args:
         job: a DistillJob as a YAML file or a dictionary. It defines the whole run, so only project, device, nproc,
