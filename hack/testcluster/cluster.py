@@ -195,11 +195,6 @@ class Cluster(KubernetesAccess):
         """A kubeconfig for programs run with ``nsenter_prefix``, which cannot reach the host's loopback address."""
         return self._control_plane.options.directory / "inside.kubeconfig"
 
-    @property
-    def audit_log(self) -> Path:
-        """The audit log: one JSON object per line and request, if the cluster was started with ``audit``."""
-        return self._control_plane.options.directory / "audit.log"
-
     # Start and health
 
     def _serves(self, nodes: int, gpus: int, audit: bool) -> bool:

@@ -62,7 +62,7 @@ def _train_with_peers(setup: Setup, started: float) -> FinishedRun:
     step = build_step(setup, state, schedule, weight)
     commits = _build_commits(setup, state)
     shard_images = setup.shards.images(setup.spec.training.batch)
-    reporter = Reporter(context, plan, state, images_per_step=len(setup.shards.mine) * shard_images)
+    reporter = Reporter(context, plan, state, images_per_step=len(setup.shards.local) * shard_images)
     if teacher is not None:
         reporter.teacher_evaluated(teacher.map50, teacher.map50_95)
     evaluation = Evaluation(plan, state, val_data, context, reporter, commits, setup.validates_in_half)

@@ -125,13 +125,13 @@ def main() -> int:
 
 def on_cluster(args: argparse.Namespace) -> int:
     """Run on the one-machine cluster. If it was started here, remove it afterwards unless KEEP=1."""
-    cluster, mine = stage.open_cluster(GPUS)
+    cluster, started = stage.open_cluster(GPUS)
     assert isinstance(cluster, Cluster)
     volumes = ROOT / "build" / "chaos-cluster"  # a fixed path, because the claims of a kept cluster point to it
     try:
         return prove(Testbed(cluster, volumes), args)
     finally:
-        if mine and os.environ.get("KEEP") != "1":
+        if started and os.environ.get("KEEP") != "1":
             cluster.down()
             shutil.rmtree(volumes, ignore_errors=True)
 

@@ -36,14 +36,14 @@ def why_not_a_cluster() -> str | None:
 def on_cluster(narrator: Narrator) -> None:
     """Run the demo on a Kubernetes cluster. If it was started here, remove it at the end unless KEEP=1."""
     with narrator.step("starting Kubernetes: a control plane and two nodes"):
-        cluster, mine = stage.open_cluster(GPUS)
-    keep = os.environ.get("KEEP") == "1" or not mine
+        cluster, started = stage.open_cluster(GPUS)
+    keep = os.environ.get("KEEP") == "1" or not started
     volumes = _scratch() / "demo"  # a fixed path, because the claims of a kept cluster point to it
     try:
         with narrator.step("building and loading the operator's image"):
             cluster.load_image(stage.OPERATOR_IMAGE)
             cluster.load_image(stage.BASE_IMAGE)
-        if not mine:
+        if not started:
             story.clear(cluster)
         shutil.rmtree(volumes / "runs", ignore_errors=True)
         with narrator.step("helm install distill-operator"):

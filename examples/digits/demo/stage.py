@@ -35,8 +35,8 @@ def open_cluster(gpus: int) -> tuple[Cluster | ExternalCluster, bool]:
         given.pretend_gpus(gpus)
         return given, False
     found = Cluster.running()
-    mine = found is None or not found.healthy
-    return Cluster.up(nodes=2, gpus=gpus), mine
+    starts = found is None or not found.healthy
+    return Cluster.up(nodes=2, gpus=gpus), starts
 
 
 def namespace(name: str) -> dict[str, Any]:

@@ -117,7 +117,7 @@ class Rank:
     def train(self, step: Step) -> list[dict[str, Any]]:
         """Make all steps, with a state after each; what came of them."""
         environment, order, results = self._environment, self._order, []
-        mine = Shards.of_rank(environment.rank, environment.world_size, order.shards).mine
+        mine = Shards.of_rank(environment.rank, environment.world_size, order.shards).local
         while (number := self.training.progress.step) < order.steps:
             batches = [shard_batch(SHARD_IMAGES, seed=number * order.shards + shard) for shard in mine]
             wants_to_stop = environment.rank == environment.world_size - 1 and number == order.steps - 1

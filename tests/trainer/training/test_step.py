@@ -169,7 +169,7 @@ def test_after_its_end_a_step_is_a_plain_step_bitwise() -> None:
 
 @pytest.mark.parametrize(("world_size", "shards"), [(1, 1), (1, 4), (2, 4), (3, 4), (4, 4), (5, 8)])
 def test_every_shard_is_run_once_and_rank_0_has_shard_0(world_size: int, shards: int) -> None:
-    shares = [Shards.of_rank(rank, world_size, shards).mine for rank in range(world_size)]
+    shares = [Shards.of_rank(rank, world_size, shards).local for rank in range(world_size)]
     assert sorted(shard for share in shares for shard in share) == list(range(shards))
     assert shares[0][0] == 0
     assert max(map(len, shares)) - min(map(len, shares)) <= 1

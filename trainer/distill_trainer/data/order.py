@@ -103,14 +103,14 @@ class ShardBatchSampler:
 
     order: SampleOrder
     shard_batch: int
-    my_shards: Sequence[int]
+    local_shards: Sequence[int]
     start_step: int
     end_step: int
 
     def __len__(self) -> int:
-        return max(0, self.end_step - self.start_step) * len(self.my_shards)
+        return max(0, self.end_step - self.start_step) * len(self.local_shards)
 
     def __iter__(self) -> Iterator[list[SampleSpec]]:
         for step in range(self.start_step, self.end_step):
-            for shard in self.my_shards:
+            for shard in self.local_shards:
                 yield self.order.shard(step, shard, self.shard_batch)

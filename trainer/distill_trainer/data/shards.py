@@ -11,12 +11,12 @@ class Shards:
 
     count: int
     """Shards of a global batch: the number of ranks at full size."""
-    mine: tuple[int, ...]
+    local: tuple[int, ...]
     """Shards that this rank processes, in order."""
 
     def __post_init__(self) -> None:
-        if not self.mine or not set(self.mine) <= set(range(self.count)):
-            raise ValueError(f"shards are {list(self.mine)}; they must be one or more of 0 to {self.count - 1}")
+        if not self.local or not set(self.local) <= set(range(self.count)):
+            raise ValueError(f"shards are {list(self.local)}; they must be one or more of 0 to {self.count - 1}")
 
     @classmethod
     def of_rank(cls, rank: int, world_size: int, count: int) -> Shards:

@@ -50,7 +50,7 @@ class TrainData:
             mosaic_epochs=max(0, training.epochs - training.close_mosaic) if training.close_mosaic else None,
         )
         self._shard_batch = shards.images(training.batch)
-        self._my_shards = shards.mine
+        self._local_shards = shards.local
         self._batch_bytes = self._shard_batch * dataset.channels * imgsz * imgsz
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._pin_memory = device.type == "cuda"
@@ -76,13 +76,13 @@ class TrainData:
         return self.order.steps_per_epoch
 
     def batches(self, start_step: int, end_step: int) -> Iterator[list[dict[str, Any]]]:
-        """Yield this rank's shard batches, in the order of shards.mine, for each step from `start_step` to `end_step`.
+        """Yield this rank's shard batches, in the order of shards.local, for each step from `start_step` to `end_step`.
 
         Steps count from 0 over the whole run. A shard batch has the format of Ultralytics' collate_fn: `img` uint8
         [shard_batch, C, imgsz, imgsz], `cls`, `bboxes`, `batch_idx` and the task's own entries. The same workers are
         used across epochs. Close the iterator to end them early.
         """
-        sampler = ShardBatchSampler(self.order, self._shard_batch, self._my_shards, start_step, end_step)
+        sampler = ShardBatchSampler(self.order, self._shard_batch, self._local_shards, start_step, end_step)
         with load_batches(
             self.dataset,
             sampler,
@@ -93,4 +93,4 @@ class TrainData:
             pin_memory=self._pin_memory,
         ) as shard_batches:
             for _ in range(start_step, end_step):
-                yield [next(shard_batches) for _ in self._my_shards]
+                yield [next(shard_batches) for _ in self._local_shards]

@@ -26,15 +26,15 @@ class Preprocess:
     def __call__(self, batch: dict[str, Any], step: int) -> dict[str, Any]:
         """A new batch on the device; `img` [B, C, H, W] uint8 becomes float in [0, 1]."""
         asynchronous = self.device.type == "cuda"
-        moved = {
+        on_device = {
             key: value.to(self.device, non_blocking=asynchronous) if isinstance(value, Tensor) else value
             for key, value in batch.items()
         }
-        images: Tensor = moved["img"].float() / 255
+        images: Tensor = on_device["img"].float() / 255
         if self.multi_scale > 0:
             images = _resized(images, self.size_at(step), self.stride)
-        moved["img"] = images.contiguous(memory_format=torch.channels_last)
-        return moved
+        on_device["img"] = images.contiguous(memory_format=torch.channels_last)
+        return on_device
 
     def size_at(self, step: int) -> int:
         """Longer image side of a step: a random multiple of the stride, the same on every rank."""

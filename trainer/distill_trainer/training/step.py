@@ -76,8 +76,8 @@ class Step:
         signals = torch.zeros(1 + len(self._names), device=self._environment.device)
         signals[0] = float(stop)
         pending = None
-        for position, (shard, batch) in enumerate(zip(self._shards.mine, batches, strict=True)):
-            last = position == len(self._shards.mine) - 1
+        for position, (shard, batch) in enumerate(zip(self._shards.local, batches, strict=True)):
+            last = position == len(self._shards.local) - 1
             with no_sync(self._model, not last):
                 losses = self._forward(step, shard, batch, phases)
                 signals[1:] += torch.stack([losses[name].float() for name in self._names]) / self._shards.count

@@ -24,8 +24,6 @@ class ModelCost:
     """For one image; None if they cannot be counted."""
     latency_ms: float
     """Median time of a forward pass for one image, without non-maximum suppression."""
-    passes: int
-    """Number of passes measured for the median."""
 
 
 def measure(
@@ -58,7 +56,7 @@ def measure(
             if len(times) >= _WARM_UP + _MIN_PASSES and sum(times) > _SECONDS:
                 break
     counted = times[_WARM_UP:]
-    return ModelCost(parameters, gflops or None, 1000 * statistics.median(counted), len(counted))
+    return ModelCost(parameters, gflops or None, 1000 * statistics.median(counted))
 
 
 def device_name(device: torch.device) -> str:

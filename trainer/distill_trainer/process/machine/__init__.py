@@ -1,1 +1,1 @@
-"""CPU quota, memory and prctl: what Linux allows and tells this container."""
+"""Limits and settings of the container and the process: CPUs, memory, prctl."""
