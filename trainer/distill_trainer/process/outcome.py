@@ -217,7 +217,7 @@ def _killed(end: RankEnd, attempt: int, world_size: int, stop_requested: bool, o
         elif -end.exit_code == signal.SIGBUS:
             text += ": /dev/shm is probably full; enlarge it or lower training.workers"
     else:
-        text = f"rank {end.rank} exited with code {end.exit_code} without a report"
+        text = f"rank {end.rank} ended with exit code {end.exit_code} and without a report"
         code = end.exit_code if end.exit_code not in (0, *ExitCode) else FAILURE_EXIT_CODE
     message = TerminationMessage(outcome="failed", reason=reason, message=text, rank=end.rank, attempt=attempt)
     return Ending(code, message)
