@@ -148,7 +148,7 @@ def vanishing(monkeypatch: pytest.MonkeyPatch) -> None:
 def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
     """A node whose only cgroup hierarchy is the directory ``cgroup``."""
     monkeypatch.setattr(cgroups, "hierarchies", lambda: [tmp_path / "cgroup"])
-    addresses = settings.NodeAddresses(0)
+    addresses = settings.NodeAddresses(99)
     return Node(addresses, tmp_path / "state", ProcessTable(tmp_path / "processes"))
 
 
@@ -157,7 +157,7 @@ def group(tmp_path: Path) -> Callable[..., Path]:
     """Makes a control group below the node's, with this process in it unless told otherwise."""
 
     def made(name: str, members: str = f"{os.getpid()}\n") -> Path:
-        path = tmp_path / "cgroup" / cgroups.name("node0") / name
+        path = tmp_path / "cgroup" / cgroups.name("node99") / name
         path.mkdir(parents=True)
         (path / "cgroup.procs").write_text(members)
         return path
