@@ -1,4 +1,4 @@
-"""Builds a rank's data, training state and step. Tests use the same functions."""
+"""Builds what one rank trains with: its data, training state and step."""
 
 from __future__ import annotations
 
