@@ -5,24 +5,21 @@ from collections.abc import Callable
 from aiohttp import web
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
-STUCK_SECONDS = 180.0
-"""A pass makes a few requests of at most 20 s each; one that takes longer than this is stuck."""
+Problem = Callable[[], str | None]
+"""What is wrong, in a few words; None if all is well."""
 
 
 class HttpServer:
     """The two servers of the process."""
 
-    def __init__(
-        self, registry: CollectorRegistry, oldest_pass: Callable[[], float], ready: Callable[[], bool]
-    ) -> None:
+    def __init__(self, registry: CollectorRegistry, unhealthy: Problem, unready: Problem) -> None:
         self._registry = registry
-        self._oldest_pass = oldest_pass
-        self._ready = ready
+        self._problems = {"/healthz": unhealthy, "/readyz": unready}
         self._runners: list[web.AppRunner] = []
 
     async def start(self, health_port: int, metrics_port: int) -> None:
         """Listen on all addresses. Raises OSError if a port is in use."""
-        await self._listen(health_port, {"/healthz": self._healthz, "/readyz": self._readyz})
+        await self._listen(health_port, dict.fromkeys(self._problems, self._probe))
         await self._listen(metrics_port, {"/metrics": self._metrics})
 
     async def stop(self) -> None:
@@ -41,14 +38,9 @@ class HttpServer:
         self._runners.append(runner)
         await web.TCPSite(runner, port=port).start()
 
-    def _healthz(self, _: web.Request) -> web.Response:
-        seconds = self._oldest_pass()
-        if seconds > STUCK_SECONDS:
-            return web.Response(status=503, text=f"a pass has been running for {seconds:.0f} s\n")
-        return web.Response(text="ok\n")
-
-    def _readyz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok\n") if self._ready() else web.Response(status=503, text="starting\n")
+    def _probe(self, request: web.Request) -> web.Response:
+        problem = self._problems[request.path]()
+        return web.Response(text="ok\n") if problem is None else web.Response(status=503, text=f"{problem}\n")
 
     def _metrics(self, _: web.Request) -> web.Response:
         return web.Response(body=generate_latest(self._registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,5 +1,6 @@
 """The operator's metrics; their names are in the contract."""
 
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -53,9 +54,16 @@ class Metrics:
         )
         self._pass = histogram(OperatorMetric.PASS_SECONDS, "Duration of a pass over one job.")
         self._errors = Counter(OperatorMetric.PASS_ERRORS, "Passes that failed with an error.", registry=self.registry)
+        self._polls = Counter(
+            OperatorMetric.POLLS, "Requests to rank 0s for their status.", ["result"], registry=self.registry
+        )
+        self._silent = Gauge(
+            OperatorMetric.SILENT_JOBS, "Jobs whose rank 0 does not answer the operator.", registry=self.registry
+        )
         self._last_pass = Gauge(
             OperatorMetric.LAST_PASS, "Unix time at which the last pass succeeded.", registry=self.registry
         )
+        self._leads = Gauge(OperatorMetric.LEADS, "1 if this operator makes passes, else 0.", registry=self.registry)
         gauge(OperatorMetric.BUILD_INFO, "Version of the operator.", ["version"]).labels(_version()).set(1)
         self._phases: dict[Key, Phase] = {}
 
@@ -63,6 +71,26 @@ class Metrics:
         """A pass succeeded."""
         self._pass.observe(seconds)
         self._last_pass.set_to_current_time()
+
+    def polled(self, answered: bool) -> None:
+        """A rank 0 was asked for its status."""
+        self._polls.labels("answered" if answered else "missed").inc()
+
+    def silent_jobs(self, count: Callable[[], float]) -> None:
+        """Where the number of silent jobs is read."""
+        self._silent.set_function(count)
+
+    def leads(self, leads: bool) -> None:
+        """Whether this process makes passes. One that does not shows no jobs."""
+        self._leads.set(leads)
+        if not leads:
+            for key in list(self._phases):
+                self.forget(key)
+
+    def crd_matches(self, matches: bool) -> None:
+        """Whether the CRD in the cluster has the operator's own schema."""
+        name, text = OperatorMetric.CRD_MATCHES, "1 if the CRD has this operator's schema, else 0."
+        Gauge(name, text, registry=self.registry).set(matches)
 
     def failed(self) -> None:
         """A pass failed."""
@@ -95,6 +123,10 @@ class Metrics:
                 self._restart.observe((attempt.running_at - previous_end).total_seconds())
             elif attempt.number == 1 and new.started_at is not None:
                 self._first_step.observe((attempt.running_at - new.started_at).total_seconds())
+
+    def jobs(self) -> set[Key]:
+        """The jobs that have series."""
+        return set(self._phases)
 
     def forget(self, key: Key) -> None:
         """The job is gone."""
