@@ -6,10 +6,11 @@ from distill_api.constants import Phase
 from distill_api.pod.report import TerminationMessage, TrainerStatus
 from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus, Progress, Result
-from tests.apiserver.api import Api, Object, wait_for
-from tests.apiserver.nodes import Kubelet, Rank0
-from tests.apiserver.operatorprocess import OperatorProcess
+from tests.support.apiserver.api import Api, Object, wait_for
+from tests.support.apiserver.nodes import Kubelet, Rank0
+from tests.support.apiserver.operatorprocess import OperatorProcess
 
+SIZE = {"storage": "1Gi"}
 RESULT = Result(checkpoint="tiny/weights/best.pt", sha256="ab" * 32, student_map=0.51, teacher_map=0.6)
 
 
@@ -39,8 +40,10 @@ def manifest(name: str = "tiny", **spec: Any) -> Object:
 class Team:
     """One namespace, used by one test."""
 
-    def __init__(self, api: Api, ns: str, operator: OperatorProcess, rank0: Rank0) -> None:
+    def __init__(self, api: Api, ns: str, operator: OperatorProcess, rank0: Rank0, patience: float = 1.0) -> None:
+        """`patience`: how much longer than a test to wait for each step of a life."""
         self.api, self.ns, self.operator, self.rank0 = api, ns, operator, rank0
+        self.patience = patience
         self.kubelet = Kubelet(api, ns)
 
     def prepare(self, labels: dict[str, str] | None = None) -> None:
@@ -52,24 +55,27 @@ class Team:
 
     def make_claims(self, *names: str, mode: str = "ReadWriteMany") -> None:
         """Claims, each bound to a volume of its own."""
-        size = {"storage": "1Gi"}
         for name in names:
-            spec = {
-                "capacity": size,
-                "accessModes": [mode],
-                "hostPath": {"path": "/nowhere"},
-                "claimRef": {"namespace": self.ns, "name": name},
-                "storageClassName": "",
-            }
-            volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{self.ns}-{name}"}}
-            self.api.create({**volume, "spec": spec})
+            self.make_volume(name, mode)
         for name in names:  # a claim that comes before its volume is known is looked at again only after 15 s
             wait_for(lambda name=name: self._phase("PersistentVolume", f"{self.ns}-{name}") == "Available")
-            spec = {"accessModes": [mode], "resources": {"requests": size}, "storageClassName": ""}
+            spec = {"accessModes": [mode], "resources": {"requests": SIZE}, "storageClassName": ""}
             claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": name}, "spec": spec}
             self.api.create(claim, self.ns)
         for name in names:
             wait_for(lambda name=name: self._phase("PersistentVolumeClaim", name) == "Bound", 40)
+
+    def make_volume(self, claim: str, mode: str = "ReadWriteMany") -> None:
+        """A volume that only a claim of this name gets."""
+        spec = {
+            "capacity": SIZE,
+            "accessModes": [mode],
+            "hostPath": {"path": "/nowhere"},
+            "claimRef": {"namespace": self.ns, "name": claim},
+            "storageClassName": "",
+        }
+        volume = {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": f"{self.ns}-{claim}"}}
+        self.api.create({**volume, "spec": spec})
 
     def _phase(self, kind: str, name: str) -> str:
         obj = self.api.get(kind, self.ns, name) or {}
@@ -93,7 +99,7 @@ class Team:
     def reaches(self, phase: Phase, seconds: float = 20) -> DistillJobStatus:
         return wait_for(
             lambda: status if (status := self.status).phase == phase else None,
-            seconds,
+            seconds * self.patience,
             lambda: f"{phase} is wanted: {self.status.to_wire()}\n{self.operator.tail()}",
         )
 
@@ -129,7 +135,7 @@ class Team:
             pods = self.pods(attempt)
             return pods if len(pods) == 2 and all(p["spec"].get("nodeName") for p in pods) else None
 
-        return wait_for(placed, 30, lambda: (self.status.to_wire(), self.operator.tail()))
+        return wait_for(placed, 30 * self.patience, lambda: (self.status.to_wire(), self.operator.tail()))
 
     def run_gang(self, attempt: int) -> list[Object]:
         """Both pods run."""
@@ -143,11 +149,16 @@ class Team:
         self.run_gang(attempt)
         self.say(attempt, step, committed, resumed)
         self.reaches(Phase.RUNNING)
-        return wait_for(lambda: status if (status := self.status).attempts[-1].step == step else None)
+        return wait_for(
+            lambda: status if (status := self.status).attempts[-1].step == step else None,
+            15 * self.patience,
+            lambda: f"step {step} is wanted: {self.status.to_wire()}",
+        )
 
-    def say(self, attempt: int, step: int, committed: int = 0, resumed: int = 0) -> None:
+    def say(self, attempt: int, step: int, committed: int = 0, resumed: int = 0, uid: str = "") -> None:
         self.rank0.status = TrainerStatus(
             job="tiny",
+            uid=uid or (self.raw() or {})["metadata"]["uid"],
             attempt=attempt,
             rank=0,
             world_size=4,
@@ -198,7 +209,7 @@ class Team:
                 self.kubelet.remove(pod)
             return not any(p["status"]["phase"] in ("Pending", "Running") for p in self.pods(attempt))
 
-        wait_for(leave, 20, lambda: (self.status.to_wire(), self.operator.tail()))
+        wait_for(leave, 20 * self.patience, lambda: (self.status.to_wire(), self.operator.tail()))
 
 
 def stopped(attempt: int, committed: int) -> TerminationMessage:

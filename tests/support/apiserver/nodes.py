@@ -1,21 +1,22 @@
 """Nodes without machines: the tests say what their kubelets would, and rank 0 is a small real HTTP server."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from distill_api.constants import METRICS_PORT
 from distill_api.pod.report import TerminationMessage, TrainerStatus
-from tests.apiserver.api import Api, Object
+from tests.support.apiserver.api import Api, Object
 
 GPUS = 2
-RANK0_IP = "127.0.0.{number}"
-"""Pods have loopback addresses, so that the operator's own request reaches a server of the test."""
+RANK0_IP = f"127.{1 + os.getpid() // 256 % 200}.{os.getpid() % 256}.{{number}}"
+"""Pods have loopback addresses, so that the operator's own request reaches the test's server; each run has its own."""
 
 
 def timestamp() -> str:
@@ -137,9 +138,10 @@ def rank0(number: int) -> Iterator[Rank0]:
         def do_GET(self) -> None:
             rank.asked += 1
             body = rank.status.model_dump_json(by_alias=True) if rank.status else json.dumps({})
-            self.send_response(200 if rank.status else 503)
-            self.end_headers()
-            self.wfile.write(body.encode())
+            with suppress(ConnectionError):  # the operator was killed meanwhile
+                self.send_response(200 if rank.status else 503)
+                self.end_headers()
+                self.wfile.write(body.encode())
 
         def log_message(self, *_: object) -> None:
             """Requests are counted, not printed."""

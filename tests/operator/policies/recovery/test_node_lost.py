@@ -1,5 +1,6 @@
-"""A node that does not answer: its pods are given up after the documented wait, and the job goes on."""
+"""A node that does not answer: its pods are considered lost after the documented wait, and the job goes on."""
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -159,6 +160,34 @@ def test_a_node_that_is_evicted_for_being_unreachable_is_told_at_once() -> None:
     assert plan.status.attempts[0].reason == Reason.NODE_LOST
 
 
+PATIENT = replace(SETTINGS, forced_pod_deletion=False)
+
+
+@pytest.mark.parametrize("suspend", [False, True])
+def test_without_forced_deletion_the_job_waits_and_says_for_what(suspend: bool) -> None:
+    ending = status(attempt(reason=Reason.PEER_LOST, message="why", ended_at=at(11)), phase=Phase.RECOVERING)
+    between = status(closed(1), phase=Phase.RECOVERING)
+    for before, number in ((ending, 1), (between, 0)):
+        of = job(before, suspend=suspend)
+        plan = make_plan(observed(of, pod(1, number=number, **DARK), jobs=(child(deleting=True),)), at(99999), PATIENT)
+        assert [action for action in plan.actions if isinstance(action, Delete) and action.kind == "Pod"] == []
+        assert plan.status is not None
+        assert plan.status.attempt == 1
+        told = conditions.find(plan.status.conditions, ConditionType.RUNNING)
+        assert told is not None
+        assert told.reason == Reason.NODE_LOST
+        assert f"tiny-a{number}-1 on node node1 are past their grace period" in told.message
+        assert "forbids forced deletion" in told.message
+        assert "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute" in told.message
+
+
+def test_a_lost_node_explains_a_stall_without_forced_deletion_too() -> None:
+    ending = status(attempt(reason=Reason.STALLED, message="why", ended_at=at(11)), phase=Phase.RECOVERING)
+    late = make_plan(observed(job(ending), pod(1, **DARK), jobs=(child(deleting=True),)), at(131), PATIENT).status
+    assert late is not None
+    assert late.attempts[0].reason == Reason.NODE_LOST
+
+
 TRAINING = [name for _ in range(3) for name in ("operate", "controllers", "operate", "kubelets", "operate", "train")]
 
 
@@ -191,6 +220,26 @@ def test_a_node_that_comes_back_in_time_loses_nothing() -> None:
     cluster.step_world("lighten")
     over = cluster.settle()
     assert (over.phase, over.restarts, over.attempt) == (Phase.SUCCEEDED, "0/0", 1)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("returns", [False, True])
+def test_a_life_in_which_pods_are_left_to_the_cluster(rank: int, returns: bool) -> None:
+    cluster = Cluster(settings=PATIENT)
+    for name in [*TRAINING, "commit"]:
+        cluster.step_world(name)
+    cluster.step_world("darken", rank)
+    for _ in range(200):
+        for name in ("operate", "controllers", "kubelets", "operate"):
+            cluster.step_world(name)
+    assert (cluster.dj.status.phase, cluster.dj.status.attempt) == (Phase.RECOVERING, 1)
+    if returns:
+        cluster.step_world("lighten")
+    else:
+        for dark in [p for p in cluster.pods.values() if p.node in cluster.dark]:
+            cluster.remove(dark)  # as the cluster does for a node that is deleted or tainted out-of-service
+    over = cluster.settle()
+    assert (over.phase, over.restarts, over.attempts[0].reason) == (Phase.SUCCEEDED, "0/1", Reason.NODE_LOST)
 
 
 @settings(max_examples=100, deadline=None)

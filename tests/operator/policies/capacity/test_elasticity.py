@@ -72,12 +72,12 @@ def elastic(of: DistillJobStatus | None = None, nodes: int = 4, **fields: int) -
     ("placed", "least", "expected"), [(3, 1, 2), (2, 1, 2), (1, 1, 1), (0, 1, 1), (1, 2, 2), (3, 3, 3), (3, 4, None)]
 )
 def test_a_gang_shrinks_to_what_fits(placed: int, least: int, expected: int | None) -> None:
-    assert elasticity.smaller(elastic(minNodes=least).spec, 4, placed) == expected
+    assert elasticity.smaller(status(), elastic(minNodes=least).spec, 4, placed) == expected
 
 
 @pytest.mark.parametrize(("nodes", "more", "expected"), [(2, 2, 4), (2, 1, None), (1, 1, 2), (1, 2, 2), (1, 3, 4)])
 def test_a_gang_grows_only_to_what_makes_it_faster(nodes: int, more: int, expected: int | None) -> None:
-    assert elasticity.larger(elastic().spec, nodes, more) == expected
+    assert elasticity.larger(status(), elastic().spec, nodes, more) == expected
 
 
 def sized(number: int, nodes: int, reason: Reason = Reason.PREEMPTED, **fields: Any) -> Attempt:
@@ -176,7 +176,8 @@ GANG = (pod(0, number=2), pod(1, number=2))
 
 
 def holders(running: int, pending: int = 0, since: float = 600, **fields: Any) -> Placeholders:
-    objects = JobFacts("tiny-grow", "job-grow", 0, owned=True, created_at=at(600), **fields)
+    asked = running + pending
+    objects = JobFacts("tiny-grow", "job-grow", 0, owned=True, created_at=at(600), nodes=asked, **fields)
     one = replace(pod(0, number=0), name="tiny-grow-x", scheduled_at=at(since))
     return Placeholders(objects, (one,) * running + (replace(one, phase="Pending", scheduled_at=None),) * pending)
 
@@ -231,7 +232,7 @@ def test_placeholders_are_not_held_for_longer_than_an_attempt_would_wait() -> No
     after, actions = decided(900, holders(1, 1))
     assert after.reason is None, "3 of 4 nodes make no step faster than 2 do"
     assert names(actions) == [("delete", "tiny-grow")]
-    assert after.grow_at == at(1500)
+    assert (after.grow_tries, after.grow_at) == (1, at(2100)), "idle nodes are not reserved again soon: 600 s, doubled"
 
 
 def test_a_part_of_the_nodes_is_taken_when_it_makes_steps_faster() -> None:
@@ -273,14 +274,14 @@ def test_a_placeholder_requests_what_a_training_pod_does_and_does_nothing() -> N
     scheduling = {"priorityClassName": "low", "nodeSelector": {"gpu": "a"}, "tolerations": [{"operator": "Exists"}]}
     template = {"spec": {"containers": [{"name": "trainer", "resources": {"requests": {"cpu": "4"}}}]}}
     of = job(nodes=4, elastic=ELASTIC, scheduling=scheduling, template=template)
-    made = builders.build_placeholders(of, "team", 2, "trainer:1")
-    gang = builders.build_job(of, "team", 1, 2, "trainer:1")
+    made = builders.build_placeholders(observed(of), 2, SETTINGS)
+    gang = builders.build_job(of, "team", 1, 2, SETTINGS)
     ours, theirs = made["spec"]["template"]["spec"], gang["spec"]["template"]["spec"]
     for field in ("priorityClassName", "nodeSelector", "tolerations", "volumes", "securityContext"):
         assert ours[field] == theirs[field]
     (idle,), (trainer,) = ours["containers"], theirs["containers"]
     assert idle["resources"] == trainer["resources"] == {
-        "limits": {"nvidia.com/gpu": "1"}, "requests": {"cpu": "4"}
+        "limits": {"nvidia.com/gpu": "1"}, "requests": {"cpu": "4", "memory": "3072Mi"}
     }  # fmt: skip
     assert (idle["image"], idle["command"][0]) == ("trainer:1", "python")
     assert "env" not in idle
@@ -293,8 +294,25 @@ def test_a_placeholder_requests_what_a_training_pod_does_and_does_nothing() -> N
     assert made["metadata"]["ownerReferences"][0]["uid"] == UID
 
 
+def test_a_placeholder_runs_nothing_of_the_users_and_preempts_nobody() -> None:
+    extras = [
+        {"name": "trainer", "lifecycle": {}, "envFrom": []},
+        {"name": "sidecar", "image": "logs:1", "resources": {"requests": {"cpu": "1"}}},
+    ]
+    template = {"spec": {"containers": extras, "initContainers": [{"name": "first", "image": "x"}]}}
+    of = job(nodes=4, elastic=ELASTIC, scheduling={"priorityClassName": "urgent"}, template=template)
+    low = replace(SETTINGS, placeholder_priority_class="lowest")
+    spec = builders.build_placeholders(observed(of), 2, low)["spec"]["template"]["spec"]
+    assert spec["priorityClassName"] == "lowest"
+    for container in spec["containers"]:
+        assert container["image"] == "trainer:1"
+        assert not {"lifecycle", "envFrom", "readinessProbe", "env", "volumeMounts"} & container.keys()
+    assert spec["containers"][1]["resources"] == {"requests": {"cpu": "1"}}, "the training pods will need it"
+    assert "initContainers" not in spec
+
+
 def test_placeholders_are_found_among_the_children() -> None:
-    made = builders.build_placeholders(elastic(), "team", 2, "trainer:1")
+    made = builders.build_placeholders(observed(elastic()), 2, SETTINGS)
     made["metadata"] |= {"uid": "job-grow", "creationTimestamp": "2026-11-23T12:00:00Z"}
     raw = {
         "metadata": {
@@ -311,7 +329,7 @@ def test_placeholders_are_found_among_the_children() -> None:
     assert (held.job.name, [p.name for p in held.pods]) == ("tiny-grow", ["tiny-grow-x"])
     assert objects.placeholders([made], [raw], "another") is None
     assert objects.is_placeholder(raw)
-    assert not objects.is_placeholder(builders.build_job(elastic(), "team", 1, 2, "trainer:1"))
+    assert not objects.is_placeholder(builders.build_job(elastic(), "team", 1, 2, SETTINGS))
 
 
 # Lives in the simulated cluster.
@@ -322,26 +340,18 @@ def small_cluster(room: int) -> Cluster:
     return Cluster(dj=job(nodes=4, volumes=VOLUMES, elastic=ELASTIC, recovery=patient), room=room)
 
 
-def pass_time(cluster: Cluster, seconds: int) -> None:
-    until = cluster.seconds + seconds
-    while cluster.seconds < until:
-        for name in ("operate", "controllers", "kubelets", "operate"):
-            cluster.step_world(name)
-        cluster.seconds += 10
-
-
 def test_a_life_between_two_and_four_nodes() -> None:
     cluster = small_cluster(room=3)
-    pass_time(cluster, 400)
+    cluster.pass_time(400)
     cluster.step_world("train")
     cluster.step_world("operate")
     assert [a.nodes for a in cluster.dj.status.attempts] == [4, 2]
     assert cluster.dj.status.phase == Phase.RUNNING
-    pass_time(cluster, 700)
+    cluster.pass_time(700)
     assert [p.phase for p in cluster.holders.values()] == ["Running", "Pending"]
     assert cluster.dj.status.attempt == 2, "one node more does not help"
     cluster.room = 4
-    pass_time(cluster, 100)
+    cluster.pass_time(100)
     assert cluster.dj.status.attempts[-1].nodes == 4
     assert not cluster.holders
     over = cluster.settle()

@@ -6,7 +6,7 @@ import pytest
 
 from distill_api.reasons import Reason
 from distill_operator.policies.recovery import classify
-from distill_operator.types.observed import Observed, PodFacts
+from distill_operator.types.observed import ContainerEnd, Observed, PodFacts
 from tests.support.operator.samples import NOW, at, child, disrupted, done, ended, job, observed, pod, report
 
 
@@ -17,6 +17,12 @@ def cause(*pods: PodFacts, **fields: Any) -> Reason | None:
 
 
 DELETED = {"deleted_at": at(10)}
+
+
+def beside(name: str, code: int, *, init: bool = False, reason: str = "Error", seconds: float = 10) -> dict[str, Any]:
+    """Fields of a pod that failed because a container beside the trainer did."""
+    return {"phase": "Failed", "end": ContainerEnd(name, code, at(seconds), reason, init=init)}
+
 
 SINGLE = {
     "a running gang has no cause": (None, {}),
@@ -49,6 +55,22 @@ SINGLE = {
     ),
     "a stopped rank waits for the one that was deleted": (None, ended(10, 143, report("stopped", Reason.STOPPED))),
     "exit 0 of one rank is no end": (None, ended(10, 0)),
+    "a command that does not exist": (Reason.POD_CANNOT_START, ended(10, 128, reason="StartError")),
+    "an init container whose command does not exist": (
+        Reason.POD_CANNOT_START,
+        beside("fetch", 128, init=True, reason="StartError"),
+    ),
+    "an init container fails": (Reason.INIT_CONTAINER, beside("fetch", 1, init=True)),
+    "an init container with the trainer's permanent code": (Reason.INIT_CONTAINER, beside("fetch", 78, init=True)),
+    "an init container that is out of memory": (
+        Reason.OUT_OF_MEMORY,
+        beside("fetch", 137, init=True, reason="OOMKilled"),
+    ),
+    "a deleted pod's init container is told to stop": (
+        Reason.POD_DELETED,
+        {**DELETED, **beside("fetch", 143, init=True, seconds=12)},
+    ),
+    "another container with the trainer's permanent code": (Reason.TRAINER_ERROR, beside("logs", 78)),
 }
 
 
@@ -60,33 +82,54 @@ def test_the_end_of_one_pod_while_its_peer_runs(expected: Reason | None, fields:
 PEER_LOST = report("failed", Reason.PEER_LOST)
 
 ECHOES = {
-    "a preemption explains the peer's crash": (Reason.PREEMPTED, disrupted(10), ended(11, 1)),
-    "a preemption explains a peer that only seemed to end first": (Reason.PREEMPTED, disrupted(10), ended(10, 1)),
-    "a crash explains the deletion that follows it": (Reason.TRAINER_ERROR, ended(10, 1), {"deleted_at": at(11)}),
-    "a crash explains the deletion in its second": (Reason.TRAINER_ERROR, ended(10, 1), {"deleted_at": at(10)}),
-    "memory explains the peer's later crash": (Reason.OUT_OF_MEMORY, ended(10, 137, None, "OOMKilled"), ended(12, 1)),
-    "a deletion explains the peer's crash": (Reason.POD_DELETED, {"deleted_at": at(10)}, ended(12, 1)),
-    "a deletion explains a peer told to stop": (Reason.POD_DELETED, {"deleted_at": at(10)}, ended(12, 143)),
+    "a preemption explains the peer's crash": (Reason.PREEMPTED, disrupted(10), ended(11, 1), 12),
+    "a preemption explains a peer that only seemed to end first": (Reason.PREEMPTED, disrupted(10), ended(10, 1), 11),
+    "a crash explains the deletion that follows it": (Reason.TRAINER_ERROR, ended(10, 1), {"deleted_at": at(11)}, 11),
+    "a crash explains the deletion in its second": (Reason.TRAINER_ERROR, ended(10, 1), {"deleted_at": at(10)}, 10),
+    "memory explains the peer's later crash": (
+        Reason.OUT_OF_MEMORY,
+        ended(10, 137, None, "OOMKilled"),
+        ended(12, 1),
+        11,
+    ),
+    "a deletion explains the peer's crash": (Reason.POD_DELETED, {"deleted_at": at(10)}, ended(13, 1), 14),
+    "a deletion explains a crash that the Job has not seen": (
+        Reason.POD_DELETED,
+        {"deleted_at": at(10)},
+        ended(12, 1),
+        None,
+    ),
+    "a deletion explains a peer told to stop": (Reason.POD_DELETED, {"deleted_at": at(10)}, ended(12, 143), 13),
     "a forced deletion explains the broken connection": (
         Reason.POD_DELETED,
         {"deleted_at": at(10), "gone": True},
         ended(10, 1, PEER_LOST),
+        11,
+    ),
+    "an init container's failure explains the deletion of its peer": (
+        Reason.INIT_CONTAINER,
+        beside("fetch", 1, init=True),
+        {"deleted_at": at(10)},
+        10,
     ),
     "a killed process explains the broken connection seen before it": (
         Reason.PROCESS_KILLED,
         {**ended(13, 1, report("failed", Reason.PROCESS_KILLED)), "deleted_at": at(12)},
         ended(11, 1, PEER_LOST),
+        12,
     ),
 }
+"""Expected, what the guilty pod shows, what its peer shows, and when the Job was marked as failing."""
 
 
-@pytest.mark.parametrize(("expected", "guilty", "echo"), ECHOES.values(), ids=ECHOES.keys())
+@pytest.mark.parametrize(("expected", "guilty", "echo", "failing"), ECHOES.values(), ids=ECHOES.keys())
 @pytest.mark.parametrize("guilty_rank", [0, 1])
 def test_only_the_first_event_is_blamed(
-    expected: Reason, guilty: dict[str, Any], echo: dict[str, Any], guilty_rank: int
+    expected: Reason, guilty: dict[str, Any], echo: dict[str, Any], failing: float | None, guilty_rank: int
 ) -> None:
     pods = (pod(guilty_rank, **guilty), pod(1 - guilty_rank, **echo))
-    assert cause(*pods) == cause(*reversed(pods)) == expected
+    jobs = (child(failing_at=at(failing) if failing is not None else None),)
+    assert cause(*pods, jobs=jobs) == cause(*reversed(pods), jobs=jobs) == expected
 
 
 def test_an_echo_is_believed_when_nothing_else_is_left_to_explain_it() -> None:
@@ -97,8 +140,8 @@ def test_an_echo_is_believed_when_nothing_else_is_left_to_explain_it() -> None:
     assert late.reason == Reason.PEER_LOST
 
 
-def test_ranks_that_waited_in_vain_have_stalled_and_the_first_says_where() -> None:
-    said = "rank {} waited in vain for another rank in phase backward"
+def test_ranks_that_timed_out_have_stalled_and_the_first_says_where() -> None:
+    said = "rank {} waited too long for another rank in phase backward"
     gang = [
         pod(n, **ended(10 + n, 1, report("failed", Reason.PEER_LOST, waited=True, message=said.format(n))))
         for n in (0, 1)

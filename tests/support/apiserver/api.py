@@ -6,12 +6,14 @@ import ssl
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlencode
 
 import yaml
+
+from tests.support.machine.python import ROOT
 
 T = TypeVar("T")
 Object = dict[str, Any]
@@ -53,11 +55,11 @@ class Api:
         cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
         self.server = cluster["server"]
         authority = base64.b64decode(cluster["certificate-authority-data"]).decode()
-        self._context = ssl.create_default_context(cadata=authority)
+        self.context = ssl.create_default_context(cadata=authority)
         pair = kubeconfig.with_suffix(".client.pem")
         pair.touch(mode=0o600)
         pair.write_bytes(b"".join(base64.b64decode(user[f"client-{part}-data"]) for part in ("certificate", "key")))
-        self._context.load_cert_chain(pair)
+        self.context.load_cert_chain(pair)
 
     def request(
         self, method: str, path: str, body: object = None, content: str = "application/json", **query: str
@@ -66,7 +68,7 @@ class Api:
         data = json.dumps(body).encode() if body is not None else None
         asked = urllib.request.Request(url, data, {"Content-Type": content}, method=method)
         try:
-            with urllib.request.urlopen(asked, context=self._context, timeout=20) as answer:
+            with urllib.request.urlopen(asked, context=self.context, timeout=20) as answer:
                 return dict(json.loads(answer.read()))
         except urllib.error.HTTPError as error:
             raise Refused(error.code, json.loads(error.read()).get("message", "")) from None
@@ -88,6 +90,18 @@ class Api:
     def list(self, kind: str, ns: str = "", **query: str) -> list[Object]:
         return list(self.request("GET", self.path(kind, ns), **query)["items"])
 
+    def watch(self, kind: str, ns: str, since: str, seconds: int) -> Iterator[Object]:
+        """The events after this resourceVersion, bookmarks among them, for so long."""
+        asked = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": since,
+            "timeoutSeconds": str(seconds),
+        }
+        url = f"{self.server}{self.path(kind, ns)}?{urlencode(asked)}"
+        with urllib.request.urlopen(url, context=self.context, timeout=seconds + 10) as lines:
+            yield from map(json.loads, lines)
+
     def patch(self, kind: str, ns: str, name: str, change: Object, sub: str = "") -> Object:
         return self.request("PATCH", self.path(kind, ns, name, sub), change, "application/merge-patch+json")
 
@@ -99,6 +113,33 @@ class Api:
                 raise
 
 
+def install_crd(api: Api) -> None:
+    """Create the CRD, and wait until jobs can be listed."""
+    crd = yaml.safe_load((ROOT / "crds" / "distilljob.yaml").read_text())
+    name = api.create(crd)["metadata"]["name"]
+
+    def established() -> bool:
+        status = (api.get("CustomResourceDefinition", "", name) or {}).get("status") or {}
+        return any(c["type"] == "Established" and c["status"] == "True" for c in status.get("conditions") or ())
+
+    wait_for(established)
+    wait_for(lambda: answers(api))
+
+
+def answers(api: Api) -> bool:
+    """Whether DistillJobs are served; for a moment after each change of the CRD they are not."""
+    try:
+        return isinstance(api.list("DistillJob", "default"), list)
+    except Exception as error:
+        if "initializing" in str(error) or "404" in str(error):
+            return False
+        raise
+
+
+COLLECTED_WITHIN = 60.0
+"""Seconds to wait for Kubernetes' garbage collector, which looks for new CRDs every 30 s."""
+
+
 def wait_for(what: Callable[[], T | bool | None], seconds: float = 15, why: Callable[[], object] = lambda: "") -> T:
     """The first true value of `what`; AssertionError with `why` after `seconds`."""
     deadline = time.monotonic() + seconds
@@ -107,5 +148,5 @@ def wait_for(what: Callable[[], T | bool | None], seconds: float = 15, why: Call
         if value:
             return value  # type: ignore[return-value]
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds} s in vain: {why()}")
+            raise AssertionError(f"waited {seconds} s for nothing: {why()}")
         time.sleep(0.1)
