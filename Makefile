@@ -7,7 +7,8 @@ CLUSTER := $(BIN)/python -m testcluster
 NODES ?= 2
 GPUS ?= 2
 
-.PHONY: help demo test test-fast bench-step bench-recovery chaos chaos-cluster lint format generate venv constraints \
+.PHONY: help demo test test-fast bench-step bench-parity bench-accuracy bench-recovery chaos chaos-cluster model-check \
+  fault-api lint format generate venv constraints \
   binaries cluster-up cluster-down clean
 
 help: ## Show the targets.
@@ -26,7 +27,14 @@ test-fast: venv ## Run the tests that need neither root nor Kubernetes.
 bench-step: venv ## Time a training step against Ultralytics' own (about ten minutes).
 	@$(BIN)/python -m benchmarks.bench.step $(ARGS)
 
-lint: venv ## ruff, mypy, import-linter, helm lint, generated files, shellcheck, hadolint.
+bench-parity: venv ## Compare mAP with Ultralytics' own trainer: make bench-parity RESULTS=DIR SEEDS="0 1 2" ARGS="--variants NAME".
+	@$(BIN)/python -m benchmarks.accuracy.parity --seeds $(or $(SEEDS),0 1 2) $(if $(RESULTS),--results $(RESULTS)) $(ARGS)
+
+bench-accuracy: venv ## Compare recipes on mAP: make bench-accuracy TASK=detect SCENARIO=scratch SEEDS=5 (DATA_SEED=0 SIZE=quick).
+	@$(BIN)/python -m benchmarks.accuracy --task $(or $(TASK),detect) --scenario $(or $(SCENARIO),scratch) \
+	  --seeds $$(seq 0 $$(($(or $(SEEDS),5) - 1))) --data-seed $(or $(DATA_SEED),0) --size $(or $(SIZE),quick) $(ARGS)
+
+lint: venv ## ruff, mypy, import-linter, helm lint, kube-score, checkov, generated files, shellcheck, hadolint.
 	@scripts/lint.sh
 
 format: venv ## Format the Python code.
@@ -61,6 +69,14 @@ chaos: venv ## Kill a small run at random moments; it ends bitwise equal: make c
 chaos-cluster: venv ## Disrupt a job on the one-machine cluster; no work is lost: make chaos-cluster N=20 SEED=0 (KEEP=1).
 	@$(BIN)/python -m benchmarks.chaos.cluster --disruptions $(or $(N),20) \
 	  --seed $(or $(SEED),0)
+
+model-check: venv ## Search all orders of events for a broken promise: make model-check STATES=1000000 LIMIT=7200 FAULTS=3.
+	@$(BIN)/python -m benchmarks.modelcheck --states $(or $(STATES),1000000) --seconds $(or $(LIMIT),7200) \
+	  --faults $(or $(FAULTS),3) $(ARGS)
+
+fault-api: venv ## Crash the operator, disturb the API server, change specs: make fault-api SEED=0 LIVES=20 TIMES=3 MUTATIONS=500.
+	@$(BIN)/python -m benchmarks.faultapi --seed $(or $(SEED),0) --lives $(or $(LIVES),20) --times $(or $(TIMES),3) \
+	  --mutations $(or $(MUTATIONS),500) $(ARGS)
 
 bench-recovery: venv ## Measure checkpoints and recovery: make bench-recovery SAVES=15 RECOVERIES=5 PERIOD=120 DISRUPTIONS=3.
 	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m benchmarks.bench.recovery --saves $(or $(SAVES),15) \

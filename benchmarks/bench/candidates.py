@@ -17,18 +17,13 @@ from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import Precision, teacher_dtype
-from distill_trainer.models.student import neck_channels, train_mode
+from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
-from distill_trainer.training.distillation.losses.registry import LOSSES
-from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSchedule
-from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
-from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
+from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.environment import Environment
-from distill_trainer.training.preprocess import Preprocess
-from distill_trainer.training.state import TrainingProgress, TrainingState
-from distill_trainer.training.step import Step
+from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import build, preprocessed, shard_batch, teach
 
 FORMATS = {"fp32": None, "bf16": torch.bfloat16}
@@ -95,35 +90,24 @@ class Bench:
         """One step of `kind`, with the student's forward pass in `format_`."""
         if kind == "ultralytics":
             return self._ultralytics(FORMATS[format_])
-        if kind == "plain":
-            return self._own(FORMATS[format_], None)
-        teacher = Teacher(self._teacher, DEVICE, teacher_dtype("auto", DEVICE))
-        if self._compiled:
-            teacher.compile()
-        return self._own(FORMATS[format_], teacher)
+        return self._own(FORMATS[format_], self._teacher if kind == "distilled" else None)
 
-    def _own(self, dtype: torch.dtype | None, teacher: Teacher | None) -> TimedStep:
-        distils = teacher is not None
+    def _own(self, dtype: torch.dtype | None, teacher: Any | None) -> TimedStep:
         student = deepcopy(self._student)
-        projector = Projector(neck_channels(student), neck_channels(self._teacher)) if distils else None
-        task = DistillTask(student, projector, LOSSES["sl2"] if distils else None)
-        task.to(DEVICE).to(memory_format=torch.channels_last)
-        train_mode(student, 0)
-        optimizer, schedule = build_optimizer(task, student.args, self._plan)
-        precision = Precision(DEVICE.type, dtype)
-        state = TrainingState(task, ModelEMA(student), optimizer, precision.scaler(), TrainingProgress())
-        if self._compiled:
-            student.compile()
-        step = Step(
-            state,
-            schedule,
-            teacher=teacher,
-            weight=WeightSchedule(6.0, SCHEDULES["constant"], self._plan.total_steps if distils else 0),
-            precision=precision,
-            preprocess=Preprocess(DEVICE, self._pair.imgsz, 32, 0.0, 0),
-            shards=Shards.of_rank(self._environment.rank, self._environment.world_size, self._environment.world_size),
-            environment=self._environment,
+        ranks = self._environment.world_size
+        builder = StepBuilder(
+            student,
+            teacher,
+            self._plan,
+            WeightSchedule(6.0, SCHEDULES["constant"], self._plan.total_steps if teacher is not None else 0),
+            Shards.of_rank(self._environment.rank, ranks, ranks),
+            self._environment,
+            Precision(DEVICE.type, dtype),
+            teacher_dtype=teacher_dtype("auto", DEVICE),
+            compile=self._compiled,
         )
+        train_mode(student, 0)
+        step = builder.build_step(*builder.build_state())
         _split_forward(student)
 
         def run(number: int, phases: Phases) -> None:

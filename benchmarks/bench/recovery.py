@@ -43,7 +43,7 @@ class Saves:
         from distill_trainer.models.student import neck_channels
         from distill_trainer.training.distillation.losses.registry import LOSSES
         from distill_trainer.training.distillation.projector import Projector
-        from distill_trainer.training.distillation.task import OBJECTIVE, DistillTask
+        from distill_trainer.training.distillation.task import OBJECTIVE, DistillTask, Term
         from distill_trainer.training.distillation.teacher import Teacher
         from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
         from distill_trainer.training.state import TrainingProgress, TrainingState
@@ -52,7 +52,7 @@ class Saves:
         self.student = build(f"{student}.yaml", optimizer="SGD", imgsz=imgsz)
         whole = teach(build(f"{teacher}.yaml", seed=1))
         projector = Projector(neck_channels(self.student), neck_channels(whole))
-        task = DistillTask(self.student, projector, LOSSES["sl2"]).to(memory_format=torch.channels_last).train()
+        task = DistillTask(self.student, projector, [Term(LOSSES["sl2"])]).to(memory_format=torch.channels_last).train()
         plan = TrainingPlan(epochs=5, steps_per_epoch=10, batch=8, images=80, classes=3)
         optimizer, _ = build_optimizer(task, self.student.args, plan)
         self.state = TrainingState(

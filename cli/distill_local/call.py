@@ -35,6 +35,7 @@ class Call:
     distillation: Mapping[str, Any] | None = None
     trust_pickle: bool = False
     teacher_precision: str | None = None
+    init: str | None = None
     training: Mapping[str, Any] | None = None
 
     def given(self) -> list[str]:
@@ -88,6 +89,8 @@ def job_of(call: Call, *, cuda_devices: int, processes: int | None, arguments: l
             "models": {"claimName": MODELS},
         },
     }
+    if call.init is not None:
+        spec["student"]["init"] = call.init
     if call.teacher is not None:
         teacher = _file(call.teacher, "teacher", Reason.MODEL_NOT_FOUND)
         spec["teacher"] = {"model": teacher, "trustPickle": call.trust_pickle}

@@ -71,6 +71,7 @@ def distill(
     distillation: Mapping[str, Any] | None = None,
     trust_pickle: bool = False,
     teacher_precision: str | None = None,
+    init: str | None = None,
     volumes: Mapping[str, PathLike] | None = None,
     verbose: bool = True,
     **training: Any,
@@ -97,13 +98,16 @@ def distill(
         distillation: other fields of the job's spec.distillation, such as {"loss": "cwd"}.
         trust_pickle: load .pt files with custom classes, which can run any code.
         teacher_precision: the job's teacher.precision, such as "fp32".
+        init: the job's student.init; "inherit" makes a slice of the teacher's weights the student's first ones.
         volumes: directories to use for claims of the job.
         verbose: print the trainer's output.
         training: Ultralytics' training arguments: epochs, batch, imgsz, lr0 …
 
     Raises Permanent for errors that you must fix first, and Retryable for failures that may not occur again.
     """
-    call = Call(student, teacher, data, name, shards, dis, distillation, trust_pickle, teacher_precision, training)
+    call = Call(
+        student, teacher, data, name, shards, dis, distillation, trust_pickle, teacher_precision, init, training
+    )
     if job is not None:
         if given := call.given():
             raise invalid(f"{', '.join(given)} cannot be given together with a job; set them in the job")

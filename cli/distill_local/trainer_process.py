@@ -47,10 +47,13 @@ class TrainerProcess:
     """One attempt of a job. As a context manager, it stops a running trainer on exit and waits for it.
 
     With `piped`, read the output with `lines()`; the trainer does not receive the terminal's Ctrl-C. Otherwise it
-    writes to this process's output and shares its terminal.
+    writes to this process's output and shares its terminal. `module` is what Python runs: the trainer, or a benchmark's
+    variant of it.
     """
 
-    def __init__(self, job: DistillJob, machine: Machine, *, piped: bool = False) -> None:
+    def __init__(
+        self, job: DistillJob, machine: Machine, *, piped: bool = False, module: str = "distill_trainer"
+    ) -> None:
         """Raises UserError."""
         if find_spec("distill_trainer") is None or find_spec("torch") is None:
             raise UserError("the trainer is not installed; install distill-operator[trainer]")
@@ -61,7 +64,7 @@ class TrainerProcess:
         except BaseException:
             self._folder.cleanup()
             raise
-        self._piped = piped
+        self._piped, self._module = piped, module
         self._process: subprocess.Popen[str] | None = None
 
     @property
@@ -83,7 +86,7 @@ class TrainerProcess:
     def start(self) -> None:
         """Start the trainer."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "distill_trainer"],
+            [sys.executable, "-m", self._module],
             env=_environment(self.run),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE if self._piped else None,
@@ -134,7 +137,7 @@ class TrainerProcess:
 def _environment(run: RunConfig) -> dict[str, str]:
     return {
         **os.environ,
-        Env.RUN: run.model_dump_json(by_alias=True),
+        Env.RUN: run.to_json(),
         Env.NODE_RANK: "0",
         Env.PARENT: str(os.getpid()),
     }

@@ -1,5 +1,6 @@
 """The DistillJob, and how it is read from YAML."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import yaml
@@ -10,6 +11,7 @@ from distill_api.constants import JOB_NAME, JOB_NAME_LENGTH, KIND
 from distill_api.reading import yamltext
 from distill_api.reading.mistakes import explain
 from distill_api.spec.fields import DistillJobSpec
+from distill_api.spec.pod_template import refusals
 from distill_api.status import DistillJobStatus
 
 
@@ -44,10 +46,24 @@ class InvalidJob(ValueError):
 
 def parse_job(document: dict[str, Any]) -> DistillJob:
     """Validate a YAML document as a DistillJob. Raises InvalidJob with one line per mistake."""
+    spec = document.get("spec")
+    template = spec.get("template") if isinstance(spec, dict) else None
+    mistakes = refusals(template if isinstance(template, dict) else None)
     try:
-        return DistillJob.model_validate(document, by_alias=True, by_name=False)
+        job = DistillJob.model_validate(document, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise InvalidJob("\n".join(explain(error, DistillJob))) from None
+        raise InvalidJob("\n".join([*explain(error, DistillJob), *mistakes])) from None
+    if mistakes:
+        raise InvalidJob("\n".join(mistakes))
+    return job
+
+
+def read_stored(raw: Mapping[str, Any]) -> DistillJob:
+    """The job that the API server has stored. Fields and words of newer versions are no mistakes here.
+
+    Raises ValidationError if a field has a type or a value that this version cannot read.
+    """
+    return DistillJob.model_validate(raw, extra="ignore", by_alias=True, by_name=False)
 
 
 def read_job(text: str) -> DistillJob:

@@ -21,8 +21,11 @@ class TrainerMetric:
     PROGRESS_RATIO: Final = "distill_progress_ratio"
     LEARNING_RATE: Final = "distill_learning_rate"  # {group}
     GRAD_NORM: Final = "distill_grad_norm"
+    NECK_GRADIENT_RATIO: Final = "distill_neck_gradient_ratio"  # {level}
+    NECK_GRADIENT_COSINE: Final = "distill_neck_gradient_cosine"  # {level}
     AMP_SCALE: Final = "distill_amp_scale"
     WORLD_SIZE: Final = "distill_world_size"
+    EXECUTION: Final = "distill_execution"
     EVAL_MAP: Final = "distill_eval_map"  # {model, iou}
     CHECKPOINT_SAVES: Final = "distill_checkpoint_saves_total"  # {result}
     CHECKPOINT_FALLBACKS: Final = "distill_checkpoint_fallbacks_total"
@@ -49,5 +52,9 @@ class OperatorMetric:
     PASS_SECONDS: Final = "distill_operator_pass_duration_seconds"  # histogram
     PASS_ERRORS: Final = "distill_operator_pass_errors_total"
     LAST_PASS: Final = "distill_operator_last_successful_pass_timestamp_seconds"
+    POLLS: Final = "distill_operator_polls_total"  # {result}
+    SILENT_JOBS: Final = "distill_operator_silent_jobs"
     COMMITTED_STEP: Final = "distill_operator_committed_step"  # {namespace, job}
     BUILD_INFO: Final = "distill_operator_build_info"
+    LEADS: Final = "distill_operator_leads"  # gauge
+    CRD_MATCHES: Final = "distill_operator_crd_matches"  # gauge; absent if the operator may not read the CRD

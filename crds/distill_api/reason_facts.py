@@ -4,9 +4,12 @@ the table; the functions here make its rows, one for each kind of reason.
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, Literal
+from typing import Any, Final, Literal, Self
 
-from distill_api.constants import Outcome
+from distill_api.constants import OpenEnum, Outcome
+
+MAX_FAILED_STARTS: Final = 8
+"""Attempts in a row whose pods could not start, after which the job is Failed."""
 
 
 class Group(StrEnum):
@@ -45,6 +48,16 @@ class Wait(StrEnum):
     """Until the job's spec changes."""
 
 
+class Blame(StrEnum):
+    """Whether an attempt's end speaks against the node on which it began (spec.recovery.avoidNodeSeconds)."""
+
+    NEVER = "never"
+    """The program, the user or the rest of the cluster is as likely the cause."""
+    REPEATED = "repeated"
+    """Only together with another end of the job that speaks against the same node."""
+    ONCE = "once"
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReasonFacts:
     """One row of the table."""
@@ -67,8 +80,14 @@ class ReasonFacts:
     """When the attempt turns out to have lost a node, it ended for that instead."""
     ended_by_operator: bool = False
     """The pods run on until the operator deletes the attempt's Job."""
+    cannot_start: bool = False
+    """The pods could not start. Such attempts in a row are limited to MAX_FAILED_STARTS."""
+    ignored: bool = False
+    """A failure that is not charged: but for the budget it counts as one, so that it backs off and has a limit."""
     keeps_phase: bool = False
     """The job's phase does not become Recovering while the pods terminate."""
+    blames_node: Blame = Blame.NEVER
+    """Whether the next attempts avoid the node on which it happened."""
     wait: Wait = Wait.NONE
     warning: bool = False
     """Its events are of type Warning, else Normal."""
@@ -85,6 +104,11 @@ class ReasonFacts:
         if self.outcome == Outcome.FAILED:
             return "failures"
         return "preemptions" if self.outcome == Outcome.DISRUPTED else None
+
+    @property
+    def failed(self) -> bool:
+        """Whether an attempt with this end failed by itself, charged or not."""
+        return self.outcome == Outcome.FAILED or self.ignored
 
     @property
     def fails_again(self) -> bool:
@@ -147,11 +171,21 @@ def withdrawal(
     )  # fmt: skip
 
 
-def disruption(word: str, cause: str, remedy: str, *also: Place, echo: bool = False) -> ReasonFacts:
+def taken_back(word: str, cause: str, remedy: str) -> ReasonFacts:
+    """A queue ends an attempt, at no charge."""
+    return ReasonFacts(
+        word=word, cause=cause, remedy=remedy, group=Group.ATTEMPT, places=_END,
+        outcome=Outcome.WITHDRAWN, warning=True,
+    )  # fmt: skip
+
+
+def disruption(
+    word: str, cause: str, remedy: str, *also: Place, echo: bool = False, blames_node: Blame = Blame.NEVER
+) -> ReasonFacts:
     """The cluster ends an attempt."""
     return ReasonFacts(
         word=word, cause=cause, remedy=remedy, group=Group.DISRUPTION, places=_END | frozenset(also),
-        outcome=Outcome.DISRUPTED, echo=echo, warning=True,
+        outcome=Outcome.DISRUPTED, echo=echo, blames_node=blames_node, warning=True,
     )  # fmt: skip
 
 
@@ -163,12 +197,29 @@ def failure(
     echo: bool = False,
     lost_node_explains: bool = False,
     ended_by_operator: bool = False,
+    blames_node: Blame = Blame.NEVER,
 ) -> ReasonFacts:
     """An attempt fails in a way that another one may not."""
     return ReasonFacts(
         word=word, cause=cause, remedy=remedy, group=Group.FAILURE, places=_END | frozenset(also),
         outcome=Outcome.FAILED, echo=echo, lost_node_explains=lost_node_explains,
-        ended_by_operator=ended_by_operator, warning=True,
+        ended_by_operator=ended_by_operator, blames_node=blames_node, warning=True,
+    )  # fmt: skip
+
+
+def unstartable(word: str, cause: str, remedy: str, *, blames_node: Blame = Blame.NEVER) -> ReasonFacts:
+    """The pods of an attempt cannot start: it is withdrawn, and too many such attempts in a row make the job Failed."""
+    return ReasonFacts(
+        word=word, cause=cause, remedy=remedy, group=Group.FAILURE, places=_END | {Place.FAILED},
+        outcome=Outcome.WITHDRAWN, ended_by_operator=True, cannot_start=True, blames_node=blames_node, warning=True,
+    )  # fmt: skip
+
+
+def ignored_failure(word: str, cause: str, remedy: str) -> ReasonFacts:
+    """An attempt fails in a way that the job's spec says not to charge."""
+    return ReasonFacts(
+        word=word, cause=cause, remedy=remedy, group=Group.FAILURE, places=_END,
+        outcome=Outcome.WITHDRAWN, ignored=True, warning=True,
     )  # fmt: skip
 
 
@@ -196,9 +247,38 @@ def limit(word: str, cause: str, remedy: str) -> ReasonFacts:
     return ReasonFacts(word=word, cause=cause, remedy=remedy, group=Group.LIMIT, places=places, warning=True)
 
 
+def unknown(word: str) -> ReasonFacts:
+    """A reason of a newer operator, found in a stored status. Nothing is charged for it, and it ends no job."""
+    return ReasonFacts(
+        word=word, cause="A newer version of the operator gave this reason.",
+        remedy="The documentation of that version has the remedy.", group=Group.ATTEMPT, places=_END,
+        outcome=Outcome.WITHDRAWN,
+    )  # fmt: skip
+
+
 def deadline(word: str, cause: str, remedy: str) -> ReasonFacts:
     """A limit that also ends the open attempt, at no charge."""
     return ReasonFacts(
         word=word, cause=cause, remedy=remedy, group=Group.LIMIT, places=_END | {Place.FAILED},
         outcome=Outcome.WITHDRAWN, ended_by_operator=True, warning=True,
     )  # fmt: skip
+
+
+class ReasonWord(OpenEnum):
+    """The base of the table: a word with its facts."""
+
+    facts: ReasonFacts
+
+    def __new__(cls, facts: ReasonFacts) -> Self:
+        member = str.__new__(cls, facts.word)
+        member._value_ = facts.word
+        member.facts = facts
+        return member
+
+    @classmethod
+    def read(cls, word: Any) -> Any:
+        """The reason for this word. A word of a newer version is kept, with neutral facts."""
+        found = super().read(word)
+        if isinstance(found, cls) and not found.known:
+            found.facts = unknown(word)
+        return found

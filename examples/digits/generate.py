@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from digits import glyphs, scenes
 from digits.preview import contact_sheet
@@ -60,9 +61,21 @@ def write_config(root: Path, task: str) -> None:
     (root / "digits.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
 
 
-def generate(root: Path, task: str, counts: dict[str, int], imgsz: int, seed: int) -> None:
-    """Write the data set to `root`. A scene depends only on the seed, the split and its number."""
-    digits = glyphs.load(seed)
+def generate(
+    root: Path,
+    task: str,
+    counts: dict[str, int],
+    imgsz: int,
+    seed: int,
+    *,
+    load: Callable[[int], dict[str, list[glyphs.Glyph]]] = glyphs.load,
+    make: Callable[..., tuple[NDArray[np.uint8], list[scenes.Placed]]] = scenes.make,
+) -> None:
+    """Write the data set to `root`. A scene depends only on the seed, the split and its number.
+
+    `load` gives the digits of each split, and `make` draws a scene as scenes.make does.
+    """
+    digits = load(seed)
     for split_number, split in enumerate(SPLITS):
         images, labels = root / "images" / split, root / "labels" / split
         images.mkdir(parents=True, exist_ok=True)
@@ -71,7 +84,7 @@ def generate(root: Path, task: str, counts: dict[str, int], imgsz: int, seed: in
         for number in range(counts[split]):
             rng = np.random.default_rng([seed, 1 + split_number, number])
             photo = photos[int(rng.integers(len(photos)))]
-            image, placed = scenes.make(photo, digits[split], imgsz, task, rng)
+            image, placed = make(photo, digits[split], imgsz, task, rng)
             lines = [f"{digit.label} {LABEL[task](digit)}\n" for digit in placed]
             (labels / f"{number:06d}.txt").write_text("".join(lines))
             cv2.imwrite(str(images / f"{number:06d}.jpg"), image, JPEG)

@@ -39,7 +39,11 @@ def draw(cells: NDArray[np.float64], label: int) -> Glyph | None:
     """Make a glyph from 8x8 grey values from 0 to 16; None if the ink is not connected."""
     grey = np.pad(cells / 16.0, 1).astype(np.float32)
     smooth = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_CUBIC)
-    ink = np.clip((cv2.GaussianBlur(smooth, (0, 0), 2.0) - 0.25) / 0.25, 0.0, 1.0)
+    return trace(np.clip((cv2.GaussianBlur(smooth, (0, 0), 2.0) - 0.25) / 0.25, 0.0, 1.0), label)
+
+
+def trace(ink: NDArray[np.float32], label: int) -> Glyph | None:
+    """Make a glyph from its ink, [SIDE, SIDE]; None if the ink is not connected."""
     solid = (ink > 0.5).astype(np.uint8)
     contours, _ = cv2.findContours(solid, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     if len(contours) != 1:

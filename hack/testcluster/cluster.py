@@ -180,6 +180,11 @@ class Cluster(KubernetesAccess):
             for node in nodes or self.node_names:
                 addons.pretend_gpus(self._control_plane, node, self._shape.gpus)
 
+    @property
+    def audit_log(self) -> Path | None:
+        """The log of all requests; None if the cluster was started without one."""
+        return self._control_plane.audit_log if self._shape.audit else None
+
     # Images, and the cluster's inside
 
     def load_image(self, reference: str, nodes: Sequence[str] | None = None) -> None:

@@ -1,6 +1,5 @@
 """`python -m distill_operator`: reads the environment and runs the operator until SIGTERM."""
 
-import logging
 import os
 import sys
 
@@ -8,6 +7,7 @@ import kopf
 
 from distill_operator.controller import handlers
 from distill_operator.controller.operator import Operator
+from distill_operator.controller.telemetry import logs
 from distill_operator.types.settings import Settings, SettingsError
 
 
@@ -18,16 +18,12 @@ def main() -> int:
     except SettingsError as error:
         print(f"distill-operator: {error}", file=sys.stderr)
         return 78
-    logging.basicConfig(
-        level=settings.log_level, format="%(asctime)s %(levelname)-7s %(name)s: %(message)s", stream=sys.stderr
-    )
-    logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLevelName(settings.log_level)))
+    logs.configure(settings.log_level, settings.log_format)
     registry = kopf.OperatorRegistry()
     handlers.register(registry, Operator(settings))
-    # The Deployment has one replica and strategy Recreate; kopf's peering is not a leader election.
     kopf.run(
         registry=registry,
-        standalone=True,
+        standalone=True,  # kopf's peering is not a leader election; the Lease is
         clusterwide=not settings.namespaces,
         namespaces=settings.namespaces,
     )

@@ -4,21 +4,20 @@ import itertools
 from collections.abc import Callable, Iterator
 
 import pytest
-import yaml
 
 from testcluster import ControlPlane
-from tests.apiserver.api import Api, wait_for
-from tests.apiserver.nodes import Nodes, rank0
-from tests.apiserver.operatorprocess import OperatorProcess
-from tests.apiserver.team import Team
-from tests.support.machine.python import ROOT
-
-OPERATOR = "distill-operator-under-test"
+from tests.support.apiserver.api import Api, install_crd, wait_for
+from tests.support.apiserver.nodes import Nodes, rank0
+from tests.support.apiserver.operatorprocess import USER, OperatorProcess, chart_user
+from tests.support.apiserver.team import Team
+from tests.support.audit import denied, requests
 
 
 @pytest.fixture(scope="session")
 def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    with ControlPlane.start(tmp_path_factory.mktemp("plane") / "control") as plane:
+    """It also asks for the right to block the deletion of owners, as OpenShift does."""
+    folder, plugins = tmp_path_factory.mktemp("plane") / "control", ("OwnerReferencesPermissionEnforcement",)
+    with ControlPlane.start(folder, audit=True, admission=plugins) as plane:
         yield plane
 
 
@@ -26,25 +25,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 def api(plane: ControlPlane) -> Api:
     """The API as an administrator, with the CRD established."""
     api = Api(plane.kubeconfig)
-    crd = yaml.safe_load((ROOT / "crds" / "distilljob.yaml").read_text())
-    name = api.create(crd)["metadata"]["name"]
-
-    def established() -> bool:
-        status = (api.get("CustomResourceDefinition", "", name) or {}).get("status") or {}
-        return any(c["type"] == "Established" and c["status"] == "True" for c in status.get("conditions") or ())
-
-    wait_for(established)
-    wait_for(lambda: _answers(api))
+    install_crd(api)
     return api
-
-
-def _answers(api: Api) -> bool:
-    try:
-        return api.list("DistillJob", "default") == []
-    except Exception as error:
-        if "initializing" in str(error) or "404" in str(error):
-            return False
-        raise
 
 
 @pytest.fixture(scope="session")
@@ -55,28 +37,12 @@ def nodes(api: Api) -> Iterator[Nodes]:
 
 @pytest.fixture(scope="session")
 def _operator(plane: ControlPlane, api: Api, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
-    """As a user who has exactly the rights of the chart's ClusterRole."""
-    chart = plane.helm("template", "test", str(ROOT / "charts" / "distill-operator"))
-    objects = [obj for obj in yaml.safe_load_all(chart) if obj and obj["kind"] == "ClusterRole"]
-    (role,) = [obj for obj in objects if obj["metadata"]["name"] == "test-distill-operator"]
-    api.create(role)
-    api.create(
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": OPERATOR},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": role["metadata"]["name"],
-            },
-            "subjects": [{"kind": "User", "name": OPERATOR, "apiGroup": "rbac.authorization.k8s.io"}],
-        }
-    )
+    """As a user who has exactly the rights of the chart's ClusterRole. At the end, none of its requests was denied."""
     log = tmp_path_factory.mktemp("operator") / "operator.log"
-    operator = OperatorProcess(plane.user_kubeconfig("operator", OPERATOR), log)
+    operator = OperatorProcess(chart_user(plane, api), log)
     yield operator
     operator.kill()
+    assert denied(requests(plane.audit_log, USER)) == []
 
 
 @pytest.fixture
@@ -104,10 +70,10 @@ def make_team(api: Api, operator: OperatorProcess, nodes: Nodes) -> Iterator[Cal
 
         yield make
         api.delete("DistillJob", team.ns, "tiny")
-        wait_for(lambda: _cleared(team), 30)
+        wait_for(lambda: cleared(team), 30)
 
 
-def _cleared(team: Team) -> bool:
+def cleared(team: Team) -> bool:
     """Remove Jobs and pods until none is left; the garbage collector knows a new CRD only after up to 30 s."""
     for job in team.api.list("Job", team.ns):
         team.api.delete("Job", team.ns, job["metadata"]["name"], propagationPolicy="Background")

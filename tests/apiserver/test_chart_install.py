@@ -11,14 +11,15 @@ import pytest
 import yaml
 
 from testcluster import ControlPlane
-from tests.apiserver.api import wait_for
-from tests.apiserver.operatorprocess import OperatorProcess
+from tests.support.apiserver.api import wait_for
+from tests.support.apiserver.operatorprocess import OperatorProcess
+from tests.support.audit import denied, requests, used
 from tests.support.machine.python import ROOT
 
 CHART = ROOT / "charts" / "distill-operator"
 NAMESPACE = "distill-system"
 CRD = "crd/distilljobs.distilljob.dev"
-EVERYTHING = ("--set", "networkPolicies.enabled=true,networkPolicies.trainerNamespaces={team-a,team-b}")
+EVERYTHING = ("--set", "admissionPolicy.enabled=true,monitoring.dashboard.enabled=true")
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +94,7 @@ def test_operator_may_do_its_work_and_no_more(plane: ControlPlane, install: Any)
         for resource in rule["resources"]
         for verb in rule["verbs"]
     ]
+    needed.append(("create", "coordination.k8s.io", "leases", NAMESPACE))
     assert all(allowed(plane, OPERATOR, *needed))
     foreign: list[Wish] = [
         ("get", "", "secrets", "team-a"),
@@ -102,7 +104,11 @@ def test_operator_may_do_its_work_and_no_more(plane: ControlPlane, install: Any)
         ("list", "", "nodes", None),
         ("list", "", "namespaces", None),
         ("update", "distilljob.dev", "distilljobs", "team-a"),
+        ("update", "distilljob.dev", "distilljobs/scale", "team-a"),
         ("delete", "", "persistentvolumeclaims", "team-a"),
+        ("update", "coordination.k8s.io", "leases", NAMESPACE),  # of any name
+        ("create", "coordination.k8s.io", "leases", "team-a"),
+        ("list", "apiextensions.k8s.io", "customresourcedefinitions", None),
     ]
     assert not any(allowed(plane, OPERATOR, *foreign))
 
@@ -117,7 +123,7 @@ def test_namespaced_operator_may_work_in_its_namespaces_only(plane: ControlPlane
     assert allowed(plane, OPERATOR, *wishes) == [True, False, False]
 
 
-JOB = {
+JOB: dict[str, Any] = {
     "apiVersion": "distilljob.dev/v1alpha1",
     "kind": "DistillJob",
     "spec": {
@@ -144,23 +150,73 @@ def test_operator_is_refused_nothing_that_it_asks_for(
     plane.kubectl("wait", "--for=condition=Established", CRD, "--timeout=30s")
     account = plane.user_kubeconfig("operator", OPERATOR, group="system:serviceaccounts")
     operator = OperatorProcess(account, tmp_path / "operator.log")
-    seen = len(audit(plane))
+    seen = len(requests(plane.audit_log, OPERATOR))
     try:
-        operator.start(WATCH_NAMESPACES=",".join(watched))
+        lease = {"LEASE_NAME": "distill-distill-operator", "LEASE_NAMESPACE": NAMESPACE, "POD_NAME": "a"}
+        operator.start(WATCH_NAMESPACES=",".join(watched), **lease)
         plane.apply(JOB | {"metadata": {"name": "digits", "namespace": namespace}})
         wait_for(lambda: "digits-a1" in plane.kubectl("get", "jobs", "-n", namespace, "-o", "name"), 30, operator.tail)
         plane.kubectl("delete", "distilljob", "digits", "-n", namespace, "--timeout=30s")
     finally:
         operator.stop()
-    requests = [entry for entry in audit(plane)[seen:] if entry["user"]["username"] == OPERATOR]
-    assert {"create", "update", "watch"} <= {entry["verb"] for entry in requests}
-    assert not [entry for entry in requests if entry.get("responseStatus", {}).get("code") == 403]
+    made = requests(plane.audit_log, OPERATOR)[seen:]
+    assert {"create", "update", "watch"} <= {right.verb for right in used(made)}
+    # It tries to read its CRD, which no Role can allow.
+    assert {right.resource for right in denied(made)} == ({"customresourcedefinitions"} if watched else set())
 
 
-def audit(plane: ControlPlane) -> list[dict[str, Any]]:
-    """Every request so far; the last line may still be being written."""
-    whole, _, _ = (plane.options.directory / "audit.log").read_text().rpartition("\n")
-    return [json.loads(line) for line in whole.splitlines()]
+LIMITS = {"enabled": True, "images": ["registry.example.com/ml/"], "priorityClasses": ["low"]}
+JUDGED: dict[str, tuple[dict[str, Any], str]] = {
+    "nothing": ({}, ""),
+    "allowed image": ({"image": "registry.example.com/ml/trainer:1"}, ""),
+    "other image": ({"image": "docker.io/x:1"}, "must begin with one of: registry.example.com/ml/"),
+    "image of a sidecar": ({"template": {"spec": {"containers": [{"name": "a", "image": "x"}]}}}, "must begin with"),
+    "image of an init container": (
+        {"template": {"spec": {"initContainers": [{"name": "a", "image": "x"}]}}},
+        "must begin with",
+    ),
+    "image volume": (
+        {"template": {"spec": {"volumes": [{"name": "a", "image": {"reference": "x"}}]}}},
+        "must begin with",
+    ),
+    "other volume": ({"template": {"spec": {"volumes": [{"name": "a", "emptyDir": {}}]}}}, ""),
+    "host path": (
+        {"template": {"spec": {"volumes": [{"name": "a", "hostPath": {"path": "/"}}]}}},
+        "must not be of type hostPath",
+    ),
+    "privileged": (
+        {"template": {"spec": {"containers": [{"name": "trainer", "securityContext": {"privileged": True}}]}}},
+        "must not be privileged",
+    ),
+    "unprivileged": (
+        {"template": {"spec": {"containers": [{"name": "trainer", "securityContext": {"runAsUser": 1}}]}}},
+        "",
+    ),
+    "allowed priority": ({"scheduling": {"priorityClassName": "low"}}, ""),
+    "other priority": ({"scheduling": {"priorityClassName": "high"}}, "must be one of: low"),
+}
+"""By name: fields of spec, and what the policy says; nothing where it admits the job."""
+
+
+def test_the_admission_policy_says_what_is_allowed(plane: ControlPlane, install: Any) -> None:
+    install("--set-json", f"admissionPolicy={json.dumps(LIMITS)}", "--set", "watchNamespaces={team-a}")
+    plane.kubectl("wait", "--for=condition=Established", CRD, "--timeout=30s")
+
+    def said(spec: dict[str, Any], namespace: str = "team-a") -> str:
+        spec = {**JOB["spec"], **spec}
+        job = {**JOB, "metadata": {"name": "judged", "namespace": namespace}, "spec": spec}
+        try:
+            plane.kubectl("create", "--dry-run=server", "-f", "-", stdin=yaml.safe_dump(job))
+        except RuntimeError as error:
+            return str(error)
+        return ""
+
+    wait_for(lambda: said(JUDGED["privileged"][0]) != "", 30, lambda: "the policy is not in force")
+    for case, (spec, complaint) in JUDGED.items():
+        answer = said(spec)
+        assert complaint in answer, case
+        assert bool(answer) == bool(complaint), f"{case}: {answer}"
+        assert said(spec, "team-b") == "", "the policy is for watchNamespaces"
 
 
 def test_users_who_may_view_or_edit_may_do_so_with_distilljobs(plane: ControlPlane, install: Any) -> None:
@@ -169,12 +225,13 @@ def test_users_who_may_view_or_edit_may_do_so_with_distilljobs(plane: ControlPla
         plane.kubectl("create", "rolebinding", role, f"--clusterrole={role}", f"--user={role}er", "-n", "team-a")
     create: Wish = ("create", "distilljob.dev", "distilljobs", "team-a")
     watch: Wish = ("watch", "distilljob.dev", "distilljobs", "team-a")
+    scale: Wish = ("patch", "distilljob.dev", "distilljobs/scale", "team-a")
     elsewhere: Wish = ("create", "distilljob.dev", "distilljobs", "team-b")
     deadline = time.monotonic() + 30  # the controller manager aggregates roles in the background
-    while allowed(plane, "editer", create, watch, elsewhere) != [True, True, False]:
+    while allowed(plane, "editer", create, watch, scale, elsewhere) != [True, True, True, False]:
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    assert allowed(plane, "viewer", create, watch, elsewhere) == [False, True, False]
+    assert allowed(plane, "viewer", create, watch, scale, elsewhere) == [False, True, False, False]
 
 
 def test_upgrade_updates_the_crd_and_uninstall_keeps_it_with_its_jobs(

@@ -3,19 +3,23 @@
 Every rule of the contract is broken once, through CEL and through Python, and both must say the same.
 """
 
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from distill_api.constants import KIND, RESERVED_ENV
+from distill_api.constants import KIND
 from distill_api.job import InvalidJob, parse_job
 from distill_api.spec import rules
-from tests.apiserver.api import Api, Object, Refused
-from tests.apiserver.team import manifest
+from distill_api.spec.distillation import DISTILLATION, UNTIL
+from distill_api.spec.exit_codes import EXIT_CODES
+from testcluster import ControlPlane
+from tests.support.apiserver.api import Api, Object, Refused
+from tests.support.apiserver.team import manifest
 from tests.support.machine.python import ROOT
+from tests.support.templates import ALLOWED, REFUSED
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").rglob("*.yaml") if f"kind: {KIND}" in path.read_text())
 
@@ -36,7 +40,9 @@ def changed(path: str, value: object, base: Object | None = None) -> Object:
 
 TEMPLATE = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
-RULES = (*rules.SPEC, *rules.VOLUME, *rules.DISTILLATION, *rules.UNTIL)
+RULES = (
+    *rules.SPEC, *rules.RESOURCES, *rules.SCHEDULING, *rules.VOLUME, *DISTILLATION, *UNTIL, *EXIT_CODES
+)  # fmt: skip
 
 BROKEN: dict[str, Object] = {
     "give either claimName": changed("volumes.data", {"subPath": "x"}),
@@ -46,19 +52,37 @@ BROKEN: dict[str, Object] = {
         "accelerators", {"perNode": 2, "processesPerNode": 4}, changed("device", "cuda")
     ),
     "device is cuda but": changed("accelerators", {"perNode": 0}, changed("device", "cuda")),
+    "a request in resources is larger": changed("resources", {"requests": {"cpu": 9}, "limits": {"cpu": "8500m"}}),
+    "accelerators are no part of resources": changed("resources.requests", {"nvidia.com/gpu": "2"}),
+    "requests and limits of the training container": changed(
+        "resources",
+        {},
+        changed("template", {"spec": {"containers": [{"name": "trainer", "resources": {"limits": {"cpu": 1}}}]}}),
+    ),
+    "each pod has a node of its own": changed("scheduling.requiredTopology", "kubernetes.io/hostname"),
     "several nodes write to one checkpoints volume": changed("volumes.checkpoints", {"claimTemplate": TEMPLATE}),
     "give exactly one of epochs": changed(
         "distillation", {"schedule": "stop", "until": {"epochs": 2, "fraction": 0.5}}
     ),
     "distillation.schedule is stop but": changed("distillation.schedule", "stop"),
     "distillation.until has no effect": changed("distillation.until", {"fraction": 0.5}),
+    "distillation.terms takes the place": changed("distillation", {"loss": "cwd", "terms": [{"loss": "spkd"}]}),
+    "distillation.terms has a loss twice": changed("distillation.terms", [{"loss": "spkd"}, {"loss": "spkd"}]),
+    "distillation.share weighs terms": changed("distillation.share", 0.5),
     "distillation.until.epochs is larger": changed("distillation", {"schedule": "stop", "until": {"epochs": 1000}}),
     "distillation.until.closeMosaic needs": changed(
         "training.close_mosaic", 0, changed("distillation", {"schedule": "cosine", "until": {"closeMosaic": True}})
     ),
     "teacher.model must be a trained .pt": changed("teacher.model", "yolo26s.yaml"),
+    "dataset.unlabelled has images": changed("dataset.unlabelled", {"images": "more"}, changed("teacher", None)),
+    "student.init is inherit but": changed("student.init", "inherit", changed("teacher", None)),
+    "a student cannot inherit from": changed("student.init", "inherit", changed("distillation.allowCrossFamily", True)),
     "student.model must be a .pt file": changed("student.model", "yolo26n"),
     "a .pt file is read from the models volume": changed("volumes.models", None),
+    "recovery.exitCodes cannot have": changed("recovery.exitCodes", [{"values": [42, 143], "action": "FailJob"}]),
+    "recovery.exitCodes has the same": changed(
+        "recovery.exitCodes", [{"values": [42, 75], "action": "FailJob"}, {"values": [75], "action": "Ignore"}]
+    ),
     "model and data set paths are relative": changed("dataset.config", "../digits.yaml"),
 }
 
@@ -104,6 +128,10 @@ def test_a_broken_rule_is_refused_alike_by_the_api_server_and_by_python(api: Api
         ("nodes", "two", "spec.nodes"),
         ("student", None, "spec.student"),
         ("teacher.sha256", "abc", "spec.teacher.sha256"),
+        ("scheduling.preferredTopology", "a rack", "spec.scheduling.preferredTopology"),
+        ("resources.requests", {"cpu": "much"}, "spec.resources.requests.cpu"),
+        ("resources.requests", {"cpu": 0.5}, "spec.resources.requests.cpu"),
+        ("resources.limits", {"cpu": True}, "spec.resources.limits.cpu"),
         ("recovery.gracePeriodSeconds", 5, "spec.recovery.gracePeriodSeconds"),
     ],
 )
@@ -120,51 +148,22 @@ def test_a_misspelt_field_is_named(api: Api) -> None:
         api.create(changed("training.epoch", 5), "default", dryRun="All", fieldValidation="Strict")
 
 
-OWNED: dict[str, Any] = {
-    "terminationGracePeriodSeconds": 5,
-    "automountServiceAccountToken": True,
-    "nodeSelector": {"a": "b"},
-    "tolerations": [{"key": "a", "operator": "Exists"}],
-}
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_refused_template_is_named_by_both(api: Api, case: str) -> None:
+    template, message = REFUSED[case]
+    with pytest.raises(Refused) as refused:
+        api.create(changed("template", template), "default", dryRun="All")
+    assert refused.value.code == 422
+    assert message in refused.value.message
+    with pytest.raises(InvalidJob) as caught:
+        parse_job(changed("template", template))
+    assert message in str(caught.value)
 
 
-@pytest.mark.parametrize("field", rules.OWNED_POD_FIELDS)
-def test_a_pod_field_that_the_operator_owns_is_refused_by_name(api: Api, field: str) -> None:
-    job = changed("template", {"spec": {field: OWNED.get(field, "x")}})
-    with pytest.raises(Refused, match=f"template.spec.{field} is set by the operator"):
-        api.create(job, "default", dryRun="All")
-
-
-@pytest.mark.parametrize("name", sorted(RESERVED_ENV))
-def test_a_variable_of_torchrun_is_refused(api: Api, name: str) -> None:
-    container = {"name": "trainer", "env": [{"name": name, "value": "1"}]}
-    with pytest.raises(Refused, match="belongs to torchrun or the operator"):
-        api.create(changed("template", {"spec": {"containers": [container]}}), "default", dryRun="All")
-
-
-def test_a_template_keeps_fields_that_only_kubernetes_knows(api: Api) -> None:
-    mount = {"name": "venv", "mountPath": "/workspace"}
-    template = {
-        "spec": {
-            "containers": [{"name": "trainer", "command": ["python"], "volumeMounts": [mount]}],
-            "volumes": [{"name": "venv", "persistentVolumeClaim": {"claimName": "venv"}}],
-        }
-    }
-    stored = api.create(changed("template", template), "default", dryRun="All", fieldValidation="Strict")
-    assert stored["spec"]["template"] == template
-
-
-IMMUTABLE = {
-    "student": {"model": "yolo26s.yaml"},
-    "teacher": {"model": "other.pt"},
-    "dataset": {"config": "coco.yaml"},
-    "distillation": {"weight": 3.0},
-    "training": {"epochs": 5},
-    "nodes": 1,
-    "accelerators": {"perNode": 1},
-    "device": "auto",
-    "volumes": {"data": {"claimName": "coco"}},
-}
+@pytest.mark.parametrize("case", ALLOWED)
+def test_a_template_keeps_fields_that_only_kubernetes_knows(api: Api, case: str) -> None:
+    stored = api.create(changed("template", ALLOWED[case]), "default", dryRun="All", fieldValidation="Strict")
+    assert stored["spec"]["template"] == ALLOWED[case]
 
 
 @pytest.fixture(scope="module")
@@ -173,24 +172,80 @@ def stored(api: Api) -> Object:
     return api.create(changed("suspend", True, manifest("kept")), "default")
 
 
-@pytest.mark.parametrize("field", IMMUTABLE)
-def test_what_defines_the_run_cannot_be_changed(api: Api, stored: Object, field: str) -> None:
-    with pytest.raises(Refused, match=f"{field} defines the run and cannot be changed"):
-        api.patch("DistillJob", "default", stored["metadata"]["name"], {"spec": {field: IMMUTABLE[field]}})
+@pytest.fixture
+def elastic(api: Api, plane: ControlPlane) -> Iterator[Callable[..., Object]]:
+    """Make a suspended job, elastic or not, with two nodes of two processes; and scale it with kubectl."""
+
+    def scale(nodes: int, **status: int) -> Object:
+        if status:
+            api.patch("DistillJob", "default", "scaled", {"status": status}, "status")
+        plane.kubectl("scale", "dj/scaled", f"--replicas={nodes}", "--namespace=default")
+        path = api.path("DistillJob", "default", "scaled", "scale")
+        assert api.request("GET", path)["spec"]["replicas"] == nodes
+        return api.get("DistillJob", "default", "scaled") or {}
+
+    job = manifest("scaled", nodes=2, suspend=True, elastic={"minNodes": 2}, training={"batch": 48})
+    api.create(job, "default")
+    yield scale
+    api.delete("DistillJob", "default", "scaled")
 
 
-def test_every_immutable_field_is_tried() -> None:
-    updates = [rule for rule in rules.SPEC if rule.holds is None]
-    assert {rule.message.split(" ", 1)[0] for rule in updates} == set(IMMUTABLE)
+def test_kubectl_scale_sets_the_nodes_of_an_elastic_job(elastic: Callable[..., Object]) -> None:
+    assert elastic(3)["spec"]["nodes"] == 3
+    assert elastic(4, attempt=1, fullNodes=6)["spec"]["nodes"] == 4
+    assert elastic(6)["spec"]["nodes"] == 6
+    assert elastic(2)["spec"]["nodes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("nodes", "status", "message"),
+    [
+        (5, {}, "training.batch is the global batch and must be divisible"),
+        (1, {}, "elastic.minNodes is larger than nodes"),
+        (0, {}, "greater than or equal to"),
+        (3, {"attempt": 1, "fullNodes": 2}, "nodes cannot be more than the first attempt started with"),
+        (3, {"attempt": 1}, "nodes cannot be more than the first attempt started with"),
+    ],
+)
+def test_a_number_of_nodes_that_cannot_be_is_refused(
+    elastic: Callable[..., Object], nodes: int, status: dict[str, int], message: str
+) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        elastic(nodes, **status)
+
+
+@pytest.mark.parametrize("before", [{}, {"minNodes": 1}], ids=["never", "no_more"])
+def test_nodes_of_a_job_that_is_not_elastic_cannot_be_changed(api: Api, before: Object) -> None:
+    spec = {"elastic": before} if before else {}
+    api.create(manifest("rigid", **spec), "default")
+    try:
+        for elastic in (None, {"minNodes": 1}):
+            if before and elastic:
+                continue
+            with pytest.raises(Refused, match="nodes cannot be changed"):
+                api.patch("DistillJob", "default", "rigid", {"spec": {"nodes": 1, "elastic": elastic}})
+    finally:
+        api.delete("DistillJob", "default", "rigid")
+
+
+def test_the_status_of_a_job_that_was_scaled_can_be_written(api: Api, elastic: Callable[..., Object]) -> None:
+    """The rule compares spec and status, and the operator writes the status last."""
+    elastic(3, attempt=1, fullNodes=4)
+    stored = api.patch("DistillJob", "default", "scaled", {"status": {"replicas": 3, "attempt": 2}}, "status")
+    assert (stored["status"]["replicas"], stored["status"]["fullNodes"]) == (3, 4)
 
 
 @pytest.mark.parametrize(
     "change",
     [
         {"suspend": False},
+        {"scheduling": {"requiredTopology": "topology.kubernetes.io/zone", "preferredTopology": "rack"}},
+        {"resources": {"requests": {"cpu": 8}, "limits": {"cpu": "8000m", "memory": "1.5Gi"}}},
         {"recovery": {"maxFailures": 9}},
         {"activeDeadlineSeconds": 3600},
         {"ttlSecondsAfterFinished": 60},
+        {"cleanPodPolicy": "All"},
+        {"imagePullSecrets": [{"name": "registry"}]},
         {"checkpoint": {"keep": 5}},
         {"elastic": {"minNodes": 1}},
     ],
@@ -206,6 +261,8 @@ def test_defaults_are_stored_with_the_job(stored: Object) -> None:
     assert spec["distillation"] == {
         "weight": 6.0,
         "loss": "sl2",
+        "terms": [],
+        "projector": "mlp",
         "schedule": "constant",
         "allowCrossFamily": False,
     }

@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 from distill_api.constants import Outcome, Phase
 from distill_api.pod.report import RankSeconds
+from distill_api.pod.run import RunConfig
 from distill_api.reasons import Reason
-from tests.apiserver.api import Api, Object, wait_for
-from tests.apiserver.nodes import GPUS, Nodes
-from tests.apiserver.team import Team
+from testcluster import ControlPlane
+from tests.support.apiserver.api import Api, Object, wait_for
+from tests.support.apiserver.nodes import GPUS, Nodes
+from tests.support.apiserver.team import Team
 
 UNREACHABLE = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
 IMPATIENT = {
@@ -62,6 +64,30 @@ def test_a_node_that_never_confirms_is_given_up_and_the_job_goes_on(team: Team, 
     assert over.attempts[1].lost_steps == 7
     assert over.goodput is not None
     assert over.goodput.waiting_for_capacity_seconds > 0
+
+
+ZONE = "topology.kubernetes.io/zone"
+
+
+def put_into_zone(api: Api, node: str, zone: str | None) -> None:
+    api.patch("Node", "", node, {"metadata": {"labels": {ZONE: zone}}})
+
+
+def test_pods_that_must_share_a_zone_wait_for_room_in_it(team: Team, nodes: Nodes, api: Api) -> None:
+    try:
+        for node in nodes.names:
+            put_into_zone(api, node, f"zone-of-{node}")
+        team.submit(scheduling={"requiredTopology": ZONE})
+        waits = team.waits_because("Unschedulable")["message"]
+        assert "1 of 2 pods cannot be scheduled" in waits
+        assert "didn't match pod affinity rules" in waits
+        for node in nodes.names:
+            put_into_zone(api, node, "a")
+        assert {pod["spec"]["nodeName"] for pod in team.scheduled(1)} == set(nodes.names)
+        team.train(1, step=10)
+    finally:
+        for node in nodes.names:
+            put_into_zone(api, node, None)
 
 
 def urgent_pod(node: str) -> Object:
@@ -128,14 +154,48 @@ def test_an_elastic_job_shrinks_and_grows_with_the_room_that_there_is(team: Team
     wait_for(lambda: {j["metadata"]["name"] for j in team.api.list("Job", team.ns)} == {"tiny-a3"}, 20)
 
 
+def test_kubectl_scale_changes_a_job_that_trains(team: Team, nodes: Nodes, plane: ControlPlane) -> None:
+    del nodes
+    team.submit(elastic={"minNodes": 1, "shrinkAfterSeconds": 30, "growAfterSeconds": 2})
+    team.train(1, step=40, committed=30)
+    assert (team.status.full_nodes, team.status.replicas) == (2, 2)
+    plane.kubectl("scale", "dj/tiny", "--replicas=1", f"--namespace={team.ns}")
+    wait_for(lambda: team.attempt().reason == Reason.SCALED_DOWN, 20, team.operator.tail)
+    team.stop_pods(1, committed=40)
+    pod = wait_for(lambda: alone(team, 2), 20, lambda: (team.status.to_wire(), team.operator.tail()))
+    (container,) = pod["spec"]["containers"]
+    run = RunConfig.model_validate_json(next(v["value"] for v in container["env"] if v["name"] == "DISTILL_RUN"))
+    assert (run.nodes, run.spec.world_size) == (1, 4), "the global batch has the same shards"
+    team.kubelet.run(pod, team.rank0.ip)
+    team.say(2, step=50, committed=48, resumed=40)
+    team.reaches(Phase.RUNNING)
+    assert team.condition("Degraded")["status"] == "False", "it has what it asks for"
+
+    plane.kubectl("scale", "dj/tiny", "--replicas=2", f"--namespace={team.ns}")
+    placed = wait_for(lambda: [p for p in placeholders(team) if p["spec"].get("nodeName")], 40, team.operator.tail)
+    team.kubelet.run(placed[0], "127.0.0.1")
+    wait_for(lambda: team.attempt().reason == Reason.GROWING, 20, team.operator.tail)
+    team.stop_pods(2, committed=50)
+    wait_for(lambda: team.status.attempt == 3, 20, team.operator.tail)
+    wait_for(lambda: all(p["metadata"].get("deletionTimestamp") for p in placeholders(team)), 20, team.operator.tail)
+    for gone in placeholders(team):
+        team.kubelet.remove(gone)
+    over = team.train(3, step=60, committed=55, resumed=50)
+    assert [(a.nodes, a.reason, a.lost_steps or 0) for a in over.attempts] == [
+        (2, Reason.SCALED_DOWN, 0),
+        (1, Reason.GROWING, 0),
+        (2, None, 0),
+    ]
+    assert over.restarts == "0/0"
+
+
 def test_the_time_of_a_job_is_in_status_and_metrics(team: Team) -> None:
     team.submit()
     team.train(1, step=40, committed=30)
-    time.sleep(5)  # there must be some time to account for
-    team.say(1, step=60, committed=50)
-    assert team.rank0.status is not None
     told = RankSeconds(starting=1, training=2, checkpoint=0.5, validation=0.5)
+    assert team.rank0.status is not None
     team.rank0.status = team.rank0.status.model_copy(update={"seconds": told})
+    time.sleep(5)  # there must be some time to account for
     wait_for(lambda: (g := team.status.goodput) and g.validation_seconds == 0.5, why=lambda: team.status.goodput)
     team.finish(1)
     over = team.reaches(Phase.SUCCEEDED)

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import pytest
 
-from distill_api.constants import Outcome, Phase
+from distill_api.constants import Label, Outcome, Phase
 from distill_api.pod.report import TerminationMessage
 from distill_api.reasons import Reason
 from distill_api.status import DistillJobStatus
-from tests.apiserver.api import Object, wait_for
-from tests.apiserver.nodes import GPUS
-from tests.apiserver.team import RESULT, Team
+from tests.support.apiserver.api import COLLECTED_WITHIN, Object, wait_for
+from tests.support.apiserver.nodes import GPUS
+from tests.support.apiserver.team import RESULT, Team
 
 
 def restarts_of(status: DistillJobStatus) -> tuple[int, int]:
@@ -229,7 +229,62 @@ def test_a_claim_template_is_made_and_goes_with_the_job(team: Team) -> None:
     wait_for(lambda: len(team.pods(1)) == 2)
     team.api.delete("DistillJob", team.ns, "tiny")
     names = {"digits", "runs"}
-    wait_for(lambda: {c["metadata"]["name"] for c in team.api.list("PersistentVolumeClaim", team.ns)} == names, 20)
+    wait_for(lambda: {c["metadata"]["name"] for c in team.api.list("PersistentVolumeClaim", team.ns)} == names, 60)
+
+
+def test_a_retained_claim_outlives_its_job_and_is_not_taken_by_another(team: Team) -> None:
+    template = {"accessModes": ["ReadWriteMany"], "resources": {"requests": {"storage": "1Gi"}}}
+    spec = {
+        "volumes": {
+            "checkpoints": {"claimTemplate": template},
+            "data": {"claimName": "digits"},
+            "models": {"claimName": "runs"},
+        },
+        "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"},
+    }
+    team.submit(**spec)
+    made = wait_for(lambda: team.api.get("PersistentVolumeClaim", team.ns, "tiny-checkpoints"))
+    wait_for(lambda: len(team.pods(1)) == 2)
+    for suspend, phase in ((True, Phase.SUSPENDED), (False, Phase.STARTING)):
+        team.api.patch("DistillJob", team.ns, "tiny", {"spec": {"suspend": suspend}})
+        team.reaches(phase)
+    wait_for(lambda: len(team.pods(2)) == 2, 20, lambda: (team.status.to_wire(), team.operator.tail()))
+    team.api.delete("DistillJob", team.ns, "tiny")
+    wait_for(lambda: not team.api.list("Job", team.ns), COLLECTED_WITHIN)
+    kept = team.api.get("PersistentVolumeClaim", team.ns, "tiny-checkpoints")
+    assert kept is not None
+    assert (kept["metadata"]["uid"], "deletionTimestamp" in kept["metadata"]) == (made["metadata"]["uid"], False)
+    wait_for(lambda: not team.pods(), COLLECTED_WITHIN)
+    team.submit(**spec)
+    assert "or use it with claimName" in team.waits_because("NameTaken")["message"]
+
+
+def test_a_lost_claim_with_checkpoints_is_waited_for_until_it_is_restored(team: Team) -> None:
+    claim, size = "tiny-checkpoints", {"requests": {"storage": "1Gi"}}
+    template = {"accessModes": ["ReadWriteMany"], "resources": size, "storageClassName": ""}
+    others = {"data": {"claimName": "digits"}, "models": {"claimName": "runs"}}
+    team.make_volume(claim)
+    team.submit(volumes={"checkpoints": {"claimTemplate": template}, **others})
+    team.train(1, step=30, committed=20)
+    team.api.patch("DistillJob", team.ns, "tiny", {"spec": {"suspend": True}})
+    team.stop_pods(1, committed=30)
+    team.reaches(Phase.SUSPENDED)
+    team.api.delete("PersistentVolumeClaim", team.ns, claim)
+    wait_for(lambda: team.api.get("PersistentVolumeClaim", team.ns, claim) is None, 30)
+    team.api.delete("PersistentVolume", "", f"{team.ns}-{claim}")
+    team.api.patch("DistillJob", team.ns, "tiny", {"spec": {"suspend": False}})
+    assert "the checkpoints up to step 30" in team.waits_because("CheckpointsLost")["message"]
+    assert team.api.get("PersistentVolumeClaim", team.ns, claim) is None, "an empty claim would begin again"
+
+    wait_for(lambda: team.api.get("PersistentVolume", "", f"{team.ns}-{claim}") is None, 30)
+    team.make_volume(claim)
+    metadata = {"name": claim, "labels": {Label.UID: (team.raw() or {})["metadata"]["uid"]}}
+    team.api.create(
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": template}, team.ns
+    )
+    team.reaches(Phase.STARTING)
+    pods = team.scheduled(2)
+    assert {pod["metadata"]["labels"][Label.COMMITTED_STEP] for pod in pods} == {"30"}
 
 
 def test_pods_that_admission_refuses_fail_the_job_with_its_words(make_team: Callable[..., Team]) -> None:
@@ -279,8 +334,9 @@ def test_an_image_that_cannot_be_pulled_is_told_while_it_is_waited_for(team: Tea
     wait_for(lambda: all(p["metadata"].get("deletionTimestamp") for p in team.pods(1)), 20)
     for pod in team.pods(1):
         team.kubelet.remove(pod)
-    over = team.reaches(Phase.FAILED)
-    assert (over.attempts[0].reason, restarts_of(over)) == (Reason.IMAGE_PULL, (1, 0))
+    withdrawn = wait_for(lambda: s if (s := team.status).next_attempt_at else None)
+    assert (withdrawn.attempts[0].outcome, withdrawn.attempts[0].reason) == (Outcome.WITHDRAWN, Reason.IMAGE_PULL)
+    assert (withdrawn.failed_starts, restarts_of(withdrawn)) == (1, (0, 0))
 
 
 def test_half_a_gang_gives_its_nodes_back_without_a_charge(team: Team, urgent: str) -> None:
@@ -322,7 +378,8 @@ def test_a_deleted_job_leaves_nothing_behind(team: Team) -> None:
     team.submit()
     team.train(1, step=10)
     team.api.delete("DistillJob", team.ns, "tiny")
-    wait_for(lambda: all(p["metadata"].get("deletionTimestamp") for p in team.pods()), 20)
+    # Kubernetes' garbage collector deletes the Job, and then, in a round of its own, the pods.
+    wait_for(lambda: all(p["metadata"].get("deletionTimestamp") for p in team.pods()), COLLECTED_WITHIN, team.pods)
     for pod in team.pods():
         team.kubelet.remove(pod)
 
@@ -344,7 +401,7 @@ def test_a_job_made_again_waits_for_the_pods_of_the_first(team: Team) -> None:
     team.submit()
     team.waits_because("PodsTerminating")
     assert team.status.attempt == 0
-    wait_for(lambda: all(p["metadata"].get("deletionTimestamp") for p in team.pods()), 20)
+    wait_for(lambda: all(p["metadata"].get("deletionTimestamp") for p in team.pods()), COLLECTED_WITHIN)
     for pod in team.pods():
         team.kubelet.remove(pod)
     assert team.reaches(Phase.STARTING, 30).attempt == 1
@@ -355,7 +412,25 @@ def test_ttl_removes_the_finished_job(team: Team) -> None:
     team.run_gang(1)
     team.finish(1)
     wait_for(lambda: team.raw() is None)
-    wait_for(lambda: not team.pods(), 20)
+    wait_for(lambda: not team.pods(), COLLECTED_WITHIN)
+
+
+def test_a_finished_jobs_child_deleted_by_hand_does_not_run_again(team: Team) -> None:
+    team.submit()
+    team.train(1, step=10)
+    team.finish(1)
+    over = team.reaches(Phase.SUCCEEDED)
+    wait_for(lambda: any(c["type"] == "Complete" for j in team.api.list("Job", team.ns) for c in conditions_of(j)), 30)
+    team.api.delete("Job", team.ns, "tiny-a1", propagationPolicy="Background")
+    wait_for(lambda: not team.api.list("Job", team.ns))
+    team.api.patch("DistillJob", team.ns, "tiny", {"spec": {"ttlSecondsAfterFinished": 3600}})
+    wait_for(lambda: team.status.observed_generation == 2)
+    assert not team.api.list("Job", team.ns)
+    assert team.status == over.model_copy(update={"observed_generation": 2})
+
+
+def conditions_of(job: Object) -> list[Object]:
+    return (job.get("status") or {}).get("conditions") or []
 
 
 def test_a_deadline_ends_the_job(team: Team) -> None:

@@ -2,10 +2,10 @@
 
 from distill_api.constants import Phase
 from distill_api.reasons import Reason
-from tests.apiserver.api import Api, wait_for
-from tests.apiserver.nodes import timestamp
-from tests.apiserver.operatorprocess import OperatorProcess
-from tests.apiserver.team import Team, manifest, stopped
+from tests.support.apiserver.api import COLLECTED_WITHIN, Api, wait_for
+from tests.support.apiserver.nodes import timestamp
+from tests.support.apiserver.operatorprocess import OperatorProcess
+from tests.support.apiserver.team import Team, manifest, stopped
 
 
 def test_a_kill_at_every_stage_of_a_disrupted_life_changes_nothing(team: Team) -> None:
@@ -80,8 +80,8 @@ def test_a_suspension_that_was_under_way_is_finished(team: Team) -> None:
     team.train(1, step=30, committed=20)
     team.api.patch("DistillJob", team.ns, "tiny", {"spec": {"suspend": True}})
     wait_for(lambda: team.attempt().reason == Reason.SUSPENDED_BY_USER)
-    team.operator.kill()
     wait_for(lambda: all(p["metadata"].get("deletionTimestamp") for p in team.pods(1)), 20)
+    team.operator.kill()
     team.stop_pods(1, committed=30)
     team.operator.start()
     assert team.reaches(Phase.SUSPENDED).restarts == "0/0"
@@ -92,8 +92,8 @@ def test_a_job_deleted_while_the_operator_is_away_leaves_nothing(team: Team) -> 
     wait_for(lambda: len(team.pods(1)) == 2)
     team.operator.kill()
     team.api.delete("DistillJob", team.ns, "tiny")
-    wait_for(lambda: not team.api.list("Job", team.ns), 20)
-    wait_for(lambda: not team.api.list("Service", team.ns), 20)
+    wait_for(lambda: not team.api.list("Job", team.ns), COLLECTED_WITHIN)
+    wait_for(lambda: not team.api.list("Service", team.ns), COLLECTED_WITHIN)
 
 
 def test_an_operator_of_one_namespace_leaves_the_others_alone(team: Team, operator: OperatorProcess, api: Api) -> None:
@@ -103,6 +103,7 @@ def test_an_operator_of_one_namespace_leaves_the_others_alone(team: Team, operat
     api.create(manifest(), f"{team.ns}-other")
     team.submit()
     team.reaches(Phase.STARTING)
-    assert "status" not in (api.get("DistillJob", f"{team.ns}-other", "tiny") or {})
+    other = api.get("DistillJob", f"{team.ns}-other", "tiny") or {}
+    assert (other["status"]["observedGeneration"], other["status"]["conditions"]) == (-1, []), "nobody has seen it"
     operator.kill()
     api.delete("DistillJob", f"{team.ns}-other", "tiny")

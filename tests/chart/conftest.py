@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from distill_api.constants import Phase
 from distill_api.status import Attempt, DistillJobStatus, Goodput, Progress
-from distill_operator.controller.metrics import Metrics
+from distill_operator.controller.telemetry.metrics import Metrics
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from testcluster.artifacts import binaries
 from tests.support.machine.python import ROOT
@@ -94,12 +94,14 @@ def rank_metrics(rank: int) -> CollectorRegistry:
     versions = {"torch": "2.15", "ultralytics": "8.4"}
     metrics = TrainerMetrics(rank=rank, world_size=2, checkpoint_interval=60, versions=versions)
     metrics.planned(steps=10_000)
+    metrics.execution(1)
     metrics.resumed(20)
     metrics.evaluated("student", map50=0.5, map50_95=0.4)
     metrics.evaluated("teacher", map50=0.6, map50_95=0.5)
     metrics.losses({"box": 1.5, "cls": 1.0, "dfl": 1.2, "dis": 4.0})
     metrics.learning_rates({"pg0": 0.01})
     metrics.grad_norm(3.0)
+    metrics.neck_gradients([0.5, 0.4, 0.3], [0.1, 0.0, -0.1])
     steps = count(21)
 
     def train() -> None:
@@ -127,8 +129,13 @@ def operator_metrics() -> CollectorRegistry:
         goodput=Goodput(productive_seconds=9, restart_seconds=1, ratio=0.9, accounted_until=now),
     )
 
+    metrics.crd_matches(True)
+    metrics.leads(True)
+
     def work() -> None:
         metrics.passed(0.02)
+        metrics.polled(True)
+        metrics.polled(False)
         metrics.state(key, status)
         metrics.transition(key, DistillJobStatus(), status)
 

@@ -16,6 +16,7 @@ from distill_api.job import DistillJob
 from distill_api.metrics import OperatorMetric, TrainerMetric
 from distill_operator.builders.pod import build_pod_template
 from tests.support.machine.python import ROOT
+from tests.support.operator.samples import SETTINGS
 from tests.support.prometheus.dashboards import panel_queries, panels
 from tests.support.prometheus.discovery import endpoint_targets, pod_targets
 from tests.support.prometheus.monitors import scrape_config
@@ -55,7 +56,7 @@ JOB = DistillJob.model_validate(
 
 def pod(ports: list[int], name: str, *, phase: str = "Running", **labels: str) -> dict[str, Any]:
     """A pod that the operator builds, on loopback; its ranks listen where the exporters do."""
-    template = build_pod_template(JOB, "team", 2, 2, "trainer")
+    template = build_pod_template(JOB, "team", 2, 2, SETTINGS)
     (container,) = template["spec"]["containers"]
     for declared, port in zip(container["ports"], ports, strict=True):
         declared["containerPort"] = port

@@ -56,14 +56,20 @@ def test_schema_and_values_name_the_same() -> None:
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
-        ({"replicas": 2}, "replicas"),
+        ({"replicas": 0}, "/replicas"),
         ({"monitoring": {"podMonitors": {"enabled": True}}}, "podMonitors"),
         ({"image": {"pullPolicy": "Sometimes"}}, "/image/pullPolicy"),
         ({"image": {"digest": "abc"}}, "/image/digest"),
+        ({"trainer": {"digest": "latest"}}, "/trainer/digest"),
+        ({"trainer": {"userId": 0}}, "/trainer/userId"),
+        ({"trainer": {"image": "a@sha256:b", "digest": f"sha256:{'a' * 64}"}}, "remove one of them"),
+        ({"podSecurityContext": {"runAsUser": 0}}, "/podSecurityContext/runAsUser"),
         ({"watchNamespaces": "team"}, "/watchNamespaces"),
         ({"watchNamespaces": ["Team_A"]}, "/watchNamespaces/0"),
         ({"operator": {"backoffBaseSeconds": 0}}, "/operator/backoffBaseSeconds"),
+        ({"operator": {"forcedPodDeletion": "sometimes"}}, "/operator/forcedPodDeletion"),
         ({"extraEnv": [{"name": "WATCH_NAMESPACES", "value": "x"}]}, "/extraEnv/0/name"),
+        ({"extraEnv": [{"name": "LEASE_NAME", "value": ""}]}, "/extraEnv/0/name"),
         ({"serviceAccount": {"create": False}}, "set serviceAccount.name"),
     ],
 )

@@ -65,6 +65,12 @@ def test_every_printed_column_exists_in_the_schema(name: str, path: str) -> None
         assert lookup(path)["type"] in {"string", "integer", "number"}, name
 
 
+def test_the_scale_subresource_sets_and_counts_nodes() -> None:
+    scale = crd()["spec"]["versions"][0]["subresources"]["scale"]
+    assert [lookup(path)["type"] for path in scale.values()] == ["integer", "integer"]
+    assert scale["specReplicasPath"] == ".spec.nodes"
+
+
 def test_training_defaults_are_those_of_the_pinned_ultralytics() -> None:
     files = importlib.metadata.files("ultralytics") or []
     (default,) = [file for file in files if str(file) == "ultralytics/cfg/default.yaml"]

@@ -51,6 +51,11 @@ def stop(**until: Any) -> dict[str, Any]:
     return {"schedule": "stop", "until": until}
 
 
+def codes(*rules: list[int]) -> dict[str, Any]:
+    """A job with a rule for each list of exit codes."""
+    return job_with(recovery={"exitCodes": [{"values": values, "action": "Ignore"} for values in rules]})
+
+
 MISTAKES = {
     "unknown field": (job_with(studnet={"model": "x.pt"}), "spec.studnet"),
     "unknown training argument": (job_with(training__epoch=3), "spec.training.epoch"),
@@ -71,6 +76,12 @@ MISTAKES = {
     ),
     "untrained teacher": (job_with(teacher={"model": "yolo26s.yaml"}), "must be a trained .pt file"),
     "student is neither": (job_with(student={"model": "yolo26n.onnx"}), "a .pt file or a .yaml"),
+    "nobody to inherit from": (job_with(student={"model": "n.yaml", "init": "inherit"}, teacher=None), "set teacher"),
+    "inherits from another family": (
+        job_with(student={"model": "n.yaml", "init": "inherit"}, distillation={"allowCrossFamily": True}),
+        "a student cannot inherit from a model of another family",
+    ),
+    "unknown first weights": (job_with(student={"model": "n.yaml", "init": "teacher"}), "spec.student.init"),
     "no models volume": (job_with(volumes__models=None), "set volumes.models"),
     "path leaves the volume": (job_with(dataset={"config": "../secret.yaml"}), "must stay inside them"),
     "baseline leaves the volume": (job_with(report={"baseline": "/etc/run"}), "must stay inside them"),
@@ -99,6 +110,39 @@ MISTAKES = {
         "set training.close_mosaic",
     ),
     "fraction of nothing": (job_with(distillation=stop(fraction=0)), "spec.distillation.until.fraction"),
+    "no quantity": (
+        job_with(resources={"limits": {"memory": "much"}}),
+        "spec.resources.limits.memory: 'much' is not a",
+    ),
+    "a fraction without quotes": (job_with(resources={"requests": {"cpu": 0.5}}), "0.5 is not a quantity; write it in"),
+    "a negative quantity": (job_with(resources={"requests": {"cpu": -1}}), "'-1' is not a quantity"),
+    "a request above its limit": (
+        job_with(resources={"requests": {"memory": "9Gi"}, "limits": {"memory": "9G"}}),
+        "lower the request",
+    ),
+    "accelerators among resources": (job_with(resources={"limits": {"nvidia.com/gpu": 1}}), "set spec.accelerators"),
+    "resources in two places": (
+        job_with(resources={}, template={"spec": {"containers": [{"name": "trainer", "resources": {"limits": {}}}]}}),
+        "keep one of them",
+    ),
+    "no label as a topology": (
+        job_with(scheduling={"requiredTopology": "my zone"}),
+        "spec.scheduling.requiredTopology",
+    ),
+    "one node for all pods": (
+        job_with(scheduling={"preferredTopology": "kubernetes.io/hostname"}),
+        "name a larger one",
+    ),
+    "a reserved exit code": (codes([1, 0]), "recovery.exitCodes cannot have 0"),
+    "an exit code in two rules": (codes([42, 75], [75]), "the same exit code twice"),
+    "an exit code twice in a rule": (codes([42, 42]), "the same exit code twice"),
+    "an exit code of no process": (codes([256]), "spec.recovery.exitCodes.0.values.0"),
+    "a rule without a code": (codes([]), "spec.recovery.exitCodes.0.values"),
+    "too many rules": (codes(*([code] for code in range(1, 18))), "spec.recovery.exitCodes"),
+    "an action of the Job controller alone": (
+        job_with(recovery={"exitCodes": [{"values": [42], "action": "FailIndex"}]}),
+        "must be 'FailJob' or 'Ignore'",
+    ),
     "bad digest": (job_with(teacher={"model": "t.pt", "sha256": "abc"}), "spec.teacher.sha256"),
 }
 
@@ -154,7 +198,7 @@ def test_a_file_without_a_job_is_refused(text: str, expected: str) -> None:
 
 def test_a_run_config_is_the_same_after_its_trip_through_the_environment() -> None:
     run = RunConfig(job="digits", uid="u", attempt=3, nodes=2, rendezvous="h:1", spec=parse_job(JOB).spec)
-    assert RunConfig.model_validate_json(run.model_dump_json(by_alias=True)) == run
+    assert RunConfig.model_validate_json(run.to_json()) == run
     assert run.world_size == 2
 
 

@@ -10,9 +10,11 @@ import pytest
 from digits.demo import stage
 from testcluster import Cluster
 from tests.e2e.jobs import NAMESPACE, Jobs
+from tests.support.audit import denied, requests
 from tests.support.machine.python import ROOT
 
 IMGSZ = 64
+OPERATOR = f"system:serviceaccount:{stage.SYSTEM_NAMESPACE}:distill-operator"
 
 
 @pytest.fixture(scope="session")
@@ -44,14 +46,18 @@ def make_models(folder: Path, digits: dict[int, str]) -> None:
 
 @pytest.fixture(scope="session")
 def cluster(volumes: Path) -> Iterator[Cluster]:
-    """A running cluster with the operator installed and the claims made."""
-    cluster, mine = stage.open_cluster(gpus=2)
+    """A running cluster with the operator installed and the claims made. In the end the operator was denied nothing."""
+    cluster, mine = stage.open_cluster(gpus=2, audit=True)
     try:
         cluster.load_image(stage.OPERATOR_IMAGE)
         cluster.load_image(stage.BASE_IMAGE)
         stage.install_operator(cluster)
         stage.prepare_namespace(cluster, NAMESPACE, volumes)
+        log = cluster.audit_log if isinstance(cluster, Cluster) else None
+        before = len(requests(log, OPERATOR)) if log else 0  # of a kept cluster's earlier run
         yield cluster
+        if log is not None:
+            assert denied(requests(log, OPERATOR)[before:]) == [], "the chart lacks rights that the operator needs"
     finally:
         if mine and os.environ.get("KEEP") != "1":
             cluster.down()

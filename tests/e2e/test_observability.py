@@ -35,7 +35,8 @@ def prometheus(cluster: Cluster, tmp_path: Path) -> Iterator[PrometheusServer]:
 
 
 def test_every_panel_of_the_dashboard_shows_something(jobs: Jobs, prometheus: PrometheusServer) -> None:
-    jobs.create("observed", jobs.spec(epochs=200, val=True))
+    balanced = {"terms": [{"loss": "sl2"}], "share": 0.5}  # only with a share are the neck's gradients compared
+    jobs.create("observed", {**jobs.spec(epochs=200, val=True), "distillation": balanced})
     jobs.in_mid_training("observed", steps=10)
     jobs.kubectl("delete", "pod", jobs.pods("observed")[1]["metadata"]["name"], "--wait=false")
     jobs.wait(

@@ -1,5 +1,7 @@
 """Every way to lose pods in mid-training: the job goes on from its committed step and says what happened."""
 
+import json
+
 from digits.demo import stage, story
 from tests.e2e.jobs import NAMESPACE, Jobs, attempts, phase
 
@@ -52,6 +54,51 @@ def test_a_worker_pod_deleted_by_somebody_is_replaced(jobs: Jobs) -> None:
     job = recovered(jobs, "bereft")
     assert (job["status"]["preemptions"], job["status"]["failures"]) == (1, 0)
     assert attempts(job)[0]["reason"] == "PodDeleted"
+
+
+def test_a_job_orphaned_in_mid_training_leads_to_no_second_gang(jobs: Jobs) -> None:
+    jobs.create("orphaned", jobs.spec(epochs=EPOCHS))
+    jobs.in_mid_training("orphaned")
+    jobs.kubectl("delete", "job", "orphaned-a1", "--cascade=orphan")
+    job = recovered(jobs, "orphaned")
+    assert (job["status"]["preemptions"], job["status"]["failures"]) == (1, 0)
+    assert attempts(job)[0]["reason"] == "PodDeleted"
+    assert attempts(job)[1]["lostSteps"] == 0, "the pods were asked to stop"
+
+
+def suspend_as_a_queue(jobs: Jobs, name: str, suspend: bool) -> None:
+    """As Kueue does: it also resets the start time, so that the template of the suspended Job may be changed."""
+    jobs.kubectl("patch", "job", name, "--type=merge", "-p", json.dumps({"spec": {"suspend": suspend}}))
+    if suspend:
+        reset = json.dumps({"status": {"startTime": None}})
+        jobs.kubectl("patch", "job", name, "--subresource=status", "--type=merge", "-p", reset)
+
+
+def test_a_job_that_its_queue_takes_back_keeps_its_place(jobs: Jobs) -> None:
+    jobs.create("requeued", jobs.spec(epochs=EPOCHS))
+    jobs.in_mid_training("requeued")
+    suspend_as_a_queue(jobs, "requeued-a1", True)
+    queued = jobs.wait("requeued", lambda job: phase(job) == "Queued", seconds=60, what="Queued")
+    assert attempts(queued)[0]["reason"] == "QueueEvicted"
+    suspend_as_a_queue(jobs, "requeued-a1", False)
+    job = recovered(jobs, "requeued")
+    assert (job["status"]["preemptions"], job["status"]["failures"]) == (0, 0)
+    first, second = attempts(job)
+    assert first["jobUid"] == second["jobUid"], "another Job would have to queue again"
+    assert second["lostSteps"] == 0
+
+
+def test_two_rivals_on_half_a_cluster_each_both_finish(jobs: Jobs) -> None:
+    """Each node has room for one pod of one job; who has half a gang gives it back after a while."""
+    spec = jobs.spec(epochs=1)
+    spec["accelerators"] = {"perNode": 2}
+    spec["training"] |= {"batch": 8}
+    spec["recovery"] |= {"schedulingTimeoutSeconds": 8}
+    for name in ("one", "other"):
+        jobs.create(name, spec)
+    for name in ("one", "other"):
+        job = jobs.complete(name)
+        assert (job["status"]["preemptions"], job["status"]["failures"]) == (0, 0)
 
 
 def test_a_killed_training_process_is_a_failure_and_is_tried_again(jobs: Jobs) -> None:

@@ -114,6 +114,14 @@ def test_validate_says_one_line_for_each_mistake_and_exits_78(tmp_path: Path) ->
     ]
 
 
+def test_validate_refuses_a_pod_template_as_the_api_server_does(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(yaml.safe_dump(document(template={"spec": {"serviceAccount": "admin"}})))
+    code, output = run_cli("validate", str(file))
+    assert code == 78
+    assert "template.spec.serviceAccount would give the pod a service account" in output
+
+
 def test_validate_accepts_a_good_file(tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
     file.write_text(yaml.safe_dump(document()))

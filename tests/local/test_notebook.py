@@ -111,6 +111,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
         ({"device": "cuda"}, Reason.NO_ACCELERATOR, "has no CUDA device; use device='cpu'"),
         ({"device": "0,1"}, Reason.CONFIG_INVALID, "it must be auto, cuda or cpu"),
         ({"distillation": {"loss": "mgd"}}, Reason.CONFIG_INVALID, "distillation.loss: must be 'sl2'"),
+        ({"init": "slice"}, Reason.CONFIG_INVALID, "student.init: must be 'default'"),
         ({"volumes": {"a": "b"}}, Reason.CONFIG_INVALID, "volumes can only be given with a job"),
         ({"name": "My Run"}, Reason.CONFIG_INVALID, "^name: 'My Run' is invalid; expected: Name of the job"),
     ],

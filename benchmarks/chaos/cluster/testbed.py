@@ -70,7 +70,10 @@ class Testbed:
                 "accelerators": {"perNode": 1},
                 "device": "cpu",
                 "checkpoint": {"intervalSeconds": INTERVAL_SECONDS},
-                "recovery": {"gracePeriodSeconds": 30, "maxFailures": failures},
+                "recovery": {
+                    "gracePeriodSeconds": 30, "maxFailures": failures,
+                    "avoidNodeSeconds": 0,  # the nodes are well, and there is none to spare
+                },
                 "volumes": {"checkpoints": {"claimName": "runs"}, "data": {"claimName": "digits"},
                             "models": {"claimName": "runs"}},
             },

@@ -49,7 +49,33 @@ app.kubernetes.io/part-of: distill-operator
 {{- end -}}
 
 {{- define "distill-operator.trainerImage" -}}
-{{- default (printf "distill-trainer:%s" .Chart.AppVersion) .Values.trainer.image -}}
+{{- $image := default (printf "distill-trainer:%s" .Chart.AppVersion) .Values.trainer.image -}}
+{{- if and .Values.trainer.digest (contains "@" $image) -}}
+{{- fail "trainer.image has a digest and trainer.digest is set, too: remove one of them" -}}
+{{- else if .Values.trainer.digest -}}
+{{- printf "%s@%s" (regexReplaceAll ":[^:/]+$" $image "") .Values.trainer.digest -}}
+{{- else -}}
+{{- $image -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Who may reach the metrics ports of training pods: the operator, which reads rank 0's status there, and Prometheus. */ -}}
+{{- define "distill-operator.metricsPeers" -}}
+{{- $operator := dict
+  "namespaceSelector" (dict "matchLabels" (dict "kubernetes.io/metadata.name" .Release.Namespace))
+  "podSelector" (dict "matchLabels" (fromYaml (include "distill-operator.selectorLabels" .)))
+-}}
+{{- toJson (prepend .Values.networkPolicies.prometheus $operator) -}}
+{{- end -}}
+
+{{- /* What training pods may reach besides their gang and DNS; fails where the rules would limit nothing. */ -}}
+{{- define "distill-operator.trainerEgress" -}}
+{{- range .Values.networkPolicies.trainerExtraEgress -}}
+{{- if not (or .to .ports) -}}
+{{- fail "networkPolicies.trainerExtraEgress has a rule without to and ports, which admits everything: give one of them, or set networkPolicies.trainerEgress to false" -}}
+{{- end -}}
+{{- end -}}
+{{- toJson .Values.networkPolicies.trainerExtraEgress -}}
 {{- end -}}
 
 {{- /* Fail with a sentence rather than with the API server's "no matches for kind". */ -}}
@@ -64,4 +90,14 @@ allowPrivilegeEscalation: false
 readOnlyRootFilesystem: true
 capabilities:
   drop: [ALL]
+{{- end -}}
+
+{{/* PriorityClass of placeholder pods; empty for the job's own. */}}
+{{- define "distill-operator.placeholderPriorityClass" -}}
+{{- $class := .Values.growth.priorityClass -}}
+{{- if $class.create -}}
+{{- default (printf "%s-placeholder" (include "distill-operator.fullname" .)) $class.name -}}
+{{- else -}}
+{{- $class.name -}}
+{{- end -}}
 {{- end -}}

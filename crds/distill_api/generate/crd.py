@@ -1,7 +1,8 @@
 """Generates the CRD from the models: `python -m distill_api.generate.crd > crds/distilljob.yaml`."""
 
+import hashlib
+import json
 import sys
-from collections.abc import Sequence
 from typing import Any
 
 import yaml
@@ -12,18 +13,23 @@ from distill_api.constants import (
     JOB_NAME_LENGTH,
     KIND,
     PLURAL,
-    RESERVED_ENV,
+    SCHEMA_HASH,
     SHORT_NAME,
     SINGULAR,
-    TRAINER_CONTAINER,
     VERSION,
 )
+from distill_api.generate.pod_template import pod_template, validations
 from distill_api.job import DistillJob
-from distill_api.spec import rules
+from distill_api.spec import corrections, rules
+from distill_api.spec.distillation import DISTILLATION, UNTIL
+from distill_api.spec.exit_codes import EXIT_CODES
 from distill_api.spec.fields import DistillJobSpec
-from distill_api.status import DistillJobStatus
+from distill_api.status import LIST_KEYS, DistillJobStatus
 
 Schema = dict[str, Any]
+
+UNOBSERVED = -1
+"""status.observedGeneration until the operator has seen the job: kstatus takes a job without one for finished."""
 
 COLUMNS = (
     ("Phase", "string", ".status.phase", 0),
@@ -40,6 +46,8 @@ COLUMNS = (
     ("Images/s", "number", ".status.progress.imagesPerSecond", 1),
 )
 
+SCALE = {"specReplicasPath": ".spec.nodes", "statusReplicasPath": ".status.replicas"}
+
 _KEPT = (
     "type",
     "description",
@@ -55,6 +63,7 @@ _KEPT = (
     "maxLength",
     "minItems",
     "maxItems",
+    "x-kubernetes-int-or-string",
     "required",
 )
 
@@ -90,6 +99,8 @@ def structural(schema: Schema, definitions: Schema) -> Schema:
             out["additionalProperties"] = structural(values, definitions)
         else:
             out["x-kubernetes-preserve-unknown-fields"] = True
+    if "maxProperties" in schema:
+        out["maxProperties"] = schema["maxProperties"]
     if "items" in schema:
         out["items"] = structural(schema["items"], definitions)
     return out
@@ -107,93 +118,24 @@ def _integer_or_word(schema: Schema) -> Schema:
     }
 
 
-def validations(of: Sequence[rules.Rule]) -> list[Schema]:
-    """The rules as x-kubernetes-validations."""
-    return [{"rule": rule.cel, "message": rule.message} for rule in of]
-
-
 def _model_schema(model: type[DistillJobSpec] | type[DistillJobStatus]) -> Schema:
     schema = model.model_json_schema(by_alias=True)
     return structural(schema, schema.get("$defs", {}))
-
-
-def _pod_template() -> Schema:
-    """Schema of spec.template: most fields are not checked; those that the operator sets are rejected by name."""
-    opaque: Schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    strings: Schema = {"type": "object", "additionalProperties": {"type": "string"}}
-    refused = [
-        {
-            "rule": f"!has(self.{field})",
-            "message": f"template.spec.{field} is set by the operator; remove it"
-            " (see spec.scheduling and spec.recovery)",
-        }
-        for field in rules.OWNED_POD_FIELDS
-    ]
-    owned_types: dict[str, Schema] = {  # CEL can only refer to fields with a declared type
-        "terminationGracePeriodSeconds": {"type": "integer"},
-        "automountServiceAccountToken": {"type": "boolean"},
-        "nodeSelector": strings,
-        "tolerations": {"type": "array", "items": opaque},
-    }
-    return {
-        "type": "object",
-        "description": "Additions to the pods, as a pod template (metadata: labels, annotations; spec). The training "
-        f"container is named {TRAINER_CONTAINER}; containers, volumes, affinity, security settings and so on are "
-        "merged. Fields that the operator sets are rejected.",
-        "properties": {
-            "metadata": {"type": "object", "properties": {"labels": strings, "annotations": strings}},
-            "spec": {
-                "type": "object",
-                "x-kubernetes-preserve-unknown-fields": True,
-                "properties": {
-                    **{field: owned_types.get(field, {"type": "string"}) for field in rules.OWNED_POD_FIELDS},
-                    "containers": {"type": "array", "maxItems": 20, "items": _container()},
-                },
-                "x-kubernetes-validations": refused,
-            },
-        },
-    }
-
-
-def _container() -> Schema:
-    """Schema of a container in spec.template: only the names of its environment variables are checked."""
-    names = ", ".join(f"'{name}'" for name in sorted(RESERVED_ENV))
-    return {
-        "type": "object",
-        "required": ["name"],
-        "x-kubernetes-preserve-unknown-fields": True,
-        "properties": {
-            "name": {"type": "string"},
-            "env": {
-                "type": "array",
-                "maxItems": 100,
-                "items": {
-                    "type": "object",
-                    "required": ["name"],
-                    "x-kubernetes-preserve-unknown-fields": True,
-                    "properties": {"name": {"type": "string", "maxLength": 253}},
-                    "x-kubernetes-validations": [
-                        {
-                            "rule": f"!(self.name in [{names}])",
-                            "message": "this variable belongs to torchrun or the operator; remove it",
-                        }
-                    ],
-                },
-            },
-        },
-    }
 
 
 def _spec() -> Schema:
     schema = _model_schema(DistillJobSpec)
     schema["x-kubernetes-validations"] = validations(rules.SPEC)
     properties = schema["properties"]
-    properties["template"] = _pod_template()
+    properties["template"] = pod_template()
     for volume in properties["volumes"]["properties"].values():
         volume["x-kubernetes-validations"] = validations(rules.VOLUME)
+    properties["resources"]["x-kubernetes-validations"] = validations(rules.RESOURCES)
     distillation = properties["distillation"]
-    distillation["x-kubernetes-validations"] = validations(rules.DISTILLATION)
-    distillation["properties"]["until"]["x-kubernetes-validations"] = validations(rules.UNTIL)
+    distillation["x-kubernetes-validations"] = validations(DISTILLATION)
+    distillation["properties"]["until"]["x-kubernetes-validations"] = validations(UNTIL)
+    properties["scheduling"]["x-kubernetes-validations"] = validations(rules.SCHEDULING)
+    properties["recovery"]["properties"]["exitCodes"]["x-kubernetes-validations"] = validations(EXIT_CODES)
     toleration = properties["scheduling"]["properties"]["tolerations"]
     toleration["maxItems"] = 50
     return schema
@@ -201,15 +143,43 @@ def _spec() -> Schema:
 
 def _status() -> Schema:
     schema = _model_schema(DistillJobStatus)
-    schema["properties"]["conditions"] |= {
-        "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["type"],
-    }
-    schema["properties"]["attempts"] |= {
-        "x-kubernetes-list-type": "map",
-        "x-kubernetes-list-map-keys": ["number"],
-    }
+    schema["default"] = {"observedGeneration": UNOBSERVED}
+    for name in ("conditions", "attempts", "avoidedNodes"):
+        schema["properties"][name] |= {
+            "x-kubernetes-list-type": "map",
+            "x-kubernetes-list-map-keys": [LIST_KEYS[name]],
+        }
     return schema
+
+
+def _job() -> Schema:
+    return {
+        "type": "object",
+        "description": DistillJob.__doc__,
+        "x-kubernetes-validations": validations(corrections.JOB),
+        "required": ["spec"],
+        "properties": {
+            "apiVersion": {"type": "string"},
+            "kind": {"type": "string"},
+            "metadata": {
+                "type": "object",
+                "properties": {"name": {"type": "string", "maxLength": JOB_NAME_LENGTH, "pattern": JOB_NAME}},
+            },
+            "spec": _spec(),
+            "status": _status(),
+        },
+    }
+
+
+def schema_hash() -> str:
+    """Identifies the schema of this version, without the descriptions."""
+
+    def bare(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {k: bare(v) for k, v in part.items() if k != "description" or not isinstance(v, str)}
+        return [bare(item) for item in part] if isinstance(part, list) else part
+
+    return hashlib.sha256(json.dumps(bare(_job()), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def crd() -> Schema:
@@ -217,7 +187,7 @@ def crd() -> Schema:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{PLURAL}.{GROUP}"},
+        "metadata": {"name": f"{PLURAL}.{GROUP}", "annotations": {SCHEMA_HASH: schema_hash()}},
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
@@ -234,30 +204,12 @@ def crd() -> Schema:
                     "name": VERSION,
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
+                    "subresources": {"status": {}, "scale": SCALE},
                     "additionalPrinterColumns": [
                         {"name": name, "type": kind, "jsonPath": path, "priority": priority}
                         for name, kind, path, priority in COLUMNS
                     ],
-                    "schema": {
-                        "openAPIV3Schema": {
-                            "type": "object",
-                            "description": DistillJob.__doc__,
-                            "required": ["spec"],
-                            "properties": {
-                                "apiVersion": {"type": "string"},
-                                "kind": {"type": "string"},
-                                "metadata": {
-                                    "type": "object",
-                                    "properties": {
-                                        "name": {"type": "string", "maxLength": JOB_NAME_LENGTH, "pattern": JOB_NAME}
-                                    },
-                                },
-                                "spec": _spec(),
-                                "status": _status(),
-                            },
-                        }
-                    },
+                    "schema": {"openAPIV3Schema": _job()},
                 }
             ],
         },

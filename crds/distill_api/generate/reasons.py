@@ -3,7 +3,7 @@
 import re
 import sys
 
-from distill_api.reason_facts import Group, Place, Wait
+from distill_api.reason_facts import MAX_FAILED_STARTS, Blame, Group, Place, Wait
 from distill_api.reasons import Reason
 
 _INTRODUCTION = """\
@@ -29,6 +29,10 @@ _WAITS = {
     Wait.UNLIMITED: "without limit",
     Wait.CHANGE: "until the job's spec changes",
 }
+_BLAMES = {
+    Blame.REPEATED: "avoided by the next attempts if this was not the first within spec.recovery.avoidNodeSeconds",
+    Blame.ONCE: "avoided by the next attempts for spec.recovery.avoidNodeSeconds",
+}
 _FIELD = re.compile(r"\b(?:spec|status)\.\w[\w.]*\w|\b[A-Z]+(?:_[A-Z]+)+\b|\bkubectl describe pod\b")
 
 
@@ -47,6 +51,11 @@ def _entry(reason: Reason) -> str:
     lines = [facts.cause, f"**What to do:** {facts.remedy}", f"**Budget:** {facts.budget or 'none'}"]
     if facts.wait != Wait.NONE:
         lines.append(f"**Waits:** {_WAITS[facts.wait]}")
+    if facts.cannot_start:
+        lines.append(f"**Limit:** after {MAX_FAILED_STARTS} attempts in a row that could not start the job is Failed")
+    if facts.blames_node != Blame.NEVER:
+        proven = ", if other pods of the attempt have started" if facts.cannot_start else ""
+        lines.append(f"**The pod's node:** {_BLAMES[facts.blames_node]}{proven}")
     lines.append(f"**Seen in:** {', '.join(place for place in Place if place in facts.places)}")
     *others, last = (_FIELD.sub(r"`\g<0>`", line) for line in lines)
     return f"### {reason}\n\n" + "".join(f"{line}\\\n" for line in others) + f"{last}\n"

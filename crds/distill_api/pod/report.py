@@ -1,14 +1,14 @@
 """What a training pod reports to the operator: /status while it runs, the termination message when it ends."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from distill_api.base import Model
+from distill_api.base import Count, Model, Seconds
+from distill_api.constants import JOB_NAME_LENGTH
 from distill_api.reason_facts import Place
 from distill_api.reasons import Reason
-from distill_api.status import Progress, Result, VersionChange
+from distill_api.status import KEPT_VERSION_CHANGES, Progress, Result, SpecChanges, VersionChange
 
 MAX_MESSAGE = 4096
 """Kubernetes truncates termination messages to this many bytes."""
@@ -32,13 +32,13 @@ class RankSeconds(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    starting: float = 0.0
+    starting: Seconds = 0.0
     """Until the first step of this attempt was finished, without a validation of the teacher."""
-    training: float = 0.0
+    training: Seconds = 0.0
     """Steps, including waits for data."""
-    checkpoint: float = 0.0
+    checkpoint: Seconds = 0.0
     """Training was paused for a snapshot, or until a commit was durable."""
-    validation: float = 0.0
+    validation: Seconds = 0.0
     """Validations, including the weights written after them, and the outputs at the end of the run."""
 
 
@@ -50,26 +50,33 @@ class TrainerStatus(Model):
 
     model_config = ConfigDict(extra="ignore")
 
-    job: str
+    job: Annotated[str, Field(max_length=JOB_NAME_LENGTH)]
     """Name of the DistillJob."""
-    attempt: int
+    uid: Annotated[str, Field(max_length=64)]
+    """UID of the DistillJob, so that no other job's pod at the same address is taken for this one's."""
+    attempt: Count
     """Number of the attempt that this rank belongs to."""
-    rank: int
+    execution: Count | None = None
+    """Number of this life of the gang, which rank 0 took from the checkpoints volume: it only grows over all lives of
+    the job. Null until the rank knows it, and with trainers that do not count executions."""
+    rank: Count
     """Global rank."""
-    world_size: int
+    world_size: Count
     """Ranks in the gang."""
     state: Annotated[State, BeforeValidator(_known_state)]
     """What the rank is doing; unknown states of newer trainers are read as training."""
-    moved_at: datetime | None = None
-    """When the rank last made progress of any kind: a step, a validation's batch, a part of the data scan (the rank's
-    clock)."""
-    resumed_from_step: int | None = None
+    idle_seconds: Seconds = 0.0
+    """Seconds since the rank last made progress of any kind: a step, a validation's batch, a part of the data scan. A
+    duration, because the clocks of two machines differ."""
+    resumed_from_step: Count | None = None
     """Committed step that the attempt resumed from; 0 for a fresh start, null until it is known."""
-    version_changes: list[VersionChange] | None = None
+    version_changes: Annotated[list[VersionChange], Field(max_length=KEPT_VERSION_CHANGES)] | None = None
     """Software whose version differs from the one that wrote the checkpoint that the attempt resumed from."""
-    steps_this_attempt: int = 0
+    spec_changes: SpecChanges | None = None
+    """Fields of spec that have another value than when that checkpoint was written."""
+    steps_this_attempt: Count = 0
     """Steps that this attempt has finished."""
-    checkpoint_fallbacks: int = 0
+    checkpoint_fallbacks: Count = 0
     """Damaged checkpoints that this attempt skipped to find a readable one."""
     seconds: RankSeconds | None = None
     """Where the rank's time went in this attempt."""
@@ -88,20 +95,24 @@ class TerminationMessage(Model):
     """Why the container ended; Completed for done. Unknown reasons of newer trainers are read as TrainerError."""
     message: str = ""
     """What is wrong, where, and what to do, in one line."""
-    rank: int | None = None
+    rank: Count | None = None
     """The rank that failed first on this node."""
     waited: bool = False
     """Whether the rank timed out waiting for another one, rather than losing a connection."""
-    attempt: int = Field(ge=1)
+    attempt: Annotated[Count, Field(ge=1)]
     """Number of the attempt."""
-    step: int | None = None
+    execution: Count | None = None
+    """Execution number of the gang, if the rank knew it."""
+    step: Count | None = None
     """Last finished step."""
-    committed_step: int | None = None
+    committed_step: Count | None = None
     """Last committed step, as far as this node knows."""
-    resumed_from_step: int | None = None
+    resumed_from_step: Count | None = None
     """Committed step that the attempt resumed from."""
-    version_changes: list[VersionChange] | None = None
+    version_changes: Annotated[list[VersionChange], Field(max_length=KEPT_VERSION_CHANGES)] | None = None
     """On rank 0: software whose version differs from the one that wrote that checkpoint."""
+    spec_changes: SpecChanges | None = None
+    """On rank 0: fields of spec that have another value than when that checkpoint was written."""
     progress: Progress | None = None
     """Last progress of rank 0."""
     seconds: RankSeconds | None = None

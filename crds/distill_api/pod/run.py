@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from distill_api.base import Model
+from distill_api.base import Count, Model
 from distill_api.constants import Path
 from distill_api.spec.fields import DistillJobSpec
 
@@ -31,6 +31,8 @@ class RunConfig(Model):
     """UID of the DistillJob. Checkpoints of another job with the same name are not used."""
     attempt: Annotated[int, Field(ge=1)]
     """Number of the attempt, which also fences earlier ones."""
+    committed_step: Count = 0
+    """Newest step that earlier attempts have committed, as far as is known: without a checkpoint there is no start."""
     nodes: Annotated[int, Field(ge=1)]
     """Pods of this attempt."""
     processes_per_node: Annotated[int, Field(ge=1)] | None = None
@@ -41,6 +43,13 @@ class RunConfig(Model):
     """The job's specification."""
     directories: Directories = Directories()
     """Where the volumes are mounted."""
+
+    def to_json(self) -> str:
+        """The JSON for a training container, without the fields that have their default.
+
+        A trainer that is older than its operator so gets a field that it does not know only if the job uses it.
+        """
+        return self.model_dump_json(by_alias=True, exclude_defaults=True)
 
     @property
     def world_size(self) -> int:

@@ -72,7 +72,7 @@ def _first_sentence(field: FieldInfo) -> str:
 
 
 def _no_mapping(value: object, expected: Model | None) -> str:
-    fields = ", ".join(list(_fields(expected))[:6]) if expected is not None else ""
+    fields = ", ".join(list(fields_of(expected))[:6]) if expected is not None else ""
     if value is None:
         return "is empty; remove it, or add fields below it"
     return f"must be a mapping with fields such as {fields}, but is {_shown(value)}"
@@ -88,7 +88,7 @@ def _unknown(location: Sequence[str | int], model: Model) -> str:
     parent = _model_at(location[:-1], model)
     if parent is None:
         return "unknown field"
-    here, there = list(_fields(parent)), ULTRALYTICS_ELSEWHERE.get(name)
+    here, there = list(fields_of(parent)), ULTRALYTICS_ELSEWHERE.get(name)
     if there in _places(model):
         return f"unknown field; use {there}"
     elsewhere = [place for place in _places(model) if place.rpartition(".")[2] == name]
@@ -98,14 +98,14 @@ def _unknown(location: Sequence[str | int], model: Model) -> str:
     return f"unknown field; known fields are {', '.join(here)}" if len(here) <= _LISTED else "unknown field"
 
 
-def _fields(model: Model) -> dict[str, FieldInfo]:
+def fields_of(model: Model) -> dict[str, FieldInfo]:
     """Fields by their names in YAML."""
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
 def _field(location: Sequence[str | int], model: Model) -> FieldInfo | None:
     parent = _model_at(location[:-1], model)
-    return None if parent is None else _fields(parent).get(str(location[-1]))
+    return None if parent is None else fields_of(parent).get(str(location[-1]))
 
 
 def _model_at(location: Sequence[str | int], model: Model) -> Model | None:
@@ -113,15 +113,15 @@ def _model_at(location: Sequence[str | int], model: Model) -> Model | None:
     for part in location:
         if isinstance(part, int) or current is None:
             continue
-        field = _fields(current).get(part)
-        current = _inner(field.annotation) if field is not None else None
+        field = fields_of(current).get(part)
+        current = model_in(field.annotation) if field is not None else None
     return current
 
 
-def _inner(annotation: Any) -> Model | None:
+def model_in(annotation: Any) -> Model | None:
     """The model in an annotation such as `Teacher | None` or `list[Attempt]`."""
     if get_origin(annotation) is Annotated or get_origin(annotation) in (Union, UnionType, list):
-        found = (_inner(argument) for argument in get_args(annotation))
+        found = (model_in(argument) for argument in get_args(annotation))
         return next((inner for inner in found if inner is not None), None)
     return annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else None
 
@@ -133,10 +133,10 @@ def _places(model: Model) -> tuple[str, ...]:
 
 
 def _walk(model: Model, prefix: str = "") -> Iterator[str]:
-    for name, field in _fields(model).items():
+    for name, field in fields_of(model).items():
         if name == "status":  # users do not write it
             continue
         yield prefix + name
-        inner = _inner(field.annotation)
+        inner = model_in(field.annotation)
         if inner is not None:
             yield from _walk(inner, f"{prefix}{name}.")

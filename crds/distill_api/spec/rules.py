@@ -5,19 +5,22 @@ A message says what is wrong and what to change. A test checks that both forms a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from distill_api.constants import TRAINER_CONTAINER
+from distill_api.reading.quantity import amount
+
 if TYPE_CHECKING:
-    from distill_api.spec.fields import Distillation, DistillJobSpec, Until, Volume
+    from distill_api.spec.fields import DistillJobSpec, Resources, Scheduling, Volume
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule: `cel` for the API server, `holds` for Python; None for updates, which only the API server sees."""
+    """One rule: `cel` for the API server, `holds` for Python; None for changes, which only the API server sees."""
 
     cel: str
     message: str
@@ -34,18 +37,6 @@ def check(model: T, rules: Sequence[Rule]) -> T:
 
 def _one_claim(volume: Volume) -> bool:
     return (volume.claim_name is None) != (volume.claim_template is None)
-
-
-def _one_end(until: Until) -> bool:
-    return [until.epochs, until.fraction, until.close_mosaic].count(None) == 2
-
-
-def _stop_has_an_end(distillation: Distillation) -> bool:
-    return distillation.schedule != "stop" or distillation.until is not None
-
-
-def _constant_has_no_end(distillation: Distillation) -> bool:
-    return distillation.schedule != "constant" or distillation.until is None
 
 
 def _ends_within_the_run(spec: DistillJobSpec) -> bool:
@@ -75,6 +66,36 @@ def _cuda_needs_accelerators(spec: DistillJobSpec) -> bool:
     return spec.device != "cuda" or spec.accelerators.per_node > 0
 
 
+def _requests_within_limits(resources: Resources) -> bool:
+    limits = resources.limits
+    return all(
+        name not in limits or amount(asked) <= amount(limits[name]) for name, asked in resources.requests.items()
+    )
+
+
+def _accelerators_apart(spec: DistillJobSpec) -> bool:
+    given = spec.resources
+    return given is None or spec.accelerators.resource not in given.requests.keys() | given.limits.keys()
+
+
+def _more_than_one_node(scheduling: Scheduling) -> bool:
+    return "kubernetes.io/hostname" not in (scheduling.required_topology, scheduling.preferred_topology)
+
+
+def _resources_in_one_place(spec: DistillJobSpec) -> bool:
+    return spec.resources is None or not any(
+        given.get(kind) is not None for given in trainers_resources(spec.template) for kind in ("requests", "limits")
+    )
+
+
+def trainers_resources(template: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The resources of the training container in a pod template; empty if it gives none."""
+    pod = (template or {}).get("spec")
+    containers = pod.get("containers") if isinstance(pod, Mapping) else None
+    trainers = [c for c in containers or () if isinstance(c, Mapping) and c.get("name") == TRAINER_CONTAINER]
+    return [given for given in (trainer.get("resources") for trainer in trainers) if isinstance(given, Mapping)]
+
+
 def _shared_checkpoints(spec: DistillJobSpec) -> bool:
     template = spec.volumes.checkpoints.claim_template
     return spec.nodes == 1 or template is None or "ReadWriteMany" in template.access_modes
@@ -82,6 +103,19 @@ def _shared_checkpoints(spec: DistillJobSpec) -> bool:
 
 def _teacher_is_trained(spec: DistillJobSpec) -> bool:
     return spec.teacher is None or spec.teacher.model.endswith(".pt")
+
+
+def _someone_teaches_unlabelled_images(spec: DistillJobSpec) -> bool:
+    distils = spec.distillation.weight > 0 or len(spec.distillation.terms) > 0
+    return spec.dataset.unlabelled is None or (spec.teacher is not None and distils)
+
+
+def _has_whom_to_inherit_from(spec: DistillJobSpec) -> bool:
+    return spec.student.init != "inherit" or spec.teacher is not None
+
+
+def _inherits_within_a_family(spec: DistillJobSpec) -> bool:
+    return spec.student.init != "inherit" or not spec.distillation.allow_cross_family
 
 
 def _student_kind(spec: DistillJobSpec) -> bool:
@@ -107,29 +141,26 @@ VOLUME: Sequence[Rule] = (
     ),
 )
 
-UNTIL: Sequence[Rule] = (
+RESOURCES: Sequence[Rule] = (
     Rule(
-        "[has(self.epochs), has(self.fraction), has(self.closeMosaic)].filter(given, given).size() == 1",
-        "give exactly one of epochs, fraction and closeMosaic in distillation.until",
-        _one_end,
+        "self.requests.all(name, !(name in self.limits) || quantity(string(self.requests[name]))"
+        ".compareTo(quantity(string(self.limits[name]))) <= 0)",
+        "a request in resources is larger than its limit; lower the request, or raise the limit",
+        _requests_within_limits,
     ),
 )
 
-DISTILLATION: Sequence[Rule] = (
+SCHEDULING: Sequence[Rule] = (
     Rule(
-        "self.schedule != 'stop' || has(self.until)",
-        "distillation.schedule is stop but nothing says when; give epochs, fraction or closeMosaic in until",
-        _stop_has_an_end,
-    ),
-    Rule(
-        "self.schedule != 'constant' || !has(self.until)",
-        "distillation.until has no effect on a constant weight; set distillation.schedule to stop or cosine,"
-        " or leave until out",
-        _constant_has_no_end,
+        "(!has(self.requiredTopology) || self.requiredTopology != 'kubernetes.io/hostname')"
+        " && (!has(self.preferredTopology) || self.preferredTopology != 'kubernetes.io/hostname')",
+        "each pod has a node of its own, so kubernetes.io/hostname is no topology for all of them; name a larger one,"
+        " such as topology.kubernetes.io/zone",
+        _more_than_one_node,
     ),
 )
 
-_PROCESSES = (
+PROCESSES = (
     "(has(self.accelerators.processesPerNode) ? self.accelerators.processesPerNode :"
     " (self.accelerators.perNode > 0 ? self.accelerators.perNode : 1))"
 )
@@ -137,7 +168,7 @@ _CUDA = "(self.device == 'cuda' || (self.device == 'auto' && self.accelerators.p
 
 SPEC: Sequence[Rule] = (
     Rule(
-        f"self.training.batch % (self.nodes * {_PROCESSES}) == 0",
+        f"self.training.batch % (self.nodes * {PROCESSES}) == 0",
         "training.batch is the global batch and must be divisible by nodes times processes per node",
         _batch_divides,
     ),
@@ -156,6 +187,19 @@ SPEC: Sequence[Rule] = (
         "self.device != 'cuda' || self.accelerators.perNode > 0",
         "device is cuda but accelerators.perNode is 0; request at least one accelerator, or set device: cpu",
         _cuda_needs_accelerators,
+    ),
+    Rule(
+        "!has(self.resources) || !(self.accelerators.resource in self.resources.requests"
+        " || self.accelerators.resource in self.resources.limits)",
+        "accelerators are no part of resources; remove them there and set spec.accelerators (resource and perNode)",
+        _accelerators_apart,
+    ),
+    Rule(
+        "!has(self.resources) || !has(self.template) || !has(self.template.spec) || !has(self.template.spec.containers)"
+        f" || self.template.spec.containers.all(c, c.name != '{TRAINER_CONTAINER}' || !has(c.resources)"
+        " || (!has(c.resources.requests) && !has(c.resources.limits)))",
+        "requests and limits of the training container are in resources and in template; keep one of them",
+        _resources_in_one_place,
     ),
     Rule(
         "self.nodes == 1 || !has(self.volumes.checkpoints.claimTemplate)"
@@ -182,6 +226,24 @@ SPEC: Sequence[Rule] = (
         _teacher_is_trained,
     ),
     Rule(
+        "!has(self.dataset.unlabelled) || (has(self.teacher)"
+        " && (self.distillation.weight > 0.0 || self.distillation.terms.size() > 0))",
+        "dataset.unlabelled has images that only a teacher can teach; set teacher and a weight or terms of"
+        " distillation, or leave it out",
+        _someone_teaches_unlabelled_images,
+    ),
+    Rule(
+        "self.student.init != 'inherit' || has(self.teacher)",
+        "student.init is inherit but there is no teacher; set teacher, or leave student.init out",
+        _has_whom_to_inherit_from,
+    ),
+    Rule(
+        "self.student.init != 'inherit' || !self.distillation.allowCrossFamily",
+        "a student cannot inherit from a model of another family: leave out student.init, or"
+        " distillation.allowCrossFamily and choose a teacher of the student's family",
+        _inherits_within_a_family,
+    ),
+    Rule(
         "self.student.model.endsWith('.pt') || self.student.model.endsWith('.yaml')"
         " || self.student.model.endsWith('.yml')",
         "student.model must be a .pt file or a .yaml architecture",
@@ -199,36 +261,4 @@ SPEC: Sequence[Rule] = (
         "model and data set paths are relative to their volumes and must stay inside them (no leading / and no ..)",
         _paths_stay_inside,
     ),
-    *(
-        Rule(
-            f"(!has(oldSelf.{field}) && !has(self.{field}))"
-            f" || (has(oldSelf.{field}) && has(self.{field}) && self.{field} == oldSelf.{field})",
-            f"{field} defines the run and cannot be changed; create a new DistillJob",
-        )
-        for field in (
-            "student",
-            "teacher",
-            "dataset",
-            "distillation",
-            "training",
-            "nodes",
-            "accelerators",
-            "device",
-            "volumes",
-        )
-    ),
 )
-
-OWNED_POD_FIELDS = (
-    "restartPolicy",
-    "hostname",
-    "subdomain",
-    "terminationGracePeriodSeconds",
-    "nodeName",
-    "serviceAccountName",
-    "automountServiceAccountToken",
-    "priorityClassName",
-    "nodeSelector",
-    "tolerations",
-)
-"""Fields of template.spec that the operator sets from other fields, and that users must not set."""

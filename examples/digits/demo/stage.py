@@ -23,9 +23,9 @@ TRAINER_IMAGE = "distill-trainer:dev"
 WORKSPACE = "/workspace"
 
 
-def open_cluster(gpus: int) -> tuple[Cluster | ExternalCluster, bool]:
+def open_cluster(gpus: int, *, audit: bool = False) -> tuple[Cluster | ExternalCluster, bool]:
     """The cluster to use, and whether it was started here: that of DISTILL_KUBECONFIG, the running one-machine cluster,
-    or a new one of two nodes.
+    or a new one of two nodes, which logs all requests if `audit`.
 
     The claims point to this checkout, so nodes of an external cluster must mount it at the same path (kind:
     extraMounts).
@@ -36,7 +36,7 @@ def open_cluster(gpus: int) -> tuple[Cluster | ExternalCluster, bool]:
         return given, False
     found = Cluster.running()
     starts = found is None or not found.healthy
-    return Cluster.up(nodes=2, gpus=gpus), starts
+    return Cluster.up(nodes=2, gpus=gpus, audit=audit and starts), starts
 
 
 def namespace(name: str) -> dict[str, Any]:

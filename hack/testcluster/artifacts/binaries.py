@@ -44,6 +44,21 @@ class Part:
     def present(self) -> bool:
         return self.location.is_dir()
 
+    def ensure(self, report: Callable[[str], None] = print) -> None:
+        """Get it, unless it is in the cache. Atomic, so that an interrupted build is repeated."""
+        if self.present:
+            return
+        started = time.monotonic()
+        report(f"{self.name} …")
+        settings.cache_dir().mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=settings.cache_dir(), prefix=".unfinished-") as temporary:
+            work = Path(temporary) / "part"
+            work.mkdir()
+            self.get(work)
+            if not self.present:  # another session may have been faster
+                work.rename(self.location)
+        report(f"{self.name}: {', '.join(self.programs)} in {time.monotonic() - started:.0f} s")
+
 
 def ensure(names: Iterable[str] | None = None, report: Callable[[str], None] = print) -> None:
     """Get the named parts (default: all, and the Debian packages) that are not in the cache yet."""
@@ -54,23 +69,7 @@ def ensure(names: Iterable[str] | None = None, report: Callable[[str], None] = p
         debian.install_packages()
         report(f"Debian packages: installed in {time.monotonic() - started:.0f} s")
     for part in wanted:
-        if part.present:
-            continue
-        started = time.monotonic()
-        report(f"{part.name} …")
-        _fill(part)
-        report(f"{part.name}: {', '.join(part.programs)} in {time.monotonic() - started:.0f} s")
-
-
-def _fill(part: Part) -> None:
-    """Write a part atomically, so that an interrupted build is repeated."""
-    settings.cache_dir().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=settings.cache_dir(), prefix=".unfinished-") as temporary:
-        work = Path(temporary) / "part"
-        work.mkdir()
-        part.get(work)
-        if not part.present:  # another session may have been faster
-            work.rename(part.location)
+        part.ensure(report)
 
 
 def path(program: str) -> Path:

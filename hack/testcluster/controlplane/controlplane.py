@@ -1,13 +1,16 @@
 """Runs etcd, the API server, the controller manager and the scheduler, without root."""
 
+import signal
 import socket
 import ssl
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from testcluster import settings
 from testcluster.artifacts import binaries
@@ -36,13 +39,16 @@ class Options:
     """Publish the API server as the ``kubernetes`` service; not possible with a loopback address."""
     audit: bool = False
     """Log every request, without bodies, to ``audit.log``, for example to count requests by client."""
+    admission: tuple[str, ...] = ()
+    """Further admission plugins, such as OwnerReferencesPermissionEnforcement, which is on in OpenShift."""
     toleration_seconds: int = 60
     """How long a pod stays on a node that is not ready; 300 s in a default cluster."""
     prefix: tuple[str, ...] = field(default=())
     """A command prefix, such as nsenter, for starting each program."""
 
     @classmethod
-    def on_free_ports(cls, directory: Path, *, controllers: bool, scheduler: bool, audit: bool) -> "Options":
+    def on_free_ports(cls, directory: Path, **settings: Any) -> "Options":
+        """Options with these settings, and ports that nobody else uses."""
         api, etcd, etcd_peer, controller, scheduling = _free_ports(5)
         return cls(
             directory,
@@ -51,9 +57,7 @@ class Options:
             etcd_peer_port=etcd_peer,
             controller_port=controller,
             scheduler_port=scheduling,
-            controllers=controllers,
-            scheduler=scheduler,
-            audit=audit,
+            **settings,
         )
 
     @property
@@ -77,11 +81,18 @@ class ControlPlane(KubernetesAccess):
 
     @classmethod
     def start(
-        cls, directory: Path, *, controllers: bool = True, scheduler: bool = True, audit: bool = False
+        cls,
+        directory: Path,
+        *,
+        controllers: bool = True,
+        scheduler: bool = True,
+        audit: bool = False,
+        admission: tuple[str, ...] = (),
     ) -> "ControlPlane":
         """Start a control plane in ``directory``, which must be missing or empty, and wait until it is ready."""
         binaries.ensure(binaries.CONTROL_PLANE)
-        options = Options.on_free_ports(directory.resolve(), controllers=controllers, scheduler=scheduler, audit=audit)
+        settings = {"controllers": controllers, "scheduler": scheduler, "audit": audit, "admission": admission}
+        options = Options.on_free_ports(directory.resolve(), **settings)
         plane = cls(options, ProcessTable(options.directory / "processes", die_with_parent=True))
         try:
             plane.launch(options.server)
@@ -128,6 +139,33 @@ class ControlPlane(KubernetesAccess):
         path = self.options.directory / f"{name}.kubeconfig"
         return write_kubeconfig(path, server or self.options.server, self.authority.pair.certificate, pair)
 
+    def restart_api_server(self) -> None:
+        """Stop the API server as an upgrade does, start it again, and wait until it is ready.
+
+        Call it from the thread that started the control plane.
+        """
+        self.processes.stop("kube-apiserver", grace_seconds=10)
+        serving = self.authority.existing("apiserver")
+        self._spawn("kube-apiserver", apiserver_arguments(self.options, self.authority, serving))
+        self._wait(lambda: self._answers("/readyz"), "etcd", "kube-apiserver")
+
+    @contextmanager
+    def paused(self, program: str) -> Iterator[None]:
+        """Inside, the program is stopped (SIGSTOP), as on a disk that does not answer; afterwards it goes on."""
+        process = self.processes.get(program)
+        if process is None:
+            raise RuntimeError(f"{program} does not run")
+        process.signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.signal(signal.SIGCONT)
+
+    @property
+    def audit_log(self) -> Path:
+        """Where the API server logs requests, with the option ``audit``. Full files are renamed and stay beside it."""
+        return self.options.directory / "audit.log"
+
     @property
     def ready(self) -> bool:
         """Whether the API server is ready."""
@@ -158,7 +196,7 @@ class ControlPlane(KubernetesAccess):
         except OSError:  # refused, timed out, or an HTTP error such as 404
             return False
 
-    def _wait(self, condition: Callable[[], bool], *programs: str, seconds: float = 60) -> None:
+    def _wait(self, condition: Callable[[], bool], *programs: str, seconds: float = 180) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
             self.processes.require_alive(*programs)
@@ -206,7 +244,8 @@ def apiserver_arguments(options: Options, authority: Authority, serving: KeyPair
         f"--kubelet-client-key={pki / 'kubelet-client.key'}",
         "--kubelet-preferred-address-types=InternalIP",
         "--authorization-mode=Node,RBAC",
-        "--enable-admission-plugins=NodeRestriction",  # PodSecurity and Priority are on by default
+        # PodSecurity and Priority are on by default.
+        f"--enable-admission-plugins={','.join(('NodeRestriction', *options.admission))}",
         f"--default-not-ready-toleration-seconds={options.toleration_seconds}",
         f"--default-unreachable-toleration-seconds={options.toleration_seconds}",
         "--allow-privileged=true",

@@ -51,6 +51,10 @@ class Authority:
         signer = ["-CA", str(self.pair.certificate), "-CAkey", str(self.pair.key)]
         return self._request(name, subject, extensions, signer)
 
+    def existing(self, name: str) -> KeyPair:
+        """A certificate that was issued before."""
+        return self._paths(name)
+
     def signing_key(self, name: str) -> KeyPair:
         """Create a key for service account tokens, with its public key instead of a certificate."""
         pair = self._paths(name)

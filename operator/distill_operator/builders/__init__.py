@@ -9,11 +9,12 @@ from distill_operator.builders.service import build_service
 from distill_operator.types import naming
 from distill_operator.types.actions import Create
 from distill_operator.types.observed import Observed
+from distill_operator.types.settings import Settings
 
 __all__ = ["build_claim", "build_job", "build_network_policy", "build_placeholders", "build_service", "gang"]
 
 
-def gang(observed: Observed, attempt: Attempt, image: str) -> tuple[Create, ...]:
+def gang(observed: Observed, attempt: Attempt, settings: Settings) -> tuple[Create, ...]:
     """All objects of an attempt; claims and Service come before the pods that use them.
 
     The claims belong to the job, so that later attempts find them.
@@ -22,7 +23,7 @@ def gang(observed: Observed, attempt: Attempt, image: str) -> tuple[Create, ...]
     templates = [name for name, volume in naming.volumes(job.spec).items() if volume.claim_template is not None]
     return (
         *(Create(build_claim(job, namespace, volume)) for volume in templates),
-        Create(build_network_policy(job, namespace)),
+        Create(build_network_policy(job, namespace, settings), update=True),
         Create(build_service(job, namespace, attempt.number)),
-        Create(build_job(job, namespace, attempt.number, attempt.nodes, image)),
+        Create(build_job(job, namespace, attempt.number, attempt.nodes, settings, attempt.avoids or ())),
     )

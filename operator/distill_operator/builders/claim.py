@@ -8,12 +8,18 @@ from distill_operator.types import naming
 
 
 def build_claim(job: DistillJob, namespace: str, volume: str) -> dict[str, Any]:
-    """The claim of `volume` (checkpoints, data or models), which must have a claimTemplate."""
+    """The claim of `volume` (checkpoints, data or models), which must have a claimTemplate.
+
+    A claim that is to be retained has no owner, so that nothing deletes it; its labels say whose it is.
+    """
     source = naming.volumes(job.spec)[volume]
     assert source.claim_template is not None
+    metadata = child_metadata(job, namespace, naming.claim_name(job.metadata.name, volume, source))
+    if job.spec.persistent_volume_claim_retention_policy.when_deleted == "Retain":
+        del metadata["ownerReferences"]
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": child_metadata(job, namespace, naming.claim_name(job.metadata.name, volume, source)),
+        "metadata": metadata,
         "spec": source.claim_template.to_wire(),
     }

@@ -1,48 +1,55 @@
 """Indexed Job of one attempt: it starts all pods once, and ends them together."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from distill_api.constants import TRAINER_CONTAINER, ExitCode
 from distill_api.job import DistillJob
-from distill_operator.builders.metadata import child_metadata
+from distill_api.spec.exit_codes import ECHOED
+from distill_api.spec.fields import Recovery
+from distill_operator.builders.affinity import build_affinity
+from distill_operator.builders.metadata import child_metadata, selector_of_attempt
 from distill_operator.builders.pod import build_pod_template
-from distill_operator.builders.template import merged
 from distill_operator.types import naming
+from distill_operator.types.settings import Settings
 
 
-def build_job(job: DistillJob, namespace: str, attempt: int, nodes: int, image: str) -> dict[str, Any]:
-    """The Job never replaces a pod: the first one that fails ends the attempt, and the operator starts the next one.
+def build_job(
+    job: DistillJob, namespace: str, attempt: int, nodes: int, settings: Settings, avoids: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A Job of `nodes` pods, none of which runs on a node that the attempt avoids.
+
+    The Job never replaces a pod: the first one that fails ends the attempt, and the operator starts the next one.
 
     The pod failure policy only provides a message that names pod and rule and outlives the pods. It has no rule for
-    exit code 143, because it could name a rank that stopped together with a disrupted one.
+    exit code 143, because it could name a rank that stopped together with a disrupted one. Every action is FailJob,
+    also for codes that spec.recovery.exitCodes ignores: the operator starts the next attempt, not the Job.
     """
-    template = build_pod_template(job, namespace, attempt, nodes, image)
+    others = selector_of_attempt(job.metadata.name, attempt)
+    affinity = build_affinity(job.spec.scheduling, others) if nodes > 1 else None
+    template = build_pod_template(job, namespace, attempt, nodes, settings, affinity=affinity, avoids=avoids)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": child_metadata(job, namespace, naming.attempt_name(job.metadata.name, attempt), attempt),
+        "metadata": child_metadata(job, namespace, naming.attempt_name(job.metadata.name, attempt), attempt, avoids),
         "spec": {
             "completionMode": "Indexed",
             "completions": nodes,
             "parallelism": nodes,
             "backoffLimit": 0,
             "podReplacementPolicy": "Failed",
-            "podFailurePolicy": {
-                "rules": [
-                    {
-                        "action": "FailJob",
-                        "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}],
-                    },
-                    {
-                        "action": "FailJob",
-                        "onExitCodes": {
-                            "containerName": TRAINER_CONTAINER,
-                            "operator": "In",
-                            "values": [int(ExitCode.PERMANENT)],
-                        },
-                    },
-                ]
-            },
-            "template": merged(template, job.spec.template or {}),
+            "podFailurePolicy": {"rules": _rules(job.spec.recovery)},
+            "template": template,
         },
     }
+
+
+def _rules(recovery: Recovery) -> list[dict[str, Any]]:
+    disrupted = {"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}
+    asked = ([code for code in sorted(rule.values) if code not in ECHOED] for rule in recovery.exit_codes)
+    codes = ([int(ExitCode.PERMANENT)], *filter(None, asked))
+    return [disrupted, *({"action": "FailJob", "onExitCodes": _in(values)} for values in codes)]
+
+
+def _in(values: list[int]) -> dict[str, Any]:
+    return {"containerName": TRAINER_CONTAINER, "operator": "In", "values": values}

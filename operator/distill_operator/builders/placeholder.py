@@ -1,37 +1,47 @@
 """Job of placeholder pods: they request what training pods request, do nothing, and stop at once."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from distill_api.constants import TRAINER_CONTAINER, Component, Label
-from distill_api.job import DistillJob
+from distill_operator.builders.affinity import build_affinity
 from distill_operator.builders.metadata import child_metadata, selector
 from distill_operator.builders.pod import build_pod_template
-from distill_operator.builders.template import merged
 from distill_operator.types import naming
+from distill_operator.types.observed import Observed
+from distill_operator.types.settings import Settings
 
 WAIT = "import signal; signal.sigwait({signal.SIGTERM, signal.SIGINT})"
 GRACE_SECONDS = 1
 """They have nothing to save, and training pods wait for their nodes."""
 
 
-def build_placeholders(job: DistillJob, namespace: str, nodes: int, image: str) -> dict[str, Any]:
-    """A Job of `nodes` pods, each on a node of its own without other pods of the DistillJob.
+def build_placeholders(
+    observed: Observed, nodes: int, settings: Settings, avoids: Sequence[str] = ()
+) -> dict[str, Any]:
+    """A Job of `nodes` pods, each on a node of its own without other pods of the DistillJob, and not on one that the
+    job avoids, but near the others if the job asks for that.
 
-    To the scheduler they are like training pods, and they pull the same image.
+    To the scheduler they are like training pods of a lower priority, and they pull the same image. They run nothing of
+    the user's.
     """
+    job, namespace = observed.job, observed.namespace
     name = job.metadata.name
     labels = {Label.COMPONENT: str(Component.PLACEHOLDER)}
-    metadata = child_metadata(job, namespace, naming.placeholder_name(name))
+    metadata = child_metadata(job, namespace, naming.placeholder_name(name), avoids=avoids)
     metadata["labels"] = {**metadata["labels"], **labels}
-    template = merged(build_pod_template(job, namespace, 1, nodes, image), job.spec.template or {})
+    affinity = build_affinity(job.spec.scheduling, selector(name))
+    template = build_pod_template(job, namespace, 1, nodes, settings, affinity=affinity, avoids=avoids)
     template["metadata"]["labels"] = {**template["metadata"]["labels"], **metadata["labels"]}
     del template["metadata"]["labels"][Label.ATTEMPT]
     spec = template["spec"]
     for field in ("subdomain", "initContainers"):
         spec.pop(field, None)
     spec["terminationGracePeriodSeconds"] = GRACE_SECONDS
-    spec["affinity"] = {**spec.get("affinity", {}), **_alone(name)}
-    spec["containers"] = [_idle(container) for container in spec["containers"]]
+    trainer = next(c for c in spec["containers"] if c["name"] == TRAINER_CONTAINER)
+    spec["containers"] = [_idle(container, trainer) for container in spec["containers"]]
+    if settings.placeholder_priority_class:
+        spec["priorityClassName"] = settings.placeholder_priority_class
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -40,13 +50,10 @@ def build_placeholders(job: DistillJob, namespace: str, nodes: int, image: str) 
     }
 
 
-def _idle(container: dict[str, Any]) -> dict[str, Any]:
-    if container["name"] != TRAINER_CONTAINER:
-        return container
-    kept = {key: value for key, value in container.items() if key not in ("env", "ports", "args")}
-    return {**kept, "command": ["python", "-c", WAIT]}
-
-
-def _alone(name: str) -> dict[str, Any]:
-    term = {"labelSelector": {"matchLabels": selector(name)}, "topologyKey": "kubernetes.io/hostname"}
-    return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}
+def _idle(container: dict[str, Any], trainer: dict[str, Any]) -> dict[str, Any]:
+    """A container that requests what this one does, and only waits, in the trainer's image."""
+    kept: dict[str, Any] = {
+        key: value for key, value in trainer.items() if key in ("image", "imagePullPolicy", "securityContext")
+    }
+    resources = container.get("resources", {})
+    return {**kept, "name": container["name"], "resources": resources, "command": ["python", "-c", WAIT]}

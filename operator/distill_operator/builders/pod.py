@@ -1,58 +1,102 @@
 """Pod template of a training pod; it complies with the restricted Pod Security Standard."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from distill_api.constants import METRICS_PORT, TRAINER_CONTAINER, TRAINER_USER, Env, Path
+from distill_api.constants import METRICS_PORT, TRAINER_CONTAINER, Env, Label, Path
 from distill_api.job import DistillJob
 from distill_api.pod.run import Directories, RunConfig
-from distill_operator.builders.metadata import labels, selector
-from distill_operator.types import naming
+from distill_api.spec.pods import ClaimRetentionPolicy, Scheduling
+from distill_api.spec.recovery import Recovery
+from distill_operator.builders.affinity import avoiding
+from distill_operator.builders.metadata import labels
+from distill_operator.builders.resources import build_resources
+from distill_operator.builders.template import merged
+from distill_operator.types import attempts, naming
+from distill_operator.types.settings import Settings
 
 SHM_MIB_PER_PROCESS = 1024
 """Shared memory for batches from data-loading workers; a volume named shm in spec.template replaces it."""
+NOT_THE_TRAINERS: dict[str, Any] = {
+    "template": None,
+    "resources": None,
+    "scheduling": Scheduling(),
+    "persistent_volume_claim_retention_policy": ClaimRetentionPolicy(),
+    "suspend": False,
+    "image_pull_secrets": [],
+    "clean_pod_policy": "None",
+}
+"""Fields of the spec that the trainer does not read, without which it may be older than they are."""
+NOT_THE_TRAINERS_RECOVERY: dict[str, Any] = {
+    field: Recovery.model_fields[field].get_default(call_default_factory=True)
+    for field in ("avoid_node_seconds", "exit_codes")
+}
+"""The same of spec.recovery."""
 MOUNTS = {"checkpoints": Path.CHECKPOINTS, "data": Path.DATA, "models": Path.MODELS}
 
 
-def build_pod_template(job: DistillJob, namespace: str, attempt: int, nodes: int, image: str) -> dict[str, Any]:
-    """metadata and spec of the attempt's pods, before spec.template is merged in."""
+def build_pod_template(
+    job: DistillJob,
+    namespace: str,
+    attempt: int,
+    nodes: int,
+    settings: Settings,
+    *,
+    affinity: dict[str, Any] | None = None,
+    avoids: Sequence[str] = (),
+) -> dict[str, Any]:
+    """metadata and spec of the attempt's pods, with those of spec.template. `avoids`: nodes that they must not use."""
     name, spec = job.metadata.name, job.spec
     optional = {
         "priorityClassName": spec.scheduling.priority_class_name,
         "nodeSelector": spec.scheduling.node_selector,
         "tolerations": spec.scheduling.tolerations,
-        "affinity": _one_pod_per_node(name, attempt) if nodes > 1 else None,
+        "imagePullSecrets": [secret.to_wire() for secret in spec.image_pull_secrets] or None,
+        "affinity": affinity,
     }
-    return {
-        "metadata": {"labels": labels(name, attempt)},
+    ours = {
+        "metadata": {
+            "labels": {**labels(job, attempt), Label.COMMITTED_STEP: str(attempts.committed_step(job.status))}
+        },
         "spec": {
             "restartPolicy": "Never",
             "subdomain": naming.attempt_name(name, attempt),
             "automountServiceAccountToken": False,
             "enableServiceLinks": False,
             "terminationGracePeriodSeconds": spec.recovery.grace_period_seconds,
-            "securityContext": {
-                "runAsNonRoot": True,
-                "runAsUser": TRAINER_USER,
-                "runAsGroup": TRAINER_USER,
-                "fsGroup": TRAINER_USER,  # makes claims writable whatever their owner
-                "fsGroupChangePolicy": "OnRootMismatch",
-                "seccompProfile": {"type": "RuntimeDefault"},
-            },
-            "containers": [_container(job, namespace, attempt, nodes, image)],
+            "securityContext": _security(settings.trainer_user),
+            "containers": [_container(job, namespace, attempt, nodes, settings)],
             "volumes": _volumes(job),
             **{key: value for key, value in optional.items() if value is not None},
         },
     }
+    template = merged(ours, spec.template or {})
+    return {**template, "spec": avoiding(template["spec"], avoids, attempts.unwanted_nodes(job.status))}
 
 
-def _container(job: DistillJob, namespace: str, attempt: int, nodes: int, image: str) -> dict[str, Any]:
+def _security(user: int | None) -> dict[str, Any]:
+    """Of the pod; without a user the platform chooses user, group and fsGroup, as OpenShift does."""
+    ids = {"runAsUser": user, "runAsGroup": user, "fsGroup": user}  # fsGroup makes claims writable whatever their owner
+    return {
+        "runAsNonRoot": True,
+        **(ids if user is not None else {}),
+        "fsGroupChangePolicy": "OnRootMismatch",
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
+
+
+def _container(job: DistillJob, namespace: str, attempt: int, nodes: int, settings: Settings) -> dict[str, Any]:
     spec = job.spec
-    container: dict[str, Any] = {
+    return {
         "name": TRAINER_CONTAINER,
-        "image": spec.image or image,
+        "image": spec.image or settings.trainer_image,
         "env": [
-            {"name": Env.RUN, "value": run_config(job, namespace, attempt, nodes).model_dump_json(by_alias=True)},
+            {"name": Env.RUN, "value": run_config(job, namespace, attempt, nodes).to_json()},
+            {"name": Env.PARENT, "value": ""},  # a variable that is named here wins over one of the template's envFrom
+            _from_label(Env.ATTEMPT, Label.ATTEMPT),
+            _from_label(Env.COMMITTED_STEP, Label.COMMITTED_STEP),
             {"name": "HOME", "value": Path.SCRATCH},
+            {"name": "USER", "value": TRAINER_CONTAINER},  # torch asks for the user's name, and not every id has one
         ],
         "ports": [
             {
@@ -62,6 +106,13 @@ def _container(job: DistillJob, namespace: str, attempt: int, nodes: int, image:
             }
             for rank in range(spec.processes_per_node)
         ],
+        # The operator's second view of a rank 0 that does not answer it, see stall.py.
+        "readinessProbe": {
+            "httpGet": {"path": "/healthz", "port": METRICS_PORT},
+            "periodSeconds": 10,
+            "timeoutSeconds": 5,
+            "failureThreshold": 3,
+        },
         "terminationMessagePath": Path.TERMINATION,
         "terminationMessagePolicy": "File",
         "securityContext": {
@@ -69,23 +120,29 @@ def _container(job: DistillJob, namespace: str, attempt: int, nodes: int, image:
             "readOnlyRootFilesystem": True,
             "capabilities": {"drop": ["ALL"]},
         },
+        "resources": build_resources(spec),
         "volumeMounts": _mounts(job),
     }
-    if spec.accelerators.per_node > 0:
-        container["resources"] = {"limits": {spec.accelerators.resource: str(spec.accelerators.per_node)}}
-    return container
+
+
+def _from_label(variable: str, label: str) -> dict[str, Any]:
+    return {"name": variable, "valueFrom": {"fieldRef": {"fieldPath": f"metadata.labels['{label}']"}}}
 
 
 def run_config(job: DistillJob, namespace: str, attempt: int, nodes: int) -> RunConfig:
-    """The configuration of every pod of the attempt. The trainer does not need suspend and template."""
+    """The configuration of every pod of the attempt. Its spec has the nodes of the full size, because the trainer takes
+    the number of shards from there.
+    """
     name = job.metadata.name
+    full = attempts.full_nodes(job.status, job.spec)
+    recovery = job.spec.recovery.model_copy(update=NOT_THE_TRAINERS_RECOVERY)
     return RunConfig(
         job=name,
         uid=job.metadata.uid or "",
         attempt=attempt,
         nodes=nodes,
         rendezvous=naming.rendezvous(name, namespace, attempt),
-        spec=job.spec.model_copy(update={"template": None, "suspend": False}),
+        spec=job.spec.model_copy(update={**NOT_THE_TRAINERS, "nodes": full, "recovery": recovery}),
         directories=Directories(models=Path.MODELS if job.spec.volumes.models else None),
     )
 
@@ -128,11 +185,3 @@ def _mounts(job: DistillJob) -> list[dict[str, Any]]:
             mount["readOnly"] = True
         mounts.append(mount)
     return [*mounts, {"name": "tmp", "mountPath": Path.SCRATCH}, {"name": "shm", "mountPath": Path.SHM}]
-
-
-def _one_pod_per_node(job: str, attempt: int) -> dict[str, Any]:
-    term = {
-        "labelSelector": {"matchLabels": selector(job, attempt)},
-        "topologyKey": "kubernetes.io/hostname",
-    }
-    return {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [term]}}

@@ -4,7 +4,7 @@ from typing import Any
 
 from distill_api.constants import METRICS_PORT, RENDEZVOUS_PORT
 from distill_api.job import DistillJob
-from distill_operator.builders.metadata import child_metadata, selector
+from distill_operator.builders.metadata import child_metadata, selector_of_attempt
 from distill_operator.types import naming
 
 
@@ -17,7 +17,7 @@ def build_service(job: DistillJob, namespace: str, attempt: int) -> dict[str, An
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": selector(job.metadata.name, attempt),
+            "selector": selector_of_attempt(job.metadata.name, attempt),
             "ports": [
                 {"name": "rendezvous", "port": RENDEZVOUS_PORT, "protocol": "TCP"},
                 {"name": "metrics", "port": METRICS_PORT, "protocol": "TCP"},

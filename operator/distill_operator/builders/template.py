@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from distill_api.spec.rules import OWNED_POD_FIELDS
+from distill_api.spec.pod_template import OWNED_POD_FIELDS
+from distill_operator.builders.affinity import PREFERRED, REQUIRED
 
 Object = dict[str, Any]
 
@@ -15,7 +16,9 @@ LIST_KEYS = {
     "ports": "containerPort",
     "imagePullSecrets": "name",
 }
-"""Lists whose elements are identified by a field. Any other list of the user replaces the operator's."""
+"""Lists whose elements are identified by a field."""
+ADDED = (REQUIRED, PREFERRED)
+"""Lists of affinity terms, which the user's are added to. Any other list of the user replaces the operator's."""
 
 
 def merged(ours: Object, users: Object) -> Object:
@@ -33,6 +36,8 @@ def _merge(below: Object, above: Object) -> Object:
             out[key] = _merge(old, value)
         elif isinstance(old, list) and isinstance(value, list) and key in LIST_KEYS:
             out[key] = _merge_lists(old, value, LIST_KEYS[key])
+        elif isinstance(old, list) and isinstance(value, list) and key in ADDED:
+            out[key] = [*old, *value]
         else:
             out[key] = value
     return out

@@ -6,6 +6,7 @@ import kopf
 
 from distill_api.constants import API_VERSION, PLURAL, Label
 from distill_operator.controller.operator import Operator
+from distill_operator.controller.watches import Backoffs
 
 
 def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
@@ -13,8 +14,9 @@ def register(registry: kopf.OperatorRegistry, operator: Operator) -> None:
     group, version = API_VERSION.split("/")
 
     @kopf.on.login(registry=registry)
-    def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+    async def login(**kwargs: Any) -> kopf.AiohttpSession | None:
+        info = kopf.login_with_service_account(**kwargs) or kopf.login_with_kubeconfig(**kwargs)
+        return operator.watches.session(info) if info is not None else None
 
     @kopf.on.startup(registry=registry, errors=kopf.ErrorsMode.PERMANENT)
     async def startup(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -44,6 +46,8 @@ def configure(settings: kopf.OperatorSettings) -> None:
     settings.posting.enabled = False
     # Default 300 s. A request without an answer after 30 s is better repeated.
     settings.networking.request_timeout = 30
+    # Default: nine attempts in 54 s, and then the operator ends. An API server that is away is waited for.
+    settings.networking.error_backoffs = Backoffs()
     # The default: a watch without a byte for 70 s is restarted, which detects half-open connections.
     settings.watching.inactivity_timeout = 70
     # Default none: the server chooses when a watch ends. 10 min bounds the effect of a lost event.

@@ -4,26 +4,24 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 
-from distill_api.constants import TERMINAL_PHASES
-from distill_operator.controller.metrics import Metrics
-from distill_operator.kube.apply import ConflictError, act, record, store
+from distill_operator.controller.rank0.client import Target
+from distill_operator.controller.rank0.poller import Poller
+from distill_operator.controller.telemetry import logs
+from distill_operator.controller.telemetry.metrics import Metrics
+from distill_operator.kube.apply import ConflictError, act, record, store, store_raw
 from distill_operator.kube.client import Kube
 from distill_operator.kube.observe import Observation, Observer, UnreadableJobError
 from distill_operator.kube.pod_cache import Key
 from distill_operator.plan import unreadable
 from distill_operator.plan.plan import make_plan
+from distill_operator.types import attempts
 from distill_operator.types.actions import Plan
-from distill_operator.types.observed import Rejection
+from distill_operator.types.observed import Observed, Rejection
 from distill_operator.types.settings import Settings
 
 LOG = logging.getLogger(__name__)
-
-
-def utc_now() -> datetime:
-    """The time in whole seconds, as Kubernetes writes it."""
-    return datetime.now(UTC).replace(microsecond=0)
 
 
 class Reconciler:
@@ -35,12 +33,14 @@ class Reconciler:
         observer: Observer,
         settings: Settings,
         metrics: Metrics,
-        clock: Callable[[], datetime] = utc_now,
+        poller: Poller,
+        clock: Callable[[], datetime],
     ) -> None:
         self._kube = kube
         self._observer = observer
         self._settings = settings
         self._metrics = metrics
+        self._poller = poller
         self._clock = clock
 
     async def reconcile(self, key: Key, fresh: bool) -> float | None:
@@ -50,17 +50,27 @@ class Reconciler:
             observation = await self._observer.observe(key, fresh=fresh)
             if observation is None:
                 self._metrics.forget(key)
+                self._poller.watch(key, None)
                 return None
-            wake_after = await self._plan_and_apply(key, observation)
+            logs.about(key, observation.observed.job.status.attempt)
+            wake_after = await self._plan_and_apply(key, self._with_rank0(key, observation))
         except UnreadableJobError as error:
+            self._poller.watch(key, None)
             await self._refuse(error)
-            wake_after = None
+            wake_after = self._settings.resync
         except ConflictError:
             LOG.debug("%s/%s changed during the pass", *key)
             self._observer.invalidate(key)
             wake_after = 0.0
         self._metrics.passed(time.monotonic() - began)
         return wake_after
+
+    def _with_rank0(self, key: Key, observation: Observation) -> Observation:
+        """The observation with what asking rank 0 has shown."""
+        observed = observation.observed
+        self._poller.watch(key, rank0_of(observed))
+        asked = replace(observed, trainer=self._poller.answer(key), silence=self._poller.silence(key))
+        return replace(observation, observed=asked)
 
     async def _plan_and_apply(self, key: Key, observation: Observation) -> float | None:
         plan = make_plan(observation.observed, self._clock(), self._settings)
@@ -72,7 +82,7 @@ class Reconciler:
             observation, _ = await self._apply(key, observation, plan)
         status = observation.observed.job.status
         self._metrics.state(key, status)
-        if observation.observed.deleting or status.phase in TERMINAL_PHASES:
+        if observation.observed.deleting or status.over:
             return plan.wake_after
         resync = self._settings.resync
         return min(resync, resync if plan.wake_after is None else plan.wake_after)
@@ -83,6 +93,7 @@ class Reconciler:
             raw = await store(self._kube, raw, plan.status)
             observation = self._observer.stored(key, raw, plan.status)
             self._metrics.transition(key, old, plan.status)
+            logs.about(key, plan.status.attempt)
             if old.phase != plan.status.phase:
                 LOG.info("%s/%s: %s, attempt %d", *key, plan.status.phase, plan.status.attempt)
         try:
@@ -92,8 +103,20 @@ class Reconciler:
         return observation, rejection
 
     async def _refuse(self, error: UnreadableJobError) -> None:
-        plan = unreadable.plan(error.raw, error.errors, self._clock())
+        """Say what cannot be read, once, and do nothing else."""
+        said = unreadable.plan(error.raw, error.errors, self._clock())
+        if said is None:
+            return
         LOG.warning("%s cannot be read: %s", error.raw["metadata"]["name"], error.errors)
-        if plan.status is not None:
-            raw = await store(self._kube, error.raw, plan.status)
-            await record(self._kube, raw, plan.events, self._clock())
+        raw = await store_raw(self._kube, error.raw, said.status)
+        await record(self._kube, raw, (said.event,), self._clock())
+
+
+def rank0_of(observed: Observed) -> Target | None:
+    """The rank 0 to ask; None while none is running."""
+    attempt = attempts.open_attempt(observed.job.status)
+    if attempt is None or observed.deleting:
+        return None
+    running = (p for p in observed.pods_of(attempt.number) if p.rank == 0 and p.live and p.phase == "Running")
+    ip = next((pod.ip for pod in running if pod.ip is not None), None)
+    return Target(ip, observed.uid, attempt.number) if ip is not None else None

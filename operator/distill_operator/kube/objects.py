@@ -1,13 +1,14 @@
 """Converts Kubernetes objects (JSON as dicts) to the values of observed.py. Pure; fields may be missing."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
 
-from distill_api.constants import TRAINER_CONTAINER, Component, Label
+from distill_api.constants import AVOIDED_NODES, JOB_NAME, JOB_NAME_LENGTH, KIND, TRAINER_CONTAINER, Component, Label
 from distill_api.pod.report import TerminationMessage
 from distill_operator.kube import texts
 from distill_operator.types.observed import (
@@ -24,6 +25,13 @@ from distill_operator.types.observed import (
 Object = dict[str, Any]
 
 COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
+RESTARTED = frozenset({"Always", "OnFailure"})
+"""Restart policies of an init container whose ends are no end of its pod."""
+REPEATED = timedelta(seconds=150)
+"""Events about a pod that are older than its newest one by more than this say nothing any more: the kubelet repeats
+what lasts about every two minutes."""
+NEVER = datetime(1971, 1, 1, tzinfo=UTC)
+"""Container runtimes write 1970 as the start of a container that they could not start."""
 
 
 def parse_time(text: str) -> datetime:
@@ -33,18 +41,54 @@ def parse_time(text: str) -> datetime:
 
 def attempt_of(obj: Object) -> int:
     """The number in the attempt label; 0 without one."""
-    text = (obj["metadata"].get("labels") or {}).get(Label.ATTEMPT, "")
-    return int(text) if text.isdigit() else 0
+    return _number(_labels(obj).get(Label.ATTEMPT)) or 0
+
+
+def _labels(obj: Object) -> dict[str, str]:
+    return obj["metadata"].get("labels") or {}
+
+
+def _number(text: str | None) -> int | None:
+    """The number in a label, which anybody may have set; None if it is none."""
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def is_placeholder(obj: Object) -> bool:
     """Whether it is a placeholder pod, or the Job of such pods."""
-    return bool((obj["metadata"].get("labels") or {}).get(Label.COMPONENT) == Component.PLACEHOLDER)
+    return bool(_labels(obj).get(Label.COMPONENT) == Component.PLACEHOLDER)
+
+
+def _controller(obj: Object) -> Object:
+    """The reference to the object that controls this one, of which there is at most one; empty without one."""
+    owners: list[Object] = obj["metadata"].get("ownerReferences") or []
+    return next((owner for owner in owners if owner.get("controller")), {})
+
+
+def job_of_child(obj: Object) -> str | None:
+    """Name of the DistillJob that a Job or pod was created for; None if it only has the label."""
+    name = _labels(obj).get(Label.JOB) or ""
+    if re.fullmatch(JOB_NAME, name) is None or len(name) > JOB_NAME_LENGTH:
+        return None
+    owner = _controller(obj)
+    if owner.get("kind") == KIND or _labels(obj).get(Label.UID):
+        return name
+    made_by_attempt = owner.get("kind") == "Job" and re.fullmatch(rf"{name}-(a\d+|grow)", owner.get("name", ""))
+    return name if made_by_attempt else None
 
 
 def owned_by(obj: Object, uid: str) -> bool:
     """Whether the object with this UID is its controller."""
-    return any(o.get("uid") == uid and o.get("controller") for o in obj["metadata"].get("ownerReferences") or ())
+    return bool(_controller(obj).get("uid") == uid)
+
+
+def is_claim_of(claim: Object, uid: str) -> bool:
+    """Whether a claim was made for the DistillJob with this UID. One that is retained has labels and no owner."""
+    return owned_by(claim, uid) or (not _controller(claim) and _labels(claim).get(Label.UID) == uid)
+
+
+def is_deleting(obj: Object) -> bool:
+    """Whether its deletion was requested."""
+    return bool(obj["metadata"].get("deletionTimestamp"))
 
 
 def pod_facts(pod: Object, *, gone: bool = False) -> PodFacts:
@@ -54,40 +98,45 @@ def pod_facts(pod: Object, *, gone: bool = False) -> PodFacts:
     scheduled = conditions.get("PodScheduled") or {}
     is_scheduled = scheduled.get("status") == "True"
     waiting = _waiting(status)
-    index = (metadata.get("labels") or {}).get(COMPLETION_INDEX) or (metadata.get("annotations") or {}).get(
-        COMPLETION_INDEX
-    )
+    index = _labels(pod).get(COMPLETION_INDEX) or (metadata.get("annotations") or {}).get(COMPLETION_INDEX)
     return PodFacts(
         name=metadata["name"],
         uid=metadata["uid"],
         attempt=attempt_of(pod),
-        owner_uid=next((o["uid"] for o in metadata.get("ownerReferences") or () if o.get("controller")), ""),
+        owner_uid=_controller(pod).get("uid", ""),
+        job_uid=_labels(pod).get(Label.UID, ""),
         phase=status.get("phase") or "Pending",
         created_at=parse_time(metadata["creationTimestamp"]),
-        rank=int(index) if index is not None else None,
+        rank=_number(index),
         node=(pod.get("spec") or {}).get("nodeName"),
         ip=status.get("podIP"),
         scheduled_at=parse_time(scheduled["lastTransitionTime"]) if is_scheduled else None,
         unschedulable=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else None,
         started_at=_started(status.get("containerStatuses") or ()),
+        ready=any(s["name"] == TRAINER_CONTAINER and s.get("ready") for s in status.get("containerStatuses") or ()),
         deleted_at=_deletion_asked(metadata),
         end_due_at=parse_time(metadata["deletionTimestamp"]) if metadata.get("deletionTimestamp") else None,
         disruption=_disruption(conditions.get("DisruptionTarget")),
         reason=status.get("reason") or "",
         message=status.get("message") or "",
+        sandbox_ready=(conditions.get("PodReadyToStartContainers") or {}).get("status") == "True",
         waiting=waiting.get("reason") or "",
         waiting_message=waiting.get("message") or "",
-        end=_end(status.get("containerStatuses") or ()),
+        end=_end(pod.get("spec") or {}, status),
         gone=gone,
     )
 
 
-def of_attempts(pods: Iterable[PodFacts], attempt_by_job: Mapping[str, int]) -> tuple[PodFacts, ...]:
-    """The pods, each with the attempt of the Job that created it, or 0 if that Job is not in `attempt_by_job`.
-
-    Pods of an earlier DistillJob with the same name have the same labels.
+def of_attempts(pods: Iterable[PodFacts], attempt_by_job: Mapping[str, int], uid: str) -> tuple[PodFacts, ...]:
+    """The pods, each with its attempt: the one in the labels of a pod of the DistillJob with this UID, or else that of
+    the Job that created it. 0 for the pods of an earlier DistillJob with the same name.
     """
-    return tuple(replace(pod, attempt=attempt_by_job.get(pod.owner_uid, 0)) for pod in pods)
+
+    def attempt(pod: PodFacts) -> int:
+        labelled = pod.attempt if pod.job_uid == uid else 0
+        return labelled or attempt_by_job.get(pod.owner_uid, 0)
+
+    return tuple(replace(pod, attempt=attempt(pod)) for pod in pods)
 
 
 def _deletion_asked(metadata: Object) -> datetime | None:
@@ -116,23 +165,41 @@ def _waiting(status: Object) -> Object:
     return next((w for w in waiting if w and w.get("message")), {})
 
 
-def _end(statuses: Iterable[Object]) -> ContainerEnd | None:
-    ends = [end for end in map(_container_end, statuses) if end is not None]
+def _end(spec: Object, status: Object) -> ContainerEnd | None:
+    """The end of the pod's container that counts: an init container's that failed, because then the trainer never ran;
+    else the trainer's; else another one's that failed.
+    """
+    restarted = {c["name"] for c in spec.get("initContainers") or () if c.get("restartPolicy") in RESTARTED}
+    main = status.get("containerStatuses") or ()
+    init = [s for s in status.get("initContainerStatuses") or () if s["name"] not in restarted]
+    trainer_ran = any(_has_run(s) for s in main if s["name"] == TRAINER_CONTAINER)
+    ends = [end for end in map(_container_end, main) if end is not None]
     trainer = [end for end in ends if end.container == TRAINER_CONTAINER]
     failed = [end for end in ends if end.exit_code != 0]
-    return next(iter([*trainer, *failed]), None)
+    before = [replace(end, init=True) for end in map(_container_end, init) if end is not None and end.exit_code != 0]
+    return next(iter([*([] if trainer_ran else before), *trainer, *failed]), None)
+
+
+def _has_run(status: Object) -> bool:
+    """Whether the container has run: the kubelet also writes ends of containers that it never started."""
+    state = status.get("state") or {}
+    started = (state.get("terminated") or {}).get("startedAt") or ""
+    return bool(state.get("running")) or (bool(started) and parse_time(started) > NEVER)
 
 
 def _container_end(status: Object) -> ContainerEnd | None:
     terminated = (status.get("state") or {}).get("terminated")
     if not terminated or not terminated.get("finishedAt"):
         return None
+    is_trainer = status["name"] == TRAINER_CONTAINER
+    reason, message = terminated.get("reason") or "", terminated.get("message") or ""
     return ContainerEnd(
         container=status["name"],
         exit_code=terminated["exitCode"],
         at=parse_time(terminated["finishedAt"]),
-        reason=terminated.get("reason") or "",
-        report=parse_report(terminated.get("message") or ""),
+        reason=reason,
+        report=parse_report(message) if is_trainer else None,
+        message=message if reason in texts.NEVER_STARTED else "",
     )
 
 
@@ -155,7 +222,9 @@ def job_facts(job: Object, owner_uid: str) -> JobFacts:
         attempt=attempt_of(job),
         owned=owned_by(job, owner_uid),
         created_at=parse_time(metadata["creationTimestamp"]),
-        deleting=bool(metadata.get("deletionTimestamp")),
+        nodes=(job.get("spec") or {}).get("completions") or 0,
+        avoids=tuple(filter(None, (metadata.get("annotations") or {}).get(AVOIDED_NODES, "").split(","))),
+        deleting=is_deleting(job),
         suspended=bool((job.get("spec") or {}).get("suspend")),
         complete="Complete" in holding,
         failing_at=parse_time(failure["lastTransitionTime"]) if failure else None,
@@ -186,17 +255,36 @@ def claim_facts(claim: Object, owner_uid: str) -> ClaimFacts:
         metadata["name"],
         tuple(claim["spec"].get("accessModes") or ()),
         phase,
-        owned=owned_by(claim, owner_uid),
-        deleting=bool(metadata.get("deletionTimestamp")),
+        owned=is_claim_of(claim, owner_uid),
+        deleting=is_deleting(claim),
     )
 
 
-def rejection_of_pods(job_name: str, messages: Sequence[str]) -> Rejection | None:
-    """Why pods of the Job were refused, by the Job controller's FailedCreate events, oldest first.
+def event_time(event: Object) -> datetime:
+    """When an event last happened."""
+    last = (event.get("series") or {}).get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
+    return parse_time(last) if last else NEVER
 
-    This is the newest one, unless one is permanent.
+
+def with_start_event(pod: PodFacts, events: Iterable[Object]) -> PodFacts:
+    """The pod with why it waits for its volumes or its network, by its Warning events: the newest one, or one shortly
+    before it that names an object which does not exist. The kubelet repeats both kinds every two minutes.
     """
-    found = [texts.refusal_of_pod(message) for message in messages]
-    rejections = [Rejection(f"pods of Job {job_name}", text, texts.reason_of_refusal(text)) for text in found]
-    permanent = [rejection for rejection in rejections if rejection.reason.facts.permanent]
-    return next(reversed(permanent or rejections), None)
+    told = sorted((e for e in events if e.get("reason") in texts.START_EVENTS), key=event_time)
+    if not told:
+        return pod
+    recent = [e for e in told if event_time(told[-1]) - event_time(e) <= REPEATED]
+    clear = [e for e in recent if texts.lasts(e["reason"], e.get("message") or "")]
+    event = (clear or recent)[-1]
+    return replace(pod, waiting=event["reason"], waiting_message=event.get("message") or "")
+
+
+def rejection_of_pods(job_name: str, messages: Sequence[str]) -> Rejection | None:
+    """Why pods of the Job were refused, by the Job controller's FailedCreate events, oldest first: the newest counts.
+
+    What an earlier pod was refused for has passed.
+    """
+    if not messages:
+        return None
+    text = texts.refusal_of_pod(messages[-1])
+    return Rejection(f"pods of Job {job_name}", text, texts.reason_of_refusal(text))

@@ -2,28 +2,31 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 
-import aiohttp
 from pydantic import ValidationError
 
-from distill_api.constants import KIND, TERMINAL_PHASES, Label, Phase
-from distill_api.job import DistillJob
-from distill_api.pod.report import TrainerStatus
+from distill_api.constants import KIND, Label, Phase
+from distill_api.job import DistillJob, read_stored
 from distill_api.reading.mistakes import explain
+from distill_api.reading.unknown import unknown_fields
+from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import DistillJobStatus
 from distill_operator.kube import objects, texts
 from distill_operator.kube.client import Kube
+from distill_operator.kube.crd import ClusterCrd
 from distill_operator.kube.objects import Object
 from distill_operator.kube.pod_cache import Key, PodCache, with_departed
 from distill_operator.types import attempts, naming
 from distill_operator.types.observed import ClaimFacts, JobFacts, Observed, PodFacts, Rejection
 
-STATUS_SECONDS = 2.0
-"""Timeout of a request to rank 0, which serves a few hundred bytes from memory."""
+STARTING = timedelta(seconds=20)
+"""How long a pod may take to get its volumes and its network before its events are read."""
 
-ENDING_STATUS_SECONDS = 0.5
-"""The same while some pod is not running: rank 0 is probably ending, too, and the next attempt should not wait."""
+PODS_WITH_EVENTS = 3
+"""Pods of a gang whose events are read in a pass: all have the same template, so they wait for the same."""
 
 
 class UnreadableJobError(Exception):
@@ -47,13 +50,20 @@ class Observation:
 
 
 class Observer:
-    """Observes jobs, and keeps each last observation for passes that only read rank 0's status."""
+    """Observes jobs, and keeps each last observation for passes that have only rank 0's status to look at."""
 
-    def __init__(self, kube: Kube, pod_cache: PodCache, http: aiohttp.ClientSession, resync: float) -> None:
+    def __init__(
+        self,
+        kube: Kube,
+        pod_cache: PodCache,
+        resync: float,
+        clock: Callable[[], datetime],
+    ) -> None:
         self._kube = kube
         self._pod_cache = pod_cache
-        self._http = http
         self._resync = resync
+        self._clock = clock
+        self._crd = ClusterCrd(kube)
         self._last: dict[Key, Observation] = {}
 
     async def observe(self, key: Key, *, fresh: bool) -> Observation | None:
@@ -64,15 +74,11 @@ class Observer:
         """
         last = self._last.get(key)
         if not fresh and last is not None and self._still_valid(last):
-            observation = replace(
-                last, observed=replace(last.observed, trainer=await self._rank0_status(last.observed.pods))
-            )
-        else:
-            read = await self._read(key)
-            if read is None:
-                self.forget(key)
-                return None
-            observation = read
+            return last
+        observation = await self._read(key)
+        if observation is None:
+            self.forget(key)
+            return None
         self._last[key] = observation
         return observation
 
@@ -108,9 +114,9 @@ class Observer:
         if raw is None:
             return None
         try:
-            job = DistillJob.model_validate(raw)
+            job = self._as_written(key, raw, read_stored(raw))
         except ValidationError as error:
-            raise UnreadableJobError(raw, "\n".join(explain(error, DistillJob))) from None
+            raise UnreadableJobError(raw, "; ".join(explain(error, DistillJob))) from None
         uid = raw["metadata"]["uid"]
         noted = self._pod_cache.of(key)  # before the list: a pod that is noted but not listed is gone
         of_job = f"{Label.JOB}={name}"
@@ -119,28 +125,41 @@ class Observer:
         )
         # After the Jobs, so that the list has every pod of a Job that was seen to be inert.
         raw_pods = await self._kube.list("Pod", namespace, labelSelector=of_job)
+        raw_pods = [pod for pod in raw_pods if objects.job_of_child(pod) == name]
         jobs = tuple(objects.job_facts(child, uid) for child in raw_jobs if not objects.is_placeholder(child))
         known = {a.job_uid: a.number for a in job.status.attempts if a.job_uid}
         known |= {child.uid: child.attempt for child in jobs if child.owned}
         listed = [objects.pod_facts(pod) for pod in raw_pods if not objects.is_placeholder(pod)]
-        pods = objects.of_attempts(with_departed(listed, noted), known)
+        pods = objects.of_attempts(with_departed(listed, noted), known, uid)
         pods = tuple(pod for pod in pods if not pod.gone or pod.attempt == job.status.attempt)
         self._pod_cache.keep_only(key, {pod.uid for pod in pods} | (self._pod_cache.of(key).keys() - noted.keys()))
         observed = Observed(
             job=job,
             namespace=namespace,
-            deleting=bool(raw["metadata"].get("deletionTimestamp")),
+            deleting=objects.is_deleting(raw),
             jobs=jobs,
             pods=pods,
             services=tuple(objects.service_facts(service, uid) for service in raw_services),
             placeholders=objects.placeholders(raw_jobs, raw_pods, uid),
+            unknown_fields=await self._crd.asked_for(unknown_fields(raw["spec"], DistillJobSpec)),
         )
         return Observation(await self._with_phase_details(observed), raw, at)
 
+    def _as_written(self, key: Key, raw: Object, job: DistillJob) -> DistillJob:
+        """The job with the status as this process wrote it, unless something has changed since.
+
+        The API server drops fields that are not in the CRD. Read back, they would be missing, and every pass would
+        write and announce them again.
+        """
+        last = self._last.get(key)
+        if last is None or last.raw["metadata"].get("resourceVersion") != raw["metadata"].get("resourceVersion"):
+            return job
+        return job.model_copy(update={"status": last.observed.job.status})
+
     async def _with_phase_details(self, observed: Observed) -> Observed:
-        """Add what is read only in some phases: claims before an attempt, rank 0's status and refusals during one."""
+        """Add what is read only in some phases: claims before an attempt, refusals during one."""
         status = observed.job.status
-        if observed.deleting or status.phase in TERMINAL_PHASES:
+        if observed.deleting or status.over:
             return observed
         attempt = attempts.open_attempt(status)
         if attempt is None or attempt.reason is not None:  # the next one may start in this pass
@@ -150,12 +169,15 @@ class Observer:
         job = observed.job_of(attempt.number)
         if job is None:
             return observed
-        never_whole = attempt.scheduled_at is None  # afterwards a missing pod is gone, and was not refused
-        if never_whole and job.failing_at is None and len(observed.pods_of(attempt.number)) < attempt.nodes:
+        # Once all pods were there, a missing one is gone and was not refused; and a queue's Job has no pods.
+        may_lack_pods = attempt.scheduled_at is None and job.failing_at is None and not job.suspended
+        if may_lack_pods and len(observed.pods_of(attempt.number)) < attempt.nodes:
             observed = replace(observed, rejection=await self._rejection(observed.namespace, job))
         if attempt.reason is None:
             observed = replace(observed, victims=await self._victims(observed.namespace, job))
-        return replace(observed, trainer=await self._rank0_status(observed.pods_of(attempt.number)))
+        if attempt.reason is None and attempt.running_at is None:
+            observed = replace(observed, pods=await self._with_start_events(observed, attempt.number))
+        return observed
 
     async def _claims(self, observed: Observed) -> tuple[ClaimFacts, ...]:
         volumes = naming.volumes(observed.job.spec).items()
@@ -168,7 +190,7 @@ class Observer:
     async def _rejection(self, namespace: str, job: JobFacts) -> Rejection | None:
         selector = f"involvedObject.uid={job.uid},reason={texts.POD_NOT_CREATED}"
         events = await self._kube.list("Event", namespace, fieldSelector=selector)
-        events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        events.sort(key=objects.event_time)
         return objects.rejection_of_pods(job.name, [event.get("message", "") for event in events])
 
     async def _victims(self, namespace: str, job: JobFacts) -> dict[str, str]:
@@ -179,15 +201,17 @@ class Observer:
         events = await self._kube.list("Event", namespace, fieldSelector=selector)
         return {name: events[-1].get("message", "")} if events else {}
 
-    async def _rank0_status(self, pods: tuple[PodFacts, ...]) -> TrainerStatus | None:
-        """Rank 0's /status; None if rank 0 is not running or does not answer in time."""
-        ip = next((pod.ip for pod in pods if pod.rank == 0 and pod.live and pod.phase == "Running"), None)
-        if ip is None:
-            return None
-        longest = STATUS_SECONDS if all(pod.running for pod in pods) else ENDING_STATUS_SECONDS
-        try:
-            timeout = aiohttp.ClientTimeout(total=longest)
-            async with self._http.get(naming.status_url(ip), timeout=timeout) as answer:
-                return TrainerStatus.model_validate_json(await answer.text())
-        except (aiohttp.ClientError, TimeoutError, ValidationError):
-            return None
+    async def _with_start_events(self, observed: Observed, number: int) -> tuple[PodFacts, ...]:
+        """The pods; those that have had a node for a while but no sandbox with the reason, which only events have."""
+        now = self._clock()
+        slow = [
+            pod for pod in observed.pods_of(number)
+            if pod.starting and not pod.waiting and not pod.sandbox_ready
+            and pod.scheduled_at is not None and now - pod.scheduled_at >= STARTING
+        ]  # fmt: skip
+        told = {}
+        for pod in slow[:PODS_WITH_EVENTS]:
+            selector = f"involvedObject.uid={pod.uid},type=Warning"
+            events = await self._kube.list("Event", observed.namespace, fieldSelector=selector)
+            told[pod.uid] = objects.with_start_event(pod, events)
+        return tuple(told.get(pod.uid, pod) for pod in observed.pods)

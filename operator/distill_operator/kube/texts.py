@@ -13,42 +13,54 @@ from distill_api.reasons import Reason
 
 # The API server and its admission plugins refuse to create an object.
 
-_ADMISSION_CODES: Final = frozenset({400, 403, 422})
-"""HTTP codes of a refusal; any other error is a failure of the API server and is retried."""
-_INVALID_CODES: Final = frozenset({400, 422})
+_PASSING_CODES: Final = frozenset({401, 408, 409, 429})
+"""HTTP codes below 500 that say nothing about the object: the same request is made again."""
 _OF_WEBHOOKS: Final = ("denied the request", "denied request", "failed calling webhook")
-"""From webhooks and ValidatingAdmissionPolicies that deny, and about webhooks that fail. They may have any code."""
-_QUOTA: Final = "exceeded quota"
-_NO_PERMISSION: Final = "cannot create resource"
+"""From webhooks and admission policies that deny, and about webhooks that fail. They may have any code."""
+_QUOTA: Final = "exceeded quota: "
 _NO_PRIORITY_CLASS: Final = "no PriorityClass with name"
-_PERMANENT: Final = re.compile(r'^[\w.]+ "[^"]*" is invalid: |violates PodSecurity')
-"""From validation and from Pod Security admission, which refuse the same object every time."""
-_OF_JOB_CONTROLLER: Final = "Error creating: "
-"""Prefix of the Job controller's FailedCreate events."""
+_TOO_LARGE_FOR_ETCD: Final = "etcdserver: request is too large"
+
+# The allow-list of refusals that every further request would meet, too. Whatever else is refused is waited for.
+
+_PERMANENT: Final = frozenset({(400, "BadRequest"), (413, "RequestEntityTooLarge"), (422, "Invalid")})
+"""Codes and reasons of the API server itself. A proxy's answer has no reason; a webhook's is told by its text."""
+_PERMANENT_TEXT: Final = re.compile(
+    r'^[\w.]+ "[^"]*" is invalid: |^pods "[^"]*" is forbidden: violates PodSecurity "'
+    rf"|^Request entity too large: limit is |^{_TOO_LARGE_FOR_ETCD}"
+)
+"""The same in a message, for events, which have no code; and from Pod Security admission."""
+
+_OF_JOB_CONTROLLER: Final = re.compile(r"^(?:\(combined from similar events\): )?Error creating: ")
+"""Beginning of the Job controller's FailedCreate events, of which similar ones are combined after the tenth."""
 
 
 def is_refusal(code: int, message: str) -> bool:
-    """Whether an error of a create request is a refusal of the object, and no failure of the API server.
+    """Whether an error of a create request is a refusal to be shown, and no failure that the next request may not meet.
 
-    Missing RBAC permissions of the operator have the code of a refusal, but say nothing about the object.
+    Missing RBAC permissions of the operator are such a refusal: the job waits for them.
     """
-    if _NO_PERMISSION in message:
-        return False
-    return code in _ADMISSION_CODES or any(text in message for text in _OF_WEBHOOKS)
+    about_object = 400 <= code < 500 and code not in _PASSING_CODES
+    return about_object or _of_webhook(message) or message.startswith(_TOO_LARGE_FOR_ETCD)
 
 
-def reason_of_refusal(message: str, code: int | None = None) -> Reason:
+def reason_of_refusal(message: str, code: int | None = None, kubernetes_reason: str = "") -> Reason:
     """PodRejected if the object would be refused every time, else what the job waits for. Events have no code."""
+    if _of_webhook(message):
+        return Reason.NOT_ADMITTED
     if _QUOTA in message:
         return Reason.QUOTA_EXCEEDED
-    if any(text in message for text in _OF_WEBHOOKS):
-        return Reason.NOT_ADMITTED
-    return Reason.POD_REJECTED if code in _INVALID_CODES or _PERMANENT.search(message) else Reason.NOT_ADMITTED
+    permanent = (code, kubernetes_reason) in _PERMANENT or _PERMANENT_TEXT.search(message)
+    return Reason.POD_REJECTED if permanent else Reason.NOT_ADMITTED
+
+
+def _of_webhook(message: str) -> bool:
+    return any(text in message for text in _OF_WEBHOOKS)
 
 
 def refusal_of_pod(event_message: str) -> str:
     """Why a pod was refused, from the message of a FailedCreate event."""
-    return event_message.removeprefix(_OF_JOB_CONTROLLER)
+    return _OF_JOB_CONTROLLER.sub("", event_message)
 
 
 def names_missing_priority_class(message: str) -> bool:
@@ -59,8 +71,49 @@ def names_missing_priority_class(message: str) -> bool:
 # The kubelet and the container runtime.
 
 OOM_KILLED: Final = "OOMKilled"
-IMAGE_PULL: Final = frozenset({"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull"})
-"""Reasons of a container that cannot pull its image."""
+NEVER_STARTED: Final = frozenset({"StartError", "ContainerCannotRun"})
+"""Reasons of the end of a container that its runtime could not start, such as for a command that does not exist."""
+START_EVENTS: Final = frozenset({"FailedMount", "FailedAttachVolume", "FailedCreatePodSandBox"})
+"""Reasons of events about a pod that has a node and waits for its volumes or its network; its status says nothing."""
+
+_IMAGE_PULL: Final = frozenset(
+    {"ImagePullBackOff", "ErrImagePull", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError"}
+    | {"RegistryUnavailable", "SignatureValidationFailed"}
+)
+_CONTAINER: Final = frozenset(
+    {"CreateContainerConfigError", "CreateContainerError", "RunContainerError"}
+    | {"PreCreateHookError", "PreStartHookError", "PostStartHookError"}
+)
+_BAD_IMAGE_NAME: Final = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+_NO_SUCH_IMAGE: Final = re.compile(
+    r"not found|manifest unknown|no such image|does not exist|denied|unauthori[sz]ed|authorization failed"
+    r"|no basic auth|no match for platform|invalid reference",
+    re.IGNORECASE,
+)
+"""From registries that answer: another try would meet the same."""
+_PULL_WITHOUT_CAUSE: Final = re.compile(r'^Back-off pulling image "[^"]*"$')
+"""While the kubelet waits before its next try; later versions add why the last one failed."""
+_NO_SUCH_OBJECT: Final = re.compile(r'(?:secret|configmap) "[^"]*" not found|references non-existent|type check failed')
+_NODE_IS_BUSY: Final = re.compile(r"deadline exceeded|is reserved for")
+
+
+def reason_of_start(waiting: str) -> Reason | None:
+    """Why a container does not start, by the kubelet's word; None if it only takes its time."""
+    if waiting in _IMAGE_PULL:
+        return Reason.IMAGE_PULL
+    return Reason.POD_CANNOT_START if waiting in _CONTAINER | START_EVENTS else None
+
+
+def lasts(waiting: str, message: str) -> bool | None:
+    """Whether the cause lasts until somebody repairs something; None if the message does not tell."""
+    if waiting in _CONTAINER:
+        return not _NODE_IS_BUSY.search(message)
+    if waiting in START_EVENTS:
+        return bool(_NO_SUCH_OBJECT.search(message))
+    if waiting not in _IMAGE_PULL or _PULL_WITHOUT_CAUSE.search(message):
+        return None
+    return waiting in _BAD_IMAGE_NAME or bool(_NO_SUCH_IMAGE.search(message))
+
 
 # Reasons of the pod condition DisruptionTarget.
 
@@ -81,7 +134,7 @@ def reason_of_disruption(kubernetes_reason: str) -> Reason:
 # The condition of a failed Job, by the Job controller. It names a pod that may be gone.
 
 _DISRUPTION_TARGET: Final = "DisruptionTarget"
-_PERMANENT_EXIT: Final = f"exit code {int(ExitCode.PERMANENT)}"
+_EXIT_CODE: Final = re.compile(r"\bexit code (?P<code>\d+)\b")
 _POD_NAME: Final = re.compile(r"[Pp]od (?P<namespace>[^/\s]+)/(?P<name>\S+)")
 
 
@@ -93,9 +146,15 @@ def reason_of_failed_job(kubernetes_reason: str, message: str) -> Reason:
     """
     if kubernetes_reason == "PodFailurePolicy" and _DISRUPTION_TARGET in message:
         return Reason.DISRUPTED
-    if kubernetes_reason == "PodFailurePolicy" and _PERMANENT_EXIT in message:
+    if exit_code_of_failed_job(kubernetes_reason, message) == ExitCode.PERMANENT:
         return Reason.CONFIG_INVALID
     return Reason.POD_DELETED if kubernetes_reason == "BackoffLimitExceeded" else Reason.TRAINER_ERROR
+
+
+def exit_code_of_failed_job(kubernetes_reason: str, message: str) -> int | None:
+    """The exit code for which a rule of its podFailurePolicy failed the Job; None if something else did."""
+    match = _EXIT_CODE.search(message) if kubernetes_reason == "PodFailurePolicy" else None
+    return int(match["code"]) if match is not None and _DISRUPTION_TARGET not in message else None
 
 
 def disrupted_pod(message: str) -> str | None:

@@ -4,10 +4,10 @@ from distill_api.constants import Outcome, Phase
 from distill_api.reason_facts import Wait
 from distill_api.reasons import Reason
 from distill_operator import builders
-from distill_operator.policies.capacity import claims, elasticity, growth
-from distill_operator.policies.lifetime import deadlines
-from distill_operator.policies.recovery import budgets, cleanup, node_lost, progress_guard
-from distill_operator.types import attempts, messages
+from distill_operator.policies.capacity import claims, elasticity, growth, queue, starting
+from distill_operator.policies.lifetime import deadlines, template
+from distill_operator.policies.recovery import bad_nodes, budgets, cleanup, decision, node_lost, progress_guard
+from distill_operator.types import attempts, clocks, messages
 from distill_operator.types.actions import Decision, Notice
 from distill_operator.types.pass_context import PassContext
 
@@ -37,13 +37,20 @@ def permanent_failure(context: PassContext) -> Notice | None:
     if last is not None and last.reason is not None and last.reason.facts.permanent:
         return Notice(last.reason, last.message or "")
     return (
-        deadlines.exceeded(context.spec.active_deadline_seconds, context.status.started_at, context.now)
+        deadlines.exceeded(context.spec.active_deadline_seconds, context.status.active_since, context.now)
         or budgets.exceeded(context.status, recovery)
         or progress_guard.exceeded(context.status, recovery)
+        or starting.exceeded(context.status)
     )
 
 
 def _finish(context: PassContext, phase: Phase, notice: Notice) -> Decision:
+    """End the job, once nothing of it can live: a Job that a queue took nodes from was left for the next attempt, which
+    there will not be, and a request that arrived late may have made a Job of an earlier one.
+    """
+    left = _leftover_pods(context, _phase(context), nodes=0) if _may_live(context) else None
+    if left is not None:
+        return left
     progress = context.status.progress
     if progress is not None:  # a finished job has no ETA
         progress = progress.model_copy(update={"eta": None, "eta_seconds": None})
@@ -52,8 +59,15 @@ def _finish(context: PassContext, phase: Phase, notice: Notice) -> Decision:
     return Decision(status, notice, wake_after=0.0)
 
 
+def _may_live(context: PassContext) -> bool:
+    """Whether a process of the job may run, or be started by one of its Jobs."""
+    observed, newest = context.observed, context.status.attempt
+    live = any(pod.live and pod.attempt > 0 for pod in observed.pods)
+    return live or bool(cleanup.active_jobs(observed, newest) or queue.misfits(observed, newest + 1, nodes=0))
+
+
 def _suspended(context: PassContext) -> Decision:
-    leftovers = _leftover_pods(context, context.status.phase)
+    leftovers = _leftover_pods(context, context.status.phase, nodes=0)
     if leftovers is not None:
         return leftovers
     notice = Notice(Reason.SUSPENDED_BY_USER, messages.SUSPENDED)
@@ -65,12 +79,15 @@ def _suspended(context: PassContext) -> Decision:
 
 
 def _waiting(context: PassContext) -> Decision | None:
-    """Why the next attempt cannot start yet: claims, leftover pods, back-off."""
+    """Why the next attempt cannot start yet, or never: claims, leftover pods, the spec itself, back-off."""
     phase = _phase(context)
     observed, status = context.observed, context.status
     if observed.claims is None:
         return _requeue(context, phase)
     problem = claims.problem(context.spec, observed.name, observed.namespace, observed.claims)
+    lost = claims.checkpoints_lost(observed, attempts.committed_step(status))
+    if problem is None and lost is not None:
+        return Decision(context.in_phase(phase), lost, wake_after=CLAIM_WAKE_SECONDS, waits=True, invalid=lost)
     if problem is not None and problem.reason.facts.wait == Wait.UNLIMITED:
         return Decision(context.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS, waits=True)
     if problem is not None:
@@ -79,10 +96,10 @@ def _waiting(context: PassContext) -> Decision | None:
             return _finish(context, Phase.FAILED, problem)
         wake = min(left, CLAIM_WAKE_SECONDS)
         return Decision(context.in_phase(phase), problem, wake_after=wake, waits=True, invalid=problem)
-    leftovers = _leftover_pods(context, phase)
+    leftovers = _leftover_pods(context, phase, _nodes(context))
     if leftovers is not None:
         return leftovers
-    if (mistake := _awaits_change(context)) is not None:
+    if (mistake := template.refused(context.spec) or _not_understood(context) or _awaits_change(context)) is not None:
         cleared = cleanup.remove_leftovers(observed, status.attempt)
         return Decision(context.in_phase(phase), mistake, cleared, waits=True, invalid=mistake)
     if status.next_attempt_at is not None and context.now < status.next_attempt_at:
@@ -90,8 +107,10 @@ def _waiting(context: PassContext) -> Decision | None:
         message = messages.BACKING_OFF.format(
             attempt=status.attempt,
             reason=last.reason if last else None,
-            at=status.next_attempt_at.strftime("%H:%M:%SZ"),
+            at=clocks.time_of_day(status.next_attempt_at),
         )
+        if status.restarts_without_progress > 1:
+            message += messages.NOTHING_COMMITTED.format(count=status.restarts_without_progress)
         left = (status.next_attempt_at - context.now).total_seconds()
         return Decision(
             context.in_phase(phase),
@@ -100,6 +119,12 @@ def _waiting(context: PassContext) -> Decision | None:
             left,
         )
     return None
+
+
+def _not_understood(context: PassContext) -> Notice | None:
+    """Why this version of the operator must not start the job: it would train something else than was asked for."""
+    fields = ", ".join(context.observed.unknown_fields)
+    return Notice(Reason.NOT_UNDERSTOOD, messages.FIELDS_UNKNOWN.format(fields=fields)) if fields else None
 
 
 def _awaits_change(context: PassContext) -> Notice | None:
@@ -119,23 +144,36 @@ def _requeue(context: PassContext, phase: Phase) -> Decision:
     )
 
 
-def _leftover_pods(context: PassContext, phase: Phase) -> Decision | None:
-    """Wait for pods of earlier attempts and jobs that have not ended, and for Jobs that may still create some."""
+def _leftover_pods(context: PassContext, phase: Phase, nodes: int) -> Decision | None:
+    """Wait for pods of earlier attempts and jobs that have not ended, and for Jobs that may still create some. `nodes`
+    are those of the next attempt, 0 if there is none for now.
+    """
     observed, newest = context.observed, context.status.attempt
-    late = ", ".join(job.name for job in cleanup.active_jobs(observed, newest))
-    if not observed.live_pods and not late:
+    misfits = queue.misfits(observed, newest + 1, nodes)
+    late = ", ".join(job.name for job in (*cleanup.active_jobs(observed, newest), *misfits))
+    kept = newest + 1 if queue.reserved(observed, newest + 1, nodes) is not None else None
+    live = tuple(pod for pod in observed.live_pods if pod.attempt != kept)
+    if not live and not late:
         return None
-    names = ", ".join(pod.name for pod in observed.live_pods)
+    names = ", ".join(pod.name for pod in live)
     timeout = context.spec.recovery.node_lost_timeout_seconds
     text = messages.LEFTOVER_PODS.format(pods=names) if names else messages.LATE_JOBS.format(jobs=late)
-    notice = node_lost.blocking(observed.live_pods, timeout, context.now) or Notice(Reason.PODS_TERMINATING, text)
+    forced = context.settings.forced_pod_deletion
+    blocked = node_lost.blocking(live, timeout, context.now, forced=forced)
+    notice = blocked or Notice(Reason.PODS_TERMINATING, text)
     actions = (
         *cleanup.remove_leftovers(observed, newest),
-        *node_lost.removals(observed.live_pods, timeout, context.now),
+        *cleanup.delete_jobs(misfits),
+        *cleanup.remove_orphans(observed, forced=forced),
+        *node_lost.removals(live, timeout, context.now, forced=forced),
     )
-    left = node_lost.seconds_left(observed.live_pods, timeout, context.now)
+    left = node_lost.seconds_left(live, timeout, context.now)
     wake = min(left or LEFTOVERS_WAKE_SECONDS, LEFTOVERS_WAKE_SECONDS)
     return Decision(context.in_phase(phase), notice, actions, wake, waits=True)
+
+
+def _nodes(context: PassContext) -> int:
+    return elasticity.next_size(context.status, context.spec)
 
 
 def _phase(context: PassContext) -> Phase:
@@ -148,10 +186,17 @@ def _phase(context: PassContext) -> Phase:
 def _start(context: PassContext) -> Decision:
     """Start the next attempt. It is stored before its objects are created, so that no number is used twice."""
     observed = context.observed
-    nodes = elasticity.next_size(context.status, context.spec)
+    nodes = _nodes(context)
     status = attempts.with_new_attempt(context.status, nodes, context.now, observed.job.metadata.generation)
     attempt = status.attempts[-1]
-    to_create = builders.gang(observed, attempt, context.settings.trainer_image)
+    kept = queue.reserved(observed, attempt.number, nodes)
+    avoids = bad_nodes.names(status) if kept is None else kept.avoids
+    uid = kept.uid if kept is not None else None  # at once, so that the Job is the attempt's however it goes on
+    attempt = attempt.model_copy(update={"avoids": list(avoids) or None, "job_uid": uid})
+    lines = decision.of_start(context.status, attempt, context.spec.nodes, kept=kept is not None)
+    attempt = attempt.model_copy(update={"decision": lines or None})
+    status = attempts.with_newest(status, attempt)
+    to_create = builders.gang(observed, attempt, context.settings) if kept is None else ()
     cleared = (*cleanup.remove_leftovers(observed, context.status.attempt), *growth.remove_placeholders(context))
     notice = Notice(
         Reason.PODS_STARTING,

@@ -9,7 +9,8 @@ from distill_api.reason_facts import Place
 from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import Condition, DistillJobStatus
-from distill_operator.types import attempts, messages
+from distill_operator.status import kstatus
+from distill_operator.types import attempts, clocks, messages
 from distill_operator.types.actions import Notice
 
 
@@ -37,7 +38,9 @@ def derived(
     now: datetime,
 ) -> list[Condition]:
     """All conditions of a job in this phase, given the reason for it."""
-    conditions = list(status.conditions)
+    held = kstatus.held(status.phase, notice, invalid)
+    gone = kstatus.TYPES - ({held[0]} if held is not None else set())
+    conditions = [condition for condition in status.conditions if condition.type not in gone]
 
     def put(kind: ConditionType, holds: bool, reason: Reason, message: str) -> None:
         value: Literal["True", "False"] = "True" if holds else "False"
@@ -67,18 +70,32 @@ def derived(
     else:
         put(ConditionType.SUSPENDED, False, Reason.ACCEPTED, messages.NOT_SUSPENDED)
 
-    attempt = attempts.open_attempt(status)
+    attempt, avoided = attempts.open_attempt(status), _avoided(status)
     smaller = attempt is not None and attempt.nodes < spec.nodes
     if attempt is not None and smaller:
         message = messages.SMALLER.format(nodes=attempt.nodes, asked=spec.nodes)
         if attempt.grow_at is not None:
-            message += messages.GROWS_AT.format(at=attempt.grow_at.strftime("%H:%M:%SZ"))
-        put(ConditionType.DEGRADED, True, Reason.FEWER_NODES, message)
+            message += messages.GROWS_AT.format(at=clocks.time_of_day(attempt.grow_at))
+        put(ConditionType.DEGRADED, True, Reason.FEWER_NODES, message + avoided)
     else:
-        put(ConditionType.DEGRADED, False, Reason.ACCEPTED, messages.FULL_SIZE)
+        put(ConditionType.DEGRADED, False, Reason.ACCEPTED, messages.FULL_SIZE + avoided)
+
+    if held is not None:
+        put(held[0], True, held[1].reason, held[1].message)
 
     if status.phase == Phase.SUCCEEDED:
         put(ConditionType.COMPLETE, True, Reason.COMPLETED, notice.message)
     if failed:
         put(ConditionType.FAILED, True, notice.reason, notice.message)
     return conditions
+
+
+def _avoided(status: DistillJobStatus) -> str:
+    """Which nodes are avoided, why and until when, to add to a sentence; empty if none is or the job is over."""
+    nodes = () if status.over else status.avoided_nodes
+    return "".join(
+        messages.AVOIDED.format(
+            node=node.node, at=clocks.time_of_day(node.until), reason=node.reason, attempt=node.attempt
+        )
+        for node in nodes
+    )

@@ -37,7 +37,8 @@ def accounted(old: DistillJobStatus, new: DistillJobStatus, observed: Observed, 
             reported = _measured(observed, attempt, now)
         share = lost_share(attempt, _lost_steps(attempt, new))
         rewritten.append(attempt.model_copy(update={"spent": spent(attempt, duration, reported, share)}))
-    dropped = [spent for number, spent in kept.items() if number < rewritten[0].number]
+    listed = {attempt.number for attempt in rewritten}
+    dropped = [spent for number, spent in kept.items() if number not in listed]
     before = _difference(old.goodput or Spent(), kept.values())
     sums = _sum([before, *dropped, *(attempt.spent or Spent() for attempt in rewritten)])
     whole = total(sums)
@@ -52,7 +53,8 @@ def accounted(old: DistillJobStatus, new: DistillJobStatus, observed: Observed, 
 def spent(attempt: Attempt, duration: float, reported: RankSeconds | None, share_lost: float) -> Spent:
     """The kinds of an attempt's time, `duration` seconds in total whatever the trainer reports.
 
-    The trainer's numbers count from when all pods were scheduled, and never fall below earlier ones in attempt.spent.
+    The trainer's numbers count from when all pods were scheduled, on top of those of earlier executions of the attempt,
+    and never fall below earlier ones in attempt.spent.
     """
     before = attempt.spent or Spent()
     waiting = min(duration, _waiting(attempt, duration))
@@ -64,10 +66,11 @@ def spent(attempt: Attempt, duration: float, reported: RankSeconds | None, share
         left -= seconds
         return seconds
 
-    reported = reported or RankSeconds()
-    validation = measured(reported.validation, before.validation_seconds)
-    checkpoint = measured(reported.checkpoint, before.checkpoint_stall_seconds)
-    training = measured(reported.training, before.productive_seconds + before.lost_work_seconds)
+    reported, earlier = reported or RankSeconds(), attempt.spent_before or Spent()
+    trained = earlier.productive_seconds + earlier.lost_work_seconds
+    validation = measured(reported.validation + earlier.validation_seconds, before.validation_seconds)
+    checkpoint = measured(reported.checkpoint + earlier.checkpoint_stall_seconds, before.checkpoint_stall_seconds)
+    training = measured(reported.training + trained, before.productive_seconds + before.lost_work_seconds)
     lost = round(training * share_lost, DIGITS)
     return Spent(
         productive_seconds=round(training - lost, DIGITS),
@@ -133,7 +136,7 @@ def _grown(old: DistillJobStatus, attempt: Attempt, newest: Attempt, until: date
 
 def _answers(observed: Observed, attempt: Attempt) -> bool:
     answer = observed.trainer
-    return answer is not None and (answer.job, answer.attempt) == (observed.name, attempt.number)
+    return answer is not None and answer.attempt == attempt.number
 
 
 def _measured(observed: Observed, attempt: Attempt, now: datetime) -> RankSeconds | None:

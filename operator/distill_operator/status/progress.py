@@ -1,6 +1,6 @@
 """Merges rank 0's reports into status.progress and the attempt, and decides when the status is written."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from distill_api.pod.report import TrainerStatus
 from distill_api.status import Attempt, DistillJobStatus, Progress, Result
@@ -16,6 +16,8 @@ DIGITS = {
     "images_per_second": 1,
 }
 """Decimals that are kept."""
+LONG_SECONDS = 86400.0
+"""Longest time without progress that is stored."""
 GOODPUT_WRITE_SECONDS = 60
 """Minimum time between status writes in which only goodput changes."""
 MEASURED = (
@@ -37,8 +39,8 @@ def folded(status: DistillJobStatus, observed: Observed, now: datetime) -> Disti
         return status
     progress = status.progress
     answer = observed.trainer
-    if answer is not None and answer.job == observed.name and answer.attempt == attempt.number:
-        attempt = _moved(attempt, answer, now)
+    if answer is not None and answer.attempt == attempt.number and not _replaced(attempt, answer):
+        attempt = _moved(_counted(attempt, answer.execution), answer, now)
         if _knows_its_start(answer):
             progress = continued(progress, answer.progress)
             attempt = _answered(attempt, answer, now)
@@ -54,15 +56,25 @@ def folded(status: DistillJobStatus, observed: Observed, now: datetime) -> Disti
     return attempts.with_newest(status, attempt).model_copy(update={"progress": progress})
 
 
+def _replaced(attempt: Attempt, answer: TrainerStatus) -> bool:
+    """Whether a later life of the attempt's gang has reported: what this one says is over."""
+    return answer.execution is not None and answer.execution < (attempt.execution or 0)
+
+
+def _counted(attempt: Attempt, execution: int | None) -> Attempt:
+    """The attempt with its newest execution, whose rank 0 measures time anew."""
+    another = attempt.execution is not None and execution is not None and execution > attempt.execution
+    before = attempt.spent if another else attempt.spent_before
+    return attempt.model_copy(update={"execution": _larger(attempt.execution, execution), "spent_before": before})
+
+
 def _knows_its_start(answer: TrainerStatus) -> bool:
     """Whether the trainer has read its checkpoint; before that, it reports step 0."""
     return answer.resumed_from_step is not None or answer.steps_this_attempt > 0
 
 
 def _moved(attempt: Attempt, answer: TrainerStatus, now: datetime) -> Attempt:
-    if answer.moved_at is None:
-        return attempt
-    moved_at = min(answer.moved_at.replace(microsecond=0), now)  # rank 0's clock may be ahead of ours
+    moved_at = now - timedelta(seconds=int(min(answer.idle_seconds, LONG_SECONDS)))
     return attempt.model_copy(update={"moved_at": max(moved_at, attempt.moved_at or moved_at)})
 
 
@@ -76,6 +88,7 @@ def _answered(attempt: Attempt, answer: TrainerStatus, now: datetime) -> Attempt
             "committed_step": _larger(attempt.committed_step, answer.progress.committed_step),
             "resumed_from_step": _first(attempt.resumed_from_step, answer.resumed_from_step),
             "version_changes": attempt.version_changes or answer.version_changes,
+            "spec_changes": attempt.spec_changes or answer.spec_changes,
             "running_at": now if started else attempt.running_at,
             "stepped_at": now if moved or started else attempt.stepped_at,
         }
@@ -86,12 +99,13 @@ def _reported(attempt: Attempt, pod: PodFacts) -> Attempt:
     report = pod.end.report if pod.end else None
     if report is None or report.attempt != attempt.number:
         return attempt
-    return attempt.model_copy(
+    return _counted(attempt, report.execution).model_copy(
         update={
             "step": _larger(attempt.step, report.step or None),
             "committed_step": _larger(attempt.committed_step, report.committed_step),
             "resumed_from_step": _first(attempt.resumed_from_step, report.resumed_from_step),
             "version_changes": attempt.version_changes or report.version_changes,
+            "spec_changes": attempt.spec_changes or report.spec_changes,
         }
     )
 

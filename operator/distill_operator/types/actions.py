@@ -13,6 +13,8 @@ class Notice:
 
     reason: Reason
     message: str
+    node: str | None = field(default=None, compare=False)
+    """The node of the pod that it is about, if it is about one."""
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,8 @@ class Create:
     manifest: dict[str, Any] = field(hash=False)
     optional: bool = False
     """The job does not need it: a refusal is only logged."""
+    update: bool = False
+    """If it exists with another spec, as an earlier version or configuration of the operator made it, change that."""
 
     @property
     def what(self) -> str:
@@ -42,7 +46,18 @@ class Delete:
     """With a grace period of zero, so that a pod is removed even if its node does not confirm its end."""
 
 
-Action = Create | Delete
+@dataclass(frozen=True)
+class Reserve:
+    """Let a suspended Job start the pods of this attempt when it is resumed. A refusal is only logged."""
+
+    name: str
+    uid: str
+    attempt: int
+    committed_step: int = 0
+    """Newest committed step of the job."""
+
+
+Action = Create | Delete | Reserve
 
 
 @dataclass(frozen=True)

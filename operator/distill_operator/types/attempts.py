@@ -3,8 +3,13 @@
 from datetime import datetime
 
 from distill_api.constants import Outcome
+from distill_api.reason_facts import Blame
 from distill_api.reasons import Reason
+from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import KEPT_ATTEMPTS, Attempt, DistillJobStatus
+
+NEWEST_KEPT = 10
+"""As many of the newest attempts are kept, however they ended."""
 
 
 def newest(status: DistillJobStatus) -> Attempt | None:
@@ -13,9 +18,27 @@ def newest(status: DistillJobStatus) -> Attempt | None:
 
 
 def open_attempt(status: DistillJobStatus) -> Attempt | None:
-    """The attempt whose pods may be running; None between attempts."""
+    """The attempt whose pods may be running; None between attempts.
+
+    An outcome of a newer operator is an end if the time of the end is stored, too.
+    """
     attempt = newest(status)
-    return attempt if attempt is not None and attempt.outcome == Outcome.RUNNING else None
+    if attempt is None:
+        return None
+    unknown = not attempt.outcome.known and attempt.ended_at is None
+    return attempt if attempt.outcome == Outcome.RUNNING or unknown else None
+
+
+def full_nodes(status: DistillJobStatus, spec: DistillJobSpec) -> int:
+    """Nodes at full size: as many as spec.nodes were when the first attempt started. The global batch has a shard for
+    each of their processes, however many nodes the job asks for later.
+    """
+    return status.full_nodes or max([spec.nodes, *(attempt.nodes for attempt in status.attempts)])
+
+
+def unwanted_nodes(status: DistillJobStatus) -> tuple[str, ...]:
+    """Avoided nodes that may be used if there are no others: what happened there may be the program's doing."""
+    return tuple(n.node for n in status.avoided_nodes if n.reason.facts.blames_node == Blame.REPEATED)
 
 
 def with_newest(status: DistillJobStatus, attempt: Attempt) -> DistillJobStatus:
@@ -31,11 +54,20 @@ def with_new_attempt(
     return status.model_copy(
         update={
             "attempt": attempt.number,
-            "attempts": [*status.attempts, attempt][-KEPT_ATTEMPTS:],
+            "attempts": _kept([*status.attempts, attempt]),
             "started_at": status.started_at or now,
             "next_attempt_at": None,
         }
     )
+
+
+def _kept(found: list[Attempt]) -> list[Attempt]:
+    """The attempts that the status keeps. Withdrawn ones, of which there may be many, are dropped first."""
+    if len(found) <= KEPT_ATTEMPTS:
+        return found
+    withdrawn = (a for a in found[:-NEWEST_KEPT] if a.outcome == Outcome.WITHDRAWN)
+    dropped = next(withdrawn, found[0])
+    return _kept([attempt for attempt in found if attempt is not dropped])
 
 
 def last_step_before(status: DistillJobStatus, number: int) -> int | None:
@@ -47,6 +79,12 @@ def last_step_before(status: DistillJobStatus, number: int) -> int | None:
 def committed_before(status: DistillJobStatus, number: int) -> int:
     """The newest step that any attempt before `number` committed."""
     return max((a.committed_step or 0 for a in status.attempts if a.number < number), default=0)
+
+
+def committed_step(status: DistillJobStatus) -> int:
+    """The newest step that the job is known to have committed; 0 for none."""
+    reported = status.progress.committed_step if status.progress is not None else 0
+    return max(reported, committed_before(status, status.attempt + 1))
 
 
 def outcome_of(reason: Reason) -> Outcome:

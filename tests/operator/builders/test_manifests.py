@@ -1,15 +1,17 @@
 """Each manifest as a whole: what the operator creates is written here to the last field."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from distill_api.constants import TRAINER_USER
+from distill_api.constants import TRAINER_USER, Env
 from distill_api.job import DistillJob
-from distill_operator.builders import build_claim, build_job, build_network_policy, build_service
+from distill_api.pod.run import RunConfig
+from distill_operator.builders import build_claim, build_job, build_service
 from distill_operator.builders.template import merged
-from tests.support.operator.samples import UID, job
+from tests.support.operator.samples import SETTINGS, UID, job
 
 OWNER = {
     "apiVersion": "distilljob.dev/v1alpha1",
@@ -24,14 +26,34 @@ LABELS = {
     "app.kubernetes.io/managed-by": "distill-operator",
     "app.kubernetes.io/component": "trainer",
     "distilljob.dev/job": "tiny",
+    "distilljob.dev/uid": UID,
 }
 ATTEMPT_LABELS = {**LABELS, "distilljob.dev/attempt": "3"}
 CONTAINER: dict[str, Any] = {
     "name": "trainer",
     "image": "trainer:1",
-    "env": [{"name": "DISTILL_RUN"}, {"name": "HOME", "value": "/tmp"}],
+    "env": [
+        {"name": "DISTILL_RUN"},
+        {"name": "DISTILL_PARENT", "value": ""},
+        {
+            "name": "DISTILL_ATTEMPT",
+            "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['distilljob.dev/attempt']"}},
+        },
+        {
+            "name": "DISTILL_COMMITTED_STEP",
+            "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['distilljob.dev/committed-step']"}},
+        },
+        {"name": "HOME", "value": "/tmp"},
+        {"name": "USER", "value": "trainer"},
+    ],
     "ports": [{"name": "metrics", "containerPort": 9400, "protocol": "TCP"}],
-    "resources": {"limits": {"nvidia.com/gpu": "1"}},
+    "resources": {"requests": {"cpu": "2500m", "memory": "3072Mi"}, "limits": {"nvidia.com/gpu": "1"}},
+    "readinessProbe": {
+        "httpGet": {"path": "/healthz", "port": 9400},
+        "periodSeconds": 10,
+        "timeoutSeconds": 5,
+        "failureThreshold": 3,
+    },
     "terminationMessagePath": "/dev/termination-log",
     "terminationMessagePolicy": "File",
     "securityContext": {
@@ -65,12 +87,7 @@ POD_SPEC: dict[str, Any] = {
         "podAntiAffinity": {
             "requiredDuringSchedulingIgnoredDuringExecution": [
                 {
-                    "labelSelector": {
-                        "matchLabels": {
-                            "distilljob.dev/job": "tiny",
-                            "distilljob.dev/attempt": "3",
-                        }
-                    },
+                    "labelSelector": {"matchLabels": {"batch.kubernetes.io/job-name": "tiny-a3"}},
                     "topologyKey": "kubernetes.io/hostname",
                 }
             ]
@@ -87,7 +104,15 @@ POD_SPEC: dict[str, Any] = {
 
 
 def gang_job(of: DistillJob) -> dict[str, Any]:
-    return build_job(of, "team", 3, of.spec.nodes, "trainer:1")
+    return build_job(of, "team", 3, of.spec.nodes, SETTINGS)
+
+
+def test_secrets_for_the_images_are_the_pods() -> None:
+    template = {"spec": {"imagePullSecrets": [{"name": "b"}, {"name": "c"}]}}
+    made = gang_job(job(imagePullSecrets=[{"name": "a"}, {"name": "b"}], template=template))
+    pod = made["spec"]["template"]["spec"]
+    assert pod["imagePullSecrets"] == [{"name": "a"}, {"name": "b"}, {"name": "c"}]
+    assert "imagePullSecrets" not in pod["containers"][0]["env"][0]["value"], "an older trainer would refuse it"
 
 
 def test_the_job_of_an_attempt() -> None:
@@ -119,7 +144,7 @@ def test_the_job_of_an_attempt() -> None:
                 ]
             },
             "template": {
-                "metadata": {"labels": ATTEMPT_LABELS},
+                "metadata": {"labels": {**ATTEMPT_LABELS, "distilljob.dev/committed-step": "0"}},
                 "spec": POD_SPEC,
             },
         },
@@ -132,8 +157,8 @@ def test_the_job_of_an_attempt() -> None:
         "nodes": 2,
         "rendezvous": "tiny-a3-0.tiny-a3.team.svc:29400",
     }
-    assert told["spec"]["training"]["batch"] == 16
-    assert told["directories"]["models"] == "/models"
+    assert RunConfig.model_validate_json(run).spec == job().spec
+    assert "training" not in told["spec"], "an older trainer need not know what has its default"
 
 
 def test_the_service_of_an_attempt() -> None:
@@ -149,26 +174,10 @@ def test_the_service_of_an_attempt() -> None:
         "spec": {
             "clusterIP": "None",
             "publishNotReadyAddresses": True,
-            "selector": {"distilljob.dev/job": "tiny", "distilljob.dev/attempt": "3"},
+            "selector": {"batch.kubernetes.io/job-name": "tiny-a3"},
             "ports": [
                 {"name": "rendezvous", "port": 29400, "protocol": "TCP"},
                 {"name": "metrics", "port": 9400, "protocol": "TCP"},
-            ],
-        },
-    }
-
-
-def test_the_network_policy_of_a_job() -> None:
-    assert build_network_policy(job(accelerators={"perNode": 4}), "team") == {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "NetworkPolicy",
-        "metadata": {"name": "tiny", "namespace": "team", "labels": LABELS, "ownerReferences": [OWNER]},
-        "spec": {
-            "podSelector": {"matchLabels": {"distilljob.dev/job": "tiny"}},
-            "policyTypes": ["Ingress"],
-            "ingress": [
-                {"from": [{"podSelector": {"matchLabels": {"distilljob.dev/job": "tiny"}}}]},
-                {"ports": [{"port": 9400, "endPort": 9403, "protocol": "TCP"}]},
             ],
         },
     }
@@ -198,6 +207,19 @@ def test_a_claim_made_from_a_template() -> None:
     }
 
 
+def test_a_claim_that_is_retained_has_no_owner() -> None:
+    volumes = {"checkpoints": {"claimTemplate": TEMPLATE}, "data": {"claimName": "digits"}}
+    retained = {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"}}
+    made = job(volumes=volumes, teacher=None, **retained)
+    assert build_claim(made, "team", "checkpoints")["metadata"] == {
+        "name": "tiny-checkpoints",
+        "namespace": "team",
+        "labels": LABELS,
+    }
+    run = gang_job(made)["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"]
+    assert "Retain" not in run, "an older trainer would refuse it"
+
+
 def pod_spec(**spec: Any) -> dict[str, Any]:
     made: dict[str, Any] = gang_job(job(**spec))["spec"]["template"]["spec"]
     return made
@@ -216,13 +238,20 @@ def test_scheduling_fields_reach_the_pod() -> None:
 def test_one_port_for_every_process_of_the_pod() -> None:
     (container,) = pod_spec(accelerators={"perNode": 2})["containers"]
     assert [(p["name"], p["containerPort"]) for p in container["ports"]] == [("metrics", 9400), ("metrics-1", 9401)]
-    assert container["resources"] == {"limits": {"nvidia.com/gpu": "2"}}
+    assert container["resources"]["limits"] == {"nvidia.com/gpu": "2"}
 
 
 def test_cpu_training_asks_for_no_accelerator_and_one_node_has_no_affinity() -> None:
     spec = pod_spec(accelerators={"perNode": 0}, nodes=1)
-    assert "resources" not in spec["containers"][0]
+    assert "limits" not in spec["containers"][0]["resources"]
     assert "affinity" not in spec
+
+
+def test_the_platform_may_choose_the_users_ids() -> None:
+    settings = replace(SETTINGS, trainer_user=None)
+    made = build_job(job(), "team", 1, 2, settings)["spec"]["template"]["spec"]["securityContext"]
+    assert not {"runAsUser", "runAsGroup", "fsGroup"} & made.keys()
+    assert made["runAsNonRoot"] is True
 
 
 def test_a_sub_path_reaches_its_mount() -> None:
@@ -300,6 +329,15 @@ def test_the_users_template_is_merged_in(users: dict[str, Any], path: str, expec
     for part in path.split("."):
         node = node[part]
     assert node == expected
+
+
+def test_env_from_a_config_map_cannot_set_the_operators_variables() -> None:
+    """Kubernetes lets a variable that is named in env win over one of envFrom; the Job controller names its own."""
+    source = [{"configMapRef": {"name": "nccl"}}]
+    (container,) = pod_spec(template={"spec": {"containers": [{"name": "trainer", "envFrom": source}]}})["containers"]
+    assert container["envFrom"] == source
+    named = {variable["name"] for variable in container["env"]}
+    assert {value for key, value in vars(Env).items() if key.isupper()} - named == {Env.NODE_RANK}
 
 
 def test_the_template_is_read_and_not_changed() -> None:

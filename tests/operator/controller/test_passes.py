@@ -3,71 +3,35 @@
 # ruff: noqa: ARG002 (the signatures are those of Kube)
 
 import asyncio
-import socket
-import time
 from typing import Any
 
-import aiohttp
 import kopf
 import pytest
 
-from distill_api.constants import KIND, Label
+from distill_api.constants import Label
 from distill_api.job import DistillJob
 from distill_api.reasons import Reason
 from distill_operator.controller import handlers
-from distill_operator.controller.metrics import Metrics
+from distill_operator.controller.rank0.poller import Poller
 from distill_operator.controller.reconcile import Reconciler
+from distill_operator.controller.telemetry.metrics import Metrics
+from distill_operator.kube.answers import NO_ANSWER, ApiError
 from distill_operator.kube.apply import act
-from distill_operator.kube.client import ApiError, Kube
+from distill_operator.kube.client import Kube
 from distill_operator.kube.objects import COMPLETION_INDEX, Object, claim_facts, pod_facts
-from distill_operator.kube.observe import STATUS_SECONDS, Observer
+from distill_operator.kube.observe import Observer
 from distill_operator.kube.pod_cache import PodCache
-from distill_operator.types import naming
-from distill_operator.types.actions import Create
+from distill_operator.types.actions import Create, Reserve
 from tests.support.operator.samples import SETTINGS, UID, at, attempt, closed, job, status
-
-KEY = ("team", "tiny")
-
-
-class Server(Kube):
-    """An API server that holds one DistillJob and the user's claims, and refuses what it is told to refuse."""
-
-    def __init__(self, of: DistillJob, refused: dict[str, ApiError]) -> None:
-        self.raw: Object = {**of.to_wire(), "status": of.status.to_wire()}
-        self.raw["metadata"] |= {"resourceVersion": "1"}
-        self.refused = refused
-        self.asked: list[str] = []
-        self.listed: dict[str, list[Object]] = {}
-        self.events: list[str] = []
-
-    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
-        if kind == KIND:
-            return self.raw
-        return {"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteMany"]}, "status": {"phase": "Bound"}}
-
-    async def list(self, kind: str, namespace: str, **selectors: str) -> list[Object]:
-        self.asked.append(kind)
-        await asyncio.sleep(0)
-        self.asked.append(f"{kind} answered")
-        return self.listed.get(kind, [])
-
-    async def create(self, kind: str, namespace: str, manifest: Object) -> Object:
-        if kind in self.refused:
-            raise self.refused[kind]
-        if kind == "Event":
-            self.events.append(manifest["reason"])
-        return manifest
-
-    async def replace_status(self, kind: str, obj: Object) -> Object:
-        self.raw = obj
-        return obj
+from tests.support.operator.server import KEY, Server, nobody
 
 
-def run_pass(server: Server) -> None:
+def run_pass(server: Server, seconds: float = 0) -> None:
     async def story() -> None:
-        async with aiohttp.ClientSession() as http:
-            observer = Observer(server, PodCache(), http, SETTINGS.resync)
-            await Reconciler(server, observer, SETTINGS, Metrics(), lambda: at(0)).reconcile(KEY, True)
+        poller = Poller(nobody, lambda _: None, SETTINGS.poll)
+        observer = Observer(server, PodCache(), SETTINGS.resync, lambda: at(seconds))
+        await Reconciler(server, observer, SETTINGS, Metrics(), poller, lambda: at(seconds)).reconcile(KEY, True)
+        await poller.stop()
 
     asyncio.run(story())
 
@@ -86,6 +50,22 @@ def test_a_transition_that_is_stored_is_told_although_its_actions_fail() -> None
     assert server.events == ["AttemptCreated"]
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        ApiError(429, "", "Too many requests, please try again later.", retry_after=1.0),
+        ApiError(403, "Forbidden", 'events is forbidden: User "a" cannot create resource "events"'),
+        ApiError(NO_ANSWER, "Timeout", "no answer"),
+        ValueError("not foreseen"),
+    ],
+)
+def test_an_event_that_cannot_be_written_fails_no_pass(error: Exception, caplog: pytest.LogCaptureFixture) -> None:
+    server = Server(job(), {"Event": error})
+    run_pass(server)
+    assert server.raw["status"]["attempt"] == 1
+    assert "event AttemptCreated of tiny was not written" in caplog.text
+
+
 def test_the_pass_that_sees_the_last_of_an_attempt_starts_the_next_one() -> None:
     ended = attempt(running_at=at(0), reason=Reason.PREEMPTED, ended_at=at(0), job_uid="job-1")
     server = Server(job(status(ended)), {})
@@ -95,25 +75,56 @@ def test_the_pass_that_sees_the_last_of_an_attempt_starts_the_next_one() -> None
 
 def child_of_attempt_1(rank: int, **status_: Any) -> Object:
     """A pod as the API server has it."""
-    owner = {"uid": "job-1", "controller": True}
+    owner = {"kind": "Job", "name": "tiny-a1", "uid": "job-1", "controller": True}
     labels = {Label.JOB: "tiny", Label.ATTEMPT: "1", COMPLETION_INDEX: str(rank)}
     metadata = {"name": f"tiny-a1-{rank}", "uid": f"pod-{rank}", "ownerReferences": [owner], "labels": labels}
     return {"metadata": {**metadata, "creationTimestamp": "2026-11-23T11:00:00Z"}, "spec": {}, "status": status_}
 
 
-def test_a_rank_0_that_may_be_gone_with_the_others_holds_no_pass_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    server = Server(job(status(attempt(running_at=at(0), job_uid="job-1"))), {})
-    with socket.create_server(("127.0.0.1", 0)) as silent:
-        port = silent.getsockname()[1]
-        monkeypatch.setattr(naming, "status_url", lambda ip: f"http://{ip}:{port}/status")
-        seconds = []
-        for phase in ("Running", "Failed"):
-            running = child_of_attempt_1(0, phase="Running", podIP="127.0.0.1")
-            server.listed = {"Job": [JOB_1], "Pod": [running, child_of_attempt_1(1, phase=phase)]}
-            began = time.monotonic()
-            run_pass(server)
-            seconds.append(time.monotonic() - began)
-    assert seconds[1] < 0.9 * STATUS_SECONDS < seconds[0]
+class Policies(Kube):
+    """An API server that has a NetworkPolicy already, and may refuse to change it."""
+
+    def __init__(self, present: Object, refusal: ApiError | None = None) -> None:
+        self.present = present
+        self.refusal = refusal
+
+    async def create(self, kind: str, namespace: str, manifest: Object) -> Object:
+        raise ApiError(409, "AlreadyExists", f"{kind} already exists")
+
+    async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+        return self.present
+
+    async def replace(self, kind: str, obj: Object) -> Object:
+        if self.refusal is not None:
+            raise self.refusal
+        self.present = obj
+        return obj
+
+
+def policy_of(uid: str, **spec: Any) -> Object:
+    owner = {"uid": uid, "controller": True}
+    metadata = {"name": "tiny", "namespace": "team", "resourceVersion": "7", "ownerReferences": [owner]}
+    return {"kind": "NetworkPolicy", "metadata": metadata, "spec": spec}
+
+
+@pytest.mark.parametrize(
+    ("uid", "update", "refusal", "spec"),
+    [
+        (UID, True, None, {"new": True}),
+        (UID, False, None, {"old": True}),
+        ("another", True, None, {"old": True}),
+        (UID, True, ApiError(403, "Forbidden", "cannot update resource"), {"old": True}),
+    ],
+    ids=["updated", "only created", "another's", "without the right to"],
+)
+def test_a_policy_of_an_earlier_configuration_is_changed(
+    uid: str, update: bool, refusal: ApiError | None, spec: dict[str, Any]
+) -> None:
+    server = Policies(policy_of(uid, old=True), refusal)
+    wanted = {**policy_of(UID, new=True), "metadata": {"name": "tiny"}}
+    rejection = asyncio.run(act(server, "team", UID, (Create(wanted, update=update),)))
+    assert (rejection is None) == (uid == UID)
+    assert server.present == policy_of(uid, **spec), "resourceVersion and owner are kept"
 
 
 def test_a_webhook_that_is_away_is_a_refusal_and_no_error_of_the_operator() -> None:
@@ -122,6 +133,68 @@ def test_a_webhook_that_is_away_is_a_refusal_and_no_error_of_the_operator() -> N
     rejection = asyncio.run(act(Server(job(), {"Job": away}), "team", UID, (Create(manifest),)))
     assert rejection is not None
     assert rejection.reason == Reason.NOT_ADMITTED
+
+
+ALREADY_EXISTS = ApiError(409, "AlreadyExists", 'object is being deleted: services "tiny-a1" already exists')
+
+
+@pytest.mark.parametrize(
+    ("fields", "waits"),
+    [
+        ({}, False),
+        ({"deletionTimestamp": "2026-11-23T11:00:00Z"}, True),
+        ({"ownerReferences": []}, True),
+        (None, True),
+    ],
+    ids=["ours", "ours, but it goes", "another's", "gone meanwhile"],
+)
+def test_a_name_that_is_taken_is_ours_only_if_its_object_stays(fields: dict[str, Any] | None, waits: bool) -> None:
+    """Else the attempt would start without its Service."""
+
+    class Taken(Server):
+        async def get(self, kind: str, namespace: str, name: str) -> Object | None:
+            owned: Object = {"name": name, "ownerReferences": [{"uid": UID, "controller": True}]}
+            return None if fields is None else {"metadata": {**owned, **fields}}
+
+    create = Create({"kind": "Service", "metadata": {"name": "tiny-a1"}})
+    rejection = asyncio.run(act(Taken(job(), {"Service": ALREADY_EXISTS}), "team", UID, (create,)))
+    assert (rejection.reason if rejection else None) == (Reason.NAME_TAKEN if waits else None)
+
+
+def test_a_permission_that_the_operator_lacks_is_shown_in_the_job() -> None:
+    text = 'jobs.batch is forbidden: User "operator" cannot create resource "jobs" in API group "batch"'
+    server = Server(job(), {"Job": ApiError(403, "Forbidden", text)})
+    run_pass(server)
+    assert server.raw["status"]["waiting"]["reason"] == Reason.NOT_ADMITTED
+    assert text in server.raw["status"]["waiting"]["message"]
+
+
+class Queue(Kube):
+    """An API server that may refuse to change the pods of a Job, or have another Job of the name."""
+
+    def __init__(self, error: ApiError | None) -> None:
+        self.error = error
+        self.done: list[str] = []
+
+    async def label_next_pods(self, namespace: str, name: str, uid: str, labels: dict[str, str]) -> None:
+        if self.error is not None:
+            raise self.error
+        self.done.append(f"{name} {labels[Label.ATTEMPT]} {labels[Label.COMMITTED_STEP]}")
+
+
+@pytest.mark.parametrize(
+    ("error", "done"),
+    [
+        (None, ["tiny-a1 2 40"]),
+        (ApiError(422, "Invalid", 'Job "tiny-a1" is invalid: field is immutable'), []),
+        (ApiError(409, "Conflict", "the UID in the precondition does not match"), []),
+        (ApiError(404, "NotFound", "not found"), []),
+    ],
+)
+def test_a_job_that_cannot_be_reserved_yet_fails_no_pass(error: ApiError | None, done: list[str]) -> None:
+    queue = Queue(error)
+    assert asyncio.run(act(queue, "team", UID, (Reserve("tiny-a1", "job-1", 2, committed_step=40),))) is None
+    assert queue.done == done
 
 
 JOB_1: Object = {
@@ -153,6 +226,47 @@ def test_the_newest_event_about_refused_pods_is_told() -> None:
 
 def test_a_pod_that_is_missing_from_a_gang_that_was_whole_was_not_refused() -> None:
     assert "waiting" not in refused_pods(scheduled_at=at(0))
+
+
+SCHEDULED = {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-23T11:59:00Z"}
+READY = {"type": "PodReadyToStartContainers", "status": "True"}
+CREATING = [{"name": "trainer", "state": {"waiting": {"reason": "ContainerCreating"}}}]
+NO_KEY = [{"name": "trainer", "state": {"waiting": {"reason": "CreateContainerConfigError", "message": "no key"}}}]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "containers", "seconds", "reason"),
+    [
+        ([SCHEDULED], CREATING, 0, Reason.POD_CANNOT_START),
+        ([SCHEDULED], CREATING, -45, Reason.PODS_STARTING),
+        ([SCHEDULED, READY], CREATING, 0, Reason.PODS_STARTING),
+        ([], CREATING, 0, Reason.PODS_STARTING),
+        ([SCHEDULED], NO_KEY, 0, Reason.POD_CANNOT_START),
+    ],
+    ids=["slow", "new", "mounted", "no node", "its status tells"],
+)
+def test_events_tell_what_a_pod_with_a_node_waits_for(
+    conditions: list[Object], containers: list[Object], seconds: float, reason: Reason
+) -> None:
+    server = Server(job(status(attempt())), {})
+    pods = [
+        child_of_attempt_1(rank, phase="Pending", conditions=conditions, containerStatuses=containers)
+        for rank in range(2)
+    ]
+    mount = {"reason": "FailedMount", "message": 'secret "wandb" not found', "lastTimestamp": "2026-11-23T11:59:30Z"}
+    server.listed = {"Job": [JOB_1], "Pod": pods, "Event": [mount]}
+    run_pass(server, seconds)
+    (running,) = [c for c in server.raw["status"]["conditions"] if c["type"] == "Running"]
+    assert running["reason"] == reason
+    assert ("Event" in server.asked) == ('secret "wandb" not found' in running["message"])
+
+
+def test_a_job_that_its_queue_holds_shows_no_former_refusal() -> None:
+    server = Server(job(status(attempt(admitted_at=None))), {})
+    refused = {"message": "Error creating: exceeded quota: small", "lastTimestamp": "2026-11-23T10:00:00Z"}
+    server.listed = {"Job": [{**JOB_1, "spec": {"suspend": True}}], "Event": [refused]}
+    run_pass(server)
+    assert (server.raw["status"]["phase"], server.raw["status"].get("waiting")) == ("Queued", None)
 
 
 def test_a_missing_priority_class_is_named_with_what_to_do() -> None:
@@ -201,6 +315,14 @@ def test_a_claim_tells_its_owner_and_that_it_goes() -> None:
     assert not claim_facts(claim, "another").owned
     claim["metadata"] |= {"deletionTimestamp": "2026-11-23T12:00:00Z"}
     assert claim_facts(claim, UID).deleting
+
+
+@pytest.mark.parametrize(("owners", "own"), [([], True), ([{"uid": "another", "controller": True}], False)])
+def test_a_retained_claim_is_known_by_its_label(owners: list[Object], own: bool) -> None:
+    metadata = {"name": "c", "labels": {"distilljob.dev/uid": UID}, "ownerReferences": owners}
+    claim = {"metadata": metadata, "spec": {}}
+    assert claim_facts(claim, UID).owned == own
+    assert not claim_facts(claim, "a job that was made again").owned
 
 
 def test_the_clock_of_a_pod_starts_with_its_container() -> None:

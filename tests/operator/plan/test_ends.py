@@ -1,10 +1,15 @@
 """How a job ends: with a result, for good, at a deadline; and what is left alone afterwards."""
 
+from dataclasses import replace
+
+import pytest
+
 from distill_api.constants import ConditionType, Outcome, Phase
 from distill_api.reasons import Reason
 from distill_operator.plan.plan import make_plan
 from distill_operator.status import conditions
-from distill_operator.types.actions import Create, Delete
+from distill_operator.types.actions import Create, Delete, Plan
+from distill_operator.types.observed import JobFacts, Placeholders
 from tests.support.operator.samples import (
     RESULT,
     SETTINGS,
@@ -60,7 +65,7 @@ def test_a_permanent_error_ends_the_job_with_the_trainers_own_words() -> None:
 
 
 def test_a_deadline_ends_attempt_and_job_without_a_charge() -> None:
-    running = status(attempt(running_at=at(1)))
+    running = status(attempt(running_at=at(1)), active_since=at(0))
     limited = job(running, activeDeadlineSeconds=60)
     first = make_plan(observed(limited, pod(0), pod(1), jobs=(child(),)), at(60), SETTINGS)
     assert first.status is not None
@@ -75,7 +80,8 @@ def test_a_deadline_ends_attempt_and_job_without_a_charge() -> None:
 
 def test_a_stall_is_a_failure_that_deletes_the_gang_after_it_is_stored() -> None:
     running = status(attempt(running_at=at(1), stepped_at=at(1), step=5))
-    plan = make_plan(observed(job(running), pod(0), pod(1), jobs=(child(),)), at(601), SETTINGS)
+    idle = answer(5).model_copy(update={"idle_seconds": 600.0})
+    plan = make_plan(observed(job(running), pod(0), pod(1), jobs=(child(),), trainer=idle), at(601), SETTINGS)
     assert plan.status is not None
     assert plan.status.attempts[0].reason == Reason.STALLED
     assert plan.status.attempts[0].outcome == Outcome.RUNNING, "charged when the gang is gone, not before"
@@ -105,11 +111,27 @@ def test_ttl_deletes_the_finished_job_and_nothing_runs_again() -> None:
 
 def test_nothing_of_a_finished_job_ever_changes() -> None:
     for phase in (Phase.SUCCEEDED, Phase.FAILED):
-        finished = status(closed(1), phase=phase, finished_at=at(0))
+        finished = status(closed(1), phase=phase, finished_at=at(0), observed_generation=1)
         for seen in (observed(job(finished)), observed(job(finished, suspend=True), pod(0), claims=())):
             plan = make_plan(seen, at(99999), SETTINGS)
             assert plan.status is None
             assert not [a for a in plan.actions if isinstance(a, Create)]
+
+
+@pytest.mark.parametrize(("policy", "gone"), [("None", []), ("All", ["tiny-a1"])])
+def test_the_pods_of_a_finished_job_stay_with_their_logs_unless_asked(policy: str, gone: list[str]) -> None:
+    finished = status(closed(1), phase=Phase.SUCCEEDED, finished_at=at(0), observed_generation=1)
+    over = observed(job(finished, cleanPodPolicy=policy), jobs=(child(complete=True),))
+    assert [action.name for action in make_plan(over, at(9), SETTINGS).actions if isinstance(action, Delete)] == gone
+
+
+def test_a_finished_job_whose_spec_changes_shows_that_it_was_seen() -> None:
+    finished = status(closed(1), phase=Phase.SUCCEEDED, finished_at=at(0), observed_generation=1)
+    changed = job(finished, ttlSecondsAfterFinished=60)
+    changed = changed.model_copy(update={"metadata": changed.metadata.model_copy(update={"generation": 2})})
+    plan = make_plan(observed(changed), at(9), SETTINGS)
+    assert plan.status == finished.model_copy(update={"observed_generation": 2})
+    assert not plan.events
 
 
 def test_the_result_is_stored_before_rank_zero_can_be_gone() -> None:
@@ -136,3 +158,36 @@ def test_a_finished_job_has_no_eta() -> None:
     assert over is not None
     assert over.progress is not None
     assert (over.progress.eta, over.progress.eta_seconds, over.progress.step) == (None, None, 50)
+
+
+def deleted(plan: Plan) -> list[str]:
+    return [f"{action.kind} {action.name}" for action in plan.actions if isinstance(action, Delete)]
+
+
+def test_a_job_that_a_late_request_makes_after_the_end_is_deleted() -> None:
+    end = closed(1, Reason.COMPLETED, outcome=Outcome.SUCCEEDED)
+    over = job(status(end, phase=Phase.SUCCEEDED, finished_at=at(0)))
+    for last, gone in ((child(), ["Job tiny-a1"]), (child(complete=True), []), (child(deleting=True), [])):
+        assert deleted(make_plan(observed(over, jobs=(last,)), at(60), SETTINGS)) == gone
+    assert deleted(make_plan(observed(over, jobs=(child(owned=False),)), at(60), SETTINGS)) == []
+
+
+def test_placeholders_that_a_crash_left_are_deleted_after_the_end() -> None:
+    end = closed(1, Reason.COMPLETED, outcome=Outcome.SUCCEEDED)
+    over = job(status(end, phase=Phase.SUCCEEDED, finished_at=at(0)))
+    grow = JobFacts("tiny-grow", "grow", 0, owned=True, created_at=at(0))
+    for held, gone in ((grow, ["Job tiny-grow"]), (replace(grow, deleting=True), [])):
+        assert deleted(make_plan(observed(over, placeholders=Placeholders(held)), at(60), SETTINGS)) == gone
+
+
+def test_no_job_is_failed_while_a_late_job_may_start_pods() -> None:
+    spent = job(status(closed(1), closed(2, Reason.TRAINER_ERROR, outcome=Outcome.FAILED), failures=4))
+    waits = make_plan(observed(spent, jobs=(child(1), child(2, failing_at=at(5)))), at(60), SETTINGS)
+    assert waits.status is not None
+    assert waits.status.phase == Phase.RECOVERING
+    assert waits.status.waiting is not None
+    assert waits.status.waiting.reason == Reason.PODS_TERMINATING
+    assert deleted(waits) == ["Job tiny-a1"]
+    over = make_plan(observed(spent, pod(0, attempt=0), jobs=(child(2, failing_at=at(5)),)), at(60), SETTINGS)
+    assert over.status is not None
+    assert over.status.phase == Phase.FAILED, "pods of an earlier DistillJob of this name do not keep it from ending"

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from distill_api.constants import ConditionType, Outcome, Phase
+from distill_api.constants import TERMINAL_PHASES, ConditionType, Outcome, Phase
+from distill_api.reason_facts import MAX_FAILED_STARTS
 from distill_api.reasons import Reason
 from distill_operator.status import conditions
 from distill_operator.types.actions import Create
@@ -87,8 +88,49 @@ def test_suspending_at_any_moment_costs_nothing(moment: int) -> None:
     assert (over.phase, over.restarts) == (Phase.SUCCEEDED, "0/0")
 
 
+def test_pods_that_never_start_free_their_nodes_and_fail_the_job_at_last() -> None:
+    cluster = Cluster()
+    cluster.spoil()
+    held, seen = 0, []
+    while cluster.dj.status.phase not in TERMINAL_PHASES:
+        for name in ("operate", "controllers", "kubelets", "operate"):
+            cluster.step_world(name)
+        held += any(pod.live and pod.node for pod in cluster.pods.values()) * 5
+        seen.append(cluster.seconds)
+        cluster.seconds += 1
+        assert cluster.seconds < 10_000
+    over = cluster.dj.status
+    assert (over.phase, over.restarts, over.failed_starts) == (Phase.FAILED, "0/0", MAX_FAILED_STARTS)
+    assert [(a.outcome, a.reason) for a in over.attempts] == [
+        (Outcome.WITHDRAWN, Reason.POD_CANNOT_START)
+    ] * MAX_FAILED_STARTS
+    failed = conditions.find(over.conditions, ConditionType.FAILED)
+    assert failed is not None
+    assert failed.reason == Reason.POD_CANNOT_START
+    assert 'secret "wandb" not found' in failed.message
+    starts = [a.started_at for a in over.attempts]
+    ends = [a.ended_at for a in over.attempts]
+    assert all((end - start).total_seconds() <= 130 for start, end in zip(starts, ends, strict=True) if end)
+    breaks = [(start - end).total_seconds() for start, end in zip(starts[1:], ends, strict=False) if end]
+    assert breaks == sorted(breaks)
+    assert (breaks[0] < 25, breaks[-1] > 250) == (True, True)
+    assert held < MAX_FAILED_STARTS * 150
+
+
+def test_a_secret_that_is_created_after_three_tries_lets_the_job_train() -> None:
+    cluster = Cluster()
+    cluster.spoil()
+    while cluster.dj.status.attempt < 4:
+        for name in ("operate", "controllers", "kubelets", "wait"):
+            cluster.step_world(name)
+    assert cluster.dj.status.failed_starts == 3
+    over = cluster.settle()
+    assert (over.phase, over.restarts, over.attempt) == (Phase.SUCCEEDED, "0/0", 4)
+    assert over.failed_starts == 0
+
+
 STEPS = (
-    "operate", "controllers", "kubelets", "train", "commit", "wait", "suspend", "resume",
+    "operate", "controllers", "kubelets", "train", "commit", "wait", "suspend", "resume", "spoil", "repair",
     *FAULTS, *OUTAGES, *CRASHES,
 )  # fmt: skip
 
@@ -100,7 +142,7 @@ def test_whatever_happens_the_invariants_hold_and_the_job_ends(story: list[tuple
     if over.phase == Phase.FAILED:
         failed = conditions.find(over.conditions, ConditionType.FAILED)
         assert failed is not None
-        assert failed.reason in (Reason.FAILURE_BUDGET_EXCEEDED, Reason.NO_PROGRESS)
+        assert failed.reason in (Reason.FAILURE_BUDGET_EXCEEDED, Reason.NO_PROGRESS, Reason.POD_CANNOT_START)
 
 
 @settings(max_examples=200, deadline=None)

@@ -1,6 +1,7 @@
 """What a job waits for, such as claims, a queue or what others have left, and for how long."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -105,7 +106,7 @@ def test_what_a_condition_says_is_no_clock() -> None:
 @pytest.mark.parametrize(
     ("rejection", "phase", "reason"),
     [
-        (Rejection("Job tiny-a1", "violates PodSecurity"), Phase.FAILED, Reason.POD_REJECTED),
+        (Rejection("Job tiny-a1", "is invalid", Reason.POD_REJECTED), Phase.FAILED, Reason.POD_REJECTED),
         (Rejection("Job tiny-a1", "exceeded quota", Reason.QUOTA_EXCEEDED), Phase.PENDING, Reason.QUOTA_EXCEEDED),
         (Rejection("Service tiny-a1", "exists", Reason.NAME_TAKEN), Phase.PENDING, Reason.NAME_TAKEN),
     ],
@@ -118,6 +119,30 @@ def test_an_object_that_is_refused(rejection: Rejection, phase: Phase, reason: R
     running = conditions.find(plan.status.conditions, ConditionType.RUNNING)
     assert running is not None
     assert running.reason == reason
+
+
+REFUSED_POD = Rejection("pods of Job tiny-a1", 'admission webhook "w" denied the request: no', Reason.NOT_ADMITTED)
+
+
+@pytest.mark.parametrize("elastic", [{}, {"elastic": {"minNodes": 1}}])
+def test_an_attempt_withdrawn_for_refused_pods_keeps_the_refusals_text(elastic: dict[str, Any]) -> None:
+    starting = job(status(attempt(), phase=Phase.STARTING), **elastic)
+    seen = observed(starting, pod(0), jobs=(child(),), rejection=REFUSED_POD)
+    late = make_plan(seen, at(1200), SETTINGS).status
+    assert late is not None
+    assert late.attempts[0].reason == Reason.SCHEDULING_TIMEOUT
+    assert 'pods of Job tiny-a1: admission webhook "w" denied the request: no' in (late.attempts[0].message or "")
+
+
+def test_an_attempt_withdrawn_for_a_refused_job_keeps_the_refusals_text() -> None:
+    opened = job(status(attempt(job_uid=None), phase=Phase.STARTING))
+    refused = Rejection("Job tiny-a1", "exceeded quota: small", Reason.QUOTA_EXCEEDED)
+    waiting = make_plan(observed(opened, rejection=refused), at(1), SETTINGS).status
+    assert waiting is not None
+    late = make_plan(observed(job(waiting)), at(1200), SETTINGS).status
+    assert late is not None
+    assert late.attempts[0].reason == Reason.SCHEDULING_TIMEOUT
+    assert "Job tiny-a1: a quota is used up" in (late.attempts[0].message or "")
 
 
 def test_a_job_of_another_owner_is_never_touched() -> None:
@@ -133,7 +158,7 @@ def test_pods_of_an_earlier_job_with_the_same_name_are_waited_for() -> None:
 
 
 def test_a_queue_may_hold_the_gang_for_as_long_as_it_likes() -> None:
-    starting = status(attempt(), phase=Phase.STARTING)
+    starting = status(attempt(admitted_at=None), phase=Phase.STARTING)
     held = make_plan(observed(job(starting), jobs=(child(suspended=True),)), at(9999), SETTINGS)
     assert held.status is not None
     assert held.status.phase == Phase.QUEUED
@@ -155,16 +180,6 @@ def test_admission_after_a_long_queue_does_not_withdraw_the_attempt() -> None:
     late = make_plan(observed(queued, *waits, jobs=(child(),)), at(5001 + 900 * 1.25), SETTINGS).status
     assert late is not None
     assert late.attempts[0].reason == Reason.SCHEDULING_TIMEOUT, "the timeout counts from the admission"
-
-
-def test_a_job_that_its_queue_suspends_again_waits_for_its_next_admission() -> None:
-    starting = job(status(attempt(), phase=Phase.STARTING))
-    held = make_plan(observed(starting, jobs=(child(suspended=True),)), at(100), SETTINGS).status
-    assert held is not None
-    assert held.attempts[0].admitted_at is None
-    again = make_plan(observed(job(held), jobs=(child(),)), at(9000), SETTINGS).status
-    assert again is not None
-    assert (again.attempts[0].reason, again.attempts[0].admitted_at) == (None, at(9000))
 
 
 def test_a_job_that_comes_after_its_attempt_was_closed_starts_no_gang() -> None:
@@ -236,3 +251,32 @@ def test_a_refusal_that_lasts_is_told_once_until_the_job_exists() -> None:
     made = make_plan(observed(job(pending), jobs=(child(),)), at(7), SETTINGS).status
     assert made is not None
     assert (made.phase, made.waiting) == (Phase.STARTING, None)
+
+
+def test_the_column_nodes_counts_running_pods_while_others_start() -> None:
+    starting = job(status(attempt(), phase=Phase.STARTING))
+    plan = make_plan(observed(starting, pod(0), pod(1, **PENDING), jobs=(child(),)), at(5), SETTINGS)
+    assert plan.status is not None
+    assert (plan.status.phase, plan.status.nodes) == (Phase.STARTING, "1/2")
+
+
+@pytest.mark.parametrize(("committed", "waits"), [(10, True), (None, False)])
+def test_a_claim_with_committed_checkpoints_is_not_made_anew(committed: int | None, waits: bool) -> None:
+    failed = closed(1, Reason.TRAINER_ERROR, committed_step=committed)
+    made = job(status(failed), volumes={**TEMPLATE, **OTHERS})
+    plan = make_plan(observed(made, claims=CLAIMS), at(99999), SETTINGS)
+    assert plan.status is not None
+    creates = [action.what for action in plan.actions if isinstance(action, Create)]
+    assert (plan.status.phase, bool(creates)) == (Phase.RECOVERING if waits else Phase.STARTING, not waits)
+    if not waits:
+        return
+    validated = conditions.find(plan.status.conditions, ConditionType.VALIDATED)
+    assert validated is not None
+    assert (validated.status, validated.reason) == ("False", Reason.CHECKPOINTS_LOST)
+    assert 'claim "tiny-checkpoints" is gone, and with it the checkpoints up to step 10' in validated.message
+
+    restored = ClaimFacts("tiny-checkpoints", ("ReadWriteMany",), "Bound", owned=True)
+    waiting = made.model_copy(update={"status": plan.status})
+    resumed = make_plan(observed(waiting, claims=(*CLAIMS, restored)), at(99999), SETTINGS).status
+    assert resumed is not None
+    assert (resumed.phase, resumed.attempt) == (Phase.STARTING, 2)

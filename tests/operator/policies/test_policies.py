@@ -5,19 +5,20 @@ from typing import Any
 
 import pytest
 
-from distill_api.constants import ConditionType, Outcome, Phase
+from distill_api.constants import KIND, ConditionType, Outcome, Phase
 from distill_api.reason_facts import Place
 from distill_api.reasons import Reason
 from distill_api.spec.fields import Recovery
-from distill_api.status import Condition, VersionChange
+from distill_api.status import Condition, SpecChange, VersionChange
 from distill_operator.kube import objects
+from distill_operator.plan.plan import make_plan
 from distill_operator.policies.capacity import claims, scheduling
 from distill_operator.policies.lifetime import deadlines, ttl
-from distill_operator.policies.recovery import backoff, budgets, progress_guard, stall
+from distill_operator.policies.recovery import backoff, budgets, progress_guard
 from distill_operator.status import conditions, progress
 from distill_operator.status.events import transition_events
 from distill_operator.types import attempts
-from distill_operator.types.actions import Notice
+from distill_operator.types.actions import Delete, Notice
 from distill_operator.types.observed import ClaimFacts
 from tests.support.operator.samples import (
     CLAIMS,
@@ -27,6 +28,7 @@ from tests.support.operator.samples import (
     answer,
     at,
     attempt,
+    child,
     closed,
     ended,
     job,
@@ -84,7 +86,7 @@ def test_each_end_is_charged_to_its_own_budget(outcome: Outcome, failures: int, 
         (0, 3, Recovery(max_preemptions=2), Reason.PREEMPTION_BUDGET_EXCEEDED),
     ],
 )
-def test_a_budget_bears_its_number_and_no_more(
+def test_a_budget_allows_its_number_and_no_more(
     failures: int, preemptions: int, recovery: Recovery, expected: Reason | None
 ) -> None:
     verdict = budgets.exceeded(status(failures=failures, preemptions=preemptions), recovery)
@@ -92,20 +94,20 @@ def test_a_budget_bears_its_number_and_no_more(
 
 
 @pytest.mark.parametrize(
-    ("before", "fields", "outcome", "after"),
+    ("before", "fields", "reason", "after"),
     [
-        (2, {"resumed_from_step": 10, "committed_step": 11}, FAILED, 0),
-        (2, {"resumed_from_step": 10, "committed_step": 10}, FAILED, 3),
-        (2, {}, DISRUPTED, 3),
-        (2, {}, WITHDRAWN, 2),
-        (0, {"committed_step": 5}, DISRUPTED, 0),
+        (2, {"resumed_from_step": 10, "committed_step": 11}, Reason.TRAINER_ERROR, 0),
+        (2, {"resumed_from_step": 10, "committed_step": 10}, Reason.TRAINER_ERROR, 3),
+        (2, {}, Reason.PREEMPTED, 3),
+        (2, {}, Reason.SUSPENDED_BY_USER, 2),
+        (0, {"committed_step": 5}, Reason.PREEMPTED, 0),
     ],
 )
 def test_only_a_newly_committed_step_is_progress(
-    before: int, fields: dict[str, Any], outcome: Outcome, after: int
+    before: int, fields: dict[str, Any], reason: Reason, after: int
 ) -> None:
     job_status = status(attempt(**fields), restarts_without_progress=before)
-    counted = progress_guard.counted(job_status, job_status.attempts[0], outcome)
+    counted = progress_guard.counted(job_status, job_status.attempts[0], reason)
     assert counted.restarts_without_progress == after
 
 
@@ -141,6 +143,29 @@ def test_rivals_for_one_cluster_come_back_at_different_times() -> None:
     assert all(5 <= wait <= 30 for wait in waits)
     again = backoff.delay(Reason.SCHEDULING_TIMEOUT, WITHDRAWN, 0, "uid-1", 1, SETTINGS)
     assert again == backoff.delay(Reason.SCHEDULING_TIMEOUT, WITHDRAWN, 0, "uid-1", 1, SETTINGS)
+
+
+MOST = 2**63 - 1
+"""The largest number that the API server stores."""
+
+
+def test_seconds_beyond_the_calendar_are_as_good_as_for_ever() -> None:
+    recovery = dict.fromkeys(("stallTimeoutSeconds", "schedulingTimeoutSeconds", "nodeLostTimeoutSeconds"), MOST)
+    spec = {
+        "activeDeadlineSeconds": MOST,
+        "ttlSecondsAfterFinished": MOST,
+        "recovery": recovery,
+        "elastic": {"minNodes": 1, "shrinkAfterSeconds": MOST, "growAfterSeconds": MOST},
+        "checkpoint": {"intervalSeconds": MOST},
+    }
+    waiting = status(phase=Phase.PENDING, active_since=NOW)
+    small = status(attempt(nodes=1, scheduled_at=NOW, grow_tries=9), active_since=NOW)
+    lost = status(attempt(reason=Reason.DISRUPTED, ended_at=NOW), active_since=NOW)
+    over = status(closed(), phase=Phase.FAILED, finished_at=NOW)
+    gone = pod(1, deleted_at=NOW, end_due_at=NOW)
+    for stored, pods in ((waiting, ()), (small, (pod(),)), (lost, (pod(), gone)), (over, ())):
+        plan = make_plan(observed(job(stored, **spec), *pods, jobs=(child(),) if pods else ()), at(60), SETTINGS)
+        assert not any(isinstance(action, Delete) and action.kind == KIND for action in plan.actions)
 
 
 def test_deadline_and_ttl_pass_at_their_second() -> None:
@@ -186,23 +211,6 @@ def test_a_starting_gang_says_what_it_waits_for() -> None:
     assert scheduling.waiting((pod(0), pod(1)), 2, 1).message == (
         "attempt 1: 2 of 2 pods are running; waiting for the first step"
     )
-
-
-@pytest.mark.parametrize(
-    ("fields", "pods", "seconds", "expected"),
-    [
-        ({"stepped_at": at(100)}, [pod(0), pod(1)], 699, False),
-        ({"stepped_at": at(100)}, [pod(0), pod(1)], 700, True),
-        ({}, [pod(0), pod(1)], 599, False),
-        ({}, [pod(0), pod(1)], 600, True),
-        ({}, [pod(0), pod(1, **PENDING)], 9999, False),
-        ({}, [pod(0), pod(1, scheduled_at=at(500))], 1000, False),
-    ],
-)
-def test_a_complete_gang_without_steps_is_stalled(
-    fields: dict[str, Any], pods: list[Any], seconds: float, expected: bool
-) -> None:
-    assert (stall.stalled(attempt(**fields), tuple(pods), 600, at(seconds)) is not None) is expected
 
 
 @pytest.mark.parametrize(
@@ -258,12 +266,6 @@ def test_progress_never_goes_down_and_foreign_answers_are_ignored() -> None:
     assert (late.attempts[0].step, late.attempts[0].committed_step) == (30, 20)
     foreign = progress.folded(start, observed(job(start), trainer=answer(30, number=2)), at(5))
     assert foreign == start
-
-
-def test_the_clock_of_a_stall_stands_while_no_step_is_made() -> None:
-    running = status(attempt(running_at=at(1), stepped_at=at(1), step=30))
-    still = progress.folded(running, observed(job(running), trainer=answer(30)), at(500))
-    assert still.attempts[0].stepped_at == at(1)
 
 
 def test_lost_steps_are_what_the_attempt_before_had_made_beyond_its_commit() -> None:
@@ -331,6 +333,16 @@ def test_a_resume_with_other_versions_is_an_event_of_its_own() -> None:
     assert transition_events(after, after, Notice(Reason.TRAINING, "")) == ()
 
 
+def test_a_resume_with_a_corrected_spec_is_an_event_of_its_own() -> None:
+    change = SpecChange(field="training.lr0", checkpoint="0.01", attempt="0.001")
+    before, notice = status(attempt(2)), Notice(Reason.TRAINING, "")
+    after = status(attempt(2, resumed_from_step=50, spec_changes=[change]))
+    _, told = transition_events(before, after, notice)
+    assert (told.reason.facts.event_type, told.reason) == ("Normal", Reason.SPEC_CHANGED)
+    assert "training.lr0 0.01 is now 0.001" in told.message
+    assert transition_events(after, after, notice) == ()
+
+
 def test_deletion_is_dated_when_it_was_asked_for() -> None:
     deleted = {
         "metadata": {
@@ -351,8 +363,8 @@ def test_deletion_is_dated_when_it_was_asked_for() -> None:
 
 
 def test_pods_of_an_earlier_job_with_the_same_name_belong_to_no_attempt() -> None:
-    ours, theirs = pod(0), pod(1, owner_uid="another")
-    assert [p.attempt for p in objects.of_attempts([ours, theirs], {"job-1": 1})] == [1, 0]
+    ours, theirs = pod(0), pod(1, owner_uid="another", job_uid="earlier")
+    assert [p.attempt for p in objects.of_attempts([ours, theirs], {"job-1": 1}, UID)] == [1, 0]
 
 
 def test_the_newest_twenty_attempts_are_kept() -> None:
@@ -360,3 +372,16 @@ def test_the_newest_twenty_attempts_are_kept() -> None:
     for _ in range(25):
         many = attempts.with_new_attempt(many, 2, NOW + timedelta(seconds=1))
     assert (many.attempt, len(many.attempts), many.attempts[0].number) == (25, 20, 6)
+
+
+def test_withdrawn_attempts_do_not_push_the_others_out_of_the_history() -> None:
+    many = status(closed(1), closed(2, Reason.OUT_OF_MEMORY, outcome=Outcome.FAILED))
+    for _ in range(60):
+        withdrawn = many.attempts[-1].model_copy(update={"outcome": Outcome.WITHDRAWN}) if many.attempt > 2 else None
+        many = attempts.with_newest(many, withdrawn) if withdrawn is not None else many
+        many = attempts.with_new_attempt(many, 2, NOW + timedelta(seconds=1))
+    numbers = [attempt.number for attempt in many.attempts]
+    assert len(numbers) == 20
+    assert numbers[:2] == [1, 2], "why it was disrupted and why it failed"
+    assert numbers[-10:] == list(range(53, 63))
+    assert numbers == sorted(numbers)

@@ -11,7 +11,7 @@ from distill_api.constants import Outcome, Phase
 from distill_api.pod.report import RankSeconds, TrainerStatus
 from distill_api.reasons import Reason
 from distill_api.status import KEPT_ATTEMPTS, Attempt, DistillJobStatus, Spent
-from distill_operator.controller.metrics import Metrics
+from distill_operator.controller.telemetry.metrics import Metrics
 from distill_operator.status import goodput, progress
 from distill_operator.types.observed import Observed, PodFacts
 from tests.support.operator.samples import answer, at, attempt, closed, ended, job, observed, pod, report, status
@@ -38,6 +38,9 @@ TOLD = RankSeconds(starting=9, training=50, checkpoint=2, validation=8)
                                               validation=8)),
         (attempt(**RAN, spent=spent(productive=50, lost_work=4)), 80, RankSeconds(training=1), 0.0,
          spent(waiting_for_capacity=10, restart=16, productive=54)),
+        (attempt(**RAN, spent=spent(productive=40, validation=4), spent_before=spent(productive=30, validation=4)), 80,
+         RankSeconds(training=20, validation=1), 0.0,
+         spent(waiting_for_capacity=10, restart=15, productive=50, validation=5)),
         (closed(1, Reason.SCHEDULING_TIMEOUT), 330, None, 0.0, spent(waiting_for_capacity=330)),
         (closed(1, Reason.POD_REJECTED, ended_at=at(5)), 30, None, 0.0, spent(waiting_for_capacity=5, restart=25)),
     ],

@@ -99,7 +99,7 @@ def untrained() -> TrainingState:
     model = nn.Sequential(nn.Conv2d(3, 2, 3), nn.BatchNorm2d(2)).to(memory_format=torch.channels_last)
     first, second = list(model[0].parameters()), list(model[1].parameters())
     optimizer = torch.optim.SGD([{"params": first}, {"params": second}], lr=1.0, momentum=0.5, nesterov=True)
-    task: Any = SimpleNamespace(student_model=model, projector=nn.Linear(2, 2, bias=False))
+    task: Any = SimpleNamespace(student_model=model, projector=nn.Linear(2, 2, bias=False), balance=None)
     return TrainingState(task, ModelEMA(model), optimizer, torch.amp.GradScaler("cpu"), TrainingProgress())
 
 

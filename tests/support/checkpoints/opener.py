@@ -1,11 +1,13 @@
 """Checkpointers for the tests of saving, finding, killing and fencing."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from distill_api.spec.corrections import Change
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 
 
@@ -17,6 +19,7 @@ class Events:
         self.failures = 0
         self.fell_back: list[str] = []
         self.changes: dict[str, tuple[str, str]] = {}
+        self.spec_changes: list[Change] = []
 
     def checkpoint_committed(self, step: int, at: datetime, seconds: float) -> None:
         assert at.tzinfo is not None
@@ -35,6 +38,9 @@ class Events:
     def versions_changed(self, changes: Mapping[str, tuple[str, str]]) -> None:
         self.changes = dict(changes)
 
+    def spec_changed(self, changes: Iterable[Change]) -> None:
+        self.spec_changes = list(changes)
+
 
 class Opener:
     """Opens checkpointers on one directory and closes them after the test."""
@@ -43,10 +49,12 @@ class Opener:
         self.directory = directory
         self.opened: list[Checkpointer] = []
 
-    def __call__(self, *, attempt: int = 1, uid: str = "uid", keep: int = 3, writer: bool = True) -> Checkpointer:
+    def __call__(self, *, attempt: int = 1, uid: str = "uid", keep: int = 3, writer: bool = True,
+                 definition: dict[str, Any] | None = None, committed_before: int = 0) -> Checkpointer:  # fmt: skip
         checkpointer = Checkpointer(
-            self.directory, uid=uid, attempt=attempt, keep=keep, is_writer=writer, events=Events()
-        )
+            self.directory, uid=uid, attempt=attempt, keep=keep, is_writer=writer, events=Events(),
+            definition=definition, committed_before=committed_before,
+        )  # fmt: skip
         self.opened.append(checkpointer)
         return checkpointer
 

@@ -44,3 +44,11 @@ def wait_until_gone(pids: Iterable[int], seconds: float) -> None:
     while left := [pid for pid in pids if is_alive(pid)]:
         assert time.monotonic() < deadline, f"processes {left} do not end"
         time.sleep(0.02)
+
+
+def wait_until_stopped(pid: int, seconds: float) -> None:
+    """Return when the process has been stopped by a signal; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < deadline, f"process {pid} does not stop"
+        time.sleep(0.005)

@@ -102,6 +102,7 @@ def child(number: int = 1, **fields: Any) -> JobFacts:
 def answer(step: int, committed: int = 0, number: int = 1, resumed: int = 0, **progress: Any) -> TrainerStatus:
     return TrainerStatus(
         job="tiny",
+        uid=UID,
         attempt=number,
         rank=0,
         world_size=2,

@@ -16,6 +16,7 @@ from ultralytics.utils.torch_utils import unset_deterministic
 from digits import generate
 from distill_api.errors import Stopped
 from distill_api.pod.run import RunConfig
+from distill_api.spec.corrections import definition
 from distill_api.status import Result
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.models.arguments import ultralytics_arguments
@@ -81,8 +82,13 @@ class Volumes:
             save_weights(self.root / "models" / name, model, train_args=vars(arguments))
         return name
 
-    def run(self, job: str, student: str, teacher: str | None, stop_after: int | None = None, **spec: Any) -> Any:
-        """The next attempt of `job`, to its end. Its Result, or the step at which it was stopped and committed."""
+    def run(
+        self, job: str, student: str | dict[str, Any], teacher: str | None, stop_after: int | None = None, **spec: Any
+    ) -> Any:
+        """The next attempt of `job`, to its end. Its Result, or the step at which it was stopped and committed.
+
+        `student`: its model, or all of spec.student.
+        """
         claim = {"claimName": "claim"}
         training = {"epochs": EPOCHS, "batch": 4, "nbs": 4, "imgsz": IMGSZ, "optimizer": "SGD", "workers": 0}
         config = RunConfig.model_validate(
@@ -94,7 +100,7 @@ class Volumes:
                 "rendezvous": "127.0.0.1:0",
                 "directories": {name: str(self.root / name) for name in ("checkpoints", "data", "models")},
                 "spec": {
-                    "student": {"model": student},
+                    "student": student if isinstance(student, dict) else {"model": student},
                     "teacher": {"model": teacher} if teacher else None,
                     "dataset": {"config": "digits.yaml"},
                     "accelerators": {"perNode": 0},
@@ -119,12 +125,15 @@ class Volumes:
 
 def _run(config: RunConfig, stop_after: int | None) -> Result | int | None:
     metrics = TrainerMetrics(rank=0, world_size=1, checkpoint_interval=1, versions={})
-    status = RankStatus(job=config.job, attempt=config.attempt, rank=0, world_size=1, images_per_second=lambda: None)
+    status = RankStatus(
+        job=config.job, uid=config.uid, attempt=config.attempt, rank=0, world_size=1, images_per_second=lambda: None
+    )
     stop = StopAfter(stop_after, lambda: status.read().progress.step)
     files = RunFiles.of(config)
     checkpointer = Checkpointer(
-        files.checkpoints, uid=config.uid, attempt=config.attempt, keep=2, is_writer=True, events=Events()
-    )
+        files.checkpoints, uid=config.uid, attempt=config.attempt, keep=2, is_writer=True, events=Events(),
+        definition=definition(config.spec),
+    )  # fmt: skip
     context = RankContext(
         env=TorchrunEnv.from_environ({}),
         stop=stop,

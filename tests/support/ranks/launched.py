@@ -27,7 +27,7 @@ class Node:
     termination: Path
     log: Path
 
-    def end(self, timeout: float = 60) -> tuple[int, TerminationMessage]:
+    def end(self, timeout: float = 180) -> tuple[int, TerminationMessage]:
         """Wait for its end."""
         code = self.process.wait(timeout)
         return code, TerminationMessage.model_validate_json(self.termination.read_text())
@@ -79,7 +79,7 @@ class Gang:
             spec=spec,
             directories=Directories(checkpoints=str(self.root / "volume"), termination=str(termination)),
         )
-        given = {Env.RUN: run.model_dump_json(by_alias=True), Env.NODE_RANK: str(rank), **variables}
+        given = {Env.RUN: run.to_json(), Env.NODE_RANK: str(rank), **variables}
         log = self.root / f"log-{attempt}-{rank}"
         with open(log, "w") as stream:
             process = subprocess.Popen(

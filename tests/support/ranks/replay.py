@@ -159,6 +159,7 @@ def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
         "samples": notes.samples,
         "losses": notes.losses,
         "resumed": context.status.read().resumed_from_step,
+        "execution": context.status.read().execution,
         "stopped": stopped,
     }
     (root / "records" / f"{scenario.job}-{scenario.attempt}-{rank}.json").write_text(json.dumps(found))
@@ -196,7 +197,12 @@ def context_of(run: RunConfig, scenario: Scenario, files: RunFiles, notes: Notes
         env=env,
         stop=Asked(wants_to_stop),
         status=RankStatus(
-            job=run.job, attempt=run.attempt, rank=env.rank, world_size=env.world_size, images_per_second=lambda: None
+            job=run.job,
+            uid=run.uid,
+            attempt=run.attempt,
+            rank=env.rank,
+            world_size=env.world_size,
+            images_per_second=lambda: None,
         ),
         metrics=TrainerMetrics(rank=env.rank, world_size=env.world_size, checkpoint_interval=60, versions={}),
         watchdog=watchdog,

@@ -1,9 +1,10 @@
 """A rank that trains on synthetic shards: the trainer's own step, DDP and state, without data set and launcher.
 
-    RANK=0 WORLD_SIZE=2 MASTER_ADDR=… MASTER_PORT=… python -m tests.support.ranks.steps OUT SHARDS STEPS END NBS [STATE]
+    RANK=0 WORLD_SIZE=2 MASTER_ADDR=… python -m tests.support.ranks.steps OUT SHARDS STEPS END NBS SHARE [STATE]
 
 Writes the state after every step and a report of what DDP and the optimizer hold. Distillation ends before step END;
-gradients accumulate to NBS images. STATE is one to go on from.
+gradients accumulate to NBS images. With a SHARE above 0 the terms are spkd and iou, balanced at the neck. STATE is one
+to go on from.
 """
 
 import hashlib
@@ -16,24 +17,19 @@ from pathlib import Path
 from typing import Any, Self
 
 import torch
-from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_local.trainer_process import free_port
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import student_precision
-from distill_trainer.models.student import neck_channels
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.losses.registry import LOSSES
-from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.schedule import WeightSchedule, constant
-from distill_trainer.training.distillation.task import DistillTask
-from distill_trainer.training.distillation.teacher import Teacher
-from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
+from distill_trainer.training.distillation.task import Term
+from distill_trainer.training.distillation.terms import ULTRALYTICS
+from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_state, process_group
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
-from distill_trainer.training.preprocess import Preprocess
-from distill_trainer.training.state import TrainingProgress, TrainingState
-from distill_trainer.training.step import Step
+from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import build, shard_batch, teach
 from tests.support.ranks.start import start_ranks
 
@@ -48,11 +44,12 @@ def run_gang(
     steps: int = 3,
     end: int = 100,
     nbs: int = 8,
+    share: float = 0.0,
     state: Path | None = None,
 ) -> Path:
     """Run the ranks to their end and return `out`, which holds state-<step>.pt and report.json of rank 0."""
     out.mkdir(parents=True)
-    arguments = [out, shards, steps, end, nbs, *([state] if state else [])]
+    arguments = [out, shards, steps, end, nbs, share, *([state] if state else [])]
     ranks = start_ranks("tests.support.ranks.steps", [arguments] * world_size, free_port())
     assert [rank.wait(300) for rank in ranks] == [0] * world_size
     return out
@@ -67,12 +64,13 @@ class Order:
     steps: int
     end: int
     nbs: int
+    share: float
     state: Path | None
 
     @classmethod
     def of(cls, argv: Sequence[str]) -> Self:
         shards, steps, end, nbs = map(int, argv[1:5])
-        return cls(Path(argv[0]), shards, steps, end, nbs, Path(argv[5]) if len(argv) > 5 else None)
+        return cls(Path(argv[0]), shards, steps, end, nbs, float(argv[5]), Path(argv[6]) if len(argv) > 6 else None)
 
 
 class Rank:
@@ -80,48 +78,31 @@ class Rank:
 
     def __init__(self, order: Order, environment: Environment) -> None:
         self._order, self._environment = order, environment
-        student = build("yolo26n.yaml", optimizer="SGD", nbs=order.nbs, warmup_epochs=0.0)
-        whole_teacher = teach(build("yolo26s.yaml", seed=1))
-        self.teacher = Teacher(whole_teacher, environment.device, torch.float32)
-        self._weight = WeightSchedule(6.0, constant, order.end)
-        state = order.state
-        self._over = state is not None and self._weight.over(int(state.stem.removeprefix("state-")))
-        projector = None if self._over else Projector(neck_channels(student), neck_channels(whole_teacher))
-        self.task = DistillTask(student, projector, LOSSES["sl2"]).to(memory_format=torch.channels_last).train()
-        plan = TrainingPlan(epochs=5, steps_per_epoch=2, batch=order.shards * SHARD_IMAGES, images=16, classes=3)
-        self.optimizer, self._schedule = build_optimizer(self.task, student.args, plan)
-        self._precision = student_precision("fp32", environment.device)
-        scaler = self._precision.scaler()
-        self.training = TrainingState(self.task, ModelEMA(student), self.optimizer, scaler, TrainingProgress())
-
-    def resume(self) -> None:
-        """Go on from the state that rank 0 was given, if any."""
-        state = self._order.state
-        loaded = torch.load(state, weights_only=True) if state and self._environment.is_main else None
-        if (saved := broadcast_state(loaded, self._environment.device)) is not None:
-            self.training.restore(saved)
-
-    def step(self) -> Step:
-        """The step over this rank's shards."""
-        return Step(
-            self.training,
-            self._schedule,
-            teacher=None if self._over else self.teacher,
-            weight=self._weight,
-            precision=self._precision,
-            preprocess=Preprocess(self._environment.device, 64, 32, 0.0, 0),
-            shards=Shards.of_rank(self._environment.rank, self._environment.world_size, self._order.shards),
-            environment=self._environment,
+        student = build("yolo26n.yaml", optimizer="SGD", nbs=order.nbs, warmup_epochs=0.0).train()
+        builder = StepBuilder(
+            student,
+            teach(build("yolo26s.yaml", seed=1)),
+            TrainingPlan(epochs=5, steps_per_epoch=2, batch=order.shards * SHARD_IMAGES, images=16, classes=3),
+            WeightSchedule(1.0 if order.share else 6.0, constant, order.end),
+            Shards.of_rank(environment.rank, environment.world_size, order.shards),
+            environment,
+            student_precision("fp32", environment.device),
+            teacher_dtype=torch.float64,
+            terms=[Term(LOSSES[name], name=name) for name in ("spkd", "iou")] if order.share else ULTRALYTICS,
+            share=order.share or None,
         )
+        loaded = torch.load(order.state, weights_only=True) if order.state and environment.is_main else None
+        self.training, schedule = builder.build_state(broadcast_state(loaded, environment.device))
+        self.step = builder.build_step(self.training, schedule)
 
-    def train(self, step: Step) -> list[dict[str, Any]]:
+    def train(self) -> list[dict[str, Any]]:
         """Make all steps, with a state after each; what came of them."""
         environment, order, results = self._environment, self._order, []
         mine = Shards.of_rank(environment.rank, environment.world_size, order.shards).local
         while (number := self.training.progress.step) < order.steps:
             batches = [shard_batch(SHARD_IMAGES, seed=number * order.shards + shard) for shard in mine]
             wants_to_stop = environment.rank == environment.world_size - 1 and number == order.steps - 1
-            result = step.run(number, batches, wants_to_stop, Phases())
+            result = self.step.run(number, batches, wants_to_stop, Phases())
             self.training.progress.finish_step(result.losses, 0.0)
             results.append({"losses": result.losses, "stop": result.stop, "moved": result.optimizer_stepped})
             if environment.is_main:
@@ -132,24 +113,26 @@ class Rank:
 def main(order: Order) -> None:
     """Train as ordered and report what DDP and the optimizer held."""
     torch.set_num_threads(1)
+    # Where only a different rule can make a difference: in single precision rounding grows from step to step.
+    torch.set_default_dtype(torch.float64)
+    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     torch.use_deterministic_algorithms(True, warn_only=True)
     environment = from_torchrun(uses_cuda=False)
-    rank = Rank(order, environment)
-    before = _digest(rank.teacher.state_dict())
     with process_group(environment, 60):
-        rank.resume()
-        step = rank.step()
-        replica = weakref.ref(step._model)
-        replicated = sorted({name.removeprefix("module.").split(".")[0] for name, _ in step._model.named_parameters()})
-        results = rank.train(step)
-    trained = {id(parameter) for parameter in rank.task.parameters()}
+        rank = Rank(order, environment)
+        task, optimizer, teacher = rank.training.task, rank.training.optimizer, rank.step._teacher
+        before = teacher and _digest(teacher.state_dict())
+        replica = weakref.ref(rank.step._model)
+        replicated = {name.removeprefix("module.").split(".")[0] for name, _ in rank.step._model.named_parameters()}
+        results = rank.train()
+    trained = {id(parameter) for parameter in task.parameters()}
     report = {
-        "replicated": replicated,
+        "replicated": sorted(replicated),
         "replica_lives": replica() is not None,
-        "trained": sorted({name.split(".")[0] for name, _ in rank.task.named_parameters()}),
-        "optimized_elsewhere": sum(id(p) not in trained for g in rank.optimizer.param_groups for p in g["params"]),
-        "teacher_parameters": sum(p.requires_grad for p in rank.teacher.parameters()),
-        "teacher_unchanged": before == _digest(rank.teacher.state_dict()),
+        "trained": sorted({name.split(".")[0] for name, _ in task.named_parameters()}),
+        "optimized_elsewhere": sum(id(p) not in trained for g in optimizer.param_groups for p in g["params"]),
+        "teacher_parameters": teacher and sum(p.requires_grad for p in teacher.parameters()),
+        "teacher_unchanged": teacher and before == _digest(teacher.state_dict()),
         "results": results,
     }
     if environment.is_main:

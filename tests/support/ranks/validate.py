@@ -32,7 +32,7 @@ def on_ranks(
     """Validate on so many ranks; each rank's report. `stop`: a rank, and the batch at which it is asked to stop."""
     arguments = [weights, root, task, report, *([f"{stop[0]}:{stop[1]}"] if stop else [])]
     ranks = start_ranks("tests.support.ranks.validate", [arguments] * world_size, free_port())
-    assert [rank.wait(timeout=120) for rank in ranks] == [0] * world_size
+    assert [rank.wait(timeout=500) for rank in ranks] == [0] * world_size
     return [json.loads(Path(f"{report}.{rank}").read_text()) for rank in range(world_size)]
 
 

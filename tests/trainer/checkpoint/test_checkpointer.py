@@ -168,3 +168,15 @@ def test_the_time_that_the_training_stands_still_for_commits_is_told(open_at: Op
 
     assert spent == [1.0, 1.0]
     assert commits.committed_step == 4
+
+
+@pytest.mark.parametrize("left", ["older", "damaged"])
+def test_what_is_left_of_the_checkpoints_is_not_called_lost(open_at: Opener, left: str) -> None:
+    with pytest.raises(Permanent, match="has committed step 7") as lost:
+        open_at(committed_before=7)
+    assert lost.value.reason is Reason.CHECKPOINTS_LOST
+    assert not open_at.directory.exists(), "nothing was changed"
+    save(open_at(), 5)
+    if left == "damaged":
+        (open_at.directory / "step-5").rename(open_at.directory / "step-5.damaged")
+    assert open_at(attempt=2, committed_before=7).execution == 2

@@ -136,7 +136,8 @@ def test_a_kill_at_any_call_of_a_commit_leaves_the_old_or_the_new_state(case: tu
         assert found(volume.directory) in {(7, 7), (step, 8)}, call
         assert committing(volume.directory, step + 1, 9)() == COMMITTED
         assert found(volume.directory) == (step + 1, 9)
-        assert sorted(path.name for path in volume.directory.iterdir()) == ["fence", f"step-{step + 1}"]
+        left = ["execution-2", "fence", f"step-{step + 1}"]
+        assert sorted(path.name for path in volume.directory.iterdir()) == left
     assert seen == {(7, 7), (step, 8)}
 
 
@@ -168,13 +169,15 @@ def test_an_error_of_any_call_of_a_commit_leaves_the_old_or_the_new_state(case: 
     assert codes == {COMMITTED, FAILED}
 
 
-def test_an_older_attempt_that_wakes_up_in_its_commit_changes_nothing(case: tuple[Volume, int]) -> None:
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_an_older_life_that_wakes_up_in_its_commit_changes_nothing(case: tuple[Volume, int], attempt: int) -> None:
+    """Whether the newer one is the next attempt, or the same one started again."""
     volume, step = case
     work, codes = committing(volume.directory, step, 8), set()
     for call in boundaries(volume, work):
         with watched(work, volume.log, f"{call.name}:signal=STOP:when={call.nth}") as old:
             assert wait_until_stopped(old, volume.log), call
-            assert opening(volume.directory, 2)() == COMMITTED
+            assert opening(volume.directory, attempt)() == COMMITTED
             before = found(volume.directory)
             assert before in {(7, 7), (step, 8)}
             code = go_on(old)

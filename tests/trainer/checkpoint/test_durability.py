@@ -106,7 +106,7 @@ def test_leftovers_of_dead_attempts_are_cleared_away(open_at: Opener) -> None:
     (directory / "trash-1").mkdir()
     open_at(attempt=2)
 
-    assert sorted(path.name for path in directory.iterdir()) == ["fence", "step-1"]
+    assert sorted(path.name for path in directory.iterdir()) == ["execution-2", "fence", "step-1"]
     fence = read_fence(directory)
     assert fence is not None
     assert fence.attempt == 2
@@ -239,7 +239,7 @@ def test_a_full_volume_is_a_permanent_error_and_older_checkpoints_stay(mounted: 
 
     assert caught.value.reason is Reason.STORAGE_FULL
     assert events(checkpointer).failures == 1
-    assert sorted(path.name for path in mounted.iterdir()) == ["fence", "step-1"]
+    assert sorted(path.name for path in mounted.iterdir()) == ["execution-1", "fence", "step-1"]
     loaded = checkpointer.newest()
     assert loaded is not None
     assert loaded.step == 1
@@ -338,7 +338,7 @@ def test_a_commit_is_good_although_an_old_checkpoint_cannot_be_deleted(
     assert list(open_at.directory.glob("trash-*"))
     monkeypatch.undo()
     open_at(attempt=3)
-    assert sorted(path.name for path in open_at.directory.iterdir()) == ["fence", "step-2"]
+    assert sorted(path.name for path in open_at.directory.iterdir()) == ["execution-3", "fence", "step-2"]
 
 
 def test_commits_longer_than_the_interval_do_not_hold_up_the_training(open_at: Opener) -> None:

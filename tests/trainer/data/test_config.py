@@ -261,3 +261,18 @@ def test_a_scan_of_labels_and_the_wait_for_another_ranks_count_as_moving(
         fcntl.flock(lock, fcntl.LOCK_UN)
     waiting.join()
     assert held >= 2
+
+
+def test_images_without_labels_are_found_and_part_of_the_digest(root: Path) -> None:
+    plain = load_dataset(root / "digits.yaml", root, "detect")
+    more = root / "more"
+    more.mkdir()
+    for image in plain.train[:3]:
+        shutil.copy(image, more)
+    info = load_dataset(root / "digits.yaml", root, "detect", unlabelled="more")
+    assert [Path(image).parent for image in info.unlabelled] == [more] * 3
+    assert info.digest != plain.digest
+    with pytest.raises(Permanent, match="which the student is judged; take them out"):
+        load_dataset(root / "digits.yaml", root, "detect", unlabelled=os.path.relpath(Path(plain.val[0]).parent, root))
+    with pytest.raises(Permanent, match="outside the data volume"):
+        load_dataset(root / "digits.yaml", root, "detect", unlabelled="../elsewhere")

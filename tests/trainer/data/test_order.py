@@ -1,12 +1,14 @@
 """The order of the training data is a function of (seed, epoch, position) and of nothing else."""
 
 from itertools import chain
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_trainer.data.order import MOSAIC_POOL, SampleOrder, SampleSpec, ShardBatchSampler, permutation, sample_seed
+from distill_trainer.data.unlabelled import JoinedSampler, Unlabelled, unlabelled_order
 
 
 def positions(tokens: list[SampleSpec]) -> list[int]:
@@ -104,3 +106,29 @@ def test_the_order_never_changes_between_versions() -> None:
 def test_an_empty_order_is_refused() -> None:
     with pytest.raises(ValueError, match="images and batch must be"):
         SampleOrder(0, 16, seed=0)
+
+
+@given(shards=st.sampled_from([1, 2, 3, 6]), start=st.integers(0, 9), more=st.integers(0, 9), end=st.integers(0, 12))
+def test_unlabelled_images_join_each_shard_wherever_a_run_starts(shards: int, start: int, more: int, end: int) -> None:
+    order, extra = SampleOrder(20, 6, seed=3, mosaic_epochs=2), unlabelled_order(11, 12, seed=3)
+
+    def batches(first: int, last: int) -> list[list[SampleSpec]]:
+        labelled = ShardBatchSampler(order, 6 // shards, tuple(range(shards)), first, last)
+        unlabelled = Unlabelled(cast(Any, None), extra, 12 // shards, end)
+        return list(JoinedSampler(labelled, unlabelled))
+
+    found = batches(start, start + more)
+    assert found == batches(0, start + more)[start * shards :]
+    for number, batch in enumerate(found):
+        step = start + number // shards
+        ours, theirs = batch[: 6 // shards], batch[6 // shards :]
+        assert ours == order.shard(step, number % shards, 6 // shards)
+        assert len(theirs) == (12 // shards if step < end else 0)
+        assert all(20 <= image < 31 for spec in theirs for image in (spec.index, *spec.pool))
+        assert all(spec.mosaic == ours[0].mosaic for spec in theirs)
+
+
+def test_unlabelled_images_have_a_shuffle_and_an_augmentation_of_their_own() -> None:
+    ours, theirs = SampleOrder(30, 6, seed=3), unlabelled_order(30, 6, seed=3)
+    assert [spec.index for spec in ours.shard(0, 0, 6)] != [spec.index for spec in theirs.shard(0, 0, 6)]
+    assert theirs.seed != ours.seed

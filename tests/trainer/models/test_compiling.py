@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from distill_trainer.models.student import neck_channels
+from distill_trainer.training.distillation.balance import Balance
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
-from distill_trainer.training.distillation.task import DistillTask
+from distill_trainer.training.distillation.task import DistillTask, Term
 from distill_trainer.training.distillation.teacher import Teacher
 from tests.support.models import CPU, build, preprocessed, shard_batch, teach
 
@@ -30,7 +31,7 @@ class Graphs:
 def test_compiled_models_are_the_ones_that_run_and_compute_the_same() -> None:
     student, whole = build("yolo26n.yaml"), teach(build("yolo26s.yaml", seed=1))
     teacher = Teacher(whole, CPU, torch.float32)
-    task = DistillTask(student, Projector(neck_channels(student), neck_channels(whole)), LOSSES["sl2"]).train()
+    task = DistillTask(student, Projector(neck_channels(student), neck_channels(whole)), [Term(LOSSES["sl2"])]).train()
     batch = preprocessed(shard_batch(2))
     expected = task(dict(batch), teacher.infer(batch["img"]), weight=6.0)
 
@@ -42,6 +43,26 @@ def test_compiled_models_are_the_ones_that_run_and_compute_the_same() -> None:
     assert theirs.operators > 100
     for name, loss in expected.items():
         torch.testing.assert_close(losses[name], loss, rtol=1e-5, atol=1e-6)
+
+
+def test_a_balance_measures_the_same_in_a_compiled_student() -> None:
+    student, whole = build("yolo26n.yaml"), teach(build("yolo26s.yaml", seed=1))
+    teacher, balance = Teacher(whole, CPU, torch.float32), Balance(3, share=0.5)
+    projector = Projector(neck_channels(student), neck_channels(whole))
+    task = DistillTask(student, projector, [Term(LOSSES["spkd"])], balance).train()
+    batch = preprocessed(shard_batch(2))
+
+    def measured() -> torch.Tensor:
+        balance.begin_step(1.0)
+        task(dict(batch), teacher.infer(batch["img"]), weight=1.0)["objective"].backward()
+        return balance.measured()
+
+    expected = measured()
+    graphs = Graphs()
+    student.compile(backend=graphs)
+    torch.testing.assert_close(measured(), expected, rtol=1e-4, atol=0)
+    assert graphs.operators > 100
+    assert (expected[:, :2] > 0).all()
 
 
 def test_without_a_compiler_the_job_is_told_what_its_image_lacks(tmp_path: Path) -> None:

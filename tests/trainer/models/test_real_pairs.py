@@ -17,7 +17,7 @@ from distill_trainer.models.setup import prepare
 from distill_trainer.models.student import neck_channels, student_source
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
-from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask, Term
 from distill_trainer.training.distillation.teacher import Teacher
 from tests.support.models import CPU, build, job_spec, preprocessed, shard_batch, teach
 from tests.support.ranks.in_process import Volumes
@@ -155,10 +155,11 @@ def test_across_families_a_step_is_trained_and_said_to_be_experimental(
     assert "EXPERIMENTAL" in caplog.text
     assert f"teacher {teacher_name} and student {student_name}" in caplog.text
 
-    projector = Projector(neck_channels(student), neck_channels(model)) if LOSSES[loss].projects else None
-    task = DistillTask(student, projector, LOSSES[loss]).train()
+    term = Term(LOSSES[loss])
+    projector = Projector(neck_channels(student), neck_channels(model)) if term.on_neck else None
+    task = DistillTask(student, projector, [term]).train()
     batch = preprocessed(shard_batch(2))
-    losses = task(batch, Teacher(model, CPU, torch.float32).infer(batch["img"]), weight=1.0)
+    losses = task(batch, Teacher(model, CPU, torch.float32, term.loss.needs).infer(batch["img"]), weight=1.0)
     losses[OBJECTIVE].backward()
     assert losses[DISTILLATION_LOSS] > 0
     assert all(torch.isfinite(p.grad).all() for p in task.parameters() if p.grad is not None)

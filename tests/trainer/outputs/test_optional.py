@@ -13,7 +13,7 @@ from ultralytics.nn.tasks import DetectionModel
 
 from distill_api.errors import Permanent, Stopped
 from distill_api.pod.run import Directories
-from distill_api.spec.fields import Export
+from distill_api.spec.outputs import Export
 from distill_trainer.models.weights import save_weights
 from distill_trainer.outputs.export import export as exporting
 from distill_trainer.outputs.export.export import export_weights

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from distill_api.errors import Permanent, Retryable, Stopped
 from distill_api.pod.report import TerminationMessage
@@ -68,6 +69,63 @@ def test_every_error_has_a_code_a_reason_and_one_line(
     assert (ending.message.rank, ending.message.attempt) == (3, 2)
 
 
+ASYNCHRONOUS = (
+    "CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be "
+    "incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1.\nCompile with `TORCH_USE_CUDA_DSA` to enable "
+    "device-side assertions.\n"
+)
+NCCL = (
+    "NCCL error in: /pytorch/torch/csrc/distributed/c10d/NCCLUtils.cpp:94, unhandled cuda error (run with "
+    "NCCL_DEBUG=INFO for details), NCCL version 2.27.3\nncclUnhandledCudaError: Call to CUDA function failed.\n"
+    "Last error:\nCuda failure {}"
+)
+
+
+@pytest.mark.parametrize("kind", [torch.AcceleratorError, RuntimeError])
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        ("uncorrectable ECC error encountered", Reason.ACCELERATOR_FAILED),
+        ("uncorrectable NVLink error detected during the execution", Reason.ACCELERATOR_FAILED),
+        ("unspecified launch failure", Reason.ACCELERATOR_FAILED),
+        ("hardware stack error", Reason.ACCELERATOR_FAILED),
+        ("unknown error", Reason.ACCELERATOR_FAILED),
+        ("CUDA-capable device(s) is/are busy or unavailable", Reason.ACCELERATOR_FAILED),
+        ("system not yet initialized", Reason.ACCELERATOR_FAILED),
+        ("device-side assert triggered", Reason.TRAINER_ERROR),
+        ("an illegal memory access was encountered", Reason.TRAINER_ERROR),
+        ("misaligned address", Reason.TRAINER_ERROR),
+        ("invalid configuration argument", Reason.TRAINER_ERROR),
+        ("out of memory", Reason.OUT_OF_MEMORY),
+    ],
+)
+def test_cuda_errors_of_a_machine_are_told_from_those_of_a_program(
+    kind: type[Exception], said: str, reason: Reason
+) -> None:
+    ending = ending_of(kind(f"CUDA error: {said}\n{ASYNCHRONOUS}"), None, rank=3, attempt=2)
+    assert (ending.exit_code, ending.message.outcome, ending.message.reason) == (1, "failed", reason)
+    assert said in ending.message.message
+    assert "\n" not in ending.message.message
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (NCCL.format("214 'uncorrectable ECC error encountered'"), Reason.ACCELERATOR_FAILED),
+        (NCCL.format("719 'unspecified launch failure'"), Reason.ACCELERATOR_FAILED),
+        (NCCL.format("2 'out of memory'"), Reason.PEER_LOST),
+        ("NCCL error: remote process exited or there was a network error, NCCL version 2.27.3", Reason.PEER_LOST),
+    ],
+)
+def test_a_device_that_fails_under_nccl_is_no_lost_peer(said: str, reason: Reason) -> None:
+    assert ending_of(DistBackendError(said), None, rank=0, attempt=1).message.reason == reason
+
+
+def test_a_text_about_a_device_in_another_kind_of_error_blames_none() -> None:
+    error = ValueError("labels/Xid.txt: GPU is lost")
+    assert ending_of(error, None, rank=0, attempt=1).message.reason == Reason.TRAINER_ERROR
+
+
 def reported(rank: int, code: int, outcome: str, reason: Reason, at: float = 100.0, waited: bool = False) -> RankEnd:
     said = {"outcome": outcome, "reason": reason, "attempt": 1, "rank": rank, "waited": waited}
     message = TerminationMessage.model_validate(said)
@@ -89,6 +147,7 @@ STOPPED_0 = reported(0, 143, "stopped", Reason.STOPPED)
 STOPPED_1 = reported(1, 143, "stopped", Reason.STOPPED)
 ECHO_0 = reported(0, 1, "failed", Reason.PEER_LOST, at=99.5)
 ERROR_1 = reported(1, 1, "failed", Reason.TRAINER_ERROR, at=100.2)
+DEVICE_1 = reported(1, 1, "failed", Reason.ACCELERATOR_FAILED, at=100.2)
 FROZEN = MissedHeartbeat(300.0, "forward", 77)
 PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
 
@@ -101,6 +160,7 @@ PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
         ([STOPPED_0, ERROR_1], {}, 1, Reason.TRAINER_ERROR, 1),
         ([DONE_0, ERROR_1], {}, 1, Reason.TRAINER_ERROR, 1),
         ([ECHO_0, ERROR_1], {}, 1, Reason.TRAINER_ERROR, 1),
+        ([ECHO_0, DEVICE_1], {}, 1, Reason.ACCELERATOR_FAILED, 1),
         ([ECHO_0, silent(1, -9)], {}, 137, Reason.PROCESS_KILLED, 1),
         ([ECHO_0, silent(1, -9)], {"oom_killed": True}, 137, Reason.OUT_OF_MEMORY, 1),
         ([PERMANENT_0, silent(1, -15)], {}, 78, Reason.PAIR_MISMATCH, 0),

@@ -1,6 +1,8 @@
 """Every model that is promised is trained under a teacher from its first step to its weights, stopped and resumed."""
 
+import json
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,62 @@ def test_every_task_resumes_bitwise(volumes: MakeVolumes, task: str) -> None:
     assert place.final_state("disturbed") == place.final_state("calm")
     assert place.results("disturbed") == place.results("calm")
     assert resumed.student_map == calm.student_map
+
+
+def test_a_student_that_inherits_resumes_bitwise_and_reports_it(volumes: MakeVolumes) -> None:
+    place = volumes()
+    student, teacher = {"model": "yolo26n.yaml", "init": "inherit"}, place.save_model("yolo26s.yaml")
+    calm = place.run("heir", student, teacher)
+    assert place.run("disturbed-heir", student, teacher, stop_after=1) == 2
+    place.run("disturbed-heir", student, teacher)
+    assert_distilled(place, "heir", calm, "yolo26n.yaml")
+    assert place.final_state("disturbed-heir") == place.final_state("heir")
+    for job in ("heir", "disturbed-heir"):
+        folder = place.root / "checkpoints" / job
+        inherited = json.loads((folder / "report.json").read_text())["training"]["inherited"]
+        assert inherited == {"channels": "index", "share": 1.0, "tensors": 366, "ofTensors": 366, "left": {}}
+        assert "100.0% of the first weights inherited from the teacher" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize("task", ["detect", "obb"])
+def test_balanced_terms_resume_bitwise_and_are_told(volumes: MakeVolumes, task: str) -> None:
+    place = volumes(task)
+    student, teacher = f"yolo26n{SUFFIX[task]}.yaml", place.save_model(f"yolo26s{SUFFIX[task]}.yaml")
+    terms = [{"loss": "spkd"}, {"loss": "bckd", "weight": 0.5}, {"loss": "iou"}]
+    balanced = {"terms": terms, "share": 0.5, "projector": "linear", "schedule": "cosine"}
+    calm = place.run("balanced", student, teacher, distillation=balanced)
+    assert place.run("shaken", student, teacher, stop_after=1, distillation=balanced) == 2
+    place.run("shaken", student, teacher, distillation=balanced)
+    assert_distilled(place, "balanced", calm, student)
+    assert place.final_state("shaken") == place.final_state("balanced")
+    assert place.results("shaken") == place.results("balanced")
+    for row in place.results("balanced"):
+        parts = [float(row[f"train/dis_{name}_loss"]) for name in ("spkd", "bckd", "iou")]
+        assert all(part > 0 for part in parts)
+        assert float(row["train/dis_loss"]) == pytest.approx(sum(parts), abs=1e-4)
+        assert float(row["val/dis_iou_loss"]) == 0
+
+
+@pytest.mark.parametrize("task", SUFFIX)
+def test_images_without_labels_teach_until_distillation_ends(volumes: MakeVolumes, task: str) -> None:
+    """With their labels taken away: beside them lie label files that would say otherwise."""
+    place = volumes(task)
+    student, teacher = f"yolo26n{SUFFIX[task]}.yaml", place.save_model(f"yolo26s{SUFFIX[task]}.yaml")
+    more = place.root / "data/more"
+    if not more.exists():
+        shutil.copytree(place.root / "data/images/train", more / "images")
+        shutil.copytree(place.root / "data/labels/train", more / "labels")
+    dataset = {"config": "digits.yaml", "unlabelled": {"images": "more/images", "ratio": 0.5}}
+    spec = {"dataset": dataset, "distillation": {"terms": [{"loss": "spkd"}, {"loss": "bckd"}, {"loss": "iou"}]}}
+    once = place.run("calm-more", student, teacher, **spec)
+    assert place.run("shaken-more", student, teacher, stop_after=1, **spec) == 2
+    place.run("shaken-more", student, teacher, **spec)
+    assert_distilled(place, "calm-more", once, student)
+    assert place.final_state("shaken-more") == place.final_state("calm-more")
+    without = {"distillation": spec["distillation"]}
+    place.run("calm-less", student, teacher, **without)
+    (more_row, _), (less_row, _) = place.results("calm-more"), place.results("calm-less")
+    assert more_row["train/dis_bckd_loss"] != less_row["train/dis_bckd_loss"]
 
 
 @pytest.mark.parametrize(("student", "teacher"), ["sm", "mx", "lx"])

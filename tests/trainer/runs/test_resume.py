@@ -123,6 +123,12 @@ def test_a_run_that_was_stopped_three_times_ends_as_if_it_had_not_been(root: Pat
     assert_equal(root, f"stopped-{world}", f"calm-{world}")
 
 
+def test_every_rank_knows_the_execution_number_that_rank_0_took(root: Path) -> None:
+    for attempt, (world, _) in ELASTIC.items():
+        numbers = [record_of(root, "elastic", attempt, rank)["execution"] for rank in range(world)]
+        assert numbers == [attempt] * world
+
+
 def test_a_run_that_is_killed_after_later_results_were_told_replaces_them(root: Path) -> None:
     assert record_of(root, "killed-4", 1, 0)["resumed"] == 2
     assert_equal(root, "killed-4", "calm-4")

@@ -131,11 +131,12 @@ def test_a_run_stopped_by_sigterm_and_resumed_is_bitwise_equal(
     code, message = volumes.run(disturbed, world_size, stop_after=STEPS_PER_EPOCH)
     assert (code, message.outcome, message.reason) == (ExitCode.STOPPED, "stopped", Reason.STOPPED)
     assert message.committed_step is not None
+    assert message.execution == 1
     assert STEPS_PER_EPOCH <= message.committed_step < STEPS_PER_EPOCH * EPOCHS
     stopped_at = message.committed_step
 
     code, message = volumes.run(disturbed, world_size, attempt=2)
-    assert (code, message.resumed_from_step) == (ExitCode.DONE, stopped_at)
+    assert (code, message.resumed_from_step, message.execution) == (ExitCode.DONE, stopped_at, 2)
     assert volumes.final_state(disturbed) == volumes.final_state(calm)
     assert volumes.results(disturbed) == volumes.results(calm)
 

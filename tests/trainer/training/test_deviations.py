@@ -8,7 +8,7 @@ from distill_trainer.data.order import SampleOrder
 from distill_trainer.models.student import neck_channels
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
-from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, Term
 from distill_trainer.training.distillation.teacher import Teacher
 from tests.support.models import CPU, build, preprocessed, shard_batch, teach
 
@@ -36,7 +36,7 @@ def test_the_last_batch_of_an_epoch_is_filled_up() -> None:
 def test_a_distillation_may_be_compiled() -> None:
     """By the compiler's front end alone: the back end would need a C++ compiler and minutes."""
     student, model = build("yolo26n.yaml"), teach(build("yolo26s.yaml", seed=1))
-    task = DistillTask(student, Projector(neck_channels(student), neck_channels(model)), LOSSES["sl2"]).train()
+    task = DistillTask(student, Projector(neck_channels(student), neck_channels(model)), [Term(LOSSES["sl2"])]).train()
     teacher, batch = Teacher(model, CPU, torch.float32), preprocessed(shard_batch(2))
     plain = task(dict(batch), teacher.infer(batch["img"]), weight=6.0)[DISTILLATION_LOSS]
     graphs: list[Any] = []

@@ -9,22 +9,20 @@ import pytest
 import torch
 from torch import nn
 from ultralytics.nn.modules import Conv
-from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import student_precision, teacher_dtype
-from distill_trainer.models.student import neck_channels, train_mode
+from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.losses.registry import LOSSES
-from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.schedule import WeightSchedule, constant
-from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, component_names
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, Term, component_names
 from distill_trainer.training.distillation.teacher import Teacher
-from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
+from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.shards import frozen_running_statistics
 from distill_trainer.training.preprocess import Preprocess
-from distill_trainer.training.state import TrainingProgress, TrainingState
-from distill_trainer.training.step import Step, StepResult
+from distill_trainer.training.step import StepResult
+from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import ALONE, CPU, build, shard_batch, teach
 
 
@@ -36,27 +34,22 @@ class Run:
     ) -> None:
         student = build("yolo26n.yaml", optimizer="SGD", **({"nbs": 4, "warmup_epochs": 0.0} | training))
         teacher = teach(build("yolo26s.yaml", seed=1))
-        projects = distils and LOSSES[loss].projects
-        projector = Projector(neck_channels(student), neck_channels(teacher)) if projects else None
-        cut = Teacher(teacher, CPU, torch.float32) if distils else None
-        self.given_back = [weakref.ref(module) for module in (projector, cut) if module is not None]
-        self.task = DistillTask(student, projector, LOSSES[loss])
-        train_mode(student, student.args.freeze)
-        plan = TrainingPlan(epochs=5, steps_per_epoch=10, batch=4, images=40, classes=3)
-        optimizer, schedule = build_optimizer(self.task, student.args, plan)
-        precision = student_precision(amp, CPU)
-        ema = ModelEMA(student)
-        self.state = TrainingState(self.task, ema, optimizer, precision.scaler(), TrainingProgress())
-        self.step = Step(
-            self.state,
-            schedule,
-            teacher=cut,
-            weight=WeightSchedule(6.0, constant, end),
-            precision=precision,
-            preprocess=Preprocess(CPU, 64, 32, 0.0, 0),
-            shards=Shards(2, (0, 1)),
-            environment=ALONE,
+        builder = StepBuilder(
+            student,
+            teacher if distils else None,
+            TrainingPlan(epochs=5, steps_per_epoch=10, batch=4, images=40, classes=3),
+            WeightSchedule(6.0, constant, end),
+            Shards(2, (0, 1)),
+            ALONE,
+            student_precision(amp, CPU),
+            terms=[Term(LOSSES[loss])],
         )
+        self.state, schedule = builder.build_state()
+        self.task = self.state.task
+        train_mode(student, student.args.freeze)
+        self.step = builder.build_step(self.state, schedule)
+        extras = (self.task.projector, self.step._teacher)
+        self.given_back = [weakref.ref(module) for module in extras if module is not None]
 
     def __call__(self, number: int) -> StepResult:
         return self.step.run(number, [shard_batch(2, seed=2 * number + shard) for shard in (0, 1)], False, Phases())

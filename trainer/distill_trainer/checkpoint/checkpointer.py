@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,13 +10,15 @@ from typing import Any, Protocol
 
 import torch
 
-from distill_api.errors import Retryable
+from distill_api.errors import Permanent
 from distill_api.reasons import Reason
+from distill_api.spec import corrections
+from distill_api.spec.corrections import Change
 from distill_trainer.checkpoint.buffer import SharedBuffer
 from distill_trainer.checkpoint.format import encoding, layout
 from distill_trainer.checkpoint.format.versions import Versions
-from distill_trainer.checkpoint.reading import LoadedCheckpoint, check_formats, load_newest
-from distill_trainer.checkpoint.store.fence import check_fence, raise_fence, read_fence, superseded_message
+from distill_trainer.checkpoint.reading import LoadedCheckpoint, check_formats, check_present, load_newest
+from distill_trainer.checkpoint.store.fence import check_fence, raise_fence, successor, superseded
 from distill_trainer.checkpoint.store.storage import discard, probe, storage_errors
 from distill_trainer.checkpoint.writer.background import BackgroundWriter, Response
 
@@ -51,6 +53,18 @@ class CheckpointEvents(Protocol):
     def versions_changed(self, changes: Mapping[str, tuple[str, str]]) -> None:
         """The run resumes with other versions. `changes`: name -> (version in the checkpoint, version now)."""
 
+    def spec_changed(self, changes: Iterable[Change]) -> None:
+        """The run resumes with another spec than wrote the checkpoint."""
+
+
+def mismatch(step: int, what: str) -> Permanent:
+    """The error of a run that would give the checkpoint of a step another meaning."""
+    return Permanent(
+        Reason.CHECKPOINT_MISMATCH,
+        f"the checkpoint of step {step} is of another run: {what}; change it back, or create a new job for the new "
+        "values",
+    )
+
 
 class Checkpointer:
     """Saves the state of one attempt in `directory`, and loads the job's newest state from it.
@@ -59,13 +73,27 @@ class Checkpointer:
     """
 
     def __init__(
-        self, directory: Path, *, uid: str, attempt: int, keep: int, is_writer: bool, events: CheckpointEvents
+        self,
+        directory: Path,
+        *,
+        uid: str,
+        attempt: int,
+        keep: int,
+        is_writer: bool,
+        events: CheckpointEvents,
+        definition: Mapping[str, Any] | None = None,
+        committed_before: int = 0,
     ) -> None:
-        """The writer probes the volume, raises the fence and deletes what earlier attempts left behind.
+        """`definition`: that of the run (`distill_api.spec.corrections`), to record and compare; None for neither.
+        `committed_before`: the newest step that earlier attempts are known to have committed.
 
-        Raises Permanent if the volume is read-only or full, if the directory belongs to another job, or if its
-        checkpoints have an unknown format (the volume is then unchanged). Raises Retryable if a newer attempt exists,
-        and for I/O errors.
+        The writer probes the volume, takes its execution number, raises the fence and deletes what earlier lives of
+        the job left behind.
+
+        Raises Permanent if the volume is read-only or full, if the directory belongs to another job, if its
+        checkpoints have an unknown format, or if there are none although some were committed (the volume is then
+        unchanged in both cases). Raises Retryable if a newer attempt exists, if this one is being started again, and
+        for I/O errors.
         """
         self.directory = directory
         self.committed_step = 0
@@ -73,11 +101,13 @@ class Checkpointer:
         self.cost: CommitCost | None = None
         """Cost of the newest commit; None before the first, and on ranks that are not the writer."""
         self.committed_at: datetime | None = None
+        self.execution: int | None = None
+        """Number of this life of the job's gang, on the writer; None on other ranks."""
         self._uid = uid
-        self._attempt = attempt
         self._stalled = 0.0
         self._keep = keep
         self._events = events
+        self._definition = dict(definition) if definition is not None else None
         self._versions = Versions.present(torch.__version__)
         self._specs: list[encoding.TensorSpec] | None = None
         self._views: list[torch.Tensor] = []
@@ -86,13 +116,15 @@ class Checkpointer:
             check_fence(directory, uid, attempt)
             with storage_errors(directory):
                 check_formats(directory)
+                check_present(directory, committed_before)
             probe(directory)
             self._fence = raise_fence(directory, uid, attempt)
+            self.execution = self._fence.execution
             with storage_errors(directory):
                 for path in layout.leftovers(directory):
                     discard(path)
             self._buffer = SharedBuffer()
-            self._writer = BackgroundWriter(self._buffer.descriptor, attempt, self._committed)
+            self._writer = BackgroundWriter(self._buffer.descriptor, self._fence, self._committed)
 
     @property
     def busy(self) -> bool:
@@ -110,19 +142,20 @@ class Checkpointer:
         return self._writer.pid if self._writer else None
 
     def check_fence(self) -> None:
-        """On the writer, raise Retryable(Superseded) if another attempt has raised the fence since."""
-        fence = read_fence(self.directory) if self._writer is not None else None
-        if fence is not None and fence != self._fence:
-            raise Retryable(Reason.SUPERSEDED, superseded_message(self._attempt, fence.attempt))
+        """On the writer, raise Retryable(Superseded) if another life of the job has raised the fence since."""
+        newer = successor(self.directory, self._fence) if self._writer is not None else None
+        if newer is not None:
+            raise superseded(self._fence, newer)
 
     def newest(self) -> LoadedCheckpoint | None:
         """Load the newest intact checkpoint, with tensors on the CPU; None for a fresh start.
 
         Raises Permanent if there are checkpoints but none is readable, if they belong to another job, or if the newest
-        has an unknown format.
+        has an unknown format or is of another run.
         """
         loaded = load_newest(self.directory, self._uid, self._events.checkpoint_fell_back)
         if loaded is not None:
+            self._compare_runs(loaded)
             self.committed_step, self.committed_at = loaded.step, loaded.manifest.time
             self._compare_versions(loaded)
         return loaded
@@ -157,6 +190,7 @@ class Checkpointer:
                 "step": step,
                 "keep": self._keep,
                 "versions": asdict(self._versions),
+                "run": self._definition,
                 "tensorBytes": plan.size,
                 "structureBytes": len(structure),
             }
@@ -186,6 +220,22 @@ class Checkpointer:
             self._writer = None
             self._views, self._specs = [], None
             self._buffer.close()
+
+    def _compare_runs(self, loaded: LoadedCheckpoint) -> None:
+        recorded = loaded.manifest.run
+        if self._definition is None or recorded is None:
+            return
+        found = corrections.changes(recorded, self._definition)
+        refused = [change for change in found if not change.allowed]
+        if refused:
+            raise mismatch(loaded.step, "; ".join(map(str, refused)))
+        if found:
+            log.warning(
+                "the checkpoint of step %d was written with another spec (%s); the new values hold from here on",
+                loaded.step,
+                "; ".join(map(str, found)),
+            )
+            self._events.spec_changed(found)
 
     def _compare_versions(self, loaded: LoadedCheckpoint) -> None:
         changes = loaded.manifest.versions.changed_to(self._versions)

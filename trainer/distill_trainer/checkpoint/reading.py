@@ -77,6 +77,20 @@ def check_formats(directory: Path) -> None:
         return
 
 
+def check_present(directory: Path, committed_before: int) -> None:
+    """Raise Permanent if there is no checkpoint, not even a damaged one, although a step was committed.
+
+    Changes nothing. Older checkpoints than that one are accepted: they are a backup, or what is left when newer ones
+    are damaged.
+    """
+    if committed_before and not layout.committed_steps(directory) and not layout.damaged_steps(directory):
+        raise Permanent(
+            Reason.CHECKPOINTS_LOST,
+            f"{directory} has no checkpoints, but the job has committed step {committed_before}: restore the directory "
+            "from a backup and resume the job (spec.suspend), or delete the job to begin again",
+        )
+
+
 @dataclass(frozen=True)
 class _Unreadable:
     """A checkpoint that was skipped."""

@@ -47,6 +47,8 @@ class DatasetInfo:
     """OKS tolerance of each keypoint (pose); empty: Ultralytics' defaults."""
     digest: str
     """SHA-256 of names, keypoints and image paths. Equal digests mean equal data order."""
+    unlabelled: tuple[str, ...] = field(default=(), repr=False)
+    """Absolute paths of the images without labels, sorted."""
 
     @property
     def nc(self) -> int:
@@ -184,15 +186,31 @@ def _split(content: dict[str, Any], split: str, root: Path, config: Path, data_r
     return images
 
 
+def _unlabelled(place: str, val: tuple[str, ...], config: Path, data_root: Path) -> tuple[str, ...]:
+    images = _images([_inside(data_root / place, data_root, config, "unlabelled")], config, "unlabelled", "")
+    for image in images:
+        _inside(Path(image), data_root, config, "unlabelled")
+    judged = sorted(set(images) & set(val))
+    if judged:
+        raise _invalid(
+            f"dataset.unlabelled {place} has {len(judged)} of the validation images, such as {judged[0]}, on which the"
+            " student is judged; take them out"
+        )
+    return images
+
+
 def _sample(files: tuple[str, ...]) -> list[str]:
     return list(files[:: max(1, len(files) // LABELS_CHECKED)])
 
 
-def load_dataset(config_path: Path, data_root: Path, task: str, *, single_cls: bool = False) -> DatasetInfo:
+def load_dataset(
+    config_path: Path, data_root: Path, task: str, *, single_cls: bool = False, unlabelled: str | None = None
+) -> DatasetInfo:
     """Read and check a data set in YOLO format.
 
     `path` in the YAML file is relative to the YAML file's folder or to `data_root`, and defaults to that folder. All
-    images must be in `data_root`. A sample of the label files is checked, spread evenly over each split.
+    images must be in `data_root`. `unlabelled`: a folder or list file there, of images whose
+    labels are not read. A sample of the label files is checked, spread evenly over each split.
     Raises Permanent(DatasetInvalid) with one line that says what is wrong, where, and what to do.
     """
     config = Path(os.path.abspath(config_path))
@@ -217,6 +235,9 @@ def load_dataset(config_path: Path, data_root: Path, task: str, *, single_cls: b
     for split, images in splits.items():
         digest.update(f"\0{split}\0".encode())
         digest.update("\0".join(os.path.relpath(image, config.parent) for image in images).encode())
+    more = _unlabelled(unlabelled, splits["val"], config, data_root) if unlabelled is not None else ()
+    if more:
+        digest.update("\0".join(["\0unlabelled\0", *(os.path.relpath(image, data_root) for image in more)]).encode())
     return DatasetInfo(
         config=config,
         task=task,
@@ -228,4 +249,5 @@ def load_dataset(config_path: Path, data_root: Path, task: str, *, single_cls: b
         flip_idx=flip_idx,
         kpt_oks_sigmas=sigmas,
         digest=digest.hexdigest(),
+        unlabelled=more,
     )

@@ -67,7 +67,7 @@ class TrainDataset(ScannedDataset):
         arguments = data_arguments(training, info.task, imgsz)
         super().__init__(
             info,
-            info.train,
+            info.train if self.labelled else info.unlabelled,
             on_progress=on_progress,
             imgsz=imgsz,
             augment=True,
@@ -75,7 +75,7 @@ class TrainDataset(ScannedDataset):
             rect=False,
             stride=stride,
             single_cls=training.single_cls,
-            fraction=training.fraction,
+            fraction=training.fraction if self.labelled else 1.0,
             prefix="train: ",
         )
         plain = copy(arguments)

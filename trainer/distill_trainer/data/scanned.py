@@ -64,6 +64,9 @@ def _locked(file: Path, on_progress: Callable[[], None]) -> Iterator[None]:
 class ScannedDataset(YOLODataset):  # type: ignore[misc]
     """A split of a data set with checked labels: none is out of range, and at least one image has labels."""
 
+    labelled = True
+    """Whether there must be labels."""
+
     def __init__(
         self, info: DatasetInfo, images: tuple[str, ...], *, on_progress: Callable[[], None] = no_op, **arguments: Any
     ) -> None:
@@ -96,7 +99,7 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
 
     def _load_or_scan_cache(self, _: Path, cache_hash: str) -> tuple[dict[str, Any], bool]:
         """Ultralytics' scan, cached in the scratch directory by the hash of all files' names, sizes and times."""
-        if self.augment and not any(os.path.isfile(file) for file in self.label_files):
+        if self.labelled and self.augment and not any(os.path.isfile(file) for file in self.label_files):
             raise Permanent(
                 Reason.DATASET_INVALID,
                 f"data set {self.info.config}: no training image has a label file; the label file of"
@@ -130,7 +133,7 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
                 f"data set {self.info.config}: none of {len(dropped)} images can be used for {self.info.task};"
                 f" the first one: {cache['msgs'][0]}",
             )
-        if not any(len(label["cls"]) for label in cache["labels"]):
+        if self.labelled and not any(len(label["cls"]) for label in cache["labels"]):
             raise Permanent(
                 Reason.DATASET_INVALID,
                 f"data set {info.config}: no {'training' if self.augment else 'val'} image has labels; the label file "

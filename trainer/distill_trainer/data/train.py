@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch.utils.data import Dataset
 
 from distill_api.spec.training import Training
 from distill_trainer.data.config import DatasetInfo
@@ -15,6 +17,7 @@ from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import SampleOrder, ShardBatchSampler
 from distill_trainer.data.scanned import no_op
 from distill_trainer.data.shards import Shards
+from distill_trainer.data.unlabelled import Joined, JoinedSampler, Unlabelled, UnlabelledDataset, unlabelled_order
 from distill_trainer.data.workers import load_batches
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 
@@ -37,12 +40,14 @@ class TrainData:
         stride: int,
         shards: Shards,
         device: torch.device,
+        unlabelled_ratio: float = 0.0,
         on_progress: Callable[[], None] = no_op,
     ) -> None:
-        """`on_progress` is called repeatedly while labels are scanned. Raises Permanent(DatasetInvalid)."""
-        self.dataset = TrainDataset(
-            dataset, training, imgsz=imgsz, stride=stride, seed=training.seed, on_progress=on_progress
-        )
+        """`unlabelled_ratio`: unlabelled images per labelled one in each batch. `on_progress` is called repeatedly
+        while labels are scanned. Raises Permanent(DatasetInvalid).
+        """
+        shape = {"imgsz": imgsz, "stride": stride, "seed": training.seed}
+        self.dataset = TrainDataset(dataset, training, **shape, on_progress=on_progress)
         self.order = SampleOrder(
             images=len(self.dataset),
             batch=training.batch,
@@ -50,8 +55,15 @@ class TrainData:
             mosaic_epochs=max(0, training.epochs - training.close_mosaic) if training.close_mosaic else None,
         )
         self._shard_batch = shards.images(training.batch)
+        self._unlabelled: Unlabelled | None = None
+        if unlabelled_ratio > 0:
+            more = UnlabelledDataset(dataset, training, **shape, on_progress=on_progress)
+            per_shard = max(1, round(unlabelled_ratio * self._shard_batch))
+            order = unlabelled_order(len(more), per_shard * shards.count, training.seed)
+            self._unlabelled = Unlabelled(more, order, per_shard, self.steps_per_epoch * training.epochs)
         self._local_shards = shards.local
-        self._batch_bytes = self._shard_batch * dataset.channels * imgsz * imgsz
+        loaded = self._shard_batch + (self._unlabelled.shard_batch if self._unlabelled is not None else 0)
+        self._batch_bytes = loaded * dataset.channels * imgsz * imgsz
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._pin_memory = device.type == "cuda"
         cpus = available_cpus()
@@ -75,16 +87,25 @@ class TrainData:
         """Steps in an epoch: ceil(images / global batch)."""
         return self.order.steps_per_epoch
 
+    def end_unlabelled(self, step: int) -> None:
+        """Load no unlabelled images from this step on. Call it before `batches`."""
+        if self._unlabelled is not None:
+            self._unlabelled = replace(self._unlabelled, end_step=step)
+
     def batches(self, start_step: int, end_step: int) -> Iterator[list[dict[str, Any]]]:
         """Yield this rank's shard batches, in the order of shards.local, for each step from `start_step` to `end_step`.
 
         Steps count from 0 over the whole run. A shard batch has the format of Ultralytics' collate_fn: `img` uint8
-        [shard_batch, C, imgsz, imgsz], `cls`, `bboxes`, `batch_idx` and the task's own entries. The same workers are
-        used across epochs. Close the iterator to end them early.
+        [shard_batch, C, imgsz, imgsz], `cls`, `bboxes`, `batch_idx` and the task's own entries. Unlabelled images come
+        behind the labelled ones. The same workers are used across epochs. Close the iterator to end them early.
         """
-        sampler = ShardBatchSampler(self.order, self._shard_batch, self._local_shards, start_step, end_step)
+        sampler: Any = ShardBatchSampler(self.order, self._shard_batch, self._local_shards, start_step, end_step)
+        dataset: Dataset[Any] = self.dataset
+        if self._unlabelled is not None:
+            sampler = JoinedSampler(sampler, self._unlabelled)
+            dataset = Joined(self.dataset, self._unlabelled.dataset)
         with load_batches(
-            self.dataset,
+            dataset,
             sampler,
             self.dataset.collate_fn,
             workers=min(self.workers, len(sampler)),

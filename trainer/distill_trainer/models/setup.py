@@ -8,12 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from distill_api.errors import Permanent
 from distill_api.pod.run import Directories
+from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.spec.training import Training
 from distill_trainer.data import DatasetInfo, load_dataset
 from distill_trainer.models import pair
 from distill_trainer.models.arguments import rounded_imgsz, ultralytics_arguments
+from distill_trainer.models.inherit.channels import NotSliceable
+from distill_trainer.models.inherit.weights import Inheritance, Inherited
 from distill_trainer.models.loading import check_sha256, find_model_file, load_checkpoint
 from distill_trainer.models.student import build_student, grid_size, student_source
 
@@ -34,6 +38,8 @@ class Prepared:
     imgsz: int
     """Image size, rounded up to a multiple of `stride`."""
     stride: int
+    inherited: Inherited | None = None
+    """What the student's first weights took from the teacher's; None if student.init is default."""
 
     def release_teacher(self) -> None:
         """Free the full teacher's memory, after the Teacher has been built from it."""
@@ -51,7 +57,9 @@ def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str]
     source = student_source(models, spec.student.model, trust_pickle=spec.student.trust_pickle)
     task = source[2]
     beat("finding the data set")
-    dataset = load_dataset(data / spec.dataset.config, data, task, single_cls=spec.training.single_cls)
+    more = spec.dataset.unlabelled.images if spec.dataset.unlabelled is not None else None
+    config, single_cls = data / spec.dataset.config, spec.training.single_cls
+    dataset = load_dataset(config, data, task, single_cls=single_cls, unlabelled=more)
     beat("building the student")
     arguments = ultralytics_arguments(spec, task, spec.training.imgsz)
     student = build_student(source, dataset, arguments, spec.training.seed)
@@ -59,7 +67,7 @@ def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str]
     arguments.imgsz = rounded_imgsz(spec.training.imgsz, stride)
     for line in adjustments(spec.training, arguments.imgsz, stride):
         log.info("%s", line)
-    teacher, digest = None, None
+    teacher, digest, inherited = None, None, None
     if spec.teacher is not None:
         beat("loading the teacher")
         path = find_model_file(models or Path(), spec.teacher.model)
@@ -70,7 +78,37 @@ def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str]
             pair.facts(teacher, spec.teacher.model),
             spec.distillation.allow_cross_family,
         )
-    return Prepared(dataset, student, teacher, digest, arguments, task, arguments.imgsz, stride)
+        if spec.student.init == "inherit":
+            beat("inheriting the teacher's weights")
+            inherited = inherit(student, teacher, spec)
+    return Prepared(dataset, student, teacher, digest, arguments, task, arguments.imgsz, stride, inherited)
+
+
+def inherit(student: Any, teacher: Any, spec: DistillJobSpec) -> Inherited:
+    """Copy a slice of the teacher's weights into the student. Raises Permanent(PairMismatch) if nothing corresponds.
+
+    A resumed attempt does it as well, and then replaces the weights by those of its checkpoint.
+    """
+    mode, name = spec.student.inherit.channels, spec.teacher.model if spec.teacher is not None else ""
+    try:
+        inherited = Inheritance.of(student, teacher).copy(mode)
+    except NotSliceable as why:
+        raise _not_inherited(spec.student.model, name, str(why)) from why
+    if inherited.parameters == 0:
+        raise _not_inherited(spec.student.model, name, "; ".join(inherited.reasons()))
+    if spec.student.model.endswith(".pt"):
+        log.info("student.init is inherit: weights of teacher %s replace those of %s", name, spec.student.model)
+    for line in inherited.lines():
+        log.info("first weights from teacher %s, channels by %s: %s", name, mode, line)
+    return inherited
+
+
+def _not_inherited(student: str, teacher: str, why: str) -> Permanent:
+    return Permanent(
+        Reason.PAIR_MISMATCH,
+        f"student {student} cannot inherit weights from teacher {teacher}: {why}; choose a teacher of the student's "
+        "architecture in another size, or leave out student.init",
+    )
 
 
 def adjustments(training: Training, imgsz: int, stride: int) -> list[str]:

@@ -31,6 +31,7 @@ from distill_trainer.outputs.report.html import report_html
 from distill_trainer.outputs.report.measure import ModelCost, device_name, measure
 from distill_trainer.outputs.report.report import (
     Dataset,
+    Inherited,
     Measured,
     ModelReport,
     ModelRole,
@@ -187,6 +188,18 @@ class Finish:
             check_stop=self._check_stop,
         )
 
+    def _inherited(self) -> Inherited | None:
+        inherited = self.prepared.inherited
+        if inherited is None:
+            return None
+        return Inherited(
+            channels=self.run_config.spec.student.inherit.channels,
+            share=inherited.share,
+            tensors=inherited.tensors,
+            of_tensors=inherited.of_tensors,
+            left=inherited.reasons(),
+        )
+
     def _report(self, models: dict[ModelRole, ModelReport], outputs: list[Output]) -> Report:
         spec, finished, prepared = self.run_config.spec, self.finished, self.prepared
         distilled = spec.distillation if spec.teacher is not None else None
@@ -210,6 +223,7 @@ class Finish:
                 loss=distilled.loss if distilled else None,
                 weight=distilled.weight if distilled else None,
                 schedule=distilled.schedule if distilled else None,
+                inherited=self._inherited(),
             ),
             models=models,
             epochs=finite_rows(ResultsCsv(self.context.files.results_csv).rows()),

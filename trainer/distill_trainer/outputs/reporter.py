@@ -66,6 +66,8 @@ class Reporter:
         metrics.learning_rates(self._learning_rates())
         if result.gradient_norm is not None:
             metrics.grad_norm(result.gradient_norm)
+        if result.neck is not None:
+            metrics.neck_gradients(result.neck.ratios, result.neck.cosines)
         if result.skipped:
             metrics.skipped("overflow" if self._scaler.is_enabled() else "non_finite")
         if self._scaler.is_enabled():
@@ -126,8 +128,8 @@ class Reporter:
         if validation is not None:
             row |= {name: value for name, value in validation.results.items() if name != "fitness"}  # as Ultralytics
             row |= {f"val/{name}": round(value, 5) for name, value in validation.losses.items()}
-            if DISTILLATION_LOSS in losses:
-                row[f"val/{DISTILLATION_LOSS}"] = 0.0  # validation runs without the teacher; Ultralytics writes 0 too
+            # Validation runs without the teacher; Ultralytics writes 0 for its distillation loss, too.
+            row |= {f"val/{name}": 0.0 for name in losses if name.startswith("dis_")}
         return row | {f"lr/{name}": value for name, value in self._learning_rates().items()}
 
     def _learning_rates(self) -> dict[str, float]:

@@ -22,6 +22,14 @@ _PEER_LOSS_TEXT = re.compile(
     r"gloo/|Connection closed by peer|Connection reset by peer|Connection refused|Broken pipe|NCCL|"
     r"Timed out waiting|wait timeout|Socket closed|\[c10d\]|ProcessGroup"
 )
+_DEVICE_ERROR_TYPES = frozenset({"AcceleratorError", "RuntimeError", "DistBackendError"})
+_DEVICE_TEXT = re.compile(
+    r"uncorrectable (?:ECC|NVLink) error|hardware stack error|unspecified launch failure|CUDA error: unknown error|"
+    r"is/are busy or unavailable|system not yet initialized|over nvlink or a hardware error|GPU is lost|"
+    r"fallen off the bus|\bXid\b"
+)
+"""Errors of CUDA that a device, a driver or a node makes. A device-side assert or an illegal memory access is not among
+them: the program makes these."""
 _WAITED_TEXT = re.compile(r"[Tt]imed out|[Tt]imeout")
 _ECHO_EXIT_SIGNALS = frozenset({signal.SIGTERM, signal.SIGKILL})
 _ECHO_SECONDS = 2.0
@@ -93,12 +101,14 @@ def ending_of(
     if isinstance(error, TrainerError):
         return end(FAILURE_EXIT_CODE, "failed", error.reason, error.message)
     text = error_line(error)
+    if is_device_failure(error):
+        return end(FAILURE_EXIT_CODE, "failed", Reason.ACCELERATOR_FAILED, text, unexpected=True)
     if is_peer_loss(error):
         if _WAITED_TEXT.search(text):
             waited = f"rank {rank} timed out waiting for another rank in phase {phase}: {text}"
             return end(FAILURE_EXIT_CODE, "failed", Reason.PEER_LOST, waited, waited=True)
         return end(FAILURE_EXIT_CODE, "failed", Reason.PEER_LOST, f"lost connection to a peer: {text}")
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         advice = "lower training.batch or training.imgsz, or use accelerators with more memory"
         return end(FAILURE_EXIT_CODE, "failed", Reason.OUT_OF_MEMORY, f"{text}; {advice}")
     if "DataLoader worker" in text and "killed by signal" in text:
@@ -112,6 +122,21 @@ def is_peer_loss(error: BaseException) -> bool:
     if type(error).__name__ in _PEER_LOSS_TYPES:
         return True
     return type(error) in (RuntimeError, ConnectionError) and bool(_PEER_LOSS_TEXT.search(str(error)))
+
+
+def is_device_failure(error: BaseException) -> bool:
+    """Whether a CUDA device, or what it is attached to, has failed, so that another node may not have the problem."""
+    return type(error).__name__ in _DEVICE_ERROR_TYPES and bool(_DEVICE_TEXT.search(str(error)))
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Of the host or of a device; CUDA itself, beside PyTorch's allocator, tells it by its text."""
+    kind = type(error).__name__
+    return (
+        isinstance(error, MemoryError)
+        or kind == "OutOfMemoryError"
+        or (kind in ("AcceleratorError", "RuntimeError") and "CUDA error: out of memory" in str(error))
+    )
 
 
 def error_line(error: BaseException) -> str:

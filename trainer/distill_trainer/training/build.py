@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from ultralytics.utils.torch_utils import ModelEMA, init_seeds
+from ultralytics.utils.torch_utils import init_seeds
 
 from distill_api.pod.run import RunConfig
 from distill_api.spec.fields import DistillJobSpec
@@ -14,22 +13,20 @@ from distill_trainer.data import Shards, TrainData
 from distill_trainer.models.compiling import check_compiler
 from distill_trainer.models.precision import Precision, student_precision, teacher_dtype
 from distill_trainer.models.setup import Prepared, prepare
-from distill_trainer.models.student import neck_channels, set_class_weights
+from distill_trainer.models.student import set_class_weights
 from distill_trainer.process.liveness.timeouts import Timeouts, timeouts
 from distill_trainer.process.machine.allocator import keep_freed_memory
 from distill_trainer.process.rank.context import RankContext
-from distill_trainer.training.distillation.losses.registry import LOSSES
-from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.corrected import check_distillation
 from distill_trainer.training.distillation.schedule import WeightSchedule
-from distill_trainer.training.distillation.task import DistillTask
-from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.distillation.terms import terms_of
 from distill_trainer.training.evaluation.val_data import ValData
-from distill_trainer.training.optimizer import Schedule, TrainingPlan, build_optimizer
+from distill_trainer.training.optimizer import Schedule, TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_state
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
-from distill_trainer.training.preprocess import Preprocess
-from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.state import TrainingState
 from distill_trainer.training.step import Step
+from distill_trainer.training.step_builder import StepBuilder
 
 
 @dataclass(frozen=True)
@@ -48,6 +45,7 @@ class Setup:
         if environment.device.type == "cpu":
             keep_freed_memory()
         init_seeds(run.spec.training.seed, deterministic=run.spec.training.deterministic)
+        terms_of(run.spec.distillation)  # a loss that does not exist ends the attempt here
         prepared = prepare(run.spec, run.directories, context.watchdog.beat)
         if run.spec.training.compile:
             context.watchdog.beat("compiling")
@@ -89,6 +87,7 @@ def build_train_data(setup: Setup) -> TrainData:
         stride=setup.prepared.stride,
         shards=setup.shards,
         device=setup.environment.device,
+        unlabelled_ratio=setup.spec.dataset.unlabelled.ratio if setup.spec.dataset.unlabelled is not None else 0.0,
         on_progress=lambda: setup.context.watchdog.beat("scanning training labels"),
     )
 
@@ -119,58 +118,44 @@ def resume(setup: Setup, plan: TrainingPlan, weight: WeightSchedule) -> tuple[Tr
     context, environment = setup.context, setup.environment
     context.watchdog.beat("resuming")
     loaded = context.checkpointer.newest() if environment.is_main else None
-    saved: dict[str, Any] | None = loaded.state if loaded is not None else None
-    saved = broadcast_state(saved, environment.device)
-    task = _build_task(setup, weight, saved["progress"]["step"] if saved is not None else 0)
-    optimizer, schedule = build_optimizer(task, setup.prepared.arguments, plan)
-    scaler = setup.precision.scaler()
-    state = TrainingState(task, ModelEMA(task.student_model), optimizer, scaler, TrainingProgress())
-    if saved is not None:
-        state.restore(saved)
+    if loaded is not None and loaded.manifest.run is not None:
+        check_distillation(setup.spec, loaded.manifest.run, loaded.step, plan.steps_per_epoch)
+    state_of_rank0 = loaded.state if loaded is not None else None
+    sent = {"state": state_of_rank0, "execution": context.checkpointer.execution}
+    received = broadcast_state(sent, environment.device) or sent
+    context.joined(received["execution"])
+    state, schedule = _step_builder(setup, plan, weight).build_state(received["state"])
     at = context.checkpointer.committed_at
     context.status.resumed(state.progress.step, at)
     context.metrics.resumed(state.progress.step, at)
     return state, schedule
 
 
-def build_step(setup: Setup, state: TrainingState, schedule: Schedule, weight: WeightSchedule) -> Step:
-    """Build the step, with a Teacher unless distillation has ended. Frees the full teacher's memory."""
-    prepared, arguments = setup.prepared, setup.prepared.arguments
-    if setup.spec.training.compile:
-        state.task.student_model.compile()
-    step = Step(
-        state,
-        schedule,
-        teacher=None if weight.over(state.progress.step) else _build_teacher(setup),
-        weight=weight,
-        precision=setup.precision,
-        preprocess=Preprocess(
-            setup.environment.device, prepared.imgsz, prepared.stride, arguments.multi_scale, arguments.seed
-        ),
-        shards=setup.shards,
-        environment=setup.environment,
-    )
-    prepared.release_teacher()
+def build_step(
+    setup: Setup, plan: TrainingPlan, weight: WeightSchedule, state: TrainingState, schedule: Schedule
+) -> Step:
+    """Build the step, and free the full teacher's memory."""
+    step = _step_builder(setup, plan, weight).build_step(state, schedule)
+    setup.prepared.release_teacher()
     return step
 
 
-def _build_task(setup: Setup, weight: WeightSchedule, step: int) -> DistillTask:
-    """Build the task for a run that continues at `step`: without a projector if the loss or that step needs none."""
-    student, teacher = setup.prepared.student, setup.prepared.teacher
-    loss = LOSSES[setup.spec.distillation.loss] if weight.end > 0 else None
-    projector = None
-    if teacher is not None and loss is not None and loss.projects and not weight.over(step):
-        torch.manual_seed(setup.spec.training.seed)
-        projector = Projector(neck_channels(student), neck_channels(teacher))
-    task = DistillTask(student, projector, loss)
-    return task.to(setup.environment.device).to(memory_format=torch.channels_last)
-
-
-def _build_teacher(setup: Setup) -> Teacher | None:
-    if setup.spec.teacher is None:
-        return None
-    device = setup.environment.device
-    teacher = Teacher(setup.prepared.teacher, device, teacher_dtype(setup.spec.teacher.precision, device))
-    if setup.spec.training.compile:
-        teacher.compile()
-    return teacher
+def _step_builder(setup: Setup, plan: TrainingPlan, weight: WeightSchedule) -> StepBuilder:
+    spec = setup.spec
+    dtype = teacher_dtype(spec.teacher.precision, setup.environment.device) if spec.teacher is not None else None
+    return StepBuilder(
+        setup.prepared.student,
+        setup.prepared.teacher,
+        plan,
+        weight,
+        setup.shards,
+        setup.environment,
+        setup.precision,
+        teacher_dtype=dtype or torch.float32,
+        terms=terms_of(spec.distillation),
+        linear=spec.distillation.projector == "linear",
+        share=spec.distillation.share,
+        compile=spec.training.compile,
+        labelled=setup.shards.images(spec.training.batch) if spec.dataset.unlabelled is not None else None,
+        neck=setup.prepared.inherited.neck if setup.prepared.inherited is not None else None,
+    )

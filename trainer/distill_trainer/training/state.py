@@ -81,6 +81,7 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": asdict(self.progress),
+            **({"balance": dict(balance.state_dict())} if (balance := self.task.balance) is not None else {}),
         }
 
     def restore(self, state: dict[str, Any]) -> None:
@@ -88,6 +89,8 @@ class TrainingState:
         self.task.student_model.load_state_dict(state["student"])
         if self.task.projector is not None:
             self.task.projector.load_state_dict(state["projector"])
+        if self.task.balance is not None:
+            self.task.balance.load_state_dict(state["balance"])
         self.ema.ema.load_state_dict(state["ema"])
         self.ema.updates = state["ema_updates"]
         self.optimizer.load_state_dict(state["optimizer"])

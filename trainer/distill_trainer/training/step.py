@@ -10,15 +10,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from distill_trainer.data.shards import Shards
 from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
+from distill_trainer.training.distillation.balance import NeckGradients
 from distill_trainer.training.distillation.schedule import WeightSchedule
-from distill_trainer.training.distillation.task import OBJECTIVE, component_names
+from distill_trainer.training.distillation.task import OBJECTIVE, DistillTask, component_names
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import MAX_GRADIENT_NORM, Schedule, remove_parameters
 from distill_trainer.training.parallel.collectives import all_reduce_async, no_sync, replicate
@@ -42,6 +43,8 @@ class StepResult:
     """Whether the optimizer step was skipped because of non-finite gradients."""
     gradient_norm: float | None
     """Norm before clipping; None while gradients accumulate."""
+    neck: NeckGradients | None = None
+    """With a balance, while gradients do not accumulate."""
 
 
 class Step:
@@ -72,6 +75,7 @@ class Step:
         """Train on this rank's shard batches of global step `step`. `stop`: whether this rank has a stop request."""
         if not self._buckets_built:
             self._build_buckets(step, batches)
+        self._begin_balance(step)
         self._schedule.apply(self._optimizer, step)
         signals = torch.zeros(1 + len(self._names), device=self._environment.device)
         signals[0] = float(stop)
@@ -89,6 +93,7 @@ class Step:
                     self._scaler.scale(objective).backward()
         if pending is not None:
             pending.wait()
+        self._end_balance()
         with phases.measure("optimizer"):
             result = self._finish(step, signals)
         if self._weight.over(step + 1) and not self._weight.over(step):
@@ -108,6 +113,7 @@ class Step:
         """Wrap the task in DDP, and collect its trained parameters."""
         self._model = replicate(self._task, self._environment)
         self._parameters = self._task.trained_parameters()
+        self._clipped = clip_groups(self._task)
         self._buckets_built = self._environment.world_size <= 2  # the sum of two ranks does not depend on the order
 
     def _end_distillation(self) -> None:
@@ -118,9 +124,9 @@ class Step:
         """
         self._teacher = None
         if (projector := self._task.projector) is not None:
-            self._task.projector = None
+            self._task.projector = self._task.balance = None
             remove_parameters(self._optimizer, projector.parameters())
-            self._model, self._parameters = self._task, []
+            self._model, self._parameters, self._clipped = self._task, [], []
             gc.collect()  # free the old DDP wrapper and its gradient hooks before there is a new one
             self._wrap_model()
         del projector
@@ -157,13 +163,33 @@ class Step:
             losses: dict[str, Tensor] = self._model(batch, teacher_output, self._weight.at(step))
         return losses
 
+    def _begin_balance(self, step: int) -> None:
+        if self._task.balance is not None:
+            self._task.balance.begin_step(self._weight.at(step))
+
+    def _end_balance(self) -> None:
+        """Average the gradients at the neck over all ranks, without the factors that are not the losses' own."""
+        balance = self._task.balance
+        if balance is None:
+            return
+        factor = self._environment.world_size * (self._scaler.get_scale() if self._scaler.is_enabled() else 1.0)
+        measured = balance.measured() / factor**2
+        if (pending := all_reduce_async(measured)) is not None:
+            pending.wait()
+        balance.end_step(measured)
+
     def _finish(self, step: int, signals: Tensor) -> StepResult:
         optimizer_stepped = step - self._last_optimizer_step >= self._schedule.accumulate(step)
         norm: float | None = None
+        neck: list[float] = []
         if optimizer_stepped:
             self._scaler.unscale_(self._optimizer)
-            total = clip_grad_norm_(self._parameters, MAX_GRADIENT_NORM)
-            norm, stop, *losses = torch.cat([total.reshape(1).to(signals), signals]).tolist()
+            norms = [clip_grad_norm_(parameters, MAX_GRADIENT_NORM) for parameters in self._clipped]
+            total = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
+            balance = self._task.balance
+            summary = balance.summary() if balance is not None else signals[:0]
+            read = torch.cat([total.reshape(1).to(signals), signals, summary.to(signals)]).tolist()
+            norm, (stop, *losses), neck = read[0], read[1 : 1 + len(signals)], read[1 + len(signals) :]
             self._optimizer_step(finite=math.isfinite(norm))
             self._last_optimizer_step = step
         else:
@@ -174,6 +200,7 @@ class Step:
             optimizer_stepped=optimizer_stepped,
             skipped=norm is not None and not math.isfinite(norm),
             gradient_norm=norm,
+            neck=NeckGradients(neck[: len(neck) // 2], neck[len(neck) // 2 :]) if neck else None,
         )
 
     def _optimizer_step(self, finite: bool) -> None:
@@ -193,3 +220,14 @@ class Step:
         for name, buffer in self._task.student_model.named_buffers():
             if buffer.is_floating_point() and not torch.isfinite(buffer).all():
                 buffer.copy_(averages[name])
+
+
+def clip_groups(task: DistillTask) -> list[list[nn.Parameter]]:
+    """Parameters whose gradients are clipped together: all, as in Ultralytics; with a balance the projector apart,
+    whose gradient it does not scale.
+    """
+    trained = task.trained_parameters()
+    if task.balance is None or task.projector is None:
+        return [trained]
+    apart = {id(parameter) for parameter in task.projector.parameters()}
+    return [[p for p in trained if id(p) not in apart], [p for p in trained if id(p) in apart]]

@@ -2,12 +2,13 @@
 
 from datetime import datetime
 
+from distill_api.constants import Label
 from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import Waiting
 from distill_operator.types import messages, naming
 from distill_operator.types.actions import Notice
-from distill_operator.types.observed import ClaimFacts
+from distill_operator.types.observed import ClaimFacts, Observed
 
 MANY_WRITERS = frozenset({"ReadWriteMany"})
 MANY_READERS = frozenset({"ReadWriteMany", "ReadOnlyMany"})
@@ -36,6 +37,20 @@ def problem(spec: DistillJobSpec, name: str, namespace: str, claims: tuple[Claim
             message = messages.CLAIM_ONE_NODE.format(nodes=spec.nodes, modes=modes, wanted=wanted, **place)
             return Notice(Reason.CONFIG_INVALID, message)
     return None
+
+
+def checkpoints_lost(observed: Observed, committed: int) -> Notice | None:
+    """Why nothing can be resumed: the claim from a template, which has the step `committed`, does not exist.
+
+    A new claim would be empty, and training would begin again. The trainer finds a directory that was emptied.
+    """
+    source = observed.job.spec.volumes.checkpoints
+    claim = naming.claim_name(observed.name, "checkpoints", source)
+    kept = any(found.name == claim for found in observed.claims or ())
+    if not committed or source.claim_template is None or kept:
+        return None
+    label = {"label": Label.UID, "uid": observed.uid}
+    return Notice(Reason.CHECKPOINTS_LOST, messages.CHECKPOINTS_CLAIM_LOST.format(claim=claim, step=committed, **label))
 
 
 def seconds_to_wait(stored: Waiting | None, problem: Notice, wait: float, now: datetime) -> float:

@@ -10,11 +10,12 @@ from distill_operator.types import attempts
 MAX_DOUBLINGS = 5
 
 
-def sizes(nodes: int, least: int) -> tuple[int, ...]:
+def sizes(full: int, least: int, most: int | None = None) -> tuple[int, ...]:
     """The sizes that are used, largest first: for each number of virtual shards per rank, the fewest nodes that it
-    takes. A size in between is no faster, because all ranks wait for the one with the most shards.
+    takes of `full`, which have one shard for each rank. A size in between is no faster, because all ranks wait for the
+    one with the most shards; but `most`, which the user asks for, is used in any case.
     """
-    found = [max(least, -(-nodes // shards)) for shards in range(1, nodes + 1)]
+    found = [min(most or full, max(least, -(-full // shards))) for shards in range(1, full + 1)]
     return tuple(dict.fromkeys(found))
 
 
@@ -29,29 +30,35 @@ def next_size(status: DistillJobStatus, spec: DistillJobSpec) -> int:
     return min(max(last.next_nodes or last.nodes, spec.elastic.min_nodes), spec.nodes)
 
 
-def smaller(spec: DistillJobSpec, nodes: int, placed: int) -> int | None:
+def smaller(status: DistillJobStatus, spec: DistillJobSpec, nodes: int, placed: int) -> int | None:
     """The size to shrink to from `nodes` when `placed` pods were scheduled: the largest one that fits, else the
     smallest. None when no smaller size is allowed.
     """
-    if spec.elastic is None:
-        return None
-    below = [size for size in sizes(spec.nodes, spec.elastic.min_nodes) if size < nodes]
+    below = [size for size in _sizes(status, spec) if size < nodes]
     return next((size for size in below if size <= placed), below[-1] if below else None)
 
 
-def larger(spec: DistillJobSpec, nodes: int, more: int) -> int | None:
-    """The size to grow to from `nodes` with `more` nodes; None when no larger size would make steps faster."""
+def larger(status: DistillJobStatus, spec: DistillJobSpec, nodes: int, more: int) -> int | None:
+    """The size to grow to from `nodes` with `more` nodes; None when they reach neither spec.nodes nor a size that would
+    make steps faster.
+    """
+    return next((size for size in _sizes(status, spec) if nodes < size <= nodes + more), None)
+
+
+def _sizes(status: DistillJobStatus, spec: DistillJobSpec) -> tuple[int, ...]:
+    """The sizes of this job; none if it is not elastic."""
     if spec.elastic is None:
-        return None
-    return next((size for size in sizes(spec.nodes, spec.elastic.min_nodes) if nodes < size <= nodes + more), None)
+        return ()
+    return sizes(attempts.full_nodes(status, spec), spec.elastic.min_nodes, spec.nodes)
 
 
 def grow_delay(status: DistillJobStatus, elastic: Elastic) -> timedelta:
     """How long the newest attempt trains before it asks for more nodes. The time doubles with each failed growth, so
-    that a job does not alternate between two sizes when others keep taking the nodes it asked for.
+    that a job does not alternate between two sizes when others keep taking the nodes it asked for, and with each try
+    that found no room for all, so that it does not reserve idle nodes again and again.
     """
     current = status.attempts[-1]
-    failed = 0
+    failed = current.grow_tries
     for attempt in reversed(status.attempts[:-1]):
         if attempt.reason == Reason.SUSPENDED_BY_USER or _ran_larger(attempt, current):
             break

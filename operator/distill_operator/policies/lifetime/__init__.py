@@ -1,1 +1,1 @@
-"""When a job stops: on request, at a deadline, after its time to live."""
+"""When a job stops: on request, at a deadline, because of its template, after its time to live."""

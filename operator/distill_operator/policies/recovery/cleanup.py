@@ -10,13 +10,24 @@ def remove_leftovers(observed: Observed, newest: int) -> tuple[Delete, ...]:
     The newest Job is kept if it is inert, because its pods keep the last logs. A Job that is not inert was created
     late, by a request whose response was lost, and would start pods that belong to no attempt.
     """
-    services = [s for s in observed.services if s.owned and s.attempt <= newest]
+    kept = {job.name for job in observed.jobs if job.attempt > newest}  # one that a queue holds, and its Service
+    services = [s for s in observed.services if s.owned and s.attempt <= newest and s.name not in kept]
     ended = [j for j in observed.jobs if j.owned and j.attempt < newest and j.inert and not j.deleting]
     return (
         *(Delete("Service", service.name, service.uid) for service in services),
         *(Delete("Job", job.name, job.uid) for job in ended),
-        *_deletions(active_jobs(observed, newest)),
+        *delete_jobs(active_jobs(observed, newest)),
     )
+
+
+def remove_orphans(observed: Observed, *, forced: bool) -> tuple[Delete, ...]:
+    """Delete the pods of ended attempts whose Job was deleted without them (kubectl delete job --cascade=orphan).
+
+    Without `forced` the operator has no right to delete pods.
+    """
+    if not forced:
+        return ()
+    return tuple(Delete("Pod", pod.name, pod.uid) for pod in observed.pods if pod.orphaned)
 
 
 def active_jobs(observed: Observed, newest: int) -> tuple[JobFacts, ...]:
@@ -25,9 +36,19 @@ def active_jobs(observed: Observed, newest: int) -> tuple[JobFacts, ...]:
 
 
 def remove_late_jobs(observed: Observed, current: int) -> tuple[Delete, ...]:
-    """Delete Jobs of earlier attempts that were created late, while attempt `current` is open."""
-    return _deletions(active_jobs(observed, current - 1))
+    """Delete Jobs that were created late while attempt `current` is open: of earlier attempts, and its strays."""
+    strays = (job for job in observed.strays if job.attempt == current and not job.inert)
+    return delete_jobs((*active_jobs(observed, current - 1), *strays))
 
 
-def _deletions(jobs: tuple[JobFacts, ...]) -> tuple[Delete, ...]:
+def is_stray(observed: Observed, job: JobFacts) -> bool:
+    """Whether a Job whose UID is not stored yet must not become its attempt's: the attempt has pods of another Job, so
+    there was an earlier one of its name; or the Job is being deleted.
+    """
+    pods = (pod for pod in observed.live_pods if pod.attempt == job.attempt)
+    return job.deleting or any(pod.owner_uid != job.uid for pod in pods)
+
+
+def delete_jobs(jobs: tuple[JobFacts, ...]) -> tuple[Delete, ...]:
+    """The deletion of Jobs that may still create pods."""
     return tuple(Delete("Job", job.name, job.uid, foreground=True) for job in jobs)

@@ -1,8 +1,10 @@
 """Pods whose node does not confirm their end: the node has lost power, or its network.
 
 Kubernetes keeps such a pod until the node returns, which may be never. After spec.recovery.nodeLostTimeoutSeconds the
-operator therefore force-deletes the pod. If the node is only disconnected, the pod's processes may still run, but their
-peers are gone and they can commit nothing, because the next attempt raises the fence before it reads a checkpoint.
+operator therefore force-deletes the pod, unless the installation forbids it; then the job waits until the cluster
+removes the pod, because its Node object is deleted or tainted out-of-service. If the node is only disconnected, the
+pod's processes may still run, but their peers are gone and they can commit nothing, because the next attempt raises the
+fence before it reads a checkpoint.
 docs/architecture.md has the exact guarantees.
 """
 
@@ -10,7 +12,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from distill_api.reasons import Reason
-from distill_operator.types import messages
+from distill_operator.types import clocks, messages
 from distill_operator.types.actions import Delete, Notice
 from distill_operator.types.observed import PodFacts
 
@@ -26,21 +28,30 @@ def lost_node(pods: Iterable[PodFacts], timeout: int, now: datetime) -> Notice |
     lost = next((pod for pod in pods if presumed_lost(pod, timeout, now)), None)
     if lost is None:
         return None
-    return Notice(Reason.NODE_LOST, messages.POD_GIVEN_UP.format(pod=lost.name, node=lost.node, seconds=timeout))
+    return Notice(
+        Reason.NODE_LOST, messages.POD_GIVEN_UP.format(pod=lost.name, node=lost.node, seconds=timeout), lost.node
+    )
 
 
-def blocking(pods: Iterable[PodFacts], timeout: int, now: datetime) -> Notice | None:
-    """Which pods past their grace period block the next attempt, and until when; None when there are none."""
+def blocking(pods: Iterable[PodFacts], timeout: int, now: datetime, *, forced: bool) -> Notice | None:
+    """Which pods past their grace period block the next attempt, and until when; None when there are none.
+
+    `forced`: whether the installation allows forced deletion; without it they block until somebody removes them.
+    """
     late = [(pod, pod.end_due_at) for pod in pods if pod.live and pod.end_due_at is not None and now >= pod.end_due_at]
     if not late:
         return None
     names = ", ".join(f"{pod.name} on node {pod.node}" for pod, _ in late)
+    if not forced:
+        return Notice(Reason.NODE_LOST, messages.NODES_HOLD_THE_JOB.format(pods=names))
     until = max(due for _, due in late) + timedelta(seconds=timeout)
-    return Notice(Reason.NODE_LOST, messages.NODES_NOT_RESPONDING.format(pods=names, at=until.strftime("%H:%M:%SZ")))
+    return Notice(Reason.NODE_LOST, messages.NODES_NOT_RESPONDING.format(pods=names, at=clocks.time_of_day(until)))
 
 
-def removals(pods: Iterable[PodFacts], timeout: int, now: datetime) -> tuple[Delete, ...]:
-    """The forced deletion of the pods on lost nodes."""
+def removals(pods: Iterable[PodFacts], timeout: int, now: datetime, *, forced: bool) -> tuple[Delete, ...]:
+    """The forced deletion of the pods on lost nodes, where the installation allows it."""
+    if not forced:
+        return ()
     return tuple(Delete("Pod", pod.name, pod.uid, at_once=True) for pod in pods if presumed_lost(pod, timeout, now))
 
 

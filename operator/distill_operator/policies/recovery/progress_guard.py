@@ -1,4 +1,6 @@
-"""Too many restarts in a row without a newly committed step end the job, whatever the budgets allow."""
+"""Too many failures in a row without a newly committed step end the job, whatever the budgets allow. Disruptions are
+not the job's fault: they make it back off, however many there are.
+"""
 
 from distill_api.constants import Outcome
 from distill_api.reasons import Reason
@@ -16,19 +18,22 @@ def made_progress(status: DistillJobStatus, attempt: Attempt) -> bool:
     return (attempt.committed_step or 0) > start
 
 
-def counted(status: DistillJobStatus, attempt: Attempt, outcome: Outcome) -> DistillJobStatus:
-    """The status with the restarts without progress, this attempt included. Withdrawn attempts are not counted."""
+def counted(status: DistillJobStatus, attempt: Attempt, reason: Reason) -> DistillJobStatus:
+    """The status with the attempts without progress, this one, which ended for `reason`, included. A failure counts
+    also if it is charged to no budget; withdrawn attempts do not.
+    """
+    restarts, failures = status.restarts_without_progress, status.failures_without_progress
+    failed = reason.facts.failed
     if made_progress(status, attempt):
-        return status.model_copy(update={"restarts_without_progress": 0})
-    if outcome in (Outcome.FAILED, Outcome.DISRUPTED):
-        count = status.restarts_without_progress + 1
-        return status.model_copy(update={"restarts_without_progress": count})
-    return status
+        restarts, failures = 0, 0
+    elif failed or reason.facts.outcome == Outcome.DISRUPTED:
+        restarts, failures = restarts + 1, failures + failed
+    return status.model_copy(update={"restarts_without_progress": restarts, "failures_without_progress": failures})
 
 
 def exceeded(status: DistillJobStatus, recovery: Recovery) -> Notice | None:
-    """Why the job must end. With a limit of 5, the sixth restart in a row without progress ends it."""
-    count, limit = status.restarts_without_progress, recovery.max_restarts_without_progress
+    """Why the job must end. With a limit of 5, the sixth failure in a row without progress ends it."""
+    count, limit = status.failures_without_progress, recovery.max_restarts_without_progress
     if count <= limit:
         return None
     attempt = attempts.newest(status)

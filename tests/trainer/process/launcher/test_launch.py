@@ -13,10 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from distill_api.constants import RESERVED_ENV, Env
+from distill_api.errors import Permanent
 from distill_api.pod.report import TerminationMessage
 from distill_api.reasons import Reason
 from distill_trainer.process.launcher import launch
 from distill_trainer.process.machine.cpus import available_cpus
+from distill_trainer.process.rank.files import read_run_config
 from tests.support.machine.processes import children, ranks_of
 from tests.support.ranks.launched import Gang
 
@@ -39,6 +42,14 @@ def test_done_on_two_nodes_is_exit_0_with_a_result_from_rank_0_alone(gang: Gang)
     assert first[1].result is not None
     assert second[1].result is None
     assert (first[1].step, first[1].committed_step, first[1].resumed_from_step) == (10, 10, 0)
+
+
+def test_a_rank_gets_torchruns_variables_and_not_the_containers(gang: Gang) -> None:
+    """A ConfigMap that envFrom names may have anything in it."""
+    of_the_operator = {Env.RUN, Env.NODE_RANK, Env.COMMITTED_STEP, Env.PARENT}
+    names = RESERVED_ENV - of_the_operator | {"TORCHELASTIC_RUN_ID", "TORCHELASTIC_USE_AGENT_STORE"}
+    (node,) = gang.start(processes=2, steps=5, **dict.fromkeys(names, "7"))
+    assert node.end()[0] == 0
 
 
 def test_sigterm_to_one_node_stops_all_ranks_at_a_step_that_is_resumed(
@@ -219,6 +230,15 @@ def test_a_missing_or_wrong_configuration_is_exit_78_and_one_line(environ: dict[
     assert len(ended.stderr.splitlines()) == 1
 
 
+def test_a_field_that_only_a_newer_trainer_knows_waits_for_a_correction() -> None:
+    spec = {"student": {"model": "s.yaml"}, "dataset": {"config": "d.yaml"}, "training": {"swa": True}}
+    volumes = {"checkpoints": {"claimName": "c"}, "data": {"claimName": "d"}}
+    run = {"job": "x", "uid": "u", "attempt": 1, "nodes": 1, "rendezvous": "h:1", "spec": {**spec, "volumes": volumes}}
+    with pytest.raises(Permanent, match=r"spec\.training\.swa: unknown field") as refused:
+        read_run_config({"DISTILL_RUN": json.dumps(run)})
+    assert refused.value.reason == Reason.TRAINER_TOO_OLD
+
+
 def test_a_mistake_in_the_configuration_reaches_the_termination_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,7 +270,7 @@ def test_a_gang_that_hangs_and_is_killed_after_its_grace_period_has_failed(gang:
 def test_each_rank_serves_metrics_and_status_while_it_trains(gang: Gang) -> None:
     (node,) = gang.start(processes=2, steps=4000)
     gang.wait_for_commit()
-    port = re.search(r"on port (\d+)", node.log.read_text())
+    port = re.search(r"rank 0 INFO.*serving metrics and status on port (\d+)", node.log.read_text())
     assert port is not None
     status = json.load(urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/status"))
     metrics = urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/metrics").read().decode()

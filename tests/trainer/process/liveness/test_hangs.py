@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,13 @@ from distill_trainer.process.liveness.heartbeat import (
     HeartbeatMonitor,
     MissedHeartbeat,
     is_alive,
+    request_stack_dumps,
     stuck_ranks,
 )
 from distill_trainer.process.liveness.timeouts import timeouts
 from tests.support.machine.clock import Clock
 from tests.support.machine.leaving_out import leave_out
-from tests.support.machine.processes import children, command, ranks_of
+from tests.support.machine.processes import children, command, ranks_of, wait_until_stopped
 from tests.support.machine.syscalls import needs_strace, slow_fsync
 from tests.support.ranks.launched import Gang
 
@@ -55,6 +57,33 @@ def test_a_stopped_process_is_named_and_all_ranks_stacks_are_logged(gang: Gang, 
     assert message.committed_step == 5
     assert re.search(r"in misbehave\n", log), "the stopped rank's stack"
     assert re.search(rf"rank {1 - frozen} ERROR.*timed out waiting for another.*\nTraceback(.*\n)+?.*all_reduce", log)
+
+
+STOPS_AGAIN_AND_AGAIN = """
+import faulthandler, os, signal, threading, time
+faulthandler.register(signal.SIGUSR1, all_threads=True)
+for _ in range(4):
+    threading.Thread(target=lambda: [time.sleep(0.01) for _ in range(10**6)], daemon=True).start()
+def stops_here():
+    os.kill(os.getpid(), signal.SIGSTOP)
+while True:
+    stops_here()
+    time.sleep(0.001)
+"""
+
+
+def test_the_stacks_of_a_stopped_process_show_where_it_stopped(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", STOPS_AGAIN_AND_AGAIN], stderr=log)
+    try:
+        for _ in range(60):
+            wait_until_stopped(process.pid, seconds=20)
+            request_stack_dumps([process.pid])
+        stacks = (tmp_path / "log").read_text()
+        assert (stacks.count("in stops_here\n"), stacks.count("in <module>\n")) == (60, 60)
+    finally:
+        process.kill()
+        process.wait()
 
 
 def test_a_hanging_thread_is_named_although_other_ranks_give_up_first(gang: Gang) -> None:

@@ -20,6 +20,7 @@ def test_metrics_say_what_happened_under_the_contracts_names() -> None:
     metrics = metrics_of(0)
     metrics.planned(steps=40)
     metrics.resumed(10)
+    metrics.execution(3)
     metrics.step(images=8, seconds=0.5, step=11, epoch=1)
     metrics.phase("data", 0.25)
     metrics.losses({"box": 1.5, "dis": 2.5})
@@ -31,6 +32,7 @@ def test_metrics_say_what_happened_under_the_contracts_names() -> None:
     metrics.checkpoint_fell_back()
     metrics.checkpoint_stalled(0.02)
     metrics.grad_norm(3.0)
+    metrics.neck_gradients([0.5], [-0.1])
     metrics.amp_scale(1024.0)
     metrics.gpu_memory(7)
 
@@ -44,6 +46,7 @@ def test_metrics_say_what_happened_under_the_contracts_names() -> None:
         TrainerMetric.PROGRESS_RATIO: 11 / 40,
         TrainerMetric.IMAGES_PER_SECOND: 2 * 8 / 0.5,
         TrainerMetric.WORLD_SIZE: 2,
+        TrainerMetric.EXECUTION: 3,
         TrainerMetric.RESUMED_FROM_STEP: 10,
         TrainerMetric.LAST_CHECKPOINT_STEP: 10,
         TrainerMetric.LAST_CHECKPOINT_TIME: 50,
@@ -51,6 +54,8 @@ def test_metrics_say_what_happened_under_the_contracts_names() -> None:
         TrainerMetric.CHECKPOINT_INTERVAL: 60,
         TrainerMetric.GRAD_NORM: 3,
         TrainerMetric.AMP_SCALE: 1024,
+        f'{TrainerMetric.NECK_GRADIENT_RATIO}{{level="0"}}': 0.5,
+        f'{TrainerMetric.NECK_GRADIENT_COSINE}{{level="0"}}': -0.1,
         TrainerMetric.GPU_MEMORY: 7,
         f'{TrainerMetric.TIME}{{phase="data"}}': 0.25,
         f'{TrainerMetric.LOSS}{{component="dis"}}': 2.5,

@@ -1,9 +1,9 @@
-"""Where a rank's time goes: each second is told as one kind, whatever the rank does and whenever it is asked."""
+"""Where a rank's time goes: each second counts as one kind, whatever the rank does and whenever it is asked."""
 
 from typing import get_args
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from distill_api.pod.report import RankSeconds, State
@@ -17,7 +17,7 @@ class World:
     def __init__(self) -> None:
         self.now, self.stalled, self.steps = 1000.0, 0.0, 0
         self.status = RankStatus(
-            job="tiny", attempt=1, rank=0, world_size=1, images_per_second=lambda: None,
+            job="tiny", uid="u", attempt=1, rank=0, world_size=1, images_per_second=lambda: None,
             checkpoint_stalls=lambda: self.stalled, clock=lambda: self.now,
         )  # fmt: skip
 
@@ -83,6 +83,7 @@ def test_a_step_that_takes_long_but_ends_was_no_hang() -> None:
 STATES = tuple(state for state in KINDS if state != "done")
 
 
+@example([("step", 0, 0), ("step", 1, 0), ("look", 2, 0), ("look", 1, 1)])
 @given(st.lists(st.tuples(st.sampled_from(["step", "look", *STATES]), st.integers(0, 50), st.integers(0, 50))))
 def test_no_second_is_told_twice_and_none_is_taken_back(story: list[tuple[str, int, int]]) -> None:
     now, stalled = 0.0, 0.0

@@ -9,7 +9,7 @@ from ultralytics.nn.distill_model import DistillationModel
 from distill_trainer.models.student import neck_channels
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
-from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask, Term
 from distill_trainer.training.distillation.teacher import Teacher
 from tests.support.models import CPU, SUFFIX, build, preprocessed, shard_batch, teach
 
@@ -29,7 +29,7 @@ def test_losses_and_gradients_equal_ultralytics(family: str, task: str) -> None:
     reference = DistillationModel(teacher_model=deepcopy(teacher_model), student_model=deepcopy(student))
     projector = Projector(neck_channels(student), neck_channels(teacher_model))
     projector.load_state_dict(reference.projector.state_dict())
-    ours = DistillTask(student, projector, LOSSES["sl2"]).train()
+    ours = DistillTask(student, projector, [Term(LOSSES["sl2"])]).train()
     teacher = Teacher(teacher_model, CPU, torch.float32)
     reference.train()
 

@@ -12,7 +12,7 @@ from distill_api.spec.training import Training
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
-from distill_trainer.training.distillation.task import DistillTask
+from distill_trainer.training.distillation.task import DistillTask, Term
 from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
 from tests.support.models import build as build_model
 from tests.support.models import job_spec
@@ -25,7 +25,7 @@ def plan(**fields: int) -> TrainingPlan:
 @pytest.mark.parametrize("name", get_args(Training.model_fields["optimizer"].annotation))
 def test_optimizer_groups_are_ultralytics(name: str) -> None:
     student = build_model("yolo26n.yaml", optimizer=name)
-    task = DistillTask(student, Projector((64, 128, 256), (128, 256, 512)), LOSSES["sl2"])
+    task = DistillTask(student, Projector((64, 128, 256), (128, 256, 512)), [Term(LOSSES["sl2"])])
     optimizer, _ = build_optimizer(task, student.args, plan())
     expected = BaseTrainer.build_optimizer(
         SimpleNamespace(args=deepcopy(student.args), data={"nc": 3}),

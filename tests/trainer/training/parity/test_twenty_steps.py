@@ -26,21 +26,15 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import student_precision
-from distill_trainer.models.student import neck_channels, set_class_weights
-from distill_trainer.training.distillation.losses.registry import LOSSES
-from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.models.student import set_class_weights
 from distill_trainer.training.distillation.schedule import WeightSchedule, constant
-from distill_trainer.training.distillation.task import DistillTask
-from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.loop import Loop
-from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
-from distill_trainer.training.preprocess import Preprocess
-from distill_trainer.training.state import TrainingProgress, TrainingState
-from distill_trainer.training.step import Step
+from distill_trainer.training.optimizer import TrainingPlan
+from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import ALONE, CLASSES, CPU, SUFFIX, build, teach
 from tests.support.parity import (
     BATCH,
@@ -74,27 +68,17 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
     """This trainer's training of `student` on one rank."""
     trace, arguments = Trace(), student.args
     set_class_weights(student, LABELS, arguments.cls_pw)
-    task = DistillTask(student, Projector(neck_channels(student), neck_channels(teacher)), LOSSES["sl2"])
-    task.projector.load_state_dict(projector)
-    task.to(memory_format=torch.channels_last)
     plan = TrainingPlan(EPOCHS, STEPS_PER_EPOCH, BATCH, images, len(CLASSES))
-    optimizer, schedule = build_optimizer(task, arguments, plan)
+    weight = WeightSchedule(arguments.dis, constant, STEPS + 1)  # so that the projector is there to be compared
     precision = student_precision("fp32", CPU)
-    state = TrainingState(task, ModelEMA(student), optimizer, precision.scaler(), TrainingProgress())
-    step = Step(
-        state,
-        schedule,
-        teacher=Teacher(teacher, CPU, torch.float64),
-        weight=WeightSchedule(arguments.dis, constant, STEPS + 1),  # so that the projector is there to be compared
-        precision=precision,
-        preprocess=Preprocess(CPU, 64, 32, 0.0, 0),
-        shards=Shards(1, (0,)),
-        environment=ALONE,
-    )
+    builder = StepBuilder(student, teacher, plan, weight, Shards(1, (0,)), ALONE, precision, torch.float64)
+    state, schedule = builder.build_state()
+    state.task.projector.load_state_dict(projector)
+    step = builder.build_step(state, schedule)
 
     def step_finished(_: TrainingProgress, result: Any, *__: Any) -> None:
         trace.losses.append(result.losses)
-        trace.groups.append(trained_groups(task, optimizer))
+        trace.groups.append(trained_groups(state.task, state.optimizer))
         trace.moves.append(state.ema.updates)
 
     class Batches:
@@ -113,8 +97,8 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
         stop=SimpleNamespace(requested=False),
         beat=nothing,
     ).run()
-    trace.weights = dict(task.state_dict())
-    trace.remembered = remembered(task, optimizer)
+    trace.weights = dict(state.task.state_dict())
+    trace.remembered = remembered(state.task, state.optimizer)
     trace.average = dict(state.ema.ema.state_dict())
     return trace
 

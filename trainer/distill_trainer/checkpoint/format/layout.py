@@ -1,11 +1,12 @@
 """Names of files and folders in a checkpoint directory.
 
-fence               the newest attempt, the only one that may commit
-step-<N>/           a committed checkpoint: manifest.json, structure.pt, tensors.bin
-step-<N>.a<A>.tmp/  a checkpoint that attempt A has not committed yet
-step-<N>.replaced/  a committed checkpoint that is being replaced by another one of the same step
-step-<N>.damaged/   a checkpoint that does not match its digests
-trash-*             files and folders that are being deleted
+fence                  the life of the job's gang that may commit
+execution-<E>          the claim of that life, or of a later one, to its execution number E; see store/fence.py
+step-<N>/              a committed checkpoint: manifest.json, structure.pt, tensors.bin
+step-<N>.a<A><E>.tmp/  a checkpoint that execution E (5 digits or more) of attempt A has not committed yet
+step-<N>.replaced/     a committed checkpoint that is being replaced by another one of the same step
+step-<N>.damaged/      a checkpoint that does not match its digests
+trash-*                files and folders that are being deleted
 """
 
 import re
@@ -19,6 +20,7 @@ MANIFEST: Final = "manifest.json"
 STRUCTURE: Final = "structure.pt"
 TENSORS: Final = "tensors.bin"
 
+_EXECUTION = re.compile(r"execution-(\d+)")
 _COMMITTED = re.compile(r"step-(\d+)(?:\.replaced)?")
 _UNCOMMITTED = re.compile(r"step-\d+\.a\d+\.tmp")
 _REPLACED = re.compile(r"step-(\d+)\.replaced")
@@ -30,9 +32,22 @@ def committed(directory: Path, step: int) -> Path:
     return directory / f"step-{step}"
 
 
-def uncommitted(directory: Path, step: int, attempt: int) -> Path:
-    """Folder in which an attempt writes the checkpoint of a step before it commits it."""
-    return directory / f"step-{step}.a{attempt}.tmp"
+def uncommitted(directory: Path, step: int, attempt: int, execution: int) -> Path:
+    """Folder in which a life of the job writes the checkpoint of a step before it commits it.
+
+    No other life has the same name for it, and trainers of 0.1.0 delete folders of such names, too.
+    """
+    return directory / f"step-{step}.a{attempt}{execution:05}.tmp"
+
+
+def execution(directory: Path, number: int) -> Path:
+    """File by which a life of the job claims its execution number."""
+    return directory / f"execution-{number}"
+
+
+def executions(directory: Path) -> dict[int, Path]:
+    """Claimed execution numbers with their files, lowest first; empty if the directory does not exist."""
+    return {number: execution(directory, number) for number in _steps(directory, _EXECUTION)}
 
 
 def replaced(directory: Path, step: int) -> Path:

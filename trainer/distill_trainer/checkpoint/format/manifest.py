@@ -53,10 +53,13 @@ class Manifest:
     versions: Versions
     """Versions that wrote the checkpoint."""
     files: dict[str, FileEntry]
+    run: dict[str, Any] | None = None
+    """The definition of the run (`distill_api.spec.corrections`); None if the trainer that wrote it recorded none."""
 
     def to_bytes(self) -> bytes:
         """JSON that includes its own digest."""
         fields = {**asdict(self), "time": self.time.isoformat()}
+        fields |= {"run": self.run} if fields.pop("run") is not None else {}
         body = {"format": FORMAT, **fields.pop("versions"), **fields}
         return json.dumps({**body, "digest": _digest(body)}, indent=1).encode()
 
@@ -76,9 +79,16 @@ class Manifest:
                 time=datetime.fromisoformat(body["time"]),
                 versions=Versions(body["torch"], body.get("ultralytics"), body.get("trainer")),
                 files={name: FileEntry(**entry) for name, entry in body["files"].items()},
+                run=_run(body.get("run")),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Damaged(f"{layout.MANIFEST} cannot be read: {error}") from None
+
+
+def _run(found: object) -> dict[str, Any] | None:
+    if found is not None and not isinstance(found, dict):
+        raise TypeError("run is no mapping")
+    return found
 
 
 def _check_format(body: dict[str, Any], digest: object) -> None:

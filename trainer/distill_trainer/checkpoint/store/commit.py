@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.checkpoint.format.manifest import FileEntry, Manifest
 from distill_trainer.checkpoint.format.versions import Versions
-from distill_trainer.checkpoint.store.fence import Fence, read_fence
+from distill_trainer.checkpoint.store.fence import Fence, successor
 from distill_trainer.checkpoint.store.storage import discard, exchange, sync_directory, write_all, write_durably
 
 log = logging.getLogger(__name__)
@@ -22,14 +23,16 @@ _CHUNK = 4 << 20
 
 @dataclass(frozen=True)
 class Commit:
-    """What to commit, and for which attempt."""
+    """What to commit, and for which life of the job."""
 
     directory: Path
     fence: Fence
-    """The fence that the committing attempt raised."""
+    """The fence that the committing process raised."""
     step: int
     versions: Versions
     keep: int
+    run: dict[str, Any] | None = None
+    """The definition of the run."""
 
     @property
     def attempt(self) -> int:
@@ -38,10 +41,10 @@ class Commit:
 
 
 class Fenced(Exception):
-    """A newer attempt has raised the fence; nothing was committed."""
+    """A newer life of the job has raised the fence; nothing was committed."""
 
-    def __init__(self, newer: int) -> None:
-        super().__init__(f"fenced by attempt {newer}")
+    def __init__(self, newer: Fence) -> None:
+        super().__init__(f"fenced by attempt {newer.attempt}, execution {newer.execution}")
         self.newer = newer
 
 
@@ -53,14 +56,14 @@ def commit(order: Commit, files: dict[str, memoryview], now: Callable[[], dateti
     checkpoint of the same step stays readable until this one replaces it. Failed deletions are only logged.
     Raises Fenced, or OSError after deleting what was written.
     """
-    temporary = layout.uncommitted(order.directory, order.step, order.attempt)
+    temporary = layout.uncommitted(order.directory, order.step, order.attempt, order.fence.execution)
     discard(temporary)
     in_place = False
     try:
         temporary.mkdir()
         entries = {name: _write_hashed(temporary / name, content) for name, content in files.items()}
         time = now()
-        manifest = Manifest(order.fence.uid, order.attempt, order.step, time, order.versions, entries)
+        manifest = Manifest(order.fence.uid, order.attempt, order.step, time, order.versions, entries, order.run)
         write_durably(temporary / layout.MANIFEST, manifest.to_bytes())
         sync_directory(temporary)
         _check_fence(order)
@@ -72,7 +75,7 @@ def commit(order: Commit, files: dict[str, memoryview], now: Callable[[], dateti
             with contextlib.suppress(OSError):
                 discard(temporary)
         if isinstance(error, FileNotFoundError):
-            # A newer attempt that raises the fence deletes uncommitted folders: see fence.py.
+            # A newer life that raises the fence deletes uncommitted folders: see fence.py.
             _check_fence(order)
         raise
     for old in (temporary, layout.replaced(order.directory, order.step)):
@@ -116,9 +119,9 @@ def _delete(path: Path) -> None:
 
 
 def _check_fence(order: Commit) -> None:
-    fence = read_fence(order.directory)
-    if fence is not None and fence != order.fence:
-        raise Fenced(fence.attempt)
+    newer = successor(order.directory, order.fence)
+    if newer is not None:
+        raise Fenced(newer)
 
 
 def _write_hashed(path: Path, content: memoryview) -> FileEntry:

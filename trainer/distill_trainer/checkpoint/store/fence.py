@@ -1,23 +1,36 @@
-"""The fence: a file that names the attempt that may commit, so that an older attempt that still runs cannot.
+"""The fence: which life of the job's gang may commit, so that one that was replaced and still runs cannot.
 
-Besides the attempt's number it has a unique holder: if two processes run as the same attempt (`distill run` reuses the
-number if the first process was killed before it raised the fence), only the later one may commit.
+Each rank 0 takes an execution number at its start, one more than the last, by creating a file of that name, which only
+one process can. Then it writes the fence file with its number. Of two lives, the one with the newer attempt wins, and
+within an attempt the one with the higher number. `docs/decisions/0002-fence.md` has the proof.
 
-The order of operations makes it safe without locks. A new attempt raises the fence, then renames every uncommitted
-checkpoint away, then looks for the newest committed one. An old attempt creates its uncommitted folder, then reads the
-fence, then renames the folder. Either it reads the new fence, or its folder existed before the fence was raised; then
-its rename fails, or happens before the new attempt looks.
+The order of operations makes it safe without locks. A new life raises the fence, then renames every uncommitted
+checkpoint away, then looks for the newest committed one. An old life creates its uncommitted folder, whose name no
+other one has, then reads the fence, then renames the folder. Either it reads the new fence, or its folder existed
+before the fence was raised; then its rename fails, or happens before the new life looks.
 """
 
+import contextlib
 import json
 import uuid
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Final
 
 from distill_api.errors import Permanent, Retryable
 from distill_api.reasons import Reason
 from distill_trainer.checkpoint.format import layout
-from distill_trainer.checkpoint.store.storage import atomic_write, storage_errors
+from distill_trainer.checkpoint.store.storage import (
+    atomic_write,
+    make_directory,
+    storage_errors,
+    sync_directory,
+    write_durably,
+)
+
+UNCOUNTED: Final = 0
+"""Execution of a fence that was raised by a trainer from before executions were counted."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +41,14 @@ class Fence:
     attempt: int
     holder: str = ""
     """Unique name of the process that raised it."""
+    execution: int = UNCOUNTED
+    """Number of this life of the job's gang."""
+
+    def replaced_by(self, other: "Fence") -> bool:
+        """Whether this life may commit nothing any more because `other`, which is another one, has begun."""
+        if other.uid != self.uid or other.execution == UNCOUNTED:
+            return True  # raised after this one: it would not have been raised over one of another job, or older
+        return (other.attempt, other.execution) >= (self.attempt, self.execution)
 
 
 def read_fence(directory: Path) -> Fence | None:
@@ -35,10 +56,7 @@ def read_fence(directory: Path) -> Fence | None:
     path = directory / layout.FENCE
     try:
         with storage_errors(path):
-            content = json.loads(path.read_bytes()) if path.exists() else None
-        if content is None:
-            return None
-        return Fence(str(content["uid"]), int(content["attempt"]), str(content.get("holder", "")))
+            return _parse(path.read_bytes()) if path.exists() else None
     except (ValueError, KeyError, TypeError):
         raise Permanent(
             Reason.CHECKPOINT_UNREADABLE,
@@ -57,18 +75,40 @@ def check_fence(directory: Path, uid: str, attempt: int) -> None:
     if present is not None:
         check_owner(directory, uid, present.uid)
         if present.attempt > attempt:
-            raise Retryable(Reason.SUPERSEDED, superseded_message(attempt, present.attempt))
+            raise superseded(Fence(uid, attempt), present)
 
 
 def raise_fence(directory: Path, uid: str, attempt: int) -> Fence:
-    """Allow only the caller, as `attempt`, and later attempts to commit. Returns the new fence.
+    """Allow only the caller, as `attempt`, and later lives of the job to commit. Returns the new fence.
 
-    Raises the same errors as `check_fence`.
+    Raises the same errors as `check_fence`, and Retryable if a later life takes its number at the same time.
     """
     check_fence(directory, uid, attempt)
-    raised = Fence(uid, attempt, uuid.uuid4().hex)
-    atomic_write(directory / layout.FENCE, json.dumps(asdict(raised)).encode())
+    raised = _claim(directory, uid, attempt)
+
+    def check() -> None:
+        newer = _newer_claim(directory, raised)
+        if newer is not None:
+            raise superseded(raised, newer)
+
+    atomic_write(directory / layout.FENCE, _bytes(raised), guard=check)
+    check()  # a later life whose fence this one has replaced reads its claim, but an earlier one must end
+    for number, path in layout.executions(directory).items():
+        if number < raised.execution:
+            with contextlib.suppress(OSError):
+                path.unlink()
     return raised
+
+
+def successor(directory: Path, mine: Fence) -> Fence | None:
+    """The life of the job that has replaced `mine`; None if `mine` may still commit. Raises Permanent, Retryable."""
+    present = read_fence(directory)
+    if present is None or present == mine:
+        return None
+    if mine.replaced_by(present):
+        return present
+    # An earlier life was slow to write its fence, and ends. It may have overwritten that of a later one.
+    return _newer_claim(directory, mine)
 
 
 def check_owner(directory: Path, uid: str, found: str) -> None:
@@ -81,8 +121,64 @@ def check_owner(directory: Path, uid: str, found: str) -> None:
         )
 
 
-def superseded_message(attempt: int, newer: int) -> str:
-    """Error message for an attempt that finds a newer fence."""
-    if newer == attempt:
-        return f"attempt {attempt} of this job was started again; this process can no longer commit and ends"
-    return f"attempt {newer} of this job has started; attempt {attempt} can no longer commit and ends"
+def superseded(mine: Fence, newer: Fence) -> Retryable:
+    """The error of a life of the job that has been replaced by a newer one."""
+    if newer.attempt == mine.attempt:
+        text = f"attempt {mine.attempt} of this job was started again"
+        if newer.execution != UNCOUNTED:
+            text += f" (execution {newer.execution} after {mine.execution})"
+        return Retryable(Reason.SUPERSEDED, f"{text}; this process can no longer commit and ends")
+    return Retryable(
+        Reason.SUPERSEDED,
+        f"attempt {newer.attempt} of this job has started; attempt {mine.attempt} can no longer commit and ends",
+    )
+
+
+def _claim(directory: Path, uid: str, attempt: int) -> Fence:
+    """Take the next execution number: no other process gets the same one.
+
+    It is not below the attempt's number, so that the two are equal until an attempt lives more than once.
+    """
+    with storage_errors(directory):
+        make_directory(directory)
+        present = read_fence(directory)
+        last = max(layout.executions(directory), default=UNCOUNTED)
+        number = max(last, present.execution if present is not None else UNCOUNTED, attempt - 1)
+        while True:
+            number += 1
+            fence = Fence(uid, attempt, uuid.uuid4().hex, number)
+            with contextlib.suppress(FileExistsError):
+                write_durably(layout.execution(directory, number), _bytes(fence))
+                sync_directory(directory)
+                return fence
+
+
+def _newer_claim(directory: Path, mine: Fence) -> Fence | None:
+    return next((claim for claim in _claims(directory, mine) if claim != mine and mine.replaced_by(claim)), None)
+
+
+def _claims(directory: Path, mine: Fence) -> Iterator[Fence]:
+    """The claims of this job's lives. One that is being written counts by its number."""
+    with storage_errors(directory):
+        for number, path in layout.executions(directory).items():
+            try:
+                claim = _parse(path.read_bytes())
+            except FileNotFoundError:
+                continue
+            except (ValueError, KeyError, TypeError):
+                claim = Fence(mine.uid, mine.attempt, "", number)
+            if claim.uid == mine.uid:
+                yield claim
+
+
+def _parse(content: bytes) -> Fence:
+    """Raises ValueError, KeyError, TypeError."""
+    found = json.loads(content)
+    if not isinstance(found, dict):
+        raise TypeError(f"not an object: {found!r}")
+    execution = int(found.get("execution", UNCOUNTED))
+    return Fence(str(found["uid"]), int(found["attempt"]), str(found.get("holder", "")), execution)
+
+
+def _bytes(fence: Fence) -> bytes:
+    return json.dumps(asdict(fence)).encode()

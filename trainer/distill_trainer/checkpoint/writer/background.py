@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from distill_api.errors import Permanent, Retryable, TrainerError
 from distill_api.reasons import Reason
-from distill_trainer.checkpoint.store.fence import superseded_message
+from distill_trainer.checkpoint.store.fence import Fence, superseded
 from distill_trainer.checkpoint.store.storage import storage_error
 
 log = logging.getLogger(__name__)
@@ -27,10 +27,12 @@ _TRIES: Final = 3
 class BackgroundWriter:
     """At most one request is pending. The shared memory must not change between `submit` and `wait`'s return."""
 
-    def __init__(self, buffer: int, attempt: int, on_committed: Callable[[Response], None]) -> None:
-        """`buffer` is the descriptor of the shared memory; `on_committed` is called in another thread."""
+    def __init__(self, buffer: int, fence: Fence, on_committed: Callable[[Response], None]) -> None:
+        """`buffer` is the descriptor of the shared memory; `fence` is the rank's; `on_committed` is called in another
+        thread.
+        """
         self._buffer = buffer
-        self._attempt = attempt
+        self._fence = fence
         self._on_committed = on_committed
         self._changed = threading.Condition()
         self._request: Request | None = None
@@ -148,7 +150,7 @@ class BackgroundWriter:
         if "committedAt" in response:
             return None
         if "fencedBy" in response:
-            return Retryable(Reason.SUPERSEDED, superseded_message(self._attempt, response["fencedBy"]))
+            return superseded(self._fence, Fence(**response["fencedBy"]))
         if "errno" in response:
             path = response["path"]
             return storage_error(OSError(response["errno"], os.strerror(response["errno"]), path), path)

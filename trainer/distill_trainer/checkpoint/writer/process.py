@@ -10,6 +10,7 @@ import mmap
 import signal
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,14 +30,12 @@ def handle(request: dict[str, Any], buffer: int) -> dict[str, Any]:
     # Not closed explicitly, because the traceback of an error still refers to views of it.
     shared = memoryview(mmap.mmap(buffer, tensors + structure, access=mmap.ACCESS_READ))
     files = {layout.TENSORS: shared[:tensors], layout.STRUCTURE: shared[tensors:]}
+    fence, versions = Fence(**request["fence"]), Versions(**request["versions"])
+    order = Commit(path, fence, request["step"], versions, request["keep"], request["run"])
     try:
-        at = commit(
-            Commit(path, Fence(**request["fence"]), request["step"], Versions(**request["versions"]), request["keep"]),
-            files,
-            lambda: datetime.now(UTC),
-        )
+        at = commit(order, files, lambda: datetime.now(UTC))
     except Fenced as fenced:
-        return {"step": request["step"], "fencedBy": fenced.newer}
+        return {"step": request["step"], "fencedBy": asdict(fenced.newer)}
     except OSError as error:
         return {"step": request["step"], "errno": error.errno or 0, "path": str(error.filename or path)}
     except TrainerError as error:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_api.constants import RESERVED_ENV
-from distill_api.spec.fields import Export
+from distill_api.spec.outputs import Export
 from distill_trainer.checkpoint.store.storage import atomic_write
 from distill_trainer.outputs.optional import OutputProblem
 

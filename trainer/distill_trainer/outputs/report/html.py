@@ -47,6 +47,8 @@ def _summary(report: Report) -> str:
     how = f"{training.epochs} of {training.planned} epochs, best epoch {training.best_epoch}"
     if training.loss is not None:
         how += f"; distilled with {training.loss}, weight {training.weight:g}, {training.schedule}"
+    if training.inherited is not None:
+        how += f"; {training.inherited.share:.1%} of the first weights inherited from the teacher"
     return (
         f"<p>Task {escape(report.task)}, images of {report.imgsz} px; {escape(report.dataset.config)} with "
         f"{report.dataset.images} validation images; {escape(how)}.</p>"

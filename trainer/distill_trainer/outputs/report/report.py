@@ -67,6 +67,21 @@ class Measured(Model):
     """Version of Ultralytics."""
 
 
+class Inherited(Model):
+    """What the student's first weights took from the teacher's."""
+
+    channels: str
+    """How the teacher's channels were chosen: index or importance."""
+    share: float
+    """Share of the student's parameters, from 0 to 1."""
+    tensors: int
+    """Parameter tensors, at least in part."""
+    of_tensors: int
+    """All parameter tensors of the student."""
+    left: dict[str, list[str]]
+    """Modules and tensors that were left as they were initialized, by reason."""
+
+
 class Training(Model):
     """How the student was trained."""
 
@@ -84,6 +99,8 @@ class Training(Model):
     """Weight of the distillation loss; null without a teacher."""
     schedule: str | None = None
     """Schedule of that weight; null without a teacher."""
+    inherited: Inherited | None = None
+    """What the first weights took from the teacher's; null if student.init is default."""
 
 
 class Output(Model):

@@ -88,9 +88,10 @@ def _exit_on_stop_signal(conclude: Callable[[], int]) -> None:
 
 
 def _attempt_number(environ: Mapping[str, str]) -> int:
-    """The attempt's number in a RunConfig that may be invalid; 1 if it cannot be read."""
+    """The attempt's number, even if the RunConfig is invalid; 1 if it cannot be read."""
+    labelled = environ.get(Env.ATTEMPT, "")
     try:
-        number = json.loads(environ.get(Env.RUN, ""))["attempt"]
+        number = int(labelled) if labelled else json.loads(environ.get(Env.RUN, ""))["attempt"]
     except (ValueError, KeyError, TypeError):
         return 1
     return number if isinstance(number, int) and number >= 1 else 1

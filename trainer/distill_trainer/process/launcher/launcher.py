@@ -172,6 +172,7 @@ class Launcher:
             if status is not None:
                 details |= {
                     "step": status.progress.step,
+                    "execution": status.execution,
                     "resumed_from_step": status.resumed_from_step,
                 }
         if message.committed_step is None:
@@ -184,5 +185,6 @@ class Launcher:
         if message.progress is None and self._node_rank == 0:
             status = RankFiles(self._folder, 0).status()
             if status is not None:
-                details |= {name: getattr(status, name) for name in ("progress", "seconds", "version_changes")}
+                names = ("progress", "seconds", "version_changes", "spec_changes")
+                details |= {name: getattr(status, name) for name in names}
         return Ending(ending.exit_code, message.model_copy(update=details))

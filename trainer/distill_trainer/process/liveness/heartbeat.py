@@ -5,6 +5,7 @@ the launcher detects that case by the missing heartbeat, which also has the rank
 """
 
 import contextlib
+import ctypes
 import mmap
 import os
 import signal
@@ -20,7 +21,9 @@ MAX_SECONDS_PER_CHECK = 2.0
 """Most seconds that one check can add, in case the launcher itself was frozen since the last one."""
 STACK_DUMP_SIGNAL = signal.SIGUSR1
 """Makes a rank write the stacks of all its threads to its log."""
-_STACK_DUMP_SECONDS = 0.5
+_STACK_DUMP_SECONDS = 5.0
+"""Longest wait for a process to write its stacks; a busy machine takes seconds to schedule it."""
+_LIBC = ctypes.CDLL(None, use_errno=True)
 
 _LAYOUT = struct.Struct("<QQ64s")
 """Beats so far, process ID, phase. So small that readers practically never see a partial write."""
@@ -126,11 +129,41 @@ def stuck_ranks(
 
 def request_stack_dumps(pids: Iterable[int]) -> None:
     """Make processes, even stopped ones, write the stacks of all threads to their logs; wait until that is done."""
-    signalled = False
+    waiting: dict[int, set[Path]] = {}
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, STACK_DUMP_SIGNAL)
+            waiting[pid] = _threads_with(pid, "SigBlk")
+            _signal_main_thread(pid)
             os.kill(pid, signal.SIGCONT)
-            signalled = True
-    if signalled:
-        time.sleep(_STACK_DUMP_SECONDS)
+    deadline = time.monotonic() + _STACK_DUMP_SECONDS
+    while any(_is_dumping(pid, before) for pid, before in waiting.items()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _signal_main_thread(pid: int) -> None:
+    """Send STACK_DUMP_SIGNAL to the main thread: once continued, it writes the stacks before it leaves its place.
+
+    A signal to the process goes to any thread, and the main thread would move on before the stacks are written.
+    """
+    if _LIBC.tgkill(pid, pid, int(STACK_DUMP_SIGNAL)):
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def _is_dumping(pid: int, blocking: set[Path]) -> bool:
+    """Whether the signal waits for the process, or a thread handles it: the kernel blocks it there meanwhile.
+
+    `blocking`: threads that block it always.
+    """
+    pending = _threads_with(pid, "SigPnd") | _threads_with(pid, "ShdPnd")
+    return bool(pending or _threads_with(pid, "SigBlk") - blocking)
+
+
+def _threads_with(pid: int, signal_set: str) -> set[Path]:
+    """Threads of the process that have the signal in this set (see proc_pid_status(5))."""
+    found, bit = set(), 1 << (STACK_DUMP_SIGNAL - 1)
+    for status in Path(f"/proc/{pid}/task").glob("*/status"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            lines = status.read_text().splitlines()
+            if any(line.startswith(f"{signal_set}:") and int(line.split()[1], 16) & bit for line in lines):
+                found.add(status)
+    return found

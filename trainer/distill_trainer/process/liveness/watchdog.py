@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from distill_trainer.process.liveness.heartbeat import Heartbeat
 
@@ -58,9 +57,9 @@ class Watchdog:
         return self._last[1]
 
     @property
-    def moved_at(self) -> datetime:
-        """Time of the last beat."""
-        return datetime.now(UTC) - timedelta(seconds=self._clock() - self._last[0])
+    def idle_seconds(self) -> float:
+        """Seconds since the last beat."""
+        return max(0.0, self._clock() - self._last[0])
 
     def beat(self, phase: str) -> None:
         """Report that the main thread makes progress and starts `phase`. Cheap enough for every phase of every step."""

@@ -24,3 +24,9 @@ class RankContext:
     checkpointer: Checkpointer
     files: RunFiles
     console: Console
+
+    def joined(self, execution: int | None) -> None:
+        """The gang that this rank belongs to has this execution number; None leaves it unknown."""
+        if execution is not None:
+            self.status.update(execution=execution)
+            self.metrics.execution(execution)

@@ -29,10 +29,17 @@ def read_run_config(environ: Mapping[str, str]) -> RunConfig:
             Reason.CONFIG_INVALID,
             f"environment variable {Env.RUN} is not set; start the trainer with a DistillJob or `distill run`",
         )
+    labels = {"attempt": environ.get(Env.ATTEMPT), "committed_step": environ.get(Env.COMMITTED_STEP)}
     try:
-        return RunConfig.model_validate_json(text)
+        run = RunConfig.model_validate_json(text)
+        return RunConfig.model_validate(run.model_dump() | {name: value for name, value in labels.items() if value})
     except ValidationError as error:
         mistakes = "; ".join(explain(error, RunConfig))
+        if all(mistake["type"] == "extra_forbidden" for mistake in error.errors()):
+            raise Permanent(
+                Reason.TRAINER_TOO_OLD,
+                f"this trainer does not know every field of the job; use a newer image, or remove them: {mistakes}",
+            ) from None
         raise Permanent(Reason.CONFIG_INVALID, f"{Env.RUN} is not a valid RunConfig: {mistakes}") from None
 
 

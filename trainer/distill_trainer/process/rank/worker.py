@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -21,6 +21,7 @@ from distill_api.errors import TrainerError
 from distill_api.pod.report import TerminationMessage
 from distill_api.pod.run import RunConfig
 from distill_api.reasons import Reason
+from distill_api.spec.corrections import Change, definition
 from distill_api.status import Result
 from distill_trainer.process.liveness.heartbeat import STACK_DUMP_SIGNAL, Heartbeat, read_heartbeat, request_stack_dumps
 from distill_trainer.process.liveness.stop import StopFlag
@@ -122,11 +123,12 @@ class Rank:
         )
         self._status = status = RankStatus(
             job=run.job,
+            uid=run.uid,
             attempt=run.attempt,
             rank=env.rank,
             world_size=env.world_size,
             images_per_second=lambda: metrics.images_per_second,
-            moved_at=lambda: watchdog.moved_at,
+            idle_seconds=lambda: watchdog.idle_seconds,
             checkpoint_stalls=lambda: metrics.checkpoint_stall_seconds,
             copy=self._files.status_file,
         )
@@ -145,13 +147,15 @@ class Rank:
             uid=run.uid,
             attempt=run.attempt,
             keep=run.spec.checkpoint.keep,
+            committed_before=run.committed_step,
             is_writer=env.rank == 0,
             events=_CheckpointEvents(metrics, status),
+            definition=definition(run.spec),
         )
         if env.rank == 0:  # after raising the fence, so that an older attempt can no longer rename its own
             for folder in (files.root, files.weights):
                 clear_temporaries(folder)
-        return RankContext(
+        context = RankContext(
             env=env,
             stop=self._stop,
             status=status,
@@ -161,6 +165,10 @@ class Rank:
             files=files,
             console=Console(enabled=env.rank == 0),
         )
+        if checkpointer.execution is not None:  # the other ranks get it with the state
+            log.info("attempt %d is execution %d of job %s", run.attempt, checkpointer.execution, run.job)
+            context.joined(checkpointer.execution)
+        return context
 
     def _stalled(self, stall: Stall) -> None:
         """Exit because the main thread is stuck. Runs in the watchdog thread."""
@@ -235,8 +243,10 @@ class Rank:
             update={
                 "step": step,
                 "committed_step": committed,
+                "execution": status.execution,
                 "resumed_from_step": status.resumed_from_step,
                 "version_changes": status.version_changes,
+                "spec_changes": status.spec_changes,
                 "progress": status.progress if self._env.rank == 0 else None,
                 "seconds": status.seconds if self._env.rank == 0 else None,
             }
@@ -274,6 +284,9 @@ class _CheckpointEvents:
 
     def versions_changed(self, changes: Mapping[str, tuple[str, str]]) -> None:
         self._status.versions_changed(changes)
+
+    def spec_changed(self, changes: Iterable[Change]) -> None:
+        self._status.spec_changed(changes)
 
 
 def _configure_logging(env: TorchrunEnv) -> None:

@@ -2,7 +2,7 @@
 
 import platform
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -36,9 +36,16 @@ class TrainerMetrics:
         self._step = self._gauge(Name.STEP, "Steps finished since the start of the job")
         self._learning_rate = self._gauge(Name.LEARNING_RATE, "Learning rate by parameter group", "group")
         self._grad_norm = self._gauge(Name.GRAD_NORM, "Norm of the gradient before clipping")
+        self._neck_ratio = self._gauge(
+            Name.NECK_GRADIENT_RATIO, "Norm of distillation's gradient at the neck, unscaled, over the task's", "level"
+        )
+        self._neck_cosine = self._gauge(
+            Name.NECK_GRADIENT_COSINE, "Cosine of distillation's and the task's gradient at the neck", "level"
+        )
         self._amp_scale = self._gauge(Name.AMP_SCALE, "Loss scale of fp16 training")
         self._gpu_memory = self._gauge(Name.GPU_MEMORY, "Bytes of device memory reserved by PyTorch")
         self._gauge(Name.WORLD_SIZE, "Ranks of the gang").set(world_size)
+        self._execution = self._gauge(Name.EXECUTION, "Execution number of the gang; 0 until this rank knows it")
         labels = {"python": platform.python_version(), **versions}
         build = Gauge(Name.BUILD_INFO, "Versions, as labels", tuple(labels), registry=self.registry)
         build.labels(**labels).set(1)
@@ -63,6 +70,10 @@ class TrainerMetrics:
         self._last_time = self._gauge(Name.LAST_CHECKPOINT_TIME, "Time of the newest committed checkpoint")
         for result in ("committed", "failed"):
             self._saves.labels(result)
+
+    def execution(self, number: int) -> None:
+        """The gang has this execution number."""
+        self._execution.set(number)
 
     def step(self, *, images: int, seconds: float, step: int, epoch: int) -> None:
         """A global step is finished: images of this rank, duration in seconds, steps and epochs finished so far."""
@@ -102,6 +113,12 @@ class TrainerMetrics:
     def grad_norm(self, value: float) -> None:
         """Norm of the gradient of the last step, before clipping."""
         self._grad_norm.set(value)
+
+    def neck_gradients(self, ratios: Sequence[float], cosines: Sequence[float]) -> None:
+        """Averages by level: distillation's gradient over the task's, in norm, and the cosine of both."""
+        for level, (ratio, cosine) in enumerate(zip(ratios, cosines, strict=True)):
+            self._neck_ratio.labels(str(level)).set(ratio)
+            self._neck_cosine.labels(str(level)).set(cosine)
 
     def amp_scale(self, value: float) -> None:
         """Loss scale of fp16 training."""

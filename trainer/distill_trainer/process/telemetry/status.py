@@ -4,13 +4,14 @@ import contextlib
 import os
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from distill_api.pod.report import TrainerStatus
-from distill_api.status import Progress, VersionChange
+from distill_api.spec.corrections import Change
+from distill_api.status import Progress, SpecChange, VersionChange
 from distill_trainer.process.telemetry.time_accounting import TimeAccounting
 
 _PERSIST_INTERVAL = 1.0
@@ -23,23 +24,27 @@ class RankStatus:
         self,
         *,
         job: str,
+        uid: str,
         attempt: int,
         rank: int,
         world_size: int,
         images_per_second: Callable[[], float | None],
-        moved_at: Callable[[], datetime | None] = lambda: None,
+        idle_seconds: Callable[[], float] = lambda: 0.0,
         checkpoint_stalls: Callable[[], float] = lambda: 0.0,
         copy: Path | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`checkpoint_stalls` returns the seconds so far that checkpoints blocked training.
+        """`idle_seconds` returns the seconds since this rank last made progress, and `checkpoint_stalls` the seconds so
+        far that checkpoints blocked training.
 
         `copy`: a file with a status at most about one second old, for the launcher to read if the rank is killed.
         """
         self._lock = threading.Lock()
-        self._status = TrainerStatus(job=job, attempt=attempt, rank=rank, world_size=world_size, state="starting")
+        self._status = TrainerStatus(
+            job=job, uid=uid, attempt=attempt, rank=rank, world_size=world_size, state="starting"
+        )
         self._rate = images_per_second
-        self._moved_at = moved_at
+        self._idle_seconds = idle_seconds
         self._accounting = TimeAccounting(checkpoint_stalls, clock)
         self._copy = copy
         self._clock = clock
@@ -95,10 +100,16 @@ class RankStatus:
         ]
         self.update(version_changes=version_changes)
 
+    def spec_changed(self, changes: Iterable[Change]) -> None:
+        """The run resumes with another spec than wrote the checkpoint."""
+        shown = [(change.field, *map(_short, (change.before, change.now))) for change in changes]
+        self.update(spec_changes=[SpecChange(field=name, checkpoint=old, attempt=new) for name, old, new in shown])
+
     def read(self) -> TrainerStatus:
         """The current status."""
         with self._lock:
-            return self._status.model_copy(update={"moved_at": self._moved_at(), "seconds": self._accounting.seconds()})
+            measured = {"idle_seconds": self._idle_seconds(), "seconds": self._accounting.seconds()}
+            return self._status.model_copy(update=measured)
 
     def to_json(self) -> bytes:
         """Body of GET /status."""
@@ -126,6 +137,10 @@ class RankStatus:
             copied = self._status.model_copy(update={"seconds": self._accounting.seconds()})
             temporary.write_bytes(copied.model_dump_json(by_alias=True, exclude_none=True).encode())
             os.replace(temporary, self._copy)
+
+
+def _short(value: object) -> str:
+    return str(value)[:128]
 
 
 def _check(fields: dict[str, Any], model: type[TrainerStatus] | type[Progress]) -> None:

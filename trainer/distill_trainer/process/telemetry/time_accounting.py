@@ -33,7 +33,7 @@ class TimeAccounting:
 
     def enter(self, state: State) -> None:
         """The rank enters a state."""
-        self._add(self._open_seconds())
+        self._add(*self._open())
         kind = KINDS[state]
         self._kind = "starting" if kind == "training" and not self._stepped else kind
 
@@ -42,26 +42,29 @@ class TimeAccounting:
         seconds = self._clock() - self._since
         if self._stepped:
             self._longest_step = max(self._longest_step, seconds)
-        self._add(seconds)
+        stall = self._stall(seconds)
+        self._add(seconds - stall, stall)
         self._stepped, self._kind = True, "training"
 
     def seconds(self) -> RankSeconds:
         """Seconds by kind up to now."""
-        stall = self._stall(self._open_seconds())
+        own, stall = self._open()
         values = dict(self._seconds)
         values["checkpoint"] += stall
-        values[self._kind] += self._open_seconds() - stall
+        values[self._kind] += own
         return RankSeconds(**{kind: round(value, 3) for kind, value in values.items()})
 
-    def _open_seconds(self) -> float:
+    def _open(self) -> tuple[float, float]:
+        """Seconds of the current kind and of stalls that are not added yet. A stall is no part of a step that hangs."""
         seconds = self._clock() - self._since
-        return min(seconds, MAX_STEP_RATIO * self._longest_step) if self._kind == "training" else seconds
+        stall = self._stall(seconds)
+        own = seconds - stall
+        return (min(own, MAX_STEP_RATIO * self._longest_step) if self._kind == "training" else own), stall
 
     def _stall(self, seconds: float) -> float:
         return min(max(0.0, self._stalled() - self._stalled_before), seconds)
 
-    def _add(self, seconds: float) -> None:
-        stall = self._stall(seconds)
+    def _add(self, own: float, stall: float) -> None:
         self._seconds["checkpoint"] += stall
-        self._seconds[self._kind] += seconds - stall
+        self._seconds[self._kind] += own
         self._since, self._stalled_before = self._clock(), self._stalled()

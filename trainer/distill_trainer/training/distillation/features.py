@@ -1,4 +1,4 @@
-"""The features and logits of teacher and student that distillation losses compare."""
+"""What distillation losses compare of teacher and student: neck features, class logits and boxes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,18 @@ _BRANCHES = ("one2many", "one2one")
 
 
 class ModelOutput(NamedTuple):
-    """Features and class logits of one model for a batch."""
+    """What one model computes for a batch. For each branch of the head means: one-to-many, then one-to-one if it has
+    one. What no loss needs is empty."""
 
     features: tuple[Tensor, ...]
     """Neck features [B, C, H, W] by level, the inputs of the detection head."""
     logits: tuple[tuple[Tensor, ...], ...]
-    """Class logits [B, nc, H, W] by level, for each branch of the head: one-to-many, then one-to-one if it has one."""
+    """Class logits [B, nc, H, W] by level, for each branch."""
+    boxes: tuple[Tensor, ...] = ()
+    """Boxes [B, 4, N] for each branch, N locations of all levels: distances from the location to the left, top, right
+    and bottom edge, in cells of its level; oriented ones [B, 5, N] with the angle in radians."""
+    branch_weights: tuple[float, ...] = ()
+    """The student's: the current weight of each branch in its task's loss."""
     ready: torch.cuda.Event | None = None
     """Recorded after the tensors are written, if they are computed on another CUDA stream."""
 
@@ -28,19 +34,35 @@ class ModelOutput(NamedTuple):
             return self
         stream = torch.cuda.current_stream(self.features[0].device)
         stream.wait_event(self.ready)
-        for tensor in (*self.features, *chain.from_iterable(self.logits)):
+        for tensor in (*self.features, *chain.from_iterable(self.logits), *self.boxes):
             tensor.record_stream(stream)  # the allocator must not reuse its memory before this stream is done
         return self._replace(ready=None)
 
 
-def model_output(predictions: dict[str, Any]) -> ModelOutput:
-    """The ModelOutput of a Detect-family model, from its head's raw training predictions.
+def model_output(predictions: dict[str, Any], *, boxes: bool = False) -> ModelOutput:
+    """The ModelOutput of a Detect-family model, from its head's raw training predictions; with `boxes` if asked.
 
     Features are those of the one-to-many branch: the one-to-one branch of an end-to-end head gets detached copies.
     """
     branches = [predictions[name] for name in _BRANCHES if name in predictions] or [predictions]
     features = tuple(branches[0]["feats"])
-    return ModelOutput(features, tuple(_by_level(branch["scores"], features) for branch in branches))
+    logits = tuple(_by_level(branch["scores"], features) for branch in branches)
+    decoded = tuple(decode(branch["boxes"], branch.get("angle")) for branch in branches) if boxes else ()
+    return ModelOutput(features, logits, decoded)
+
+
+def decode(raw: Tensor, angle: Tensor | None = None) -> Tensor:
+    """A head's raw boxes [B, 4 R, N] -> distances [B, 4, N], with an `angle` [B, 1, N] as fifth channel; in fp32.
+
+    With R > 1, as in YOLOv8 and YOLO11, each distance is the mean of a distribution over R bins (DFL).
+    """
+    distances = raw.float().unflatten(1, (4, -1))
+    bins = distances.shape[2]
+    if bins > 1:
+        positions = torch.arange(bins, dtype=distances.dtype, device=raw.device).view(1, 1, -1, 1)
+        distances = (distances.softmax(2) * positions).sum(2, keepdim=True)
+    distances = distances.squeeze(2)
+    return distances if angle is None else torch.cat([distances, angle.float()], dim=1)
 
 
 def _by_level(scores: Tensor, features: Sequence[Tensor]) -> tuple[Tensor, ...]:

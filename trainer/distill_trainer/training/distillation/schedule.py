@@ -30,7 +30,7 @@ class WeightSchedule:
     """The weight of the distillation loss at each step."""
 
     weight: float
-    """The job's weight."""
+    """The job's weight; 1 if its terms have their own."""
     shape: Shape
     end: int
     """First step from which the weight stays 0; 0 if nothing is distilled."""
@@ -47,14 +47,15 @@ class WeightSchedule:
 def weight_schedule(spec: DistillJobSpec, steps_per_epoch: int) -> WeightSchedule:
     """The schedule of a job. Without a teacher, or with a weight of 0, it ends at step 0."""
     distillation, training = spec.distillation, spec.training
-    distils = spec.teacher is not None and distillation.weight > 0
+    weight = 1.0 if distillation.terms else distillation.weight
+    distils = spec.teacher is not None and weight > 0
     end = end_step(
         distillation.until,
         epochs=training.epochs,
         steps_per_epoch=steps_per_epoch,
         close_mosaic=training.close_mosaic,
     )
-    return WeightSchedule(distillation.weight, SCHEDULES[distillation.schedule], end if distils else 0)
+    return WeightSchedule(weight, SCHEDULES[distillation.schedule], end if distils else 0)
 
 
 def end_step(until: Until | None, *, epochs: int, steps_per_epoch: int, close_mosaic: int) -> int:

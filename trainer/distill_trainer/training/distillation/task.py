@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from distill_trainer.training.distillation.balance import Balance
 from distill_trainer.training.distillation.features import ModelOutput, model_output
-from distill_trainer.training.distillation.losses.registry import DistillationLoss
+from distill_trainer.training.distillation.losses.registry import DistillationLoss, Signal
 from distill_trainer.training.distillation.projector import Projector
 
 DISTILLATION_LOSS = "dis_loss"
 """Name of the distillation loss among the loss components, as in Ultralytics."""
 OBJECTIVE = "objective"
 """Name of the scalar on which backward() is called."""
+
+
+@dataclass(frozen=True)
+class Term:
+    """A distillation loss with its weight in the sum of all."""
+
+    loss: DistillationLoss
+    weight: float = 1.0
+    name: str | None = None
+    """Name of the loss component that has this term alone; None for none."""
+
+    @property
+    def on_neck(self) -> bool:
+        """Whether it compares projected features."""
+        return self.loss.on == Signal.NECK
 
 
 class DistillTask(nn.Module):
@@ -24,38 +43,59 @@ class DistillTask(nn.Module):
         self,
         student: Any,
         projector: Projector | None = None,
-        distillation_loss: DistillationLoss | None = None,
+        terms: Sequence[Term] = (),
+        balance: Balance | None = None,
+        labelled: int | None = None,
     ) -> None:
+        """`balance`: weighs the terms on the neck by their gradient instead of by the weight of `forward`. `labelled`:
+        images at the beginning of each batch that have labels; the task's loss sees no others. None: all.
+        """
         super().__init__()
         self.student_model = student  # Ultralytics' build_optimizer looks for this name
         self.projector = projector
-        self.distillation_loss = distillation_loss
+        self.terms = tuple(terms)
+        self.balance = balance
+        self.labelled = labelled
+        self._boxes = any(term.loss.on == Signal.BOX for term in terms)
 
     def forward(
         self, batch: dict[str, Any], teacher: ModelOutput | None = None, weight: float = 0.0
     ) -> dict[str, Tensor]:
-        """Compute the losses of one shard batch whose `img` is [B, 3, H, W] in [0, 1].
+        """Compute the losses of one shard batch whose `img` is [B, 3, H, W] in [0, 1], or [B + U, 3, H, W] with U
+        images without labels behind the others.
 
-        Returns Ultralytics' loss components, detached and per image; `dis_loss`, including its weight, if there is a
-        distillation loss (0 without a teacher); and `objective`, the sum of all times B as in Ultralytics, the only
-        value with a gradient.
+        Returns Ultralytics' loss components, detached and per image; `dis_loss`, including its weight, and each named
+        term, if there are terms (0 without a teacher); and `objective`, the sum of all times B as in Ultralytics, the
+        only value with a gradient.
         """
         images = batch["img"]
-        predictions = self.student_model(images)
-        task_loss, components = self.student_model.loss(batch, predictions)
+        balance = self.balance if teacher is not None else None
+        with balance.between(self.student_model.model[-1]) if balance is not None else nullcontext():
+            predictions = self.student_model(images)
+        size = images.shape[0] if self.labelled is None else self.labelled
+        if size < images.shape[0]:
+            batch, labelled = self._beginning(batch, size), _first(predictions, size)
+        else:
+            labelled = predictions
+        task_loss, components = self.student_model.loss(batch, labelled)
         losses = {name: value.detach() for name, value in components.items()}
         losses[OBJECTIVE] = task_loss.sum()
-        if self.distillation_loss is None:
+        if not self.terms:
             return losses
         if teacher is None:
-            return losses | {DISTILLATION_LOSS: torch.zeros((), device=images.device)}
-        student = model_output(predictions)
-        if self.projector is not None:
-            student = student._replace(features=self.projector(student.features))
-        distillation = weight * self.distillation_loss.compare(student, teacher.synchronize())
+            return losses | {name: torch.zeros((), device=images.device) for name in self.distillation_names}
+        student = self._student_output(predictions)
+        values = [self._value(term, student, teacher.synchronize(), weight) for term in self.terms]
+        distillation = sum(values[1:], start=values[0])
+        losses |= {term.name: value.detach() for term, value in zip(self.terms, values, strict=True) if term.name}
         losses[DISTILLATION_LOSS] = distillation.detach()
-        losses[OBJECTIVE] = losses[OBJECTIVE] + distillation * images.shape[0]
+        losses[OBJECTIVE] = losses[OBJECTIVE] + distillation * size
         return losses
+
+    @property
+    def distillation_names(self) -> list[str]:
+        """Names of the distillation loss and of its named terms among the loss components."""
+        return [DISTILLATION_LOSS, *(term.name for term in self.terms if term.name)] if self.terms else []
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the epoch (from 0) of Ultralytics' criterion."""
@@ -75,9 +115,41 @@ class DistillTask(nn.Module):
         """Parameters with gradients, in a fixed order."""
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
+    def _beginning(self, batch: dict[str, Any], images: int) -> dict[str, Any]:
+        """The batch without the images behind the first ones, which have no labels."""
+        per_image = {"img", "sem_masks", *(["masks"] if self.student_model.args.overlap_mask else [])}
+        return {key: value[:images] if key in per_image else value for key, value in batch.items()}
+
+    def _student_output(self, predictions: dict[str, Any]) -> ModelOutput:
+        student = model_output(predictions, boxes=self._boxes)
+        criterion = self.criterion
+        dual = hasattr(criterion, "o2m")
+        student = student._replace(branch_weights=(criterion.o2m, criterion.o2o) if dual else (1.0,))
+        if self.projector is None:
+            return student
+        features = self.balance.features if self.balance is not None else student.features
+        return student._replace(features=self.projector(features))
+
+    def _value(self, term: Term, student: ModelOutput, teacher: ModelOutput, weight: float) -> Tensor:
+        value = term.loss.compare(student, teacher)
+        if term.loss.gain is not None:
+            value = value * getattr(self.student_model.args, term.loss.gain)
+        if term.weight != 1.0:
+            value = value * term.weight
+        return value if self.balance is not None and term.on_neck else weight * value
+
 
 def component_names(task: DistillTask) -> list[str]:
     """Names of the losses that `forward` returns, except `objective`, in Ultralytics' order."""
     criterion = task.criterion
     names = list(getattr(criterion, "one2one", criterion).loss_names)
-    return [*names, DISTILLATION_LOSS] if task.distillation_loss is not None else names
+    return [*names, *task.distillation_names]
+
+
+def _first(predictions: Any, images: int) -> Any:
+    """Raw predictions, of any nesting, for the first images of a batch."""
+    if isinstance(predictions, dict):
+        return {key: _first(value, images) for key, value in predictions.items()}
+    if isinstance(predictions, (list, tuple)):
+        return type(predictions)(_first(value, images) for value in predictions)
+    return predictions[:images]

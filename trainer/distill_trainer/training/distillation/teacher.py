@@ -1,42 +1,72 @@
-"""The frozen teacher, reduced to the parts that distillation needs: backbone, neck and the head's class branches."""
+"""The frozen teacher, reduced to the parts that distillation needs: backbone, neck and branches of the head."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Set
 from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from ultralytics.nn.modules import OBB, OBB26
 from ultralytics.nn.tasks import BaseModel
 
-from distill_trainer.training.distillation.features import ModelOutput
+from distill_trainer.training.distillation.features import ModelOutput, decode
+from distill_trainer.training.distillation.losses.registry import Signal
 
 
-class _ClassBranches(nn.Module):
-    """Replaces a Detect-family head, so that boxes, masks and keypoints are not computed."""
+class _Head(nn.Module):
+    """Replaces a Detect-family head, so that only the needed signals are computed; masks and keypoints never are."""
 
-    def __init__(self, head: Any) -> None:
+    def __init__(self, head: Any, needs: Set[Signal]) -> None:
         super().__init__()
         self.f, self.i = head.f, head.i  # BaseModel's forward reads the layer's inputs and index from these
-        one2one = getattr(head, "one2one_cv3", None)
-        self.branches = nn.ModuleList([head.cv3] if one2one is None else [head.cv3, one2one])
+        self.classes = _branches(head, "cv3", wanted=Signal.CLASS in needs)
+        self.boxes = _branches(head, "cv2", wanted=Signal.BOX in needs)
+        self.angles = _branches(head, "cv4", wanted=Signal.BOX in needs and isinstance(head, OBB))
+        self.angle_is_raw = isinstance(head, OBB26)
 
     def forward(self, features: list[Tensor]) -> ModelOutput:
-        logits = ([level(feature) for level, feature in zip(branch, features, strict=True)] for branch in self.branches)
-        return ModelOutput(tuple(features), tuple(tuple(levels) for levels in logits))
+        logits = tuple(tuple(_by_level(branch, features)) for branch in self.classes)
+        boxes = [_flat(_by_level(branch, features)) for branch in self.boxes]
+        angles = [self._angle(_flat(_by_level(branch, features))) for branch in self.angles] or [None] * len(boxes)
+        return ModelOutput(tuple(features), logits, tuple(map(decode, boxes, angles)))
+
+    def _angle(self, raw: Tensor) -> Tensor:
+        return raw if self.angle_is_raw else (raw.sigmoid() - 0.25) * math.pi  # as in Ultralytics' heads
+
+
+def _branches(head: Any, name: str, *, wanted: bool) -> nn.ModuleList:
+    """One module a level for each branch of the head: one-to-many, then one-to-one if it has one."""
+    found = (getattr(head, attribute, None) for attribute in (name, f"one2one_{name}"))
+    return nn.ModuleList(branch for branch in found if wanted and branch is not None)
+
+
+def _by_level(branch: Any, features: list[Tensor]) -> list[Tensor]:
+    return [level(feature) for level, feature in zip(branch, features, strict=True)]
+
+
+def _flat(levels: list[Tensor]) -> Tensor:
+    return torch.cat([level.flatten(2) for level in levels], dim=2)
 
 
 class Teacher(BaseModel):
-    """A frozen model that returns features and class logits; fused, channels-last.
+    """A frozen model that returns the signals that distillation needs; fused, channels-last.
 
     It is never part of a trained module, DDP, an optimizer or a state_dict.
     """
 
-    def __init__(self, model: Any, device: torch.device, dtype: torch.dtype) -> None:
-        """Copy the needed parts of `model`, which `pair.check` must have accepted, to `device` and `dtype`."""
+    def __init__(
+        self, model: Any, device: torch.device, dtype: torch.dtype, needs: Set[Signal] = frozenset({Signal.CLASS})
+    ) -> None:
+        """Copy the needed parts of `model`, which `pair.check` must have accepted, to `device` and `dtype`.
+
+        `needs`: the signals besides the neck's features.
+        """
         super().__init__()
         layers = deepcopy(model.model)
-        self.model = nn.Sequential(*layers[:-1], _ClassBranches(layers[-1]))
+        self.model = nn.Sequential(*layers[:-1], _Head(layers[-1], needs))
         self.save = model.save
         self.yaml = model.yaml
         self.fuse(verbose=False)
@@ -51,7 +81,7 @@ class Teacher(BaseModel):
 
     @torch.no_grad()  # not inference_mode: the student's backward pass saves these features
     def infer(self, images: Tensor) -> ModelOutput:
-        """Features and class logits for images [B, 3, H, W] in [0, 1], in the teacher's dtype.
+        """The signals for images [B, 3, H, W] in [0, 1]; features and logits in the teacher's dtype.
 
         On CUDA this runs on a separate stream, in parallel with the student's forward pass. Call
         `ModelOutput.synchronize` before using the result.

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from distill_trainer.training.distillation.features import ModelOutput
+from distill_trainer.training.distillation.losses.scores import all_levels
 
 
 def logit(student: ModelOutput, teacher: ModelOutput) -> Tensor:
@@ -21,13 +22,13 @@ def logit(student: ModelOutput, teacher: ModelOutput) -> Tensor:
     al., Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection, ICCV 2023
     (arXiv:2308.14286).
     """
-    branches = [_branch(ours, theirs) for ours, theirs in zip(student.logits, teacher.logits, strict=False)]
+    branches = [branch_loss(ours, theirs) for ours, theirs in zip(student.logits, teacher.logits, strict=False)]
     return torch.stack(branches).mean()
 
 
-def _branch(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
-    ours = torch.cat([level.flatten(2) for level in student], dim=2).float()
-    theirs = torch.cat([level.flatten(2) for level in teacher], dim=2).float().sigmoid()
+def branch_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """The loss of one branch, from both models' class logits by level."""
+    ours, theirs = all_levels(student), all_levels(teacher).sigmoid()
     distance = binary_cross_entropy_with_logits(ours, theirs, reduction="none")
     weighted = (ours.sigmoid() - theirs).abs() * distance
     return weighted.sum() / theirs.amax(dim=1).sum().clamp_min(1.0)

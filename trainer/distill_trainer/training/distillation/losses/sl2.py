@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from distill_trainer.training.distillation.features import ModelOutput
+from distill_trainer.training.distillation.losses.scores import level_scores
 
 _EPSILON = 1e-9
 
@@ -18,9 +19,7 @@ def sl2(student: ModelOutput, teacher: ModelOutput) -> torch.Tensor:
     """
     total = torch.zeros((), device=student.features[0].device)
     for ours, theirs, *branches in zip(student.features, teacher.features, *teacher.logits, strict=True):
-        logits = sum(branches[1:], start=branches[0]) / len(branches)
-        # The maximum of the sigmoids is the sigmoid of the maximum, which needs one channel instead of nc.
-        weight = logits.amax(dim=1).float().sigmoid()
+        weight = level_scores(branches)
         distance = (ours.float() - theirs).square().sum(dim=1)
         total = total + (distance * weight).sum() / (weight.sum() * ours.shape[1] + _EPSILON)
     return total

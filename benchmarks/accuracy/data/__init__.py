@@ -1,0 +1,1 @@
+"""Data sets for the measurements, each generated once and kept by its digest."""

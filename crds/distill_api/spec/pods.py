@@ -1,0 +1,134 @@
+"""What the pods have, and where they run: accelerators, volumes, nodes."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
+
+from distill_api.base import Model
+from distill_api.reading import quantity
+from distill_api.spec import rules
+
+DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
+TopologyKey = Annotated[
+    str,
+    Field(
+        pattern=r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$",
+        max_length=317,
+    ),
+]
+Quantity = Annotated[
+    str,
+    BeforeValidator(quantity.written),
+    WithJsonSchema({"x-kubernetes-int-or-string": True, "pattern": quantity.PATTERN, "maxLength": 32}),
+]
+Quantities = Annotated[dict[str, Quantity], Field(max_length=16)]
+
+
+class Accelerators(Model):
+    """Accelerators of each pod."""
+
+    resource: Annotated[str, Field(min_length=1, max_length=253)] = "nvidia.com/gpu"
+    """Name of the accelerator's extended resource."""
+    per_node: Annotated[int, Field(ge=0, le=64)] = 1
+    """Accelerators per node, each with one training process. 0: train on CPUs with gloo."""
+    processes_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
+    """Training processes per node. Default: perNode, or 1 if perNode is 0. On CUDA it must be perNode."""
+
+
+class Resources(Model):
+    """What the training container requests and may use, as in a container. Each resource by itself replaces what is
+    requested by default."""
+
+    requests: Quantities = {}
+    """What a node must have for the container, such as cpu: 8 and memory: 32Gi."""
+    limits: Quantities = {}
+    """What the container may use at most. A resource with a limit and no request is requested up to the limit."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return rules.check(self, rules.RESOURCES)
+
+
+class ClaimResources(Model):
+    """Requested size of a claim."""
+
+    requests: dict[Literal["storage"], str]
+    """For example storage: 10Gi."""
+
+
+class ClaimTemplate(Model):
+    """A PersistentVolumeClaim that the operator creates for the job."""
+
+    storage_class_name: str | None = None
+    """Storage class; default: the cluster's default class."""
+    access_modes: Annotated[
+        list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadOnlyMany", "ReadWriteOncePod"]],
+        Field(min_length=1),
+    ] = ["ReadWriteMany"]
+    """Access modes. Jobs with more than one node need ReadWriteMany."""
+    resources: ClaimResources
+    """Size of the volume."""
+
+
+class Volume(Model):
+    """A volume: an existing claim, or a template for a claim."""
+
+    claim_name: DnsLabel | None = None
+    """Name of an existing PersistentVolumeClaim in the job's namespace."""
+    claim_template: ClaimTemplate | None = None
+    """Template for a claim that the operator creates. It is deleted with the job, unless
+    persistentVolumeClaimRetentionPolicy retains it."""
+    sub_path: str | None = None
+    """Directory inside the volume to use instead of its root."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return rules.check(self, rules.VOLUME)
+
+
+class Volumes(Model):
+    """The volumes of the job. They may share a claim."""
+
+    checkpoints: Volume
+    """Checkpoints and results, written below <job name>/."""
+    data: Volume
+    """The data set; mounted read-only."""
+    models: Volume | None = None
+    """The .pt files of student and teacher; mounted read-only."""
+
+
+class ClaimRetentionPolicy(Model):
+    """What happens to claims that the operator creates from claim templates. Existing claims are never deleted."""
+
+    when_deleted: Literal["Delete", "Retain"] = "Delete"
+    """What happens to them when the DistillJob is deleted, also by ttlSecondsAfterFinished. Delete: Kubernetes deletes
+    them, with all checkpoints and results in them. Retain: they stay, and another job can name them with claimName.
+    No claim is deleted while its job exists."""
+
+
+class Scheduling(Model):
+    """Where the pods may run. Each pod of an attempt has a node of its own in any case."""
+
+    priority_class_name: str | None = None
+    """PriorityClass of the pods."""
+    node_selector: dict[str, str] | None = None
+    """Labels that nodes must have to run the pods."""
+    tolerations: list[dict[str, Any]] | None = None
+    """Tolerations of the pods, as in a pod."""
+    required_topology: TopologyKey | None = None
+    """Node label, such as topology.kubernetes.io/zone, whose value must be the same on all nodes of an attempt, so that
+    its pods are near each other. The scheduler takes the value of the node that the first pod gets, without counting
+    whether there is room for all; an attempt without room is withdrawn and tried again."""
+    preferred_topology: TopologyKey | None = None
+    """Node label, such as that of a rack, whose value should be the same on as many nodes of an attempt as possible."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return rules.check(self, rules.SCHEDULING)
+
+
+class SecretName(Model):
+    """A Secret in the job's namespace."""
+
+    name: Annotated[str, Field(min_length=1, max_length=253)]
+    """Name of the Secret."""

@@ -1,0 +1,33 @@
+"""Resources of the trainer container: its accelerators, and the CPU and memory that it requests by default."""
+
+from typing import Any
+
+from distill_api.constants import Requests
+from distill_api.spec.fields import DistillJobSpec, Resources
+from distill_api.spec.rules import trainers_resources
+
+
+def build_resources(spec: DistillJobSpec) -> dict[str, Any]:
+    """What spec.resources gives, the accelerators, and requests of CPU and memory so that the pod is not BestEffort.
+
+    A resource that has a limit and no request is left to Kubernetes, which then requests the limit: a default above the
+    limit would be refused. spec.template is merged in later; it has no say if there is spec.resources.
+    """
+    given = spec.resources or Resources()
+    limited = given.limits.keys() | _templates_limits(spec)
+    defaults = {name: amount for name, amount in _defaults(spec).items() if name not in limited}
+    requests, limits = {**defaults, **given.requests}, dict(given.limits)
+    if spec.accelerators.per_node > 0:
+        limits[spec.accelerators.resource] = str(spec.accelerators.per_node)
+    return {kind: amounts for kind, amounts in (("requests", requests), ("limits", limits)) if amounts}
+
+
+def _defaults(spec: DistillJobSpec) -> dict[str, str]:
+    workers = min(spec.training.workers, Requests.WORKERS)
+    cpu = spec.processes_per_node * (Requests.CPU_PER_PROCESS + workers * Requests.CPU_PER_WORKER)
+    memory = spec.processes_per_node * (Requests.MEMORY_PER_PROCESS + workers * Requests.MEMORY_PER_WORKER)
+    return {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}
+
+
+def _templates_limits(spec: DistillJobSpec) -> set[str]:
+    return {name for given in trainers_resources(spec.template) for name in given.get("limits") or {}}

@@ -1,0 +1,1 @@
+"""Which of several operators works: the decision, and the Lease that it is about."""

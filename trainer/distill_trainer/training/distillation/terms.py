@@ -1,0 +1,36 @@
+"""The terms of a job's distillation loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from distill_api.errors import Permanent
+from distill_api.reasons import Reason
+from distill_api.spec.distillation import Distillation
+from distill_trainer.training.distillation.losses.registry import LOSSES, find
+from distill_trainer.training.distillation.task import Term
+
+ULTRALYTICS: Final[Sequence[Term]] = (Term(LOSSES["sl2"]),)
+"""The loss of Ultralytics' distillation; its weight is the schedule's."""
+
+
+def terms_of(distillation: Distillation) -> Sequence[Term]:
+    """The terms, or the one loss of the short form, whose weight is the schedule's.
+
+    Raises Permanent for a loss that does not exist, and for a share of the gradient at the neck if no term is there.
+    """
+    if not distillation.terms:
+        return (Term(LOSSES[distillation.loss]),)
+    terms = [_term(one.loss, one.weight) for one in distillation.terms]
+    if distillation.share is not None and not any(term.on_neck for term in terms):
+        raise Permanent(
+            Reason.CONFIG_INVALID,
+            "distillation.share balances losses on the neck, and no term is one; add such as spkd, or leave share out",
+        )
+    return terms
+
+
+def _term(name: str, weight: float | None) -> Term:
+    loss = find(name)
+    return Term(loss, loss.weight if weight is None else weight, f"dis_{name}_loss")

@@ -1,0 +1,108 @@
+"""Builds a training state, and the step that trains it, from a pair of models and the sizes of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from ultralytics.utils.torch_utils import ModelEMA
+
+from distill_trainer.data import Shards
+from distill_trainer.models.precision import Precision
+from distill_trainer.models.student import grid_size, neck_channels
+from distill_trainer.training.corrected import check_optimizer, hyperparameters, set_hyperparameters
+from distill_trainer.training.distillation.balance import Balance
+from distill_trainer.training.distillation.losses.registry import Signal
+from distill_trainer.training.distillation.projector import Projector
+from distill_trainer.training.distillation.schedule import WeightSchedule
+from distill_trainer.training.distillation.task import DistillTask, Term
+from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.distillation.terms import ULTRALYTICS
+from distill_trainer.training.optimizer import Schedule, TrainingPlan, build_optimizer
+from distill_trainer.training.parallel.environment import Environment
+from distill_trainer.training.preprocess import Preprocess
+from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.step import Step
+
+
+@dataclass(frozen=True)
+class StepBuilder:
+    """The parts of one rank's step. It refers to the full teacher: drop the builder to free that memory."""
+
+    student: Any
+    """The model, with Ultralytics' arguments as its `args`; it is trained in place."""
+    teacher: Any | None
+    """The full teacher; None: train without distillation."""
+    plan: TrainingPlan
+    weight: WeightSchedule
+    shards: Shards
+    environment: Environment
+    precision: Precision
+    """Precision of the student."""
+    teacher_dtype: torch.dtype = torch.float32
+    terms: Sequence[Term] = ULTRALYTICS
+    linear: bool = False
+    """Whether the projector is linear."""
+    share: float | None = None
+    """Share of the task's gradient at the neck that the terms get; None: as much as their weights give."""
+    labelled: int | None = None
+    """Images of a shard batch that have labels, which come first; None: all."""
+    compile: bool = False
+    neck: Sequence[tuple[Tensor, Tensor]] | None = None
+    """By level, the student's neck channels that it inherited, and the teacher's channels that they are."""
+
+    def build_state(self, saved: dict[str, Any] | None = None) -> tuple[TrainingState, Schedule]:
+        """A new training state, or the state that was `saved`, and the schedule of its optimizer."""
+        task = self._build_task(saved["progress"]["step"] if saved is not None else 0)
+        optimizer, schedule = build_optimizer(task, self.student.args, self.plan)
+        state = TrainingState(task, ModelEMA(self.student), optimizer, self.precision.scaler(), TrainingProgress())
+        if saved is not None:
+            check_optimizer(saved, optimizer)
+            asked = hyperparameters(optimizer)
+            state.restore(saved)
+            set_hyperparameters(optimizer, asked)
+        return state, schedule
+
+    def build_step(self, state: TrainingState, schedule: Schedule) -> Step:
+        """The step that trains `state`, with a Teacher unless distillation has ended. All ranks call this together."""
+        arguments, device = self.student.args, self.environment.device
+        if self.compile:
+            self.student.compile()
+        return Step(
+            state,
+            schedule,
+            teacher=None if self.weight.over(state.progress.step) else self._build_teacher(),
+            weight=self.weight,
+            precision=self.precision,
+            preprocess=Preprocess(
+                device, arguments.imgsz, grid_size(self.student), arguments.multi_scale, arguments.seed
+            ),
+            shards=self.shards,
+            environment=self.environment,
+        )
+
+    def _build_task(self, step: int) -> DistillTask:
+        """The task for a run that continues at `step`: without a projector if the terms or that step need none."""
+        terms = self.terms if self.weight.end > 0 else ()
+        projector, balance = None, None
+        if self.teacher is not None and any(term.on_neck for term in terms) and not self.weight.over(step):
+            torch.manual_seed(self.student.args.seed)
+            channels = neck_channels(self.student)
+            projector = Projector(channels, neck_channels(self.teacher), linear=self.linear)
+            if self.neck is not None:
+                projector.align(self.neck)
+            balance = Balance(len(channels), self.share) if self.share is not None else None
+        task = DistillTask(self.student, projector, terms, balance, self.labelled)
+        return task.to(self.environment.device).to(memory_format=torch.channels_last)
+
+    def _build_teacher(self) -> Teacher | None:
+        if self.teacher is None:
+            return None
+        needs = frozenset[Signal]().union(*(term.loss.needs for term in self.terms))
+        teacher = Teacher(self.teacher, self.environment.device, self.teacher_dtype, needs)
+        if self.compile:
+            teacher.compile()
+        return teacher
