@@ -161,11 +161,13 @@ def _leftover_pods(context: PassContext, phase: Phase, nodes: int) -> Decision |
     forced = context.settings.forced_pod_deletion
     blocked = node_lost.blocking(live, timeout, context.now, forced=forced)
     notice = blocked or Notice(Reason.PODS_TERMINATING, text)
+    lost = node_lost.removals(live, timeout, context.now, forced=forced)
     actions = (
         *cleanup.remove_leftovers(observed, newest),
         *cleanup.delete_jobs(misfits),
+        *cleanup.remove_owners(observed, lost),
         *cleanup.remove_orphans(observed, forced=forced),
-        *node_lost.removals(live, timeout, context.now, forced=forced),
+        *lost,
     )
     left = node_lost.seconds_left(live, timeout, context.now)
     wake = min(left or LEFTOVERS_WAKE_SECONDS, LEFTOVERS_WAKE_SECONDS)

@@ -13,7 +13,7 @@ from distill_operator.policies.lifetime import deadlines, suspend, template
 from distill_operator.policies.recovery import bad_nodes, classify, cleanup, node_lost, stall
 from distill_operator.policies.recovery.decision import End, Rule
 from distill_operator.types import attempts, messages
-from distill_operator.types.actions import Action, Decision, Delete, Notice
+from distill_operator.types.actions import Action, Decision, Notice
 from distill_operator.types.observed import JobFacts, Observed, PodFacts, Rejection
 from distill_operator.types.pass_context import PassContext
 
@@ -247,9 +247,10 @@ def terminate(context: PassContext, attempt: Attempt) -> Decision:
     job = observed.job_of(attempt.number)
     lost = node_lost.removals(live, timeout, context.now, forced=forced)
     actions: tuple[Action, ...] = growth.remove_placeholders(context) if reason != Reason.GROWING else ()
-    if job is not None and not job.deleting and (reason.facts.ended_by_operator or left <= 0 or lost):
-        # This also releases the pods on lost nodes: the Job controller's finalizer keeps them while the Job exists.
-        actions = (*actions, Delete("Job", job.name, job.uid, foreground=True))
+    if job is not None and not job.deleting and (reason.facts.ended_by_operator or left <= 0):
+        actions = (*actions, *cleanup.delete_jobs((job,)))
+    else:
+        actions = (*actions, *cleanup.remove_owners(observed, lost))
     orphans = (*cleanup.remove_late_jobs(observed, attempt.number), *cleanup.remove_orphans(observed, forced=forced))
     committed = attempts.committed_step(context.status)
     actions = (*actions, *queue.keep_place(attempt, job, committed, context.now), *orphans, *lost)

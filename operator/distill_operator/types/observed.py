@@ -235,9 +235,11 @@ class Observed:
         return next((job for job in jobs if (self._can_be_its(job) if uid is None else job.uid == uid)), None)
 
     def pods_of(self, attempt: int) -> tuple[PodFacts, ...]:
-        """The attempt's pods, gone ones included, but not those of a stray."""
+        """The attempt's pods, gone ones included, but not those of a stray, or of an earlier attempt's Job."""
         uid = self._job_uid(attempt)
-        return tuple(pod for pod in self.pods if pod.attempt == attempt and (not uid or pod.owner_uid in ("", uid)))
+        others = {known.job_uid for known in self.job.status.attempts if known.job_uid} - {uid}
+        pods = (pod for pod in self.pods if pod.attempt == attempt)
+        return tuple(pod for pod in pods if (pod.owner_uid in ("", uid) if uid else pod.owner_uid not in others))
 
     @property
     def strays(self) -> tuple[JobFacts, ...]:

@@ -60,6 +60,35 @@ def test_how_an_evicted_life_ended_says_nothing_about_the_next_attempt() -> None
     assert cluster.dj.status.attempts[-1].job_uid == cluster.jobs["tiny-a2"].uid
 
 
+EVICTED_AND_DARK = (
+    *((name, 0) for name in ("operate", "operate", "controllers", "queue_evicts", "kubelets")),
+    ("darken", 1),
+    *((name, 0) for name in ("operate", "controllers", "kubelets", "queue_admits")),
+)
+"""A queue takes a gang's nodes and gives them back, while a node of the first life does not confirm its pod's end."""
+
+
+def test_a_dark_node_of_an_evicted_life_does_not_hold_the_job_for_ever() -> None:
+    """Found by a long search: the Job is the next attempt's by then, and its finalizer keeps the dark node's pod."""
+    cluster = after(*EVICTED_AND_DARK)
+    cluster.pass_time(100)
+    assert "tiny-a1-1" not in {pod.name for pod in cluster.pods.values()}
+    assert cluster.dj.status.attempt == 2
+
+
+def test_pods_of_an_evicted_life_do_not_end_the_next_attempt() -> None:
+    cluster = after(*EVICTED_AND_DARK)
+    for _ in range(10):
+        if "tiny-a2" not in cluster.jobs:
+            cluster.seconds += 20
+            for name in ("operate", "controllers", "kubelets"):
+                cluster.step_world(name)
+    cluster.step_world("operate")
+    assert {pod.owner_uid for pod in cluster.noted.values()} - {cluster.jobs["tiny-a2"].uid}, "one is remembered"
+    assert cluster.dj.status.attempts[-1].reason is None
+    assert [attempt.reason for attempt in cluster.settle().attempts] == [Reason.QUEUE_EVICTED, Reason.COMPLETED]
+
+
 def test_pods_that_are_not_waited_for_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(open_attempt, "gang_is_alive", lambda *_: False)
     monkeypatch.setattr(next_attempt, "_leftover_pods", lambda *_, **__: None)

@@ -30,6 +30,15 @@ def remove_orphans(observed: Observed, *, forced: bool) -> tuple[Delete, ...]:
     return tuple(Delete("Pod", pod.name, pod.uid) for pod in observed.pods if pod.orphaned)
 
 
+def remove_owners(observed: Observed, lost: tuple[Delete, ...]) -> tuple[Delete, ...]:
+    """Delete the Jobs of pods that are deleted by force, because the Job controller's finalizer keeps such a pod while
+    its Job exists. A Job that a queue holds for the next attempt goes as well, and with it its place in the queue.
+    """
+    uids = {pod.uid for pod in lost}
+    owners = {pod.owner_uid for pod in observed.pods if pod.uid in uids}
+    return delete_jobs(tuple(job for job in observed.jobs if job.uid in owners and not job.deleting))
+
+
 def active_jobs(observed: Observed, newest: int) -> tuple[JobFacts, ...]:
     """Jobs of ended attempts, up to `newest`, that may still create pods."""
     return tuple(job for job in observed.jobs if job.owned and job.attempt <= newest and not job.inert)
