@@ -52,6 +52,12 @@ class RunConfig(Model):
         return self.model_dump_json(by_alias=True, exclude_defaults=True)
 
     @property
+    def local_address(self) -> str:
+        """The loopback address, if all ranks meet there: nobody else needs to reach them. Else empty."""
+        host, _, _ = self.rendezvous.rpartition(":")
+        return host if host.startswith("127.") else ""
+
+    @property
     def world_size(self) -> int:
         """Ranks of this attempt."""
         return self.nodes * self.local_world_size

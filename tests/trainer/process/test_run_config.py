@@ -29,3 +29,9 @@ def test_a_label_that_is_no_number_of_an_attempt_is_an_error(label: str) -> None
 def test_the_pods_label_says_what_is_committed(label: str | None, committed: int) -> None:
     given = {Env.RUN: RUN} | ({Env.COMMITTED_STEP: label} if label is not None else {})
     assert read_run_config(given).committed_step == committed
+
+
+@pytest.mark.parametrize(("rendezvous", "address"), [("127.0.0.1:29400", "127.0.0.1"), ("tiny-a1-0.tiny-a1:29400", "")])
+def test_only_ranks_that_meet_on_one_machine_serve_there_alone(rendezvous: str, address: str) -> None:
+    run = read_run_config({Env.RUN: RUN}).model_copy(update={"rendezvous": rendezvous})
+    assert run.local_address == address

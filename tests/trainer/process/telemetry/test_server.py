@@ -34,6 +34,17 @@ def test_a_taken_port_is_replaced_by_a_free_one() -> None:
         first.close()
 
 
+def test_a_run_on_one_machine_is_not_served_to_the_network() -> None:
+    """Nor does it take the port from another address of the machine."""
+    local = StatusServer(0, {"/healthz": ("text/plain", lambda: b"ok")}, "127.0.0.1")
+    try:
+        assert urllib.request.urlopen(f"http://127.0.0.1:{local.port}/healthz").read() == b"ok"
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", local.port), 1)
+    finally:
+        local.close()
+
+
 def test_a_forked_data_loading_process_does_not_keep_the_port() -> None:
     server = StatusServer(0, {"/healthz": ("text/plain", lambda: b"ok")})
     child = multiprocessing.get_context("fork").Process(target=time.sleep, args=(30,))

@@ -139,6 +139,7 @@ class Rank:
                 "/status": ("application/json", status.to_json),
                 "/healthz": ("text/plain", lambda: b"ok\n"),
             },
+            run.local_address,
         )
         log.info("serving metrics and status on port %d", server.port)
         files = RunFiles.of(run)

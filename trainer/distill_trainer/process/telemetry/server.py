@@ -16,13 +16,16 @@ Endpoint = tuple[str, Callable[[], bytes]]
 class StatusServer:
     """Serves endpoints from daemon threads until `close` or the end of the process."""
 
-    def __init__(self, port: int, endpoints: Mapping[str, Endpoint]) -> None:
-        """Listen on `port` of all addresses, or on a free port if it is in use. `endpoints`: by path."""
-        handler = _handler(dict(endpoints))
+    def __init__(self, port: int, endpoints: Mapping[str, Endpoint], host: str = "") -> None:
+        """Listen on `port` of `host`, by default of all addresses, or on a free port if it is in use.
+
+        `endpoints`: by path.
+        """
+        server, handler = _LocalServer if host else _Server, _handler(dict(endpoints))
         try:
-            self._server = _Server(("", port), handler)
+            self._server = server((host, port), handler)
         except OSError as error:
-            self._server = _Server(("", 0), handler)
+            self._server = server((host, 0), handler)
             log.warning("cannot listen on port %d (%s); using port %d instead", port, error.strerror, self.port)
         # A forked data loader worker would keep the port open after this rank has died.
         os.register_at_fork(after_in_child=self._server.socket.close)
@@ -39,8 +42,11 @@ class StatusServer:
         self._server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
+class _LocalServer(ThreadingHTTPServer):
     daemon_threads = True
+
+
+class _Server(_LocalServer):
     address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
 
     def server_bind(self) -> None:
