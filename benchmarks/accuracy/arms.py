@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from benchmarks.accuracy.data.datasets import LABELLED, WITHOUT_LABELS
 from benchmarks.accuracy.run import Data, Run
 
 SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb"}
@@ -25,8 +26,8 @@ class Arm:
     """Name of an arm: this one gets as many epochs as fit into that arm's CPU seconds."""
     pays_teacher: bool = False
     """The teacher's training is part of those seconds."""
-    missing: str | None = None
-    """Why the arm cannot be run yet."""
+    unlabelled: bool = False
+    """Whether it learns from images without labels, which only some scenarios have."""
 
 
 INHERIT = {"student": {"init": "inherit"}}
@@ -34,6 +35,7 @@ THIRD = {"schedule": "stop", "until": {"fraction": 0.33}}
 COSINE = {"schedule": "cosine", "until": {"fraction": 0.5}}
 HALF = {"terms": [{"loss": "spkd"}], "share": 0.5, **COSINE}
 HEAD = [{"loss": "bckd"}, {"loss": "iou"}]
+UNLABELLED = {"dataset": {"unlabelled": {"images": WITHOUT_LABELS}}}
 ARMS: dict[str, Arm] = {
     "plain": Arm("plain"),
     "ultralytics": Arm("Ultralytics' own `distill_model`", teacher=True, trainer="ultralytics"),
@@ -62,7 +64,16 @@ ARMS: dict[str, Arm] = {
         spec=INHERIT | {"distillation": HALF | {"terms": [{"loss": "spkd"}, *HEAD]}},
     ),
     "unlabelled": Arm(
-        "unlabelled images", teacher=True, missing="the data sets of this benchmark have no images without labels yet"
+        "`bckd` and `iou` with as many unlabelled images",
+        teacher=True,
+        spec={"distillation": {"terms": HEAD}, **UNLABELLED},
+        unlabelled=True,
+    ),
+    "inherit-unlabelled": Arm(
+        "inherit, `bckd` and `iou` with as many unlabelled images",
+        teacher=True,
+        spec=INHERIT | {"distillation": {"terms": HEAD}, **UNLABELLED},
+        unlabelled=True,
     ),
 }
 """A new recipe is one line."""
@@ -87,7 +98,7 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {
     "scratch": Scenario("from random weights"),
     "fine-tune": Scenario("fine-tuned on printed digits", look="print", start="hard", epochs=0.5),
-    "few-labels": Scenario("with a tenth of the labels", fraction=0.1, epochs=4.0),
+    "few-labels": Scenario("with a tenth of the labels", fraction=LABELLED, epochs=4.0),
     "family-11": Scenario("YOLO11 from random weights", family="yolo11"),
     "family-v8": Scenario("YOLOv8 from random weights", family="yolov8"),
 }
@@ -144,8 +155,8 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name in self.arms:
-            if missing := ARMS[name].missing:
-                raise ValueError(f"arm {name} cannot be run: {missing}; leave it out")
+            if ARMS[name].unlabelled and SCENARIOS[self.scenario].fraction == 1:
+                raise ValueError(f"arm {name} needs images without labels, which scenario {self.scenario} has not")
             other = ARMS[name].as_long_as
             if other is not None and not {"plain", other} <= set(self.arms):
                 raise ValueError(f"arm {name} needs the arms plain and {other}, whose seconds it is given")

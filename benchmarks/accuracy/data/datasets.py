@@ -13,6 +13,9 @@ from benchmarks.accuracy.run import Data
 from digits.generate import generate
 
 CONFIG = "digits.yaml"
+WITHOUT_LABELS = "unlabelled.txt"
+LABELLED = 0.1
+"""Part of the training images that has labels, where not all have; the others are in the list WITHOUT_LABELS."""
 
 LOOKS: dict[str, Any] = {
     "digits": generate,
@@ -29,6 +32,9 @@ def dataset(work: Path, data: Data) -> Path:
         root.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f"{root.name}.", dir=root.parent))
         LOOKS[data.look](unfinished, data.task, {"train": data.train, "val": data.val}, data.imgsz, data.seed)
+        images = sorted((unfinished / "images" / "train").iterdir())[round(data.train * LABELLED) :]
+        lines = [f"./{image.relative_to(unfinished)}" for image in images]
+        (unfinished / WITHOUT_LABELS).write_text("\n".join(lines) + "\n")
         try:
             unfinished.rename(root)
         except OSError:  # another lane was faster

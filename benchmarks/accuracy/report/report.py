@@ -35,7 +35,6 @@ def report(plan: Plan, runs: Sequence[Run], rows: Mapping[str, Row], command: st
         "Paired by seed, with the 95 % interval of Student's t. One-to-many head, last weights.",
         _differences(finished),
         *([f"## Curves\n\n![mAP50-95 by epoch]({picture})"] if picture else []),
-        _unavailable(plan),
         "## How",
         _how([*teacher.values(), *(row for arm in finished.values() for row in arm.values())], command),
     ]
@@ -116,11 +115,6 @@ def _values(rows: Mapping[int, Row], value: Callable[[Row], float | None]) -> di
 
 def _title(arm: str) -> str:
     return f"`{arm}`: {ARMS[arm].title}" if arm in ARMS else arm
-
-
-def _unavailable(plan: Plan) -> str:
-    lines = [f"- `{name}`: {arm.missing}." for name, arm in ARMS.items() if arm.missing]
-    return "## Arms that cannot be run yet\n\n" + "\n".join(lines) if lines and plan.scenario == "few-labels" else ""
 
 
 def _how(rows: Sequence[Row], command: str) -> str:
