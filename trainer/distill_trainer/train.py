@@ -15,9 +15,16 @@ from distill_trainer.outputs.reporter import Reporter
 from distill_trainer.process.liveness.watchdog import RENDEZVOUS
 from distill_trainer.process.machine.cpus import available_cpus
 from distill_trainer.process.rank.context import RankContext
-from distill_trainer.training.build import Setup, build_plan, build_step, build_train_data, build_val_data, resume
+from distill_trainer.training.build import (
+    Setup,
+    build_distillation,
+    build_plan,
+    build_step,
+    build_train_data,
+    build_val_data,
+    resume,
+)
 from distill_trainer.training.commits import Commits, commit_interval
-from distill_trainer.training.distillation.schedule import weight_schedule
 from distill_trainer.training.evaluation.comparison import Comparison
 from distill_trainer.training.evaluation.epoch_end import Evaluation
 from distill_trainer.training.evaluation.scores import Score
@@ -55,12 +62,12 @@ def _train_with_peers(setup: Setup, started: float) -> FinishedRun:
     data, val_data = build_train_data(setup), build_val_data(setup)
     context.watchdog.beat("building the models")
     plan = build_plan(setup, data)
-    weight = weight_schedule(setup.spec, plan.steps_per_epoch)
-    data.end_unlabelled(weight.end)
-    state, schedule = resume(setup, plan, weight)
+    distillation = build_distillation(setup, plan)
+    data.end_unlabelled(distillation.weight.end)
+    state, schedule = resume(setup, plan, distillation)
     teacher, scoring_seconds = _score_teacher(setup, val_data, state.progress.step)
     context.watchdog.beat("building the models")
-    step = build_step(setup, plan, weight, state, schedule)
+    step = build_step(setup, plan, distillation, state, schedule)
     commits = _build_commits(setup, state)
     shard_images = setup.shards.images(setup.spec.training.batch)
     reporter = Reporter(context, plan, state, images_per_step=len(setup.shards.local) * shard_images)

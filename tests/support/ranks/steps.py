@@ -23,6 +23,7 @@ from distill_trainer.data import Shards
 from distill_trainer.models.precision import student_precision
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import WeightSchedule, constant
 from distill_trainer.training.distillation.task import Term
 from distill_trainer.training.distillation.terms import ULTRALYTICS
@@ -83,13 +84,15 @@ class Rank:
             student,
             teach(build("yolo26s.yaml", seed=1)),
             TrainingPlan(epochs=5, steps_per_epoch=2, batch=order.shards * SHARD_IMAGES, images=16, classes=3),
-            WeightSchedule(1.0 if order.share else 6.0, constant, order.end),
+            DistillationPlan(
+                WeightSchedule(1.0 if order.share else 6.0, constant, order.end),
+                [Term(LOSSES[name], name=name) for name in ("spkd", "iou")] if order.share else ULTRALYTICS,
+                share=order.share or None,
+                teacher_dtype=torch.float64,
+            ),
             Shards.of_rank(environment.rank, environment.world_size, order.shards),
             environment,
             student_precision("fp32", environment.device),
-            teacher_dtype=torch.float64,
-            terms=[Term(LOSSES[name], name=name) for name in ("spkd", "iou")] if order.share else ULTRALYTICS,
-            share=order.share or None,
         )
         loaded = torch.load(order.state, weights_only=True) if order.state and environment.is_main else None
         self.training, schedule = builder.build_state(broadcast_state(loaded, environment.device))

@@ -15,6 +15,7 @@ from distill_trainer.models.precision import student_precision, teacher_dtype
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.losses.registry import LOSSES
+from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import WeightSchedule, constant
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, Term, component_names
 from distill_trainer.training.distillation.teacher import Teacher
@@ -38,11 +39,10 @@ class Run:
             student,
             teacher if distils else None,
             TrainingPlan(epochs=5, steps_per_epoch=10, batch=4, images=40, classes=3),
-            WeightSchedule(6.0, constant, end),
+            DistillationPlan(WeightSchedule(6.0, constant, end), [Term(LOSSES[loss])]),
             Shards(2, (0, 1)),
             ALONE,
             student_precision(amp, CPU),
-            terms=[Term(LOSSES[loss])],
         )
         self.state, schedule = builder.build_state()
         self.task = self.state.task

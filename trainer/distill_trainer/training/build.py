@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from ultralytics.utils.torch_utils import init_seeds
 
 from distill_api.pod.run import RunConfig
@@ -18,7 +17,8 @@ from distill_trainer.process.liveness.timeouts import Timeouts, timeouts
 from distill_trainer.process.machine.allocator import keep_freed_memory
 from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.corrected import check_distillation
-from distill_trainer.training.distillation.schedule import WeightSchedule
+from distill_trainer.training.distillation.plan import DistillationPlan
+from distill_trainer.training.distillation.schedule import weight_schedule
 from distill_trainer.training.distillation.terms import terms_of
 from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.optimizer import Schedule, TrainingPlan
@@ -113,7 +113,25 @@ def build_plan(setup: Setup, data: TrainData) -> TrainingPlan:
     return TrainingPlan(arguments.epochs, data.steps_per_epoch, arguments.batch, data.images, dataset.nc)
 
 
-def resume(setup: Setup, plan: TrainingPlan, weight: WeightSchedule) -> tuple[TrainingState, Schedule]:
+def build_distillation(setup: Setup, plan: TrainingPlan) -> DistillationPlan:
+    """What the run distils."""
+    spec, teacher = setup.spec, setup.spec.teacher
+    weight = weight_schedule(spec, plan.steps_per_epoch)
+    if teacher is None:
+        return DistillationPlan(weight)
+    return DistillationPlan(
+        weight,
+        terms_of(spec.distillation),
+        share=spec.distillation.share,
+        linear=spec.distillation.projector == "linear",
+        teacher_dtype=teacher_dtype(teacher.precision, setup.environment.device),
+        batch_fraction=teacher.batch_fraction,
+        labelled=setup.shards.images(spec.training.batch) if spec.dataset.unlabelled is not None else None,
+        neck=setup.prepared.inherited.neck if setup.prepared.inherited is not None else None,
+    )
+
+
+def resume(setup: Setup, plan: TrainingPlan, distillation: DistillationPlan) -> tuple[TrainingState, Schedule]:
     """Build the training state and restore it from the newest checkpoint. Only rank 0 reads the volume."""
     context, environment = setup.context, setup.environment
     context.watchdog.beat("resuming")
@@ -124,7 +142,7 @@ def resume(setup: Setup, plan: TrainingPlan, weight: WeightSchedule) -> tuple[Tr
     sent = {"state": state_of_rank0, "execution": context.checkpointer.execution}
     received = broadcast_state(sent, environment.device) or sent
     context.joined(received["execution"])
-    state, schedule = _step_builder(setup, plan, weight).build_state(received["state"])
+    state, schedule = _step_builder(setup, plan, distillation).build_state(received["state"])
     at = context.checkpointer.committed_at
     context.status.resumed(state.progress.step, at)
     context.metrics.resumed(state.progress.step, at)
@@ -132,30 +150,22 @@ def resume(setup: Setup, plan: TrainingPlan, weight: WeightSchedule) -> tuple[Tr
 
 
 def build_step(
-    setup: Setup, plan: TrainingPlan, weight: WeightSchedule, state: TrainingState, schedule: Schedule
+    setup: Setup, plan: TrainingPlan, distillation: DistillationPlan, state: TrainingState, schedule: Schedule
 ) -> Step:
     """Build the step, and free the full teacher's memory."""
-    step = _step_builder(setup, plan, weight).build_step(state, schedule)
+    step = _step_builder(setup, plan, distillation).build_step(state, schedule)
     setup.prepared.release_teacher()
     return step
 
 
-def _step_builder(setup: Setup, plan: TrainingPlan, weight: WeightSchedule) -> StepBuilder:
-    spec = setup.spec
-    dtype = teacher_dtype(spec.teacher.precision, setup.environment.device) if spec.teacher is not None else None
+def _step_builder(setup: Setup, plan: TrainingPlan, distillation: DistillationPlan) -> StepBuilder:
     return StepBuilder(
         setup.prepared.student,
         setup.prepared.teacher,
         plan,
-        weight,
+        distillation,
         setup.shards,
         setup.environment,
         setup.precision,
-        teacher_dtype=dtype or torch.float32,
-        terms=terms_of(spec.distillation),
-        linear=spec.distillation.projector == "linear",
-        share=spec.distillation.share,
-        compile=spec.training.compile,
-        labelled=setup.shards.images(spec.training.batch) if spec.dataset.unlabelled is not None else None,
-        neck=setup.prepared.inherited.neck if setup.prepared.inherited is not None else None,
+        compile=setup.spec.training.compile,
     )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.data import Shards
@@ -16,11 +14,10 @@ from distill_trainer.models.student import grid_size, neck_channels
 from distill_trainer.training.corrected import check_optimizer, hyperparameters, set_hyperparameters
 from distill_trainer.training.distillation.balance import Balance
 from distill_trainer.training.distillation.losses.registry import Signal
+from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.projector import Projector
-from distill_trainer.training.distillation.schedule import WeightSchedule
-from distill_trainer.training.distillation.task import DistillTask, Term
+from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
-from distill_trainer.training.distillation.terms import ULTRALYTICS
 from distill_trainer.training.optimizer import Schedule, TrainingPlan, build_optimizer
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.preprocess import Preprocess
@@ -37,22 +34,12 @@ class StepBuilder:
     teacher: Any | None
     """The full teacher; None: train without distillation."""
     plan: TrainingPlan
-    weight: WeightSchedule
+    distillation: DistillationPlan
     shards: Shards
     environment: Environment
     precision: Precision
     """Precision of the student."""
-    teacher_dtype: torch.dtype = torch.float32
-    terms: Sequence[Term] = ULTRALYTICS
-    linear: bool = False
-    """Whether the projector is linear."""
-    share: float | None = None
-    """Share of the task's gradient at the neck that the terms get; None: as much as their weights give."""
-    labelled: int | None = None
-    """Images of a shard batch that have labels, which come first; None: all."""
     compile: bool = False
-    neck: Sequence[tuple[Tensor, Tensor]] | None = None
-    """By level, the student's neck channels that it inherited, and the teacher's channels that they are."""
 
     def build_state(self, saved: dict[str, Any] | None = None) -> tuple[TrainingState, Schedule]:
         """A new training state, or the state that was `saved`, and the schedule of its optimizer."""
@@ -68,14 +55,14 @@ class StepBuilder:
 
     def build_step(self, state: TrainingState, schedule: Schedule) -> Step:
         """The step that trains `state`, with a Teacher unless distillation has ended. All ranks call this together."""
-        arguments, device = self.student.args, self.environment.device
+        arguments, device, weight = self.student.args, self.environment.device, self.distillation.weight
         if self.compile:
             self.student.compile()
         return Step(
             state,
             schedule,
-            teacher=None if self.weight.over(state.progress.step) else self._build_teacher(),
-            weight=self.weight,
+            teacher=None if weight.over(state.progress.step) else self._build_teacher(),
+            weight=weight,
             precision=self.precision,
             preprocess=Preprocess(
                 device, arguments.imgsz, grid_size(self.student), arguments.multi_scale, arguments.seed
@@ -86,23 +73,25 @@ class StepBuilder:
 
     def _build_task(self, step: int) -> DistillTask:
         """The task for a run that continues at `step`: without a projector if the terms or that step need none."""
-        terms = self.terms if self.weight.end > 0 else ()
+        plan = self.distillation
+        terms = plan.terms if plan.weight.end > 0 else ()
         projector, balance = None, None
-        if self.teacher is not None and any(term.on_neck for term in terms) and not self.weight.over(step):
+        if self.teacher is not None and any(term.on_neck for term in terms) and not plan.weight.over(step):
             torch.manual_seed(self.student.args.seed)
             channels = neck_channels(self.student)
-            projector = Projector(channels, neck_channels(self.teacher), linear=self.linear)
-            if self.neck is not None:
-                projector.align(self.neck)
-            balance = Balance(len(channels), self.share) if self.share is not None else None
-        task = DistillTask(self.student, projector, terms, balance, self.labelled)
+            projector = Projector(channels, neck_channels(self.teacher), linear=plan.linear)
+            if plan.neck is not None:
+                projector.align(plan.neck)
+            balance = Balance(len(channels), plan.share) if plan.share is not None else None
+        task = DistillTask(self.student, projector, terms, balance, plan.labelled)
         return task.to(self.environment.device).to(memory_format=torch.channels_last)
 
     def _build_teacher(self) -> Teacher | None:
         if self.teacher is None:
             return None
-        needs = frozenset[Signal]().union(*(term.loss.needs for term in self.terms))
-        teacher = Teacher(self.teacher, self.environment.device, self.teacher_dtype, needs)
+        plan = self.distillation
+        needs = frozenset[Signal]().union(*(term.loss.needs for term in plan.terms))
+        teacher = Teacher(self.teacher, self.environment.device, plan.teacher_dtype, needs, plan.batch_fraction)
         if self.compile:
             teacher.compile()
         return teacher

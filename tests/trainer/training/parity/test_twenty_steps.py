@@ -30,6 +30,7 @@ from torch import Tensor
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import student_precision
 from distill_trainer.models.student import set_class_weights
+from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import WeightSchedule, constant
 from distill_trainer.training.loop import Loop
 from distill_trainer.training.optimizer import TrainingPlan
@@ -70,8 +71,9 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
     set_class_weights(student, LABELS, arguments.cls_pw)
     plan = TrainingPlan(EPOCHS, STEPS_PER_EPOCH, BATCH, images, len(CLASSES))
     weight = WeightSchedule(arguments.dis, constant, STEPS + 1)  # so that the projector is there to be compared
+    distillation = DistillationPlan(weight, teacher_dtype=torch.float64)
     precision = student_precision("fp32", CPU)
-    builder = StepBuilder(student, teacher, plan, weight, Shards(1, (0,)), ALONE, precision, torch.float64)
+    builder = StepBuilder(student, teacher, plan, distillation, Shards(1, (0,)), ALONE, precision)
     state, schedule = builder.build_state()
     state.task.projector.load_state_dict(projector)
     step = builder.build_step(state, schedule)

@@ -64,6 +64,7 @@ class DistillTask(nn.Module):
         """Compute the losses of one shard batch whose `img` is [B, 3, H, W] in [0, 1], or [B + U, 3, H, W] with U
         images without labels behind the others.
 
+        The losses compare the last T images if the teacher's output has T.
         Returns Ultralytics' loss components, detached and per image; `dis_loss`, including its weight, and each named
         term, if there are terms (0 without a teacher); and `objective`, the sum of all times B as in Ultralytics, the
         only value with a gradient.
@@ -74,7 +75,7 @@ class DistillTask(nn.Module):
             predictions = self.student_model(images)
         size = images.shape[0] if self.labelled is None else self.labelled
         if size < images.shape[0]:
-            batch, labelled = self._beginning(batch, size), _first(predictions, size)
+            batch, labelled = self._beginning(batch, size), _part(predictions, slice(size))
         else:
             labelled = predictions
         task_loss, components = self.student_model.loss(batch, labelled)
@@ -84,8 +85,10 @@ class DistillTask(nn.Module):
             return losses
         if teacher is None:
             return losses | {name: torch.zeros((), device=images.device) for name in self.distillation_names}
-        student = self._student_output(predictions)
-        values = [self._value(term, student, teacher.synchronize(), weight) for term in self.terms]
+        teacher = teacher.synchronize()
+        seen = teacher.features[0].shape[0]
+        student = self._student_output(predictions, slice(-seen, None) if seen < images.shape[0] else None)
+        values = [self._value(term, student, teacher, weight) for term in self.terms]
         distillation = sum(values[1:], start=values[0])
         losses |= {term.name: value.detach() for term, value in zip(self.terms, values, strict=True) if term.name}
         losses[DISTILLATION_LOSS] = distillation.detach()
@@ -120,14 +123,15 @@ class DistillTask(nn.Module):
         per_image = {"img", "sem_masks", *(["masks"] if self.student_model.args.overlap_mask else [])}
         return {key: value[:images] if key in per_image else value for key, value in batch.items()}
 
-    def _student_output(self, predictions: dict[str, Any]) -> ModelOutput:
-        student = model_output(predictions, boxes=self._boxes)
+    def _student_output(self, predictions: dict[str, Any], images: slice | None) -> ModelOutput:
+        """What the losses compare, of all images or of some."""
+        student = model_output(_part(predictions, images), boxes=self._boxes)
         criterion = self.criterion
         dual = hasattr(criterion, "o2m")
         student = student._replace(branch_weights=(criterion.o2m, criterion.o2o) if dual else (1.0,))
         if self.projector is None:
             return student
-        features = self.balance.features if self.balance is not None else student.features
+        features = _part(self.balance.features, images) if self.balance is not None else student.features
         return student._replace(features=self.projector(features))
 
     def _value(self, term: Term, student: ModelOutput, teacher: ModelOutput, weight: float) -> Tensor:
@@ -146,10 +150,12 @@ def component_names(task: DistillTask) -> list[str]:
     return [*names, *task.distillation_names]
 
 
-def _first(predictions: Any, images: int) -> Any:
-    """Raw predictions, of any nesting, for the first images of a batch."""
+def _part(predictions: Any, images: slice | None) -> Any:
+    """Raw predictions, of any nesting, for some images of a batch; None: for all."""
+    if images is None:
+        return predictions
     if isinstance(predictions, dict):
-        return {key: _first(value, images) for key, value in predictions.items()}
+        return {key: _part(value, images) for key, value in predictions.items()}
     if isinstance(predictions, (list, tuple)):
-        return type(predictions)(_first(value, images) for value in predictions)
-    return predictions[:images]
+        return type(predictions)(_part(value, images) for value in predictions)
+    return predictions[images]

@@ -58,11 +58,16 @@ class Teacher(BaseModel):
     """
 
     def __init__(
-        self, model: Any, device: torch.device, dtype: torch.dtype, needs: Set[Signal] = frozenset({Signal.CLASS})
+        self,
+        model: Any,
+        device: torch.device,
+        dtype: torch.dtype,
+        needs: Set[Signal] = frozenset({Signal.CLASS}),
+        batch_fraction: float = 1.0,
     ) -> None:
         """Copy the needed parts of `model`, which `pair.check` must have accepted, to `device` and `dtype`.
 
-        `needs`: the signals besides the neck's features.
+        `needs`: the signals besides the neck's features. `batch_fraction`: part of the images that it looks at.
         """
         super().__init__()
         layers = deepcopy(model.model)
@@ -73,6 +78,7 @@ class Teacher(BaseModel):
         self.eval().requires_grad_(False)
         self.to(device=device, dtype=dtype, memory_format=torch.channels_last)
         self.dtype = dtype
+        self.batch_fraction = batch_fraction
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def train(self, mode: bool = True) -> Teacher:  # noqa: ARG002  (the signature is nn.Module's)
@@ -81,11 +87,13 @@ class Teacher(BaseModel):
 
     @torch.no_grad()  # not inference_mode: the student's backward pass saves these features
     def infer(self, images: Tensor) -> ModelOutput:
-        """The signals for images [B, 3, H, W] in [0, 1]; features and logits in the teacher's dtype.
+        """The signals for images [B, 3, H, W] in [0, 1], or for the last ones if the teacher has a `batch_fraction`;
+        features and logits in the teacher's dtype.
 
         On CUDA this runs on a separate stream, in parallel with the student's forward pass. Call
         `ModelOutput.synchronize` before using the result.
         """
+        images = images[-max(1, round(self.batch_fraction * images.shape[0])) :]
         if self._stream is None:
             return self._infer(images)
         self._stream.wait_stream(torch.cuda.current_stream(images.device))
