@@ -109,16 +109,27 @@ def distill(
         student, teacher, data, name, shards, dis, distillation, trust_pickle, teacher_precision, init, training
     )
     if job is not None:
-        if given := call.given():
-            raise invalid(f"{', '.join(given)} cannot be given together with a job; set them in the job")
-        claims = {claim: Path(path) for claim, path in (volumes or {}).items()}
-        return _run(load_job(job, device), Machine(Path(project), claims, nproc), verbose)
+        return _run_job(load_job(job, device), call, Machine(Path(project), _claims(volumes), nproc), verbose)
     if volumes:
         raise invalid("volumes can only be given with a job; without one, student, teacher and data are files")
-    arguments = list(inspect.signature(distill).parameters)[1:-1]
-    call_job = job_of(call, cuda_devices=_cuda_devices(device), processes=nproc, arguments=arguments)
-    claims = {RESULTS: Path(project), DATA: _ROOT, MODELS: _ROOT}
-    return _run(call_job, Machine(Path(project), claims, nproc), verbose)
+    call_job = job_of(call, cuda_devices=_cuda_devices(device), processes=nproc, arguments=_arguments())
+    machine = Machine(Path(project), {RESULTS: Path(project), DATA: _ROOT, MODELS: _ROOT}, nproc)
+    return _run(call_job, machine, verbose)
+
+
+def _arguments() -> list[str]:
+    """Names of distill()'s keyword arguments, without Ultralytics' own."""
+    return list(inspect.signature(distill).parameters)[1:-1]
+
+
+def _claims(volumes: Mapping[str, PathLike] | None) -> dict[str, Path]:
+    return {claim: Path(path) for claim, path in (volumes or {}).items()}
+
+
+def _run_job(job: DistillJob, call: Call, machine: Machine, verbose: bool) -> DistillResult:
+    if given := call.given():
+        raise invalid(f"{', '.join(given)} cannot be given together with a job; set them in the job")
+    return _run(job, machine, verbose)
 
 
 def _run(job: DistillJob, machine: Machine, verbose: bool) -> DistillResult:

@@ -111,7 +111,7 @@ class Rank:
         from distill_trainer.process.run_files import RunFiles
         from distill_trainer.process.telemetry.console import Console
         from distill_trainer.process.telemetry.metrics import TrainerMetrics
-        from distill_trainer.process.telemetry.server import StatusServer
+        from distill_trainer.process.telemetry.server import serve
         from distill_trainer.process.telemetry.status import RankStatus
 
         run, env, interval = self._run, self._env, self._run.spec.checkpoint.interval_seconds
@@ -132,16 +132,7 @@ class Rank:
             checkpoint_stalls=lambda: metrics.checkpoint_stall_seconds,
             copy=self._files.status_file,
         )
-        server = StatusServer(
-            METRICS_PORT + env.local_rank,
-            {
-                "/metrics": ("text/plain; version=0.0.4; charset=utf-8", metrics.exposition),
-                "/status": ("application/json", status.to_json),
-                "/healthz": ("text/plain", lambda: b"ok\n"),
-            },
-            run.local_address,
-        )
-        log.info("serving metrics and status on port %d", server.port)
+        serve(METRICS_PORT + env.local_rank, metrics.exposition, status.to_json, run.local_address)
         files = RunFiles.of(run)
         self._checkpointer = checkpointer = Checkpointer(
             files.checkpoints,

@@ -55,6 +55,21 @@ class _Server(_LocalServer):
         super().server_bind()
 
 
+def serve(port: int, metrics: Callable[[], bytes], status: Callable[[], bytes], host: str = "") -> StatusServer:
+    """Serve a rank's pages, until the process ends."""
+    server = StatusServer(
+        port,
+        {
+            "/metrics": ("text/plain; version=0.0.4; charset=utf-8", metrics),
+            "/status": ("application/json", status),
+            "/healthz": ("text/plain", lambda: b"ok\n"),
+        },
+        host,
+    )
+    log.info("serving metrics and status on port %d", server.port)
+    return server
+
+
 def _handler(endpoints: dict[str, Endpoint]) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         timeout = 10
