@@ -61,8 +61,10 @@ BROKEN: dict[str, Object] = {
     ),
     "each pod has a node of its own": changed("scheduling.requiredTopology", "kubernetes.io/hostname"),
     "several nodes write to one checkpoints volume": changed("volumes.checkpoints", {"claimTemplate": TEMPLATE}),
-    "give exactly one of epochs": changed(
-        "distillation", {"schedule": "stop", "until": {"epochs": 2, "fraction": 0.5}}
+    "give only one of epochs": changed("distillation", {"schedule": "stop", "until": {"epochs": 2, "fraction": 0.5}}),
+    "distillation.until says nothing": changed("distillation", {"schedule": "stop", "until": {}}),
+    "distillation.until.minImprovement compares": changed(
+        "distillation", {"schedule": "cosine", "until": {"minImprovement": 0.03}}
     ),
     "distillation.schedule is stop but": changed("distillation.schedule", "stop"),
     "distillation.until has no effect": changed("distillation.until", {"fraction": 0.5}),

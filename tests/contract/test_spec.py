@@ -93,13 +93,18 @@ MISTAKES = {
     ),
     "more nodes at least than at most": (job_with(elastic={"minNodes": 3}), "elastic.minNodes is larger than nodes"),
     "unknown loss": (job_with(distillation__loss="mgd"), "spec.distillation.loss"),
-    "stop without an end": (job_with(distillation__schedule="stop"), "closeMosaic in until"),
+    "stop without an end": (job_with(distillation__schedule="stop"), "minImprovement in until"),
     "constant with an end": (
         job_with(distillation__until={"fraction": 0.5}),
         "set distillation.schedule to stop or cosine",
     ),
-    "two ends": (job_with(distillation=stop(epochs=3, fraction=0.5)), "give exactly one of epochs"),
-    "no end named": (job_with(distillation=stop()), "give exactly one of epochs"),
+    "two ends": (job_with(distillation=stop(epochs=3, fraction=0.5)), "give only one of epochs"),
+    "no end named": (job_with(distillation=stop()), "distillation.until says nothing"),
+    "losses of a weight that falls are compared": (
+        job_with(distillation={"schedule": "cosine", "until": {"minImprovement": 0.03}}),
+        "set distillation.schedule to stop",
+    ),
+    "an improvement by all of it": (job_with(distillation=stop(minImprovement=1)), "until.minImprovement"),
     "an end after the run": (job_with(distillation=stop(epochs=9), training={"epochs": 8}), "lower it"),
     "mosaic is never closed": (
         job_with(distillation=stop(closeMosaic=True), training={"close_mosaic": 0}),
@@ -162,6 +167,8 @@ def test_a_complete_job_is_accepted_and_survives_a_round_trip() -> None:
         stop(epochs=100),
         stop(fraction=0.33),
         stop(closeMosaic=True),
+        stop(minImprovement=0.03),
+        stop(minImprovement=0.03, fraction=0.5),
     ],
 )
 def test_the_weight_can_end_in_several_ways(distillation: dict[str, Any]) -> None:

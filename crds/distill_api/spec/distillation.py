@@ -12,7 +12,12 @@ from distill_api.spec.rules import Rule, check
 
 
 def _one_end(until: "Until") -> bool:
-    return [until.epochs, until.fraction, until.close_mosaic].count(None) == 2
+    return [until.epochs, until.fraction, until.close_mosaic].count(None) >= 2
+
+
+def _some_end(until: "Until") -> bool:
+    ends = (until.epochs, until.fraction, until.close_mosaic, until.min_improvement)
+    return any(end is not None for end in ends)
 
 
 def _stop_has_an_end(distillation: "Distillation") -> bool:
@@ -21,6 +26,10 @@ def _stop_has_an_end(distillation: "Distillation") -> bool:
 
 def _constant_has_no_end(distillation: "Distillation") -> bool:
     return distillation.schedule != "constant" or distillation.until is None
+
+
+def _improvement_has_one_weight(distillation: "Distillation") -> bool:
+    return distillation.schedule == "stop" or distillation.until is None or distillation.until.min_improvement is None
 
 
 def _terms_or_one_loss(distillation: "Distillation") -> bool:
@@ -37,17 +46,28 @@ def _share_has_terms(distillation: "Distillation") -> bool:
 
 UNTIL: Sequence[Rule] = (
     Rule(
-        "[has(self.epochs), has(self.fraction), has(self.closeMosaic)].filter(given, given).size() == 1",
-        "give exactly one of epochs, fraction and closeMosaic in distillation.until",
+        "[has(self.epochs), has(self.fraction), has(self.closeMosaic)].filter(given, given).size() <= 1",
+        "give only one of epochs, fraction and closeMosaic in distillation.until",
         _one_end,
+    ),
+    Rule(
+        "has(self.epochs) || has(self.fraction) || has(self.closeMosaic) || has(self.minImprovement)",
+        "distillation.until says nothing; give epochs, fraction, closeMosaic or minImprovement, or leave it out",
+        _some_end,
     ),
 )
 
 DISTILLATION: Sequence[Rule] = (
     Rule(
         "self.schedule != 'stop' || has(self.until)",
-        "distillation.schedule is stop but nothing says when; give epochs, fraction or closeMosaic in until",
+        "distillation.schedule is stop but nothing says when; give epochs, fraction, closeMosaic or minImprovement in"
+        " until",
         _stop_has_an_end,
+    ),
+    Rule(
+        "self.schedule == 'stop' || !has(self.until) || !has(self.until.minImprovement)",
+        "distillation.until.minImprovement compares losses of the same weight; set distillation.schedule to stop",
+        _improvement_has_one_weight,
     ),
     Rule(
         "self.schedule != 'constant' || !has(self.until)",
@@ -127,7 +147,8 @@ class Dataset(Model):
 
 
 class Until(Model):
-    """When distillation ends; set exactly one field. Training then continues without the teacher."""
+    """When distillation ends: at one of epochs, fraction and closeMosaic, or earlier by minImprovement. Training then
+    continues without the teacher."""
 
     epochs: Annotated[int, Field(ge=1)] | None = None
     """After this many epochs."""
@@ -135,6 +156,9 @@ class Until(Model):
     """After this fraction of all training steps."""
     close_mosaic: Literal[True] | None = None
     """When mosaic is turned off, training.close_mosaic epochs before the end."""
+    min_improvement: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """After the first epoch whose mean distillation loss is not lower than that of the epoch before by at least this
+    part, such as 0.03. With one of the other fields, whichever is first."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -114,6 +114,29 @@ def test_images_without_labels_teach_until_distillation_ends(volumes: MakeVolume
     assert more_row["train/dis_bckd_loss"] != less_row["train/dis_bckd_loss"]
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_distillation_that_ends_by_itself_resumes_before_at_and_after_its_end(
+    volumes: MakeVolumes, workers: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With unlabelled images, which a worker has loaded ahead when it ends."""
+    place = volumes()
+    models = "yolo26n.yaml", place.save_model("yolo26s.yaml")
+    dataset = {"config": "digits.yaml", "unlabelled": {"images": "images/train"}}
+    distillation = {"terms": [{"loss": "spkd"}], "share": 0.5, "schedule": "stop", "until": {"minImprovement": 0.9}}
+    training = {"epochs": 4, "workers": workers}
+    calm, shaken = f"calm-auto-{workers}", f"shaken-auto-{workers}"
+    with caplog.at_level(logging.INFO, logger="distill_trainer"):
+        place.run(calm, *models, dataset=dataset, distillation=distillation, training=dict(training))
+    assert "distillation ends at step 6: the loss fell by less than 0.9" in caplog.text
+    assert [float(row["train/dis_loss"]) > 0 for row in place.results(calm)] == [True, True, False, False]
+    for stop_after, stopped in ((4, 5), (6, 6), (7, 8)):  # the second in the validation after its end
+        spec = {"dataset": dataset, "distillation": distillation, "training": dict(training)}
+        assert place.run(shaken, *models, stop_after=stop_after, **spec) == stopped
+    place.run(shaken, *models, dataset=dataset, distillation=distillation, training=dict(training))
+    assert place.final_state(shaken, 12) == place.final_state(calm, 12)
+    assert place.results(shaken) == place.results(calm)
+
+
 @pytest.mark.parametrize(("student", "teacher"), ["sm", "mx", "lx"])
 def test_every_recommended_pair_trains_and_resumes(tmp_path: Path, student: str, teacher: str) -> None:
     """n under s is what all other runs are made of."""

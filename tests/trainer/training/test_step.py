@@ -31,7 +31,13 @@ class Run:
     """A training on one rank with two shards of two images."""
 
     def __init__(
-        self, amp: str = "fp32", loss: str = "sl2", end: int = 50, distils: bool = True, **training: Any
+        self,
+        amp: str = "fp32",
+        loss: str = "sl2",
+        end: int = 50,
+        distils: bool = True,
+        min_improvement: float | None = None,
+        **training: Any,
     ) -> None:
         student = build("yolo26n.yaml", optimizer="SGD", **({"nbs": 4, "warmup_epochs": 0.0} | training))
         teacher = teach(build("yolo26s.yaml", seed=1))
@@ -39,7 +45,7 @@ class Run:
             student,
             teacher if distils else None,
             TrainingPlan(epochs=5, steps_per_epoch=10, batch=4, images=40, classes=3),
-            DistillationPlan(WeightSchedule(6.0, constant, end), [Term(LOSSES[loss])]),
+            DistillationPlan(WeightSchedule(6.0, constant, end), [Term(LOSSES[loss])], min_improvement=min_improvement),
             Shards(2, (0, 1)),
             ALONE,
             student_precision(amp, CPU),
@@ -147,6 +153,20 @@ def test_at_its_end_distillation_gives_teacher_and_projector_back(loss: str) -> 
     assert remembered == {id(p) for p in run.task.student_model.parameters() if p.requires_grad}
     assert {id(parameter) for parameter in run.state.optimizer.state} <= remembered
     assert run(2).losses[DISTILLATION_LOSS] == 0
+
+
+def test_an_epoch_that_hardly_improves_gives_teacher_and_projector_back() -> None:
+    run = Run(min_improvement=0.5)
+    for epoch, loss in enumerate([4.0, 1.9, 1.0]):  # the last is 47 % lower
+        assert all(reference() is not None for reference in run.given_back), epoch
+        run.state.progress.finish_step(run(epoch).losses | {DISTILLATION_LOSS: loss}, 0.0)
+        run.step.end_epoch()
+        run.state.progress.finish_epoch()
+    assert run.state.progress.distillation_ended
+    assert all(reference() is None for reference in run.given_back)
+    assert run(3).losses[DISTILLATION_LOSS] == 0
+    run.step.end_epoch()
+    assert run.state.progress.distillation_ended
 
 
 def test_after_its_end_a_step_is_a_plain_step_bitwise() -> None:

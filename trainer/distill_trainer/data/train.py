@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -88,9 +87,9 @@ class TrainData:
         return self.order.steps_per_epoch
 
     def end_unlabelled(self, step: int) -> None:
-        """Load no unlabelled images from this step on. Call it before `batches`."""
+        """Load no unlabelled images from this step on. Batches that `batches` has loaded ahead still have some."""
         if self._unlabelled is not None:
-            self._unlabelled = replace(self._unlabelled, end_step=step)
+            self._unlabelled.end_step = step
 
     def batches(self, start_step: int, end_step: int) -> Iterator[list[dict[str, Any]]]:
         """Yield this rank's shard batches, in the order of shards.local, for each step from `start_step` to `end_step`.

@@ -36,7 +36,7 @@ class UnlabelledDataset(TrainDataset):
             self.augment = True
 
 
-@dataclass(frozen=True)
+@dataclass
 class Unlabelled:
     """The unlabelled images of a run."""
 
@@ -45,7 +45,7 @@ class Unlabelled:
     shard_batch: int
     """Images in each shard batch."""
     end_step: int
-    """First step without them."""
+    """First step without them; may become an earlier one while batches are loaded."""
 
 
 def unlabelled_order(images: int, batch: int, seed: int) -> SampleOrder:

@@ -128,6 +128,7 @@ def build_distillation(setup: Setup, plan: TrainingPlan) -> DistillationPlan:
         batch_fraction=teacher.batch_fraction,
         labelled=setup.shards.images(spec.training.batch) if spec.dataset.unlabelled is not None else None,
         neck=setup.prepared.inherited.neck if setup.prepared.inherited is not None else None,
+        min_improvement=until.min_improvement if (until := spec.distillation.until) is not None else None,
     )
 
 

@@ -26,6 +26,8 @@ class Batches(Protocol):
 
     def batches(self, start_step: int, end_step: int) -> Generator[list[dict[str, Any]], None, None]: ...
 
+    def end_unlabelled(self, step: int) -> None: ...
+
 
 class Observer(Protocol):
     """Callbacks for the events of the loop."""
@@ -63,12 +65,15 @@ class Loop:
 
     def run(self) -> None:
         """Train to the end and commit. Raises Stopped on a stop request, and Retryable if losses stay non-finite."""
+        self._end_unlabelled()
         with closing(self.data.batches(self.progress.step, self.plan.total_steps)) as batches:
             while self.progress.epochs_finished < self.plan.epochs and not self.progress.stopped_early:
                 epoch = self.progress.epochs_finished
                 self.step.begin_epoch(epoch)
                 self.observer.epoch_started(epoch)
                 self._steps_until((epoch + 1) * self.plan.steps_per_epoch, batches)
+                self.step.end_epoch()
+                self._end_unlabelled()
                 self.end_epoch()
         self.beat("checkpoint")
         self.observer.committing()
@@ -88,6 +93,10 @@ class Loop:
             self.observer.step_finished(progress, result, seconds, phases.reset())
             if result.optimizer_stepped and not result.skipped:  # no gradients are accumulated, none were non-finite
                 self._commit(result.stop, last_of_epoch=self.step.ends_accumulation(step, end))
+
+    def _end_unlabelled(self) -> None:
+        if self.progress.distillation_ended:
+            self.data.end_unlabelled(self.progress.step)
 
     def _commit(self, stop: bool, last_of_epoch: bool) -> None:
         self.beat("checkpoint")

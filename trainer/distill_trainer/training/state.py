@@ -24,6 +24,10 @@ class TrainingProgress:
     student_map: float | None = None
     student_map50: float | None = None
     first_distillation_loss: float | None = None
+    last_distillation_loss: float | None = None
+    """Mean of the last epoch that was looked at."""
+    distillation_ended: bool = False
+    """Whether it has ended because its loss did not improve."""
     loss_sums: dict[str, float] = field(default_factory=dict)
     """Losses summed over the current epoch's steps, by component."""
     loss_steps: int = 0

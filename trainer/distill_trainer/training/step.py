@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -18,8 +19,9 @@ from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.balance import NeckGradients
-from distill_trainer.training.distillation.schedule import WeightSchedule
-from distill_trainer.training.distillation.task import OBJECTIVE, DistillTask, component_names
+from distill_trainer.training.distillation.improvement import ends, evidence
+from distill_trainer.training.distillation.plan import DistillationPlan
+from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask, component_names
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import MAX_GRADIENT_NORM, Schedule, remove_parameters
 from distill_trainer.training.parallel.collectives import all_reduce_async, no_sync, replicate
@@ -27,6 +29,8 @@ from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.parallel.shards import frozen_running_statistics, seed_shard
 from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.state import TrainingState
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Step:
         schedule: Schedule,
         *,
         teacher: Teacher | None,
-        weight: WeightSchedule,
+        distillation: DistillationPlan,
         precision: Precision,
         preprocess: Preprocess,
         shards: Shards,
@@ -64,9 +68,11 @@ class Step:
     ) -> None:
         """`state`: a fresh or resumed one. `teacher`: freed when distillation ends, so pass the only reference."""
         self.state, self._schedule, self._teacher = state, schedule, teacher
-        self._weight, self._precision, self._preprocess = weight, precision, preprocess
+        self._distillation, self._precision, self._preprocess = distillation, precision, preprocess
+        self._weight = distillation.weight
         self._shards, self._environment = shards, environment
         self._task, self._optimizer, self._scaler = state.task, state.optimizer, state.scaler
+        self._cosines: Sequence[float] = ()
         self._last_optimizer_step = state.progress.step - 1  # commits happen right after an optimizer step
         self._names = component_names(self._task)
         self._wrap_model()
@@ -108,6 +114,22 @@ class Step:
         """Prepare for an epoch (from 0): set training mode, and the epoch of Ultralytics' criterion."""
         train_mode(self._task.student_model, self._task.student_model.args.freeze)
         self._task.begin_epoch(epoch)
+
+    def end_epoch(self) -> None:
+        """Look at the epoch's distillation loss, and end distillation if it hardly improves. Every rank decides alike,
+        and so does a run that is resumed here: the losses are those of all shards.
+        """
+        progress, cosines = self.state.progress, self._cosines
+        if self._teacher is None:
+            return
+        before, now = progress.last_distillation_loss, progress.mean_losses().get(DISTILLATION_LOSS)
+        progress.last_distillation_loss = now
+        progress.distillation_ended = ends(before, now, least := self._distillation.min_improvement)
+        if self._environment.is_main:
+            log.info("%s", evidence(progress.epochs_finished + 1, before, now, cosines))
+        if progress.distillation_ended:
+            log.info("distillation ends at step %d: the loss fell by less than %g", progress.step, least)
+            self._end_distillation()
 
     def _wrap_model(self) -> None:
         """Wrap the task in DDP, and collect its trained parameters."""
@@ -194,6 +216,7 @@ class Step:
             self._last_optimizer_step = step
         else:
             stop, *losses = signals.tolist()
+        self._cosines = neck[len(neck) // 2 :] or self._cosines
         return StepResult(
             losses=dict(zip(self._names, losses, strict=True)),
             stop=stop > 0,

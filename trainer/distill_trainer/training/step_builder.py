@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,7 +44,7 @@ class StepBuilder:
 
     def build_state(self, saved: dict[str, Any] | None = None) -> tuple[TrainingState, Schedule]:
         """A new training state, or the state that was `saved`, and the schedule of its optimizer."""
-        task = self._build_task(saved["progress"]["step"] if saved is not None else 0)
+        task = self._build_task(saved["progress"] if saved is not None else {"step": 0})
         optimizer, schedule = build_optimizer(task, self.student.args, self.plan)
         state = TrainingState(task, ModelEMA(self.student), optimizer, self.precision.scaler(), TrainingProgress())
         if saved is not None:
@@ -55,14 +56,14 @@ class StepBuilder:
 
     def build_step(self, state: TrainingState, schedule: Schedule) -> Step:
         """The step that trains `state`, with a Teacher unless distillation has ended. All ranks call this together."""
-        arguments, device, weight = self.student.args, self.environment.device, self.distillation.weight
+        arguments, device = self.student.args, self.environment.device
         if self.compile:
             self.student.compile()
         return Step(
             state,
             schedule,
-            teacher=None if weight.over(state.progress.step) else self._build_teacher(),
-            weight=weight,
+            teacher=None if self._distillation_over(vars(state.progress)) else self._build_teacher(),
+            distillation=self.distillation,
             precision=self.precision,
             preprocess=Preprocess(
                 device, arguments.imgsz, grid_size(self.student), arguments.multi_scale, arguments.seed
@@ -71,12 +72,15 @@ class StepBuilder:
             environment=self.environment,
         )
 
-    def _build_task(self, step: int) -> DistillTask:
-        """The task for a run that continues at `step`: without a projector if the terms or that step need none."""
+    def _distillation_over(self, progress: Mapping[str, Any]) -> bool:
+        return self.distillation.weight.over(progress["step"]) or bool(progress.get("distillation_ended"))
+
+    def _build_task(self, progress: Mapping[str, Any]) -> DistillTask:
+        """The task for a run with this `progress`: without a projector if the terms or the next step need none."""
         plan = self.distillation
         terms = plan.terms if plan.weight.end > 0 else ()
         projector, balance = None, None
-        if self.teacher is not None and any(term.on_neck for term in terms) and not plan.weight.over(step):
+        if self.teacher is not None and any(term.on_neck for term in terms) and not self._distillation_over(progress):
             torch.manual_seed(self.student.args.seed)
             channels = neck_channels(self.student)
             projector = Projector(channels, neck_channels(self.teacher), linear=plan.linear)

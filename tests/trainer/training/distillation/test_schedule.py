@@ -37,6 +37,8 @@ def test_a_constant_weight_stays_to_the_last_step() -> None:
         ({"fraction": 1 / 3}, 13),
         ({"fraction": 0.001}, 1),
         ({"closeMosaic": True}, 28),
+        ({"minImprovement": 0.03}, 40),
+        ({"minImprovement": 0.03, "epochs": 5}, 20),
     ],
 )
 def test_a_stopped_weight_is_whole_until_its_end_and_zero_from_there(until: dict[str, Any], end: int) -> None:

@@ -30,3 +30,5 @@ class DistillationPlan:
     """Images of a shard batch that have labels, which come first; None: all."""
     neck: Sequence[tuple[Tensor, Tensor]] | None = None
     """By level, the student's neck channels that it inherited, and the teacher's channels that they are."""
+    min_improvement: float | None = None
+    """Distillation ends after an epoch that lowers its loss by less than this part; None: not for that."""

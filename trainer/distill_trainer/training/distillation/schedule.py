@@ -59,7 +59,7 @@ def weight_schedule(spec: DistillJobSpec, steps_per_epoch: int) -> WeightSchedul
 
 
 def end_step(until: Until | None, *, epochs: int, steps_per_epoch: int, close_mosaic: int) -> int:
-    """First step, from 0, that is trained without the teacher; the end of the run if `until` is None.
+    """First step, from 0, that is trained without the teacher; the end of the run if `until` names no time.
 
     `close_mosaic`: number of final epochs without mosaic. A fraction is rounded to the nearest step, at least one.
     """
@@ -70,4 +70,4 @@ def end_step(until: Until | None, *, epochs: int, steps_per_epoch: int, close_mo
         return min(until.epochs * steps_per_epoch, total)
     if until.fraction is not None:
         return max(1, round(until.fraction * total))
-    return (epochs - close_mosaic) * steps_per_epoch
+    return (epochs - close_mosaic) * steps_per_epoch if until.close_mosaic else total

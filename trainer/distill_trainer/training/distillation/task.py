@@ -69,6 +69,8 @@ class DistillTask(nn.Module):
         term, if there are terms (0 without a teacher); and `objective`, the sum of all times B as in Ultralytics, the
         only value with a gradient.
         """
+        if teacher is None and self.labelled is not None:  # loaded before it was known that distillation ends
+            batch = self._beginning(batch, self.labelled)
         images = batch["img"]
         balance = self.balance if teacher is not None else None
         with balance.between(self.student_model.model[-1]) if balance is not None else nullcontext():
