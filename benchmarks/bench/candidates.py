@@ -19,6 +19,7 @@ from distill_trainer.data import Shards
 from distill_trainer.models.precision import Precision, teacher_dtype
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
+from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSchedule
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import TrainingPlan
@@ -95,15 +96,15 @@ class Bench:
     def _own(self, dtype: torch.dtype | None, teacher: Any | None) -> TimedStep:
         student = deepcopy(self._student)
         ranks = self._environment.world_size
+        weight = WeightSchedule(6.0, SCHEDULES["constant"], self._plan.total_steps if teacher is not None else 0)
         builder = StepBuilder(
             student,
             teacher,
             self._plan,
-            WeightSchedule(6.0, SCHEDULES["constant"], self._plan.total_steps if teacher is not None else 0),
+            DistillationPlan(weight, teacher_dtype=teacher_dtype("auto", DEVICE)),
             Shards.of_rank(self._environment.rank, ranks, ranks),
             self._environment,
             Precision(DEVICE.type, dtype),
-            teacher_dtype=teacher_dtype("auto", DEVICE),
             compile=self._compiled,
         )
         train_mode(student, 0)
