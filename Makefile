@@ -7,8 +7,8 @@ CLUSTER := $(BIN)/python -m testcluster
 NODES ?= 2
 GPUS ?= 2
 
-.PHONY: help demo test test-fast bench-step bench-parity bench-accuracy bench-recovery chaos chaos-cluster model-check \
-  fault-api lint format generate venv constraints \
+.PHONY: help demo test test-fast bench-step bench-scale bench-parity bench-accuracy bench-recovery chaos \
+  chaos-cluster model-check fault-api lint format generate venv constraints \
   binaries cluster-up cluster-down clean
 
 help: ## Show the targets.
@@ -26,6 +26,9 @@ test-fast: venv ## Run the tests that need neither root nor Kubernetes.
 
 bench-step: venv ## Time a training step against Ultralytics' own (about ten minutes).
 	@$(BIN)/python -m benchmarks.bench.step $(ARGS)
+
+bench-scale: venv ## Measure a step on 1, 2 and 4 ranks, and predict it on GPU nodes (about five minutes).
+	@$(BIN)/python -m benchmarks.bench.scale $(ARGS)
 
 bench-parity: venv ## Compare mAP with Ultralytics' own trainer: make bench-parity RESULTS=DIR SEEDS="0 1 2" ARGS="--variants NAME".
 	@$(BIN)/python -m benchmarks.accuracy.parity --seeds $(or $(SEEDS),0 1 2) $(if $(RESULTS),--results $(RESULTS)) $(ARGS)

@@ -17,9 +17,10 @@ from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import Precision, teacher_dtype
-from distill_trainer.models.student import train_mode
+from distill_trainer.models.student import neck_channels, train_mode
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.plan import DistillationPlan
+from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSchedule
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import TrainingPlan
@@ -86,6 +87,12 @@ class Bench:
             predictions = deepcopy(self._student).to(DEVICE).train()(images)
             sum(branch["scores"].sum() + branch["boxes"].sum() for branch in predictions.values()).backward()
         return {"teacher": teacher.get_total_flops() / 1e9, "student": student.get_total_flops() / 1e9}
+
+    def gradient_bytes(self) -> int:
+        """Bytes of the gradients, in fp32, of a distilled step: of student and projector."""
+        projector = Projector(neck_channels(self._student), neck_channels(self._teacher))
+        trained = (p for model in (self._student, projector) for p in model.parameters() if p.requires_grad)
+        return sum(parameter.numel() * 4 for parameter in trained)
 
     def candidate(self, kind: str, format_: str) -> TimedStep:
         """One step of `kind`, with the student's forward pass in `format_`."""
