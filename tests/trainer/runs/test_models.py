@@ -115,7 +115,7 @@ def test_images_without_labels_teach_until_distillation_ends(volumes: MakeVolume
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_distillation_that_ends_by_itself_resumes_before_at_and_after_its_end(
+def test_distillation_that_ends_by_itself_resumes_around_its_end(
     volumes: MakeVolumes, workers: int, caplog: pytest.LogCaptureFixture
 ) -> None:
     """With unlabelled images, which a worker has loaded ahead when it ends."""
