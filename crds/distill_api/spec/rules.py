@@ -106,8 +106,7 @@ def _teacher_is_trained(spec: DistillJobSpec) -> bool:
 
 
 def _someone_teaches_unlabelled_images(spec: DistillJobSpec) -> bool:
-    distils = spec.distillation.weight > 0 or len(spec.distillation.terms) > 0
-    return spec.dataset.unlabelled is None or (spec.teacher is not None and distils)
+    return spec.dataset.unlabelled is None or (spec.teacher is not None and spec.distillation.weight > 0)
 
 
 def _has_whom_to_inherit_from(spec: DistillJobSpec) -> bool:
@@ -226,9 +225,8 @@ SPEC: Sequence[Rule] = (
         _teacher_is_trained,
     ),
     Rule(
-        "!has(self.dataset.unlabelled) || (has(self.teacher)"
-        " && (self.distillation.weight > 0.0 || self.distillation.terms.size() > 0))",
-        "dataset.unlabelled has images that only a teacher can teach; set teacher and a weight or terms of"
+        "!has(self.dataset.unlabelled) || has(self.teacher) && self.distillation.weight > 0.0",
+        "dataset.unlabelled has images that only a teacher can teach; set teacher and a weight of"
         " distillation, or leave it out",
         _someone_teaches_unlabelled_images,
     ),
