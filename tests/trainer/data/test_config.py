@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from ultralytics.cfg import get_cfg
@@ -154,6 +156,11 @@ def state(root: Path) -> dict[str, tuple[int, int]]:
     return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in [root, *root.rglob("*")]}
 
 
+def pixels(image: Path) -> Any:
+    """The image as the training gets it, before augmentation."""
+    return cv2.resize(cv2.imread(str(image)), (64, 64), interpolation=cv2.INTER_LINEAR)
+
+
 class Planted:
     """A pickle that leaves a mark when it is loaded."""
 
@@ -182,6 +189,43 @@ def test_nothing_is_written_to_or_unpickled_from_the_data_volume(
     assert state(root) == before
     assert not (tmp_path / "loaded").exists()
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+@pytest.mark.parametrize("cut", [2, 200])
+def test_an_image_without_end_marker_is_used_and_stays_as_it_is(
+    root: Path, cut: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Ultralytics would write it anew, and drop it where it cannot."""
+    image = root / "images/train/000003.jpg"
+    image.write_bytes(image.read_bytes()[:-cut])
+    before = state(root)
+    data = load_train(root)
+    assert state(root) == before
+    assert data.images == 24
+    assert str(image) in {label["im_file"] for label in data.dataset.labels}
+    loaded, _, _ = data.dataset.load_image(3)
+    assert np.array_equal(loaded, pixels(image))
+    assert "corrupt" not in caplog.text
+
+
+def test_an_image_that_is_too_small_is_named_itself(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    image = root / "images/train/000003.jpg"
+    image.write_bytes(cv2.imencode(".jpg", np.zeros((5, 5, 3), np.uint8))[1].tobytes()[:-2])
+    assert load_train(root).images == 23
+    assert f"{image}: ignoring corrupt image/label: image size (5, 5) <10 pixels" in caplog.text
+
+
+def test_arrays_beside_images_are_neither_read_nor_written(root: Path) -> None:
+    """Ultralytics takes <image>.npy for the image, and deletes it if it cannot be read."""
+    image = root / "images/train/000003.jpg"
+    np.save(image.with_suffix(".npy"), np.zeros((64, 64, 3), np.uint8))
+    (root / "images/train/000004.npy").write_bytes(b"not an array")
+    before = state(root)
+    data = load_train(root)
+    for number in (3, 4):
+        loaded, _, _ = data.dataset.load_image(number)
+        assert np.array_equal(loaded, pixels(Path(data.dataset.im_files[number])))
+    assert state(root) == before
 
 
 def test_a_changed_label_is_seen_by_the_next_run(root: Path) -> None:

@@ -3,6 +3,9 @@
 Ultralytics writes a pickled label cache beside the labels and loads any cache that it finds there. But the data volume
 is read-only, several nodes start at once, and a pickle on a shared volume cannot be trusted. So the cache is kept in
 this node's scratch directory: one rank scans the labels while the others wait for its lock.
+
+Nor are images written: Ultralytics replaces a JPEG without an end marker by a new one, and reads, writes and deletes
+<image>.npy beside an image. Here such a JPEG is used as it is, and .npy files are left alone.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from typing import Any
 
 from ultralytics.data import YOLODataset
 from ultralytics.data.dataset import DATASET_CACHE_VERSION
+from ultralytics.data.utils import verify_image_label
 
 from distill_api.errors import Permanent
 from distill_api.reasons import Reason
@@ -31,6 +35,9 @@ from distill_trainer.process import offline
 log = logging.getLogger(__name__)
 
 _LOCK_SECONDS = 0.1
+_JPEG_START, _JPEG_END = b"\xff\xd8", b"\xff\xd9"
+_NO_FILE = Path(os.devnull) / "none"
+"""A file that exists nowhere."""
 
 
 def no_op() -> None:
@@ -61,6 +68,38 @@ def _locked(file: Path, on_progress: Callable[[], None]) -> Iterator[None]:
         yield
 
 
+def _verify(arguments: tuple[Any, ...]) -> Any:
+    """Ultralytics' check of an image, the first argument, and its label file; of a copy of an image that it would write
+    anew.
+    """
+    image, *others = arguments
+    if not _lacks_end_marker(image):
+        return verify_image_label(arguments)
+    with _completed(image) as copy:
+        found, *result, message = verify_image_label((copy, *others))
+    return [found and image, *result, message.replace(copy, image)]
+
+
+@contextmanager
+def _completed(image: str) -> Iterator[str]:
+    """A copy of a JPEG, with an end marker: OpenCV decodes no other."""
+    with tempfile.NamedTemporaryFile(suffix=Path(image).suffix) as copy:
+        copy.write(Path(image).read_bytes() + _JPEG_END)
+        copy.flush()
+        yield copy.name
+
+
+def _lacks_end_marker(image: str) -> bool:
+    try:
+        with open(image, "rb") as file:
+            if file.read(len(_JPEG_START)) != _JPEG_START:
+                return False
+            file.seek(-len(_JPEG_END), os.SEEK_END)
+            return file.read() != _JPEG_END
+    except OSError:  # for Ultralytics' check to tell
+        return False
+
+
 class ScannedDataset(YOLODataset):  # type: ignore[misc]
     """A split of a data set with checked labels: none is out of range, and at least one image has labels."""
 
@@ -84,6 +123,12 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
         except (ValueError, RuntimeError) as error:  # Ultralytics' errors for labels that it cannot use
             raise Permanent(Reason.DATASET_INVALID, f"data set {info.config}: {error}") from None
         self._on_progress = no_op  # data loader workers get a copy of this object
+        self.npy_files = [_NO_FILE] * len(self.im_files)
+
+    def verify_args(self) -> Any:
+        """Ultralytics' arguments for the check of each image, with a check that writes nothing."""
+        _, arguments = super().verify_args()
+        return _verify, arguments
 
     def result_to_label(self, result: Any) -> Any:
         """Ultralytics calls this for every label file it has read."""
@@ -152,6 +197,21 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
             for label in cache["labels"]
             if len(label["segments"]) < len(label["cls"]) or any(len(outline) < 3 for outline in label["segments"])
         ]
+
+    def load_image(self, i: int, *arguments: Any, **keywords: Any) -> Any:
+        """Ultralytics' image of a number, its original and its present size."""
+        try:
+            return super().load_image(i, *arguments, **keywords)
+        except FileNotFoundError:
+            image = self.im_files[i]
+            if not _lacks_end_marker(image):
+                raise
+        with _completed(image) as copy:
+            self.im_files[i] = copy
+            try:
+                return super().load_image(i, *arguments, **keywords)
+            finally:
+                self.im_files[i] = image
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample. Does not change the trainer's random state."""
