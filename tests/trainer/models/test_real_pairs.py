@@ -140,7 +140,7 @@ def test_sizes_of_yolov9_are_one_family_although_their_layers_differ(student: st
     assert mismatches(facts(build(student), student), facts(build(teacher), teacher)) == []
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "oks"])  # for pose alone
 @pytest.mark.parametrize(
     ("student_name", "teacher_name"), [("yolo26n.yaml", "yolo11s.yaml"), ("yolov8n.yaml", "yolo26s.yaml")]
 )

@@ -102,7 +102,8 @@ def test_images_without_labels_teach_until_distillation_ends(volumes: MakeVolume
         shutil.copytree(place.root / "data/images/train", more / "images")
         shutil.copytree(place.root / "data/labels/train", more / "labels")
     dataset = {"config": "digits.yaml", "unlabelled": {"images": "more/images", "ratio": 0.5}}
-    spec = {"dataset": dataset, "distillation": {"terms": [{"loss": "spkd"}, {"loss": "bckd"}, {"loss": "iou"}]}}
+    losses = ["spkd", "bckd", "iou", *(["oks"] if task == "pose" else [])]
+    spec = {"dataset": dataset, "distillation": {"terms": [{"loss": loss} for loss in losses]}}
     once = place.run("calm-more", student, teacher, **spec)
     assert place.run("shaken-more", student, teacher, stop_after=1, **spec) == 2
     place.run("shaken-more", student, teacher, **spec)
@@ -112,6 +113,7 @@ def test_images_without_labels_teach_until_distillation_ends(volumes: MakeVolume
     place.run("calm-less", student, teacher, **without)
     (more_row, _), (less_row, _) = place.results("calm-more"), place.results("calm-less")
     assert more_row["train/dis_bckd_loss"] != less_row["train/dis_bckd_loss"]
+    assert all(float(more_row[f"train/dis_{loss}_loss"]) > 0 for loss in losses)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

@@ -127,7 +127,7 @@ def test_a_restored_state_goes_on_bitwise() -> None:
     assert not changed(run.state.ema.ema.state_dict(), again.state.ema.ema.state_dict())
 
 
-@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "oks"])  # for pose alone
 def test_every_loss_trains_every_parameter(loss: str) -> None:
     """Those without a gradient would stop DDP, which does not search for them. A bias may have one of 0: cwd and pkd do
     not see a channel's mean.

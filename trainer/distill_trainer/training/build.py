@@ -19,7 +19,7 @@ from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.corrected import check_distillation
 from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import weight_schedule
-from distill_trainer.training.distillation.terms import terms_of
+from distill_trainer.training.distillation.terms import check_task, terms_of
 from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.optimizer import Schedule, TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_state
@@ -45,8 +45,9 @@ class Setup:
         if environment.device.type == "cpu":
             keep_freed_memory()
         init_seeds(run.spec.training.seed, deterministic=run.spec.training.deterministic)
-        terms_of(run.spec.distillation)  # a loss that does not exist ends the attempt here
+        terms = terms_of(run.spec.distillation)  # a loss that does not exist ends the attempt here
         prepared = prepare(run.spec, run.directories, context.watchdog.beat)
+        check_task(terms, prepared.task)
         if run.spec.training.compile:
             context.watchdog.beat("compiling")
             check_compiler(environment.device)

@@ -12,10 +12,11 @@ from ultralytics.utils.metrics import probiou
 from ultralytics.utils.tal import dist2rbox
 
 from distill_api.spec.fields import Distillation
-from distill_trainer.training.distillation.features import ModelOutput, model_output
+from distill_trainer.training.distillation.features import Keypoints, ModelOutput, PoseShape, model_output
 from distill_trainer.training.distillation.losses.cwd import cwd
 from distill_trainer.training.distillation.losses.iou import FLOOR, iou
 from distill_trainer.training.distillation.losses.logit import logit
+from distill_trainer.training.distillation.losses.oks import oks
 from distill_trainer.training.distillation.losses.pkd import pkd
 from distill_trainer.training.distillation.losses.registry import LOSSES, Signal
 from distill_trainer.training.distillation.losses.sl2 import sl2
@@ -25,6 +26,8 @@ from distill_trainer.training.distillation.teacher import Teacher
 from tests.support.models import CPU, build, preprocessed, shard_batch, teach
 
 BATCH, CHANNELS, CLASSES, SIZES = 2, 3, 4, ((3, 2), (2, 1))
+LOCATIONS = sum(height * width for height, width in SIZES)
+KEYPOINTS, SIGMAS = 2, torch.tensor([0.3, 0.1])
 BRANCH_WEIGHTS = (0.8, 0.2)
 EPSILON = 1e-5  # BatchNorm's
 
@@ -36,10 +39,21 @@ def view(seed: int, branches: int = 2, scale: float = 1.0) -> ModelOutput:
         return tuple(scale * torch.randn(BATCH, channels, *size, generator=random) for size in SIZES)
 
     def boxes() -> Tensor:
-        return 0.2 + 3 * torch.rand(BATCH, 4, sum(height * width for height, width in SIZES), generator=random)
+        return 0.2 + 3 * torch.rand(BATCH, 4, LOCATIONS, generator=random)
+
+    def keypoints() -> Keypoints:
+        places, visible = torch.randn(BATCH, KEYPOINTS, 3, LOCATIONS, generator=random).split((2, 1), dim=2)
+        return Keypoints(places, visible.squeeze(2))
 
     features, logits = maps(CHANNELS), tuple(maps(CLASSES) for _ in range(branches))
-    return ModelOutput(features, logits, tuple(boxes() for _ in range(branches)), BRANCH_WEIGHTS[:branches])
+    return ModelOutput(
+        features,
+        logits,
+        tuple(boxes() for _ in range(branches)),
+        tuple(keypoints() for _ in range(branches)),
+        BRANCH_WEIGHTS[:branches],
+        SIGMAS,
+    )
 
 
 def sigmoid(x: float) -> float:
@@ -150,6 +164,28 @@ def plain_iou(student: ModelOutput, teacher: ModelOutput) -> float:
     return total
 
 
+def plain_oks(student: ModelOutput, teacher: ModelOutput, *, visibility: bool = True) -> float:
+    total = 0.0
+    parts = zip(BRANCH_WEIGHTS, student.keypoints, teacher.keypoints, teacher.boxes, teacher.logits, strict=False)
+    for weight, ours, theirs, boxes, logits in parts:
+        above, below = 0.0, 0.0
+        scores = torch.cat([level.flatten(2) for level in logits], dim=2)
+        for b in range(BATCH):
+            for n in range(LOCATIONS):
+                score = sigmoid(float(scores[b, :, n].max()))
+                if score <= 0.05:
+                    continue
+                left, top, right, bottom = boxes[b, :, n].tolist()
+                for k in range(KEYPOINTS):
+                    distance = math.dist(ours.places[b, k, :, n].tolist(), theirs.places[b, k, :, n].tolist())
+                    e = distance**2 / ((2 * float(SIGMAS[k])) ** 2 * (left + right) * (top + bottom) * 2)
+                    seen = sigmoid(float(theirs.visible[b, k, n])) if visibility else 1.0
+                    above += score * seen * (1 - math.exp(-e))
+                below += score
+        total += weight * above / (KEYPOINTS * max(below, 1.0))
+    return total
+
+
 def plain_ciou(first: list[float], second: list[float]) -> float:
     (l1, t1, r1, b1), (l2, t2, r2, b2) = first, second
     inside = (min(l1, l2) + min(r1, r2)) * (min(t1, t2) + min(b1, b2))
@@ -183,6 +219,7 @@ PLAIN: dict[str, Callable[[ModelOutput, ModelOutput], float]] = {
     "logit": plain_logit,
     "bckd": plain_bckd,
     "iou": plain_iou,
+    "oks": plain_oks,
 }
 
 
@@ -233,10 +270,20 @@ def test_a_teacher_in_bf16_gives_a_loss_in_fp32(name: str) -> None:
     def rounded(levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
         return tuple(level.bfloat16() for level in levels)
 
-    teacher = ModelOutput(rounded(whole.features), tuple(rounded(branch) for branch in whole.logits), whole.boxes)
+    logits = tuple(rounded(branch) for branch in whole.logits)
+    teacher = whole._replace(features=rounded(whole.features), logits=logits)
     loss = LOSSES[name].compare(view(1), teacher)
     assert loss.dtype == torch.float32
     assert float(loss) == pytest.approx(float(LOSSES[name].compare(view(1), whole)), rel=0.05)
+
+
+def test_keypoints_without_visibility_count_alike() -> None:
+    def blind(output: ModelOutput) -> ModelOutput:
+        return output._replace(keypoints=tuple(one._replace(visible=None) for one in output.keypoints))
+
+    student, teacher = view(1), view(2)
+    expected = plain_oks(student, teacher, visibility=False)
+    assert float(oks(blind(student), blind(teacher))) == pytest.approx(expected, rel=1e-4)
 
 
 def test_oriented_boxes_are_compared_by_their_probabilistic_overlap() -> None:
@@ -276,19 +323,27 @@ def test_a_channel_of_one_value_has_no_say_but_a_gradient(
     assert not ours.grad.any()
 
 
-@pytest.mark.parametrize("name", ["yolo26n.yaml", "yolov8n.yaml", "yolo26n-obb.yaml", "yolov8n-obb.yaml"])
+@pytest.mark.parametrize(
+    "name",
+    ["yolo26n.yaml", "yolov8n.yaml", "yolo26n-obb.yaml", "yolov8n-obb.yaml", "yolo26n-pose.yaml", "yolov8n-pose.yaml"],
+)
 def test_student_and_teacher_see_the_same_in_the_same_model(name: str) -> None:
     """The student's view is read off its predictions, the teacher's from a cut copy: both must mean the same."""
-    model = teach(build(name))
-    images = preprocessed(shard_batch(2))["img"]
-    theirs = Teacher(model, CPU, torch.float32, {Signal.CLASS, Signal.BOX}).infer(images)
+    task = "pose" if "pose" in name else "detect"
+    model = teach(build(name, task))
+    images = preprocessed(shard_batch(2, task))["img"]
+    needs = {Signal.CLASS, Signal.BOX, *([Signal.KEYPOINTS] if task == "pose" else [])}
+    theirs = Teacher(model, CPU, torch.float32, needs).infer(images)
     head = model.model[-1]
     head.training = True  # raw predictions, while every BatchNorm still uses its running statistics
     with torch.no_grad():
-        ours = model_output(model(images), boxes=True)
+        ours = model_output(model(images), boxes=True, pose=PoseShape.of(head) if task == "pose" else None)
+    assert bool(ours.keypoints) is (task == "pose")
     assert len(ours.logits) == len(theirs.logits) == (2 if name.startswith("yolo26") else 1)
     for mine, other in zip(
-        (ours.features, ours.boxes, *ours.logits), (theirs.features, theirs.boxes, *theirs.logits), strict=True
+        (ours.features, ours.boxes, *ours.logits, *ours.keypoints),
+        (theirs.features, theirs.boxes, *theirs.logits, *theirs.keypoints),
+        strict=True,
     ):
         for a, b in zip(mine, other, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)

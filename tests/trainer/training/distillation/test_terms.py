@@ -11,7 +11,7 @@ from distill_api.reasons import Reason
 from distill_api.spec.distillation import Distillation
 from distill_trainer.training.distillation.losses.registry import LOSSES, DistillationLoss
 from distill_trainer.training.distillation.losses.sl2 import sl2
-from distill_trainer.training.distillation.terms import ULTRALYTICS, terms_of
+from distill_trainer.training.distillation.terms import ULTRALYTICS, check_task, terms_of
 
 
 def of(**fields: object) -> Distillation:
@@ -33,6 +33,14 @@ def test_a_loss_that_does_not_exist_is_named_with_those_that_do() -> None:
     with pytest.raises(Permanent, match="no distillation loss mgd; this image has bckd, cwd, iou") as refused:
         terms_of(of(terms=[{"loss": "mgd"}]))
     assert refused.value.reason == Reason.CONFIG_INVALID
+
+
+def test_keypoints_are_taught_to_pose_models_alone() -> None:
+    terms = terms_of(of(terms=[{"loss": "oks"}]))
+    check_task(terms, "pose")
+    check_task(ULTRALYTICS, "detect")
+    with pytest.raises(Permanent, match="task is detect, which has no keypoints; remove oks"):
+        check_task(terms, "detect")
 
 
 def test_a_share_needs_a_loss_on_the_neck() -> None:

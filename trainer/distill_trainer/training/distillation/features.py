@@ -1,15 +1,40 @@
-"""What distillation losses compare of teacher and student: neck features, class logits and boxes."""
+"""What distillation losses compare of teacher and student: neck features, class logits, boxes and keypoints."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeGuard
 
 import torch
 from torch import Tensor
+from ultralytics.nn.modules.head import Pose26
 
 _BRANCHES = ("one2many", "one2one")
+
+
+class Keypoints(NamedTuple):
+    """The K keypoints at each of N locations of all levels."""
+
+    places: Tensor
+    """[B, K, 2, N]: where they are relative to the location, in cells of its level; fp32."""
+    visible: Tensor | None
+    """[B, K, N]: logits of their visibility, if the model has such; fp32."""
+
+
+class PoseShape(NamedTuple):
+    """What a pose head's raw keypoints mean."""
+
+    keypoints: int
+    dimensions: int
+    """3 with visibility, else 2."""
+    halved: bool
+    """Whether places are halved, as in all heads before YOLO26's."""
+
+    @classmethod
+    def of(cls, head: Any) -> PoseShape:
+        """Of a Pose or Pose26 head."""
+        return cls(*head.kpt_shape, halved=not isinstance(head, Pose26))
 
 
 class ModelOutput(NamedTuple):
@@ -23,8 +48,12 @@ class ModelOutput(NamedTuple):
     boxes: tuple[Tensor, ...] = ()
     """Boxes [B, 4, N] for each branch, N locations of all levels: distances from the location to the left, top, right
     and bottom edge, in cells of its level; oriented ones [B, 5, N] with the angle in radians."""
+    keypoints: tuple[Keypoints, ...] = ()
+    """For each branch."""
     branch_weights: tuple[float, ...] = ()
     """The student's: the current weight of each branch in its task's loss."""
+    sigmas: Tensor | None = None
+    """The student's: how exactly each of the K keypoints can be placed, as a part of the object's size."""
     ready: torch.cuda.Event | None = None
     """Recorded after the tensors are written, if they are computed on another CUDA stream."""
 
@@ -34,13 +63,19 @@ class ModelOutput(NamedTuple):
             return self
         stream = torch.cuda.current_stream(self.features[0].device)
         stream.wait_event(self.ready)
-        for tensor in (*self.features, *chain.from_iterable(self.logits), *self.boxes):
+        nested = (*self.logits, *self.keypoints)
+        for tensor in (*self.features, *self.boxes, *filter(_is_tensor, chain.from_iterable(nested))):
             tensor.record_stream(stream)  # the allocator must not reuse its memory before this stream is done
         return self._replace(ready=None)
 
 
-def model_output(predictions: dict[str, Any], *, boxes: bool = False) -> ModelOutput:
-    """The ModelOutput of a Detect-family model, from its head's raw training predictions; with `boxes` if asked.
+def _is_tensor(value: object) -> TypeGuard[Tensor]:
+    return isinstance(value, Tensor)
+
+
+def model_output(predictions: dict[str, Any], *, boxes: bool = False, pose: PoseShape | None = None) -> ModelOutput:
+    """The ModelOutput of a Detect-family model, from its head's raw training predictions; with `boxes` if asked, and
+    with keypoints of a `pose` head.
 
     Features are those of the one-to-many branch: the one-to-one branch of an end-to-end head gets detached copies.
     """
@@ -48,7 +83,15 @@ def model_output(predictions: dict[str, Any], *, boxes: bool = False) -> ModelOu
     features = tuple(branches[0]["feats"])
     logits = tuple(_by_level(branch["scores"], features) for branch in branches)
     decoded = tuple(decode(branch["boxes"], branch.get("angle")) for branch in branches) if boxes else ()
-    return ModelOutput(features, logits, decoded)
+    keypoints = tuple(decode_keypoints(branch["kpts"], pose) for branch in branches) if pose is not None else ()
+    return ModelOutput(features, logits, decoded, keypoints)
+
+
+def decode_keypoints(raw: Tensor, pose: PoseShape) -> Keypoints:
+    """A pose head's raw keypoints [B, K D, N] as its own decoding means them."""
+    values = raw.float().unflatten(1, (pose.keypoints, pose.dimensions))
+    places = 2 * values[:, :, :2] - 0.5 if pose.halved else values[:, :, :2]
+    return Keypoints(places, values[:, :, 2] if pose.dimensions == 3 else None)
 
 
 def decode(raw: Tensor, angle: Tensor | None = None) -> Tensor:

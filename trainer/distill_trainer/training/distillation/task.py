@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from distill_trainer.training.distillation.balance import Balance
-from distill_trainer.training.distillation.features import ModelOutput, model_output
+from distill_trainer.training.distillation.features import ModelOutput, PoseShape, model_output
 from distill_trainer.training.distillation.losses.registry import DistillationLoss, Signal
 from distill_trainer.training.distillation.projector import Projector
 
@@ -57,6 +57,7 @@ class DistillTask(nn.Module):
         self.balance = balance
         self.labelled = labelled
         self._boxes = any(term.loss.on == Signal.BOX for term in terms)
+        self._keypoints = any(term.loss.on == Signal.KEYPOINTS for term in terms)
 
     def forward(
         self, batch: dict[str, Any], teacher: ModelOutput | None = None, weight: float = 0.0
@@ -127,9 +128,12 @@ class DistillTask(nn.Module):
 
     def _student_output(self, predictions: dict[str, Any], images: slice | None) -> ModelOutput:
         """What the losses compare, of all images or of some."""
-        student = model_output(_part(predictions, images), boxes=self._boxes)
+        pose = PoseShape.of(self.student_model.model[-1]) if self._keypoints else None
+        student = model_output(_part(predictions, images), boxes=self._boxes, pose=pose)
         criterion = self.criterion
         dual = hasattr(criterion, "o2m")
+        if pose is not None:
+            student = student._replace(sigmas=getattr(criterion, "one2many", criterion).keypoint_loss.sigmas)
         student = student._replace(branch_weights=(criterion.o2m, criterion.o2o) if dual else (1.0,))
         if self.projector is None:
             return student

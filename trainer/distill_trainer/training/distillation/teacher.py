@@ -10,14 +10,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import OBB, OBB26
+from ultralytics.nn.modules.head import Pose, Pose26
 from ultralytics.nn.tasks import BaseModel
 
-from distill_trainer.training.distillation.features import ModelOutput, decode
+from distill_trainer.training.distillation.features import ModelOutput, PoseShape, decode, decode_keypoints
 from distill_trainer.training.distillation.losses.registry import Signal
 
 
 class _Head(nn.Module):
-    """Replaces a Detect-family head, so that only the needed signals are computed; masks and keypoints never are."""
+    """Replaces a Detect-family head, so that only the needed signals are computed; masks never are."""
 
     def __init__(self, head: Any, needs: Set[Signal]) -> None:
         super().__init__()
@@ -26,12 +27,17 @@ class _Head(nn.Module):
         self.boxes = _branches(head, "cv2", wanted=Signal.BOX in needs)
         self.angles = _branches(head, "cv4", wanted=Signal.BOX in needs and isinstance(head, OBB))
         self.angle_is_raw = isinstance(head, OBB26)
+        pose = Signal.KEYPOINTS in needs and isinstance(head, Pose)
+        self.keypoints = _keypoint_branches(head) if pose else nn.ModuleList()
+        self.pose = PoseShape.of(head) if pose else None
 
     def forward(self, features: list[Tensor]) -> ModelOutput:
         logits = tuple(tuple(_by_level(branch, features)) for branch in self.classes)
         boxes = [_flat(_by_level(branch, features)) for branch in self.boxes]
         angles = [self._angle(_flat(_by_level(branch, features))) for branch in self.angles] or [None] * len(boxes)
-        return ModelOutput(tuple(features), logits, tuple(map(decode, boxes, angles)))
+        raw = [_flat(_by_level(branch, features)) for branch in self.keypoints]
+        keypoints = tuple(decode_keypoints(one, self.pose) for one in raw) if self.pose is not None else ()
+        return ModelOutput(tuple(features), logits, tuple(map(decode, boxes, angles)), keypoints)
 
     def _angle(self, raw: Tensor) -> Tensor:
         return raw if self.angle_is_raw else (raw.sigmoid() - 0.25) * math.pi  # as in Ultralytics' heads
@@ -41,6 +47,18 @@ def _branches(head: Any, name: str, *, wanted: bool) -> nn.ModuleList:
     """One module a level for each branch of the head: one-to-many, then one-to-one if it has one."""
     found = (getattr(head, attribute, None) for attribute in (name, f"one2one_{name}"))
     return nn.ModuleList(branch for branch in found if wanted and branch is not None)
+
+
+def _keypoint_branches(head: Any) -> nn.ModuleList:
+    """As `_branches`. A branch of YOLO26 has two parts, of which the second has a sibling for training alone."""
+    found = _branches(head, "cv4", wanted=True)
+    if not isinstance(head, Pose26):
+        return found
+    last = _branches(head, "cv4_kpts", wanted=True)
+    return nn.ModuleList(
+        nn.ModuleList(nn.Sequential(*level) for level in zip(first, second, strict=True))
+        for first, second in zip(found, last, strict=True)
+    )
 
 
 def _by_level(branch: Any, features: list[Tensor]) -> list[Tensor]:

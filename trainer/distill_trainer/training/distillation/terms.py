@@ -8,7 +8,7 @@ from typing import Final
 from distill_api.errors import Permanent
 from distill_api.reasons import Reason
 from distill_api.spec.distillation import Distillation
-from distill_trainer.training.distillation.losses.registry import LOSSES, find
+from distill_trainer.training.distillation.losses.registry import LOSSES, Signal, find
 from distill_trainer.training.distillation.task import Term
 
 ULTRALYTICS: Final[Sequence[Term]] = (Term(LOSSES["sl2"]),)
@@ -29,6 +29,14 @@ def terms_of(distillation: Distillation) -> Sequence[Term]:
             "distillation.share balances losses on the neck, and no term is one; add such as spkd, or leave share out",
         )
     return terms
+
+
+def check_task(terms: Sequence[Term], task: str) -> None:
+    """Raise Permanent if a term teaches what models of the task do not have."""
+    if task != "pose" and any(term.loss.on == Signal.KEYPOINTS for term in terms):
+        raise Permanent(
+            Reason.CONFIG_INVALID, f"the student's task is {task}, which has no keypoints; remove oks from the terms"
+        )
 
 
 def _term(name: str, weight: float | None) -> Term:

@@ -9,10 +9,8 @@ from ultralytics.utils.metrics import bbox_iou, probiou
 from ultralytics.utils.tal import dist2rbox
 
 from distill_trainer.training.distillation.features import ModelOutput
-from distill_trainer.training.distillation.losses.scores import all_levels, over_branches
+from distill_trainer.training.distillation.losses.scores import all_levels, confident, over_branches
 
-LEAST_SCORE = 0.05
-"""Below this score of the teacher, its box means nothing."""
 FLOOR = RotatedBboxLoss.floor
 """What bounds the gradients of very small oriented boxes, as in the task's own loss."""
 
@@ -32,7 +30,7 @@ def iou(student: ModelOutput, teacher: ModelOutput) -> Tensor:
 
 def _branch(student: Tensor, teacher: Tensor, score: Tensor) -> Tensor:
     """Boxes [B, 4 or 5, N] and the teacher's scores [B, N] -> scalar."""
-    weight = torch.where(score > LEAST_SCORE, score, 0.0)
+    weight = confident(score)
     ours, theirs = (boxes.movedim(1, -1) for boxes in (student, teacher))
     return (weight * (1 - _overlap(ours, theirs))).sum() / weight.sum().clamp_min(1.0)
 

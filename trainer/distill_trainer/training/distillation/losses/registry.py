@@ -17,6 +17,7 @@ from distill_trainer.training.distillation.losses.bckd import bckd
 from distill_trainer.training.distillation.losses.cwd import cwd
 from distill_trainer.training.distillation.losses.iou import iou
 from distill_trainer.training.distillation.losses.logit import logit
+from distill_trainer.training.distillation.losses.oks import oks
 from distill_trainer.training.distillation.losses.pkd import pkd
 from distill_trainer.training.distillation.losses.sl2 import sl2
 from distill_trainer.training.distillation.losses.spkd import spkd
@@ -31,6 +32,7 @@ class Signal(StrEnum):
     NECK = "neck"
     CLASS = "class"
     BOX = "box"
+    KEYPOINTS = "keypoints"
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,7 @@ LOSSES: Mapping[str, DistillationLoss] = {
     "logit": DistillationLoss(logit, Signal.CLASS, CLASS),
     "bckd": DistillationLoss(bckd, Signal.CLASS, CLASS, gain="cls"),
     "iou": DistillationLoss(iou, Signal.BOX, CLASS | {Signal.BOX}, gain="box"),
+    "oks": DistillationLoss(oks, Signal.KEYPOINTS, CLASS | {Signal.BOX, Signal.KEYPOINTS}, gain="pose"),
 }
 
 

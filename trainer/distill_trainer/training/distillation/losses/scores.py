@@ -7,6 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+LEAST_SCORE = 0.05
+"""Below this score of the teacher, its box and keypoints mean nothing."""
+
+
+def confident(score: Tensor) -> Tensor:
+    """Scores, with 0 for those below LEAST_SCORE."""
+    return torch.where(score > LEAST_SCORE, score, 0.0)
+
 
 def level_scores(branches: Sequence[Tensor]) -> Tensor:
     """Class logits [B, nc, H, W] of one level by branch -> highest class score [B, H, W] of their mean, in fp32."""
