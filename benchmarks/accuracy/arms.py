@@ -113,22 +113,26 @@ class Size:
     imgsz: int
     epochs: int
     teacher_epochs: int
+    optimizer: str = "auto"
+    """auto is Ultralytics' choice: AdamW with a rate of its own for so few steps, which costs little on every CPU.
+    MuSGD, for long trainings, iterates in bf16, which makes a step several times longer on CPUs without AMX.
+    """
 
 
 SIZES: dict[str, Size] = {
     "tiny": Size(train=32, val=16, imgsz=64, epochs=2, teacher_epochs=2),
     "quick": Size(train=800, val=200, imgsz=128, epochs=12, teacher_epochs=20),
-    "full": Size(train=1500, val=400, imgsz=128, epochs=15, teacher_epochs=60),
+    "full": Size(train=1500, val=400, imgsz=128, epochs=15, teacher_epochs=60, optimizer="MuSGD"),
 }
 
 
-def training(epochs: int, lr0: float = 0.01) -> dict[str, Any]:
+def training(epochs: int, lr0: float = 0.01, optimizer: str = "MuSGD") -> dict[str, Any]:
     """Ultralytics' training arguments for a number of epochs; the last third is without mosaic."""
     return {
         "epochs": epochs,
         "batch": 16,
         "nbs": 16,
-        "optimizer": "MuSGD",
+        "optimizer": optimizer,
         "lr0": lr0,
         "lrf": 0.01,
         "cos_lr": True,
@@ -180,11 +184,18 @@ class Plan:
         if scenario.start is None:
             return self._model(scale)
         data, seed = replace(self._data, look=scenario.start), TEACHER_SEED + 1
-        return Run(f"start of {scale}", seed, data, self._model(scale), training=training(size.epochs))
+        return Run(
+            f"start of {scale}",
+            seed,
+            data,
+            self._model(scale),
+            training=training(size.epochs, optimizer=size.optimizer),
+        )
 
     def _training(self, epochs: int) -> dict[str, Any]:
         scenario = SCENARIOS[self.scenario]
-        found = training(max(2, round(epochs * scenario.epochs)), 0.01 if scenario.start is None else 0.002)
+        lr0 = 0.01 if scenario.start is None else 0.002
+        found = training(max(2, round(epochs * scenario.epochs)), lr0, SIZES[self.size].optimizer)
         return found if scenario.fraction == 1 else found | {"fraction": scenario.fraction}
 
     @property
@@ -228,7 +239,8 @@ class Plan:
                 if ARMS[name].pays_teacher:
                     budget += seconds[self.teacher.digest]
                 epochs = equal_epochs(plain.epochs, seconds[plain.digest], budget)
-                arguments = self.run(name, seed).training | training(epochs) | {"lr0": plain.training["lr0"]}
+                lr0, optimizer = plain.training["lr0"], plain.training["optimizer"]
+                arguments = self.run(name, seed).training | training(epochs, lr0, optimizer)
                 found.append(replace(self.run(name, seed), training=arguments))
         return found
 

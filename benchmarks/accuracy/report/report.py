@@ -46,7 +46,8 @@ def _setting(plan: Plan) -> str:
     return (
         f"{scenario.family}n ← {scenario.family}s, {scenario.title}: `{scenario.look}` scenes of {size.imgsz} px, "
         f"{size.train} for training and {size.val} for validation, data seed {plan.data_seed}, {run.epochs} epochs of "
-        "batch 16, MuSGD. Generated from the raw figures; nothing is left out or picked."
+        f"batch 16, optimizer {run.training['optimizer']}. Generated from the raw figures; nothing is left out or "
+        "picked."
     )
 
 
