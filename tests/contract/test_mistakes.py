@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_api.job import InvalidJob, parse_job, read_job
-from distill_api.reading.mistakes import ULTRALYTICS_ELSEWHERE, nearest
+from distill_api.reading.mistakes import ULTRALYTICS_ALONE, ULTRALYTICS_ELSEWHERE, nearest
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.spec.training import Training
 
@@ -114,3 +114,8 @@ def test_the_fields_that_replace_arguments_of_ultralytics_exist() -> None:
         assert top == "metadata" or first in DistillJobSpec.model_fields, place
         assert not rest or rest[0]
     assert not set(ULTRALYTICS_ELSEWHERE) & set(Training.model_fields)
+
+
+def test_a_training_by_the_clock_is_refused_with_what_to_set_instead() -> None:
+    assert "training by time: how far it comes" in said(spec__training__time=2)
+    assert set(ULTRALYTICS_ALONE).isdisjoint(Training.model_fields)

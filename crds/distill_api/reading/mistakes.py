@@ -23,6 +23,11 @@ ULTRALYTICS_ELSEWHERE: Mapping[str, str] = {
     "save_period": "spec.checkpoint.intervalSeconds",
 }
 """Arguments of Ultralytics that a job has in another place and under another name."""
+ULTRALYTICS_ALONE: Mapping[str, str] = {
+    "time": "how far it comes would depend on machine and disruptions; set epochs, and spec.activeDeadlineSeconds as"
+    " the limit of the whole job",
+}
+"""Arguments of Ultralytics that a job has not, and what to do instead."""
 _LISTED = 12
 """A message lists all known fields if there are no more than this."""
 
@@ -91,6 +96,8 @@ def _unknown(location: Sequence[str | int], model: Model) -> str:
     here, there = list(fields_of(parent)), ULTRALYTICS_ELSEWHERE.get(name)
     if there in _places(model):
         return f"unknown field; use {there}"
+    if name in ULTRALYTICS_ALONE and location[-2:-1] == ("training",):
+        return f"a job has no training by {name}: {ULTRALYTICS_ALONE[name]}"
     elsewhere = [place for place in _places(model) if place.rpartition(".")[2] == name]
     near = elsewhere or nearest(name, here)
     if near:
