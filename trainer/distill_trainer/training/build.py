@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ultralytics.utils.torch_utils import init_seeds
@@ -19,6 +20,7 @@ from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.corrected import check_distillation
 from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import weight_schedule
+from distill_trainer.training.distillation.task import Term
 from distill_trainer.training.distillation.terms import check_task, terms_of
 from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.optimizer import Schedule, TrainingPlan
@@ -37,6 +39,8 @@ class Setup:
     context: RankContext
     environment: Environment
     prepared: Prepared
+    terms: Sequence[Term]
+    """Of the distillation loss."""
 
     @classmethod
     def of(cls, run: RunConfig, context: RankContext) -> Setup:
@@ -51,7 +55,7 @@ class Setup:
         if run.spec.training.compile:
             context.watchdog.beat("compiling")
             check_compiler(environment.device)
-        return cls(run, context, environment, prepared)
+        return cls(run, context, environment, prepared, terms)
 
     @property
     def spec(self) -> DistillJobSpec:
@@ -122,7 +126,7 @@ def build_distillation(setup: Setup, plan: TrainingPlan) -> DistillationPlan:
         return DistillationPlan(weight)
     return DistillationPlan(
         weight,
-        terms_of(spec.distillation),
+        setup.terms,
         share=spec.distillation.share,
         linear=spec.distillation.projector == "linear",
         teacher_dtype=teacher_dtype(teacher.precision, setup.environment.device),

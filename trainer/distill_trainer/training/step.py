@@ -127,8 +127,9 @@ class Step:
         progress.distillation_ended = ends(before, now, least := self._distillation.min_improvement)
         if self._environment.is_main:
             log.info("%s", evidence(progress.epochs_finished + 1, before, now, cosines))
+            if progress.distillation_ended:
+                log.info("distillation ends at step %d: the loss fell by less than %g", progress.step, least)
         if progress.distillation_ended:
-            log.info("distillation ends at step %d: the loss fell by less than %g", progress.step, least)
             self._end_distillation()
 
     def _wrap_model(self) -> None:
@@ -141,8 +142,9 @@ class Step:
     def _end_distillation(self) -> None:
         """Free teacher and projector; later steps and commits do not have them.
 
-        Runs right after the last step with a weight and before its commit, so that a run resumed from that commit has
-        neither. Gradients that the projector has accumulated are dropped.
+        At the end of its schedule this runs right after the last step with a weight and before its commit, so that a
+        run resumed from that commit has neither. At the end of an epoch, `end_epoch` decides again in a run that is
+        resumed from the epoch's last commit. Gradients that the projector has accumulated are dropped.
         """
         self._teacher = None
         if (projector := self._task.projector) is not None:
