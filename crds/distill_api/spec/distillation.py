@@ -206,3 +206,8 @@ class Distillation(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         return check(self, DISTILLATION)
+
+    @property
+    def losses(self) -> list[str]:
+        """Names of the losses; none if the only one has no weight."""
+        return [term.loss for term in self.terms] or ([self.loss] if self.weight > 0 else [])
