@@ -27,8 +27,13 @@ def chosen(spec: DistillJobSpec) -> dict[str, Any] | None:
     """The fields that spec.recipe sets; None for ultralytics, which are the defaults."""
     if spec.recipe != "auto":
         return None
-    fields = FROM_WEIGHTS if spec.student.model.endswith(".pt") else FROM_RANDOM
-    return {**fields, **WITH_UNLABELLED} if spec.dataset.unlabelled is not None else dict(fields)
+    return auto(weights=spec.student.model.endswith(".pt"), unlabelled=spec.dataset.unlabelled is not None)
+
+
+def auto(*, weights: bool, unlabelled: bool) -> dict[str, Any]:
+    """What recipe: auto stands for, if the student has weights of its own, and images that only the teacher labels."""
+    fields = FROM_WEIGHTS if weights else FROM_RANDOM
+    return {**fields, **(WITH_UNLABELLED if unlabelled else {})}
 
 
 def applied(spec: DistillJobSpec, fields: Fields | None) -> DistillJobSpec:
