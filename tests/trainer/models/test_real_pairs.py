@@ -19,6 +19,7 @@ from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask, Term
 from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.distillation.terms import TASK_OF
 from tests.support.models import CPU, build, job_spec, preprocessed, shard_batch, teach
 from tests.support.ranks.in_process import Volumes
 
@@ -140,7 +141,7 @@ def test_sizes_of_yolov9_are_one_family_although_their_layers_differ(student: st
     assert mismatches(facts(build(student), student), facts(build(teacher), teacher)) == []
 
 
-@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "oks"])  # for pose alone
+@pytest.mark.parametrize("loss", [name for name, loss in LOSSES.items() if loss.on not in TASK_OF])
 @pytest.mark.parametrize(
     ("student_name", "teacher_name"), [("yolo26n.yaml", "yolo11s.yaml"), ("yolov8n.yaml", "yolo26s.yaml")]
 )

@@ -123,7 +123,7 @@ def test_images_without_labels_teach_until_distillation_ends(volumes: MakeVolume
         shutil.copytree(place.root / "data/images/train", more / "images")
         shutil.copytree(place.root / "data/labels/train", more / "labels")
     dataset = {"config": "digits.yaml", "unlabelled": {"images": "more/images", "ratio": 0.5}}
-    losses = ["spkd", "bckd", "iou", *(["oks"] if task == "pose" else [])]
+    losses = ["spkd", "bckd", "iou", *{"pose": ["oks"], "segment": ["mask"]}.get(task, [])]
     spec = {"dataset": dataset, "distillation": {"terms": [{"loss": loss} for loss in losses]}}
     once = place.run("calm-more", student, teacher, **spec)
     assert place.run("shaken-more", student, teacher, stop_after=1, **spec) == 2

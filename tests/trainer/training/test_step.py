@@ -19,6 +19,7 @@ from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import WeightSchedule, constant
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, Term, component_names
 from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.distillation.terms import TASK_OF
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.shards import frozen_running_statistics
 from distill_trainer.training.preprocess import Preprocess
@@ -127,7 +128,7 @@ def test_a_restored_state_goes_on_bitwise() -> None:
     assert not changed(run.state.ema.ema.state_dict(), again.state.ema.ema.state_dict())
 
 
-@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "oks"])  # for pose alone
+@pytest.mark.parametrize("loss", [name for name, loss in LOSSES.items() if loss.on not in TASK_OF])
 def test_every_loss_trains_every_parameter(loss: str) -> None:
     """Those without a gradient would stop DDP, which does not search for them. A bias may have one of 0: cwd and pkd do
     not see a channel's mean.
