@@ -13,9 +13,19 @@ from distill_api.errors import Retryable
 from distill_api.reasons import Reason
 from distill_trainer.process.launcher.rendezvous import Endpoint
 from distill_trainer.process.launcher.zygote import RankProcess, Zygote
+from distill_trainer.process.liveness import flight_recorder
 
 _EXIT_BARRIER_SECONDS = 30.0
 _MONITOR_SECONDS = 0.1
+
+NCCL: Mapping[str, str] = {
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "3",
+    "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC": "3600",
+    **flight_recorder.VARIABLES,
+}
+"""How c10d treats NCCL, where the container says nothing else: an error ends the process at once instead of waiting for
+other collectives, and c10d's own monitor never acts before this project's watchdog, which knows rank and phase.
+"""
 
 
 @dataclass(frozen=True)
@@ -186,5 +196,5 @@ def _variables(worker, group) -> dict[str, str]:  # type: ignore[no-untyped-def]
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_USE_AGENT_STORE": str(group.spec.rdzv_handler.use_agent_store),
-        "TORCH_NCCL_ASYNC_ERROR_HANDLING": os.environ.get("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1"),
+        **{name: os.environ.get(name, value) for name, value in NCCL.items()},
     }
