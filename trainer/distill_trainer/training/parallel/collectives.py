@@ -49,7 +49,8 @@ def process_group(environment: Environment, limits: Timeouts) -> Iterator[WaitsF
 
 
 def replicate(task: nn.Module, environment: Environment) -> nn.Module:
-    """Wrap `task` in DDP, which broadcasts rank 0's weights. Returns `task` itself if there is only one rank.
+    """Wrap `task` in DDP, which broadcasts rank 0's weights and sums gradients over ranks. Returns `task` itself if
+    there is only one rank.
 
     All parameters must get a gradient in every step. Buffers are not broadcast in every step: running statistics are
     updated only on rank 0 and broadcast before a validation.
@@ -57,17 +58,28 @@ def replicate(task: nn.Module, environment: Environment) -> nn.Module:
     if environment.world_size == 1:
         return task
     device = environment.device
-    return DistributedDataParallel(
+    model = DistributedDataParallel(
         task,
         device_ids=[device.index] if device.type == "cuda" else None,
         find_unused_parameters=False,
         gradient_as_bucket_view=True,
         forward_sync_buffers=False,
     )
+    model.register_comm_hook(None, _sum)
+    return model
+
+
+def _sum(_state, bucket):  # type: ignore[no-untyped-def]  # torch refuses annotations that are texts, as here
+    """DDP's hook for one bucket. Its own averages; the loss is a sum over shards, and a loss that is multiplied by the
+    number of ranks to make up for it overflows in fp16 sooner with more ranks.
+    """
+    summed = dist.all_reduce(bucket.buffer(), async_op=True)
+    assert summed is not None
+    return summed.get_future().then(lambda done: done.value()[0])
 
 
 def no_sync(model: nn.Module, enabled: bool) -> AbstractContextManager[None]:
-    """DDP's no_sync() if `enabled`: backward passes inside do not average gradients over ranks."""
+    """DDP's no_sync() if `enabled`: backward passes inside do not sum gradients over ranks."""
     return model.no_sync() if enabled and isinstance(model, DistributedDataParallel) else nullcontext()
 
 
