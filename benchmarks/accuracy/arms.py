@@ -71,6 +71,16 @@ ARMS: dict[str, Arm] = {
         teacher=True,
         spec=INHERIT | {"distillation": {"terms": HEAD, **COSINE}},
     ),
+    "inherit-terms-half": Arm(
+        "inherit, `bckd` and `iou` on half of the images, cosine to the end",
+        teacher=True,
+        spec=INHERIT | {"teacher": {"batchFraction": 0.5}, "distillation": {"terms": HEAD, "schedule": "cosine"}},
+    ),
+    "inherit-terms-quarter": Arm(
+        "inherit, `bckd` and `iou` on a quarter of the images",
+        teacher=True,
+        spec=INHERIT | {"teacher": {"batchFraction": 0.25}, "distillation": {"terms": HEAD}},
+    ),
     "inherit-all": Arm(
         "inherit, `spkd` at half the task's gradient with `bckd` and `iou`, cosine",
         teacher=True,

@@ -60,7 +60,7 @@ def test_a_rank_that_is_asked_to_stop_does_not_wait_for_others_to_come() -> None
     assert watchdog.check() == Stall(RENDEZVOUS, 1, True)
 
 
-def test_a_rank_that_waits_for_others_ends_before_the_one_that_it_waits_for() -> None:
+def test_a_rank_that_waits_ends_before_the_one_that_it_waits_for() -> None:
     clock, waiting = Clock(), "all_reduce 7, state started"
     watchdog = Watchdog(
         timeout=60, waiting_timeout=40, stopping_timeout=10, stop_requested=lambda: False, on_stall=print, clock=clock
