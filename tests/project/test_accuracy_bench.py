@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.accuracy import parity
-from benchmarks.accuracy.__main__ import main, parse
+from benchmarks.accuracy.__main__ import command_of, main, parse
 from benchmarks.accuracy.arms import ARMS, DEFAULT_ARMS, SCENARIOS, SIZES, UNLABELLED, Plan, equal_epochs
 from benchmarks.accuracy.report.report import reached, report
 from benchmarks.accuracy.report.statistics import mean_interval, paired
@@ -163,6 +163,12 @@ def test_the_page_has_every_seed_and_both_heads() -> None:
     assert "last quarter of epochs gained +0.005 (at its plateau)" in page
     assert "![mAP50-95 by epoch](scratch-detect.svg)" in page
     assert "commit abc" in page
+
+
+def test_the_pages_command_makes_the_same_page() -> None:
+    plan = Plan("few-labels", "segment", "tiny", 3, [0, 2], ["plain", "unlabelled"])
+    args = parse(command_of(plan).split()[3:])
+    assert Plan(args.scenario, args.task, args.size, args.data_seed, args.seeds, args.arms) == plan
 
 
 def test_reaching_the_end_of_another_run_is_told_in_its_seconds() -> None:
