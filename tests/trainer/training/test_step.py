@@ -252,6 +252,19 @@ def test_the_teacher_computes_in_the_format_that_is_asked_for(asked: str, dtype:
     assert teacher_dtype(asked, CPU) is dtype
 
 
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_auto_is_bf16_on_gpus_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert student_precision("auto", device).dtype is teacher_dtype("auto", device) is dtype
+    assert student_precision("fp16", device).dtype is torch.float16
+    assert student_precision("auto", CPU).dtype is None
+
+
 def test_images_are_channels_last_on_every_device() -> None:
     images = Preprocess(CPU, 64, 32, 0.0, 0)(shard_batch(2), 0)["img"]
     assert images.is_contiguous(memory_format=torch.channels_last)
