@@ -28,8 +28,8 @@ class Precision:
 
 
 def student_precision(amp: str, device: torch.device) -> Precision:
-    """The Precision for `training.amp`. auto: on CUDA bf16 from Ampere on, which needs no loss scaling, else fp16, as in
-    Ultralytics; fp32 on CPUs.
+    """The Precision for `training.amp`. auto: on CUDA bf16 from Ampere on, which needs no loss scaling, else fp16 as
+    in Ultralytics; fp32 on CPUs.
     """
     if amp == "auto":
         return Precision(device.type, _narrow(device) if device.type == "cuda" else None)

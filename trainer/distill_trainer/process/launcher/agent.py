@@ -24,9 +24,9 @@ ON_GPUS: Mapping[str, str] = {
     **flight_recorder.VARIABLES,
     "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
 }
-"""Variables that PyTorch reads on GPUs, where the container says nothing else. An error of NCCL ends the process at once
-instead of waiting for other collectives. c10d's own monitor never acts before this project's watchdog, which knows rank
-and phase. Memory that was freed can be used for tensors of other sizes, as when distillation ends.
+"""Variables that PyTorch reads on GPUs, where the container says nothing else. An error of NCCL ends the process at
+once instead of waiting for other collectives. c10d's own monitor never acts before this project's watchdog, which knows
+rank and phase. Memory that was freed can be used for tensors of other sizes, as when distillation ends.
 """
 
 
