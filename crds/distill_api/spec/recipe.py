@@ -15,11 +15,16 @@ Fields = Mapping[str, Any]
 """A part of spec, as it is written in YAML."""
 RecipeName = Literal["auto", "ultralytics"]
 
-FROM_RANDOM: Final[Fields] = {"student": {"init": "inherit"}, "distillation": {"weight": 0.0}}
-"""For an architecture."""
+_HEAD: Final = [{"loss": "bckd"}, {"loss": "iou"}]
+FROM_RANDOM: Final[Fields] = {
+    "student": {"init": "inherit"},
+    "distillation": {"terms": _HEAD, "schedule": "cosine", "until": {"fraction": 0.4}},
+}
+"""For an architecture. Inheriting makes nearly all of the gain; the teacher's class scores and boxes add to the one-to-one
+head, at first: later, and on a part of the images, they cost more than they give."""
 FROM_WEIGHTS: Final[Fields] = {"distillation": {"schedule": "stop", "until": {"fraction": 0.33}}}
 """For a student that has weights of its own."""
-WITH_UNLABELLED: Final[Fields] = {"distillation": {"terms": [{"loss": "bckd"}, {"loss": "iou"}]}}
+WITH_UNLABELLED: Final[Fields] = {"distillation": {"terms": _HEAD}}
 """For images that only the teacher can label, whatever the student starts from."""
 
 
