@@ -20,8 +20,8 @@ FROM_RANDOM: Final[Fields] = {
     "student": {"init": "inherit"},
     "distillation": {"terms": _HEAD, "schedule": "cosine", "until": {"fraction": 0.4}},
 }
-"""For an architecture. Inheriting makes nearly all of the gain. The teacher's class scores and boxes help the one-to-one
-head at first; later, and on a part of the images, they cost more than they give.
+"""For an architecture. Inheriting makes nearly all of the gain. The teacher's scores and boxes help the one-to-one head
+at first; later, and on a part of the images, they cost more than they give.
 """
 FROM_WEIGHTS: Final[Fields] = {"distillation": {"schedule": "stop", "until": {"fraction": 0.33}}}
 """For a student that has weights of its own."""
