@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from ultralytics import RTDETR, YOLO
+from ultralytics.nn import tasks
 
 from distill_api.errors import Permanent
 from distill_api.pod.run import Directories
@@ -93,8 +94,7 @@ def test_a_teacher_of_other_classes_is_refused(volumes: Volumes) -> None:
 
 
 def test_a_grey_teacher_is_refused(volumes: Volumes) -> None:
-    model = build("yolo26s.yaml")
-    model.yaml["channels"] = 1
+    model = tasks.DetectionModel("yolo26s.yaml", ch=1, nc=len(volumes.classes), verbose=False)
     torch.save({"model": named(volumes, model)}, volumes.root / "models/teacher.pt")
     assert "takes images with 1 channels, but student yolo26n.yaml takes 3" in refusal(volumes)
 
