@@ -9,8 +9,6 @@ RESULTS/<scenario>-<task>.md and its curves. Choose a recipe with one data seed,
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from pathlib import Path
 
 from benchmarks import ROOT
@@ -37,6 +35,15 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def command_of(plan: Plan) -> str:
+    """The command that makes the same page, wherever the files are."""
+    seeds = " ".join(map(str, plan.seeds))
+    return (
+        f"python -m benchmarks.accuracy --scenario {plan.scenario} --task {plan.task} --size {plan.size} "
+        f"--data-seed {plan.data_seed} --seeds {seeds} --arms {' '.join(plan.arms)}"
+    )
+
+
 def main(words: list[str] | None = None) -> None:
     """Train what is missing, and write the report."""
     args = parse(words)
@@ -53,7 +60,7 @@ def main(words: list[str] | None = None) -> None:
     rows = by_digest(read_rows(table))
     if all(run.digest in rows for run in runs):
         runs += plan.equal_runs({digest: row.cpu_seconds for digest, row in rows.items()})
-    command = shlex.join(["python", "-m", "benchmarks.accuracy", *(words if words is not None else sys.argv[1:])])
+    command = command_of(plan)
     picture = draw(args.results / f"{plan.name}.svg", runs, rows)
     page = args.results / f"{plan.name}.md"
     page.write_text(report(plan, runs, rows, command, picture.name if picture else None))

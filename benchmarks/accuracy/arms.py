@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 from benchmarks.accuracy.data.datasets import LABELLED, WITHOUT_LABELS
 from benchmarks.accuracy.run import Data, Run
+from distill_api.spec.recipe import auto
 
 SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb"}
 TEACHER_SEED = 100
+FINE_TUNING = 4
+"""Models that have learned before are trained with a learning rate that is so much lower."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +29,12 @@ class Arm:
     """Name of an arm: this one gets as many epochs as fit into that arm's CPU seconds."""
     pays_teacher: bool = False
     """The teacher's training is part of those seconds."""
+    once: bool = False
+    """Only the first seed is trained: it takes too long for more."""
     unlabelled: bool = False
     """Whether it learns from images without labels, which only some scenarios have."""
+    auto: bool = False
+    """The fields are those that recipe: auto chooses for the scenario."""
 
 
 INHERIT = {"student": {"init": "inherit"}}
@@ -40,14 +47,20 @@ ARMS: dict[str, Arm] = {
     "plain": Arm("plain"),
     "ultralytics": Arm("Ultralytics' own `distill_model`", teacher=True, trainer="ultralytics"),
     "recipe": Arm("Ultralytics' recipe in this trainer (`sl2`, constant 6.0)", teacher=True),
-    "plain-equal": Arm("plain, as many seconds as the recipe", as_long_as="recipe"),
-    "plain-equal-all": Arm("plain, as many seconds as teacher and recipe", as_long_as="recipe", pays_teacher=True),
+    "auto": Arm("`recipe: auto`", teacher=True, auto=True),
+    "plain-equal": Arm("plain, as many seconds as auto", as_long_as="auto", once=True),
+    "plain-equal-all": Arm("plain, as many as auto and its teacher", as_long_as="auto", pays_teacher=True, once=True),
     "stop": Arm(
         "`sl2`, `stop` at a third",
         teacher=True,
         spec={"distillation": THIRD},
     ),
-    "inherit": Arm("inherit alone", teacher=True, spec=INHERIT | {"distillation": {"weight": 0}}),
+    "inherit": Arm("inherit alone", teacher=True, spec=INHERIT | {"distillation": {"weight": 0.0}}),
+    "inherit-importance": Arm(
+        "inherit alone, channels by importance",
+        teacher=True,
+        spec={"student": {"init": "inherit", "inherit": {"channels": "importance"}}, "distillation": {"weight": 0.0}},
+    ),
     "inherit-stop": Arm("inherit, `sl2` until a third", teacher=True, spec=INHERIT | {"distillation": THIRD}),
     "balance": Arm("`spkd` at half the task's gradient, cosine", teacher=True, spec={"distillation": HALF}),
     "inherit-balance": Arm(
@@ -57,6 +70,16 @@ ARMS: dict[str, Arm] = {
         "inherit, `bckd` and `iou`, cosine to zero at half",
         teacher=True,
         spec=INHERIT | {"distillation": {"terms": HEAD, **COSINE}},
+    ),
+    "inherit-terms-half": Arm(
+        "inherit, `bckd` and `iou` on half of the images, cosine to the end",
+        teacher=True,
+        spec=INHERIT | {"teacher": {"batchFraction": 0.5}, "distillation": {"terms": HEAD, "schedule": "cosine"}},
+    ),
+    "inherit-terms-quarter": Arm(
+        "inherit, `bckd` and `iou` on a quarter of the images",
+        teacher=True,
+        spec=INHERIT | {"teacher": {"batchFraction": 0.25}, "distillation": {"terms": HEAD}},
     ),
     "inherit-all": Arm(
         "inherit, `spkd` at half the task's gradient with `bckd` and `iou`, cosine",
@@ -77,7 +100,7 @@ ARMS: dict[str, Arm] = {
     ),
 }
 """A new recipe is one line."""
-DEFAULT_ARMS = ("plain", "ultralytics", "recipe", "plain-equal", "plain-equal-all")
+DEFAULT_ARMS = ("plain", "ultralytics", "inherit", "balance", "auto", "plain-equal", "plain-equal-all")
 
 
 @dataclass(frozen=True)
@@ -86,19 +109,22 @@ class Scenario:
 
     title: str
     family: str = "yolo26"
-    look: str = "hard"
+    look: str = "digits"
     start: str | None = None
     """Look that student and teacher were trained on before; None: from random weights."""
     fraction: float = 1.0
     """Part of the images that has labels, for the teacher as well."""
+    images: float = 1.0
+    """Times the training images of the size."""
     epochs: float = 1.0
     """Times the epochs of the size."""
 
 
 SCENARIOS: dict[str, Scenario] = {
     "scratch": Scenario("from random weights"),
-    "fine-tune": Scenario("fine-tuned on printed digits", look="print", start="hard", epochs=0.5),
-    "few-labels": Scenario("with a tenth of the labels", fraction=LABELLED, epochs=4.0),
+    "scratch-hard": Scenario("from random weights", look="hard"),
+    "fine-tune": Scenario("fine-tuned on printed digits", look="print", start="digits", epochs=0.5),
+    "few-labels": Scenario("with a tenth of the labels", fraction=LABELLED, images=3.0, epochs=3.0),
     "family-11": Scenario("YOLO11 from random weights", family="yolo11"),
     "family-v8": Scenario("YOLOv8 from random weights", family="yolov8"),
 }
@@ -113,27 +139,29 @@ class Size:
     imgsz: int
     epochs: int
     teacher_epochs: int
-    optimizer: str = "auto"
-    """auto is Ultralytics' choice: AdamW with a rate of its own for so few steps, which costs little on every CPU.
-    MuSGD, for long trainings, iterates in bf16, which makes a step several times longer on CPUs without AMX.
+    batch: int
+    optimizer: str
+    """MuSGD, which is Ultralytics' choice for long trainings, iterates in bf16: a step takes several times as long on
+    CPUs without AMX. AdamW costs little on all.
     """
+    lr0: float
 
 
 SIZES: dict[str, Size] = {
-    "tiny": Size(train=32, val=16, imgsz=64, epochs=2, teacher_epochs=2),
-    "quick": Size(train=800, val=200, imgsz=128, epochs=12, teacher_epochs=20),
-    "full": Size(train=1500, val=400, imgsz=128, epochs=15, teacher_epochs=60, optimizer="MuSGD"),
+    "tiny": Size(32, 16, imgsz=64, epochs=2, teacher_epochs=2, batch=8, optimizer="AdamW", lr0=0.004),
+    "quick": Size(400, 150, imgsz=128, epochs=10, teacher_epochs=20, batch=8, optimizer="AdamW", lr0=0.004),
+    "full": Size(1500, 400, imgsz=128, epochs=15, teacher_epochs=60, batch=16, optimizer="MuSGD", lr0=0.01),
 }
 
 
-def training(epochs: int, lr0: float = 0.01, optimizer: str = "MuSGD") -> dict[str, Any]:
+def training(size: Size, epochs: int, lr0: float | None = None) -> dict[str, Any]:
     """Ultralytics' training arguments for a number of epochs; the last third is without mosaic."""
     return {
         "epochs": epochs,
-        "batch": 16,
-        "nbs": 16,
-        "optimizer": optimizer,
-        "lr0": lr0,
+        "batch": size.batch,
+        "nbs": size.batch,
+        "optimizer": size.optimizer,
+        "lr0": lr0 or size.lr0,
         "lrf": 0.01,
         "cos_lr": True,
         "warmup_epochs": 1.0,
@@ -168,12 +196,13 @@ class Plan:
     @property
     def name(self) -> str:
         """Names the table and the report."""
-        return "-".join([self.scenario, self.task, *([] if self.size == "quick" else [self.size])])
+        size, data = [] if self.size == "quick" else [self.size], [f"data{self.data_seed}"] if self.data_seed else []
+        return "-".join([self.scenario, self.task, *size, *data])
 
     @property
     def _data(self) -> Data:
         scenario, size = SCENARIOS[self.scenario], SIZES[self.size]
-        return Data(scenario.look, self.task, size.train, size.val, size.imgsz, self.data_seed)
+        return Data(scenario.look, self.task, round(size.train * scenario.images), size.val, size.imgsz, self.data_seed)
 
     def _model(self, scale: str) -> str:
         return f"{SCENARIOS[self.scenario].family}{scale}{SUFFIX[self.task]}.yaml"
@@ -189,13 +218,13 @@ class Plan:
             seed,
             data,
             self._model(scale),
-            training=training(size.epochs, optimizer=size.optimizer),
+            training=training(size, size.epochs),
         )
 
     def _training(self, epochs: int) -> dict[str, Any]:
-        scenario = SCENARIOS[self.scenario]
-        lr0 = 0.01 if scenario.start is None else 0.002
-        found = training(max(2, round(epochs * scenario.epochs)), lr0, SIZES[self.size].optimizer)
+        scenario, size = SCENARIOS[self.scenario], SIZES[self.size]
+        lr0 = size.lr0 if scenario.start is None else size.lr0 / FINE_TUNING
+        found = training(size, max(2, round(epochs * scenario.epochs)), lr0)
         return found if scenario.fraction == 1 else found | {"fraction": scenario.fraction}
 
     @property
@@ -215,8 +244,17 @@ class Plan:
             teacher=self.teacher if rule.teacher else None,
             trainer=rule.trainer,
             training=self._training(SIZES[self.size].epochs),
-            spec=rule.spec,
+            spec=self._auto() if rule.auto else rule.spec,
         )
+
+    def _auto(self) -> dict[str, Any]:
+        """The fields themselves, so that a run is known by what was trained."""
+        scenario = SCENARIOS[self.scenario]
+        few = scenario.fraction < 1
+        return auto(weights=scenario.start is not None, unlabelled=few) | (UNLABELLED if few else {})
+
+    def _seeds(self, arm: str) -> Sequence[int]:
+        return self.seeds[:1] if ARMS[arm].once else self.seeds
 
     def runs(self) -> list[Run]:
         """The runs whose length does not depend on what others took, seed by seed, with the teacher first."""
@@ -233,14 +271,13 @@ class Plan:
         found = []
         for seed in self.seeds:
             for name in self.arms:
-                if (other := ARMS[name].as_long_as) is None:
+                if (other := ARMS[name].as_long_as) is None or seed not in self._seeds(name):
                     continue
                 budget = seconds[self.run(other, first).digest]
                 if ARMS[name].pays_teacher:
                     budget += seconds[self.teacher.digest]
                 epochs = equal_epochs(plain.epochs, seconds[plain.digest], budget)
-                lr0, optimizer = plain.training["lr0"], plain.training["optimizer"]
-                arguments = self.run(name, seed).training | training(epochs, lr0, optimizer)
+                arguments = self.run(name, seed).training | training(SIZES[self.size], epochs, plain.training["lr0"])
                 found.append(replace(self.run(name, seed), training=arguments))
         return found
 

@@ -36,6 +36,7 @@ class Call:
     trust_pickle: bool = False
     teacher_precision: str | None = None
     init: str | None = None
+    recipe: str | None = None
     training: Mapping[str, Any] | None = None
 
     def given(self) -> list[str]:
@@ -91,6 +92,8 @@ def job_of(call: Call, *, cuda_devices: int, processes: int | None, arguments: l
     }
     if call.init is not None:
         spec["student"]["init"] = call.init
+    if call.recipe is not None:
+        spec["recipe"] = call.recipe
     if call.teacher is not None:
         teacher = _file(call.teacher, "teacher", Reason.MODEL_NOT_FOUND)
         spec["teacher"] = {"model": teacher, "trustPickle": call.trust_pickle}

@@ -10,8 +10,9 @@ from distill_api.constants import JobFile
 from distill_api.job import DistillJob
 from distill_api.pod.run import Directories, RunConfig
 from distill_api.spec.fields import Volume
+from distill_api.spec.recipe import applied, chosen
 
-RUN_IDENTITY = ("student", "teacher", "dataset", "distillation", "training")
+RUN_IDENTITY = ("student", "teacher", "dataset", "recipe", "distillation", "training")
 """Fields of a spec that identify a run: if one changes, its checkpoints cannot be used. Other fields may change."""
 
 
@@ -45,7 +46,7 @@ def run_config(job: DistillJob, machine: Machine, port: int, termination: Path) 
             f"nproc {processes} does not divide the job's {shards} shards (nodes times processes per node); "
             f"use one of {', '.join(str(n) for n in range(1, shards + 1) if shards % n == 0)}"
         )
-    uid = local_uid(job)
+    uid, recipe = local_uid(job), chosen(job.spec)
     return RunConfig(
         job=job.metadata.name,
         uid=uid,
@@ -53,7 +54,8 @@ def run_config(job: DistillJob, machine: Machine, port: int, termination: Path) 
         nodes=1,
         processes_per_node=processes,
         rendezvous=f"127.0.0.1:{port}",
-        spec=job.spec,
+        spec=applied(job.spec, recipe),
+        recipe=recipe,
         directories=directories,
     )
 
@@ -62,7 +64,8 @@ def local_uid(job: DistillJob) -> str:
     """A UID for the job that is the same as long as RUN_IDENTITY and the number of shards are the same."""
     # Exclude defaults, so that a new field in the API does not change the UID of existing runs.
     spec = job.spec.model_dump(mode="json", by_alias=True, exclude_defaults=True)
-    defining = {name: spec.get(name) for name in RUN_IDENTITY} | {"shards": job.spec.world_size}
+    defining = {name: spec.get(name) for name in RUN_IDENTITY if name in spec or name != "recipe"}
+    defining["shards"] = job.spec.world_size
     return "local-" + hashlib.sha256(json.dumps(defining, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -72,6 +72,7 @@ def distill(
     trust_pickle: bool = False,
     teacher_precision: str | None = None,
     init: str | None = None,
+    recipe: str | None = None,
     volumes: Mapping[str, PathLike] | None = None,
     verbose: bool = True,
     **training: Any,
@@ -99,6 +100,7 @@ def distill(
         trust_pickle: load .pt files with custom classes, which can run any code.
         teacher_precision: the job's teacher.precision, such as "fp32".
         init: the job's student.init; "inherit" makes a slice of the teacher's weights the student's first ones.
+        recipe: the job's recipe; "auto" chooses init and distillation as measured best.
         volumes: directories to use for claims of the job.
         verbose: print the trainer's output.
         training: Ultralytics' training arguments: epochs, batch, imgsz, lr0 …
@@ -106,7 +108,7 @@ def distill(
     Raises Permanent for errors that you must fix first, and Retryable for failures that may not occur again.
     """
     call = Call(
-        student, teacher, data, name, shards, dis, distillation, trust_pickle, teacher_precision, init, training
+        student, teacher, data, name, shards, dis, distillation, trust_pickle, teacher_precision, init, recipe, training
     )
     if job is not None:
         return _run_job(load_job(job, device), call, Machine(Path(project), _claims(volumes), nproc), verbose)

@@ -13,6 +13,7 @@ CORRECTIONS: dict[str, Object] = {
     "student": {"model": "yolo26s.yaml"},
     "teacher": {"model": "other.pt"},
     "dataset": {"config": "coco.yaml"},
+    "recipe": "auto",
     "distillation": {"weight": 3.0},
     "training": {"batch": 32},
     "accelerators": {"perNode": 4},

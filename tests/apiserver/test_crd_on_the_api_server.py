@@ -79,6 +79,8 @@ BROKEN: dict[str, Object] = {
     "dataset.unlabelled has images": changed("dataset.unlabelled", {"images": "more"}, changed("teacher", None)),
     "student.init is inherit but": changed("student.init", "inherit", changed("teacher", None)),
     "a student cannot inherit from": changed("student.init", "inherit", changed("distillation.allowCrossFamily", True)),
+    "recipe is auto but": changed("recipe", "auto", changed("teacher", None)),
+    "recipe: auto chooses": changed("recipe", "auto", changed("distillation.weight", 3.0)),
     "student.model must be a .pt file": changed("student.model", "yolo26n"),
     "a .pt file is read from the models volume": changed("volumes.models", None),
     "recovery.exitCodes cannot have": changed("recovery.exitCodes", [{"values": [42, 143], "action": "FailJob"}]),

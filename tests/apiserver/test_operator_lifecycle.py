@@ -5,9 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from distill_api.constants import Label, Outcome, Phase
+from distill_api.constants import Env, Label, Outcome, Phase
 from distill_api.pod.report import TerminationMessage
+from distill_api.pod.run import RunConfig
 from distill_api.reasons import Reason
+from distill_api.spec.recipe import FROM_RANDOM
 from distill_api.status import DistillJobStatus
 from tests.support.apiserver.api import COLLECTED_WITHIN, Object, wait_for
 from tests.support.apiserver.nodes import GPUS
@@ -50,6 +52,19 @@ def test_from_apply_to_a_distilled_student(team: Team) -> None:
     wait_for(lambda: not team.api.list("Service", team.ns))
     assert [p["status"]["phase"] for p in team.pods()] == ["Succeeded", "Succeeded"], "logs can still be read"
     wait_for(lambda: f'distill_operator_jobs{{namespace="{team.ns}",phase="Succeeded"}} 1.0' in team.operator.metrics())
+
+
+def test_what_recipe_auto_stands_for_is_stored_and_given_to_the_pods(team: Team) -> None:
+    team.submit(recipe="auto", distillation={})
+    starting = team.reaches(Phase.STARTING)
+    assert starting.recipe == FROM_RANDOM
+    team.run_gang(1)
+    (trainer,) = team.pods()[0]["spec"]["containers"]
+    (text,) = (variable["value"] for variable in trainer["env"] if variable["name"] == Env.RUN)
+    run = RunConfig.model_validate_json(text)
+    assert (run.recipe, run.spec.student.init) == (FROM_RANDOM, "inherit")
+    team.finish(1)
+    assert team.reaches(Phase.SUCCEEDED).recipe == FROM_RANDOM
 
 
 def test_pods_are_fit_for_the_restricted_standard_and_hold_no_token(make_team: Callable[..., Team]) -> None:

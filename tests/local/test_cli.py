@@ -11,6 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from distill_api.job import DistillJob, parse_job
+from distill_api.spec.recipe import FROM_RANDOM
 from distill_cli.main import app
 from distill_local.machine import Machine, UserError, local_uid, next_attempt, run_config
 
@@ -127,6 +128,23 @@ def test_validate_accepts_a_good_file(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(document()))
 
     assert run_cli("validate", str(file)) == (0, f"{file}: DistillJob digits is valid\n")
+
+
+def test_validate_says_what_recipe_auto_stands_for(tmp_path: Path) -> None:
+    file = tmp_path / "job.yaml"
+    file.write_text(
+        yaml.safe_dump(
+            document(
+                recipe="auto",
+                teacher={"model": "best.pt"},
+                volumes=document()["spec"]["volumes"] | {"models": {"claimName": "m"}},
+            )
+        )
+    )
+    code, output = run_cli("validate", str(file))
+    first, second = output.splitlines()
+    assert (code, first) == (0, f"{file}: DistillJob digits is valid")
+    assert json.loads(second.removeprefix("recipe: auto stands for ")) == FROM_RANDOM
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.accuracy import parity
-from benchmarks.accuracy.__main__ import main, parse
-from benchmarks.accuracy.arms import ARMS, DEFAULT_ARMS, SCENARIOS, SIZES, Plan, equal_epochs
-from benchmarks.accuracy.report.report import report
+from benchmarks.accuracy.__main__ import command_of, main, parse
+from benchmarks.accuracy.arms import ARMS, DEFAULT_ARMS, SCENARIOS, SIZES, UNLABELLED, Plan, equal_epochs
+from benchmarks.accuracy.report.report import reached, report
 from benchmarks.accuracy.report.statistics import mean_interval, paired
 from benchmarks.accuracy.rows import Row, append_row, by_digest, read_rows
 from benchmarks.accuracy.run import Data, Run, in_order, ready
@@ -16,6 +16,7 @@ from benchmarks.accuracy.trainers.ours import job_file
 from benchmarks.accuracy.trainers.request import Request
 from benchmarks.accuracy.trainers.switches import SWITCHES
 from distill_api.job import read_job
+from distill_api.spec.recipe import FROM_RANDOM, FROM_WEIGHTS, WITH_UNLABELLED
 
 DATA = Data("digits", "detect", 32, 16, 64, 0)
 TEACHER = Run("teacher", 9, DATA, "yolo26s.yaml", training={"epochs": 4})
@@ -86,27 +87,32 @@ def test_a_row_is_read_as_it_was_written(tmp_path: Path) -> None:
         read_rows(tmp_path / "raw" / "a.csv")
 
 
-def test_equal_seconds_buy_epochs_for_the_first_seed_only() -> None:
+def test_equal_seconds_buy_epochs_for_the_first_seed_only(monkeypatch: pytest.MonkeyPatch) -> None:
     assert equal_epochs(10, 100, 160) == 16
     assert equal_epochs(10, 100, 20) == 10
     plan = Plan("scratch", "detect", "tiny", 0, [3, 4], DEFAULT_ARMS)
-    seconds = {plan.run("plain", 3).digest: 10.0, plan.run("recipe", 3).digest: 25.0, plan.teacher.digest: 40.0}
+    seconds = {plan.run("plain", 3).digest: 10.0, plan.run("auto", 3).digest: 25.0, plan.teacher.digest: 40.0}
     runs = plan.equal_runs(seconds)
-    assert [(run.arm, run.seed, run.epochs) for run in runs] == [
-        ("plain-equal", 3, 5),
-        ("plain-equal-all", 3, 13),
-        ("plain-equal", 4, 5),
-        ("plain-equal-all", 4, 13),
-    ]
+    assert [(run.arm, run.seed, run.epochs) for run in runs] == [("plain-equal", 3, 5), ("plain-equal-all", 3, 13)]
+    monkeypatch.setitem(ARMS, "plain-equal", replace(ARMS["plain-equal"], once=False))
+    both = [run for run in plan.equal_runs(seconds) if run.arm == "plain-equal"]
+    assert [(run.seed, run.epochs) for run in both] == [(3, 5), (4, 5)]
     assert plan.runs()[0] == plan.teacher
-    assert len(plan.runs()) == 1 + 2 * 3
+    assert len(plan.runs()) == 1 + 2 * 5
+
+
+def test_auto_is_known_by_the_fields_that_it_stands_for() -> None:
+    assert Plan("scratch", "detect", "tiny", 0, [0], ["auto"]).run("auto", 0).spec == FROM_RANDOM
+    assert Plan("fine-tune", "detect", "tiny", 0, [0], ["auto"]).run("auto", 0).spec == FROM_WEIGHTS
+    few = Plan("few-labels", "detect", "tiny", 0, [0], ["auto"]).run("auto", 0)
+    assert few.spec == {**FROM_RANDOM, **WITH_UNLABELLED, **UNLABELLED}
 
 
 def test_an_arm_that_cannot_be_run_is_refused_and_says_why(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     only_report = ["--report-only", "--results", str(tmp_path)]  # so that nothing is trained if this breaks
     with pytest.raises(SystemExit, match="arm unlabelled needs images without labels, which scenario scratch has not"):
         main(["--scenario", "scratch", "--arms", "plain", "unlabelled", *only_report])
-    with pytest.raises(SystemExit, match="arm plain-equal needs the arms plain and recipe"):
+    with pytest.raises(SystemExit, match="arm plain-equal needs the arms plain and auto"):
         main(["--arms", "plain", "plain-equal", *only_report])
     with pytest.raises(SystemExit):
         parse(["--arms", "nonsense"])
@@ -139,12 +145,12 @@ def test_models_are_those_of_scenario_and_task() -> None:
         assert {(run.data.task, run.data.seed) for run in plan.runs()} == {(task, 5)}
     start = Plan("fine-tune", "pose", "quick", 0, [0], ["plain"]).run("plain", 0).student
     assert isinstance(start, Run)
-    assert (start.student, start.data.look) == ("yolo26n-pose.yaml", "hard")
+    assert (start.student, start.data.look) == ("yolo26n-pose.yaml", "digits")
     assert Plan("few-labels", "detect", "quick", 0, [0], ["plain"]).teacher.training["fraction"] == 0.1
 
 
 def test_the_page_has_every_seed_and_both_heads() -> None:
-    plan = Plan("scratch", "detect", "tiny", 0, [0, 1], DEFAULT_ARMS)
+    plan = Plan("scratch", "detect", "tiny", 0, [0, 1], ["plain", "ultralytics", "recipe"])
     figures = {("plain", 0): 0.40, ("plain", 1): 0.42, ("recipe", 0): 0.45, ("recipe", 1): 0.44}
     runs = plan.runs()
     rows = {run.digest: row(run, figures[run.arm, run.seed]) for run in runs if (run.arm, run.seed) in figures}
@@ -152,10 +158,24 @@ def test_the_page_has_every_seed_and_both_heads() -> None:
     page = report(plan, runs, rows, "make bench-accuracy", "scratch-detect.svg")
     assert "| `plain`: plain | 1 | 2 | 0.4200 | 0.4100 | 100 | 200 | 700 | 1.5 |" in page
     assert "| 0.4450 | plain | +0.050, +0.020 | +0.0350 | -0.156 to +0.226 | +0.0350 | × 1.00 |" in page
+    assert "| `recipe`: Ultralytics' recipe in this trainer (`sl2`, constant 6.0) | 1.00, 1.00 |" in page
     assert "2 of 7 runs are not finished" in page
     assert "last quarter of epochs gained +0.005 (at its plateau)" in page
     assert "![mAP50-95 by epoch](scratch-detect.svg)" in page
     assert "commit abc" in page
+
+
+def test_the_pages_command_makes_the_same_page() -> None:
+    plan = Plan("few-labels", "segment", "tiny", 3, [0, 2], ["plain", "unlabelled"])
+    args = parse(command_of(plan).split()[3:])
+    assert Plan(args.scenario, args.task, args.size, args.data_seed, args.seeds, args.arms) == plan
+
+
+def test_reaching_the_end_of_another_run_is_told_in_its_seconds() -> None:
+    plain = row(PLAIN, 0.4, seconds=100.0, curve=(0.1, 0.2, 0.3, 0.4))
+    assert reached(row(STUDENT, 0.6, seconds=120.0, curve=(0.2, 0.4, 0.5, 0.6)), plain) == pytest.approx(0.6)
+    assert reached(row(STUDENT, 0.3, curve=(0.1, 0.3)), plain) is None
+    assert reached(row(STUDENT, 0.6, curve=()), plain) is None
 
 
 def test_parity_compares_ours_with_ultralytics_and_variants_with_ours() -> None:

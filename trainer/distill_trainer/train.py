@@ -43,7 +43,7 @@ def train(run: RunConfig, context: RankContext) -> Result | None:
     started = time.perf_counter()
     setup = Setup.of(run, context)
     context.watchdog.beat(RENDEZVOUS)
-    with process_group(setup.environment, setup.timeouts.collective):
+    with process_group(setup.environment, setup.timeouts) as context.watchdog.waits_for:
         finished = _train_with_peers(setup, started)
     if not setup.environment.is_main:
         return None

@@ -34,6 +34,10 @@ def report(plan: Plan, runs: Sequence[Run], rows: Mapping[str, Row], command: st
         "## Differences",
         "Paired by seed, with the 95 % interval of Student's t. One-to-many head, last weights.",
         _differences(finished),
+        "## When plain's end is reached",
+        "The first epoch whose mAP50-95 is at least that of plain's last one, in CPU seconds up to there, as a part of "
+        "plain's for the whole training; the teacher's training is not counted.",
+        _reached(finished),
         *([f"## Curves\n\n![mAP50-95 by epoch]({picture})"] if picture else []),
         "## How",
         _how([*teacher.values(), *(row for arm in finished.values() for row in arm.values())], command),
@@ -45,9 +49,9 @@ def _setting(plan: Plan) -> str:
     scenario, size, run = SCENARIOS[plan.scenario], SIZES[plan.size], plan.run("plain", plan.seeds[0])
     return (
         f"{scenario.family}n ← {scenario.family}s, {scenario.title}: `{scenario.look}` scenes of {size.imgsz} px, "
-        f"{size.train} for training and {size.val} for validation, data seed {plan.data_seed}, {run.epochs} epochs of "
-        f"batch 16, optimizer {run.training['optimizer']}. Generated from the raw figures; nothing is left out or "
-        "picked."
+        f"{run.data.train} for training and {size.val} for validation, data seed {plan.data_seed}, {run.epochs} epochs "
+        f"of batch {size.batch}, optimizer {size.optimizer}, lr0 {run.training['lr0']:g}. Generated from the raw "
+        "figures; nothing is left out or picked."
     )
 
 
@@ -99,6 +103,25 @@ def _differences(finished: Mapping[str, Mapping[int, Row]]) -> str:
                 f"| {many.interval_text} | {f'{one.difference:+.4f}' if one else '–'} | × {cost:.2f} |"
             )
     return "\n".join(lines) if len(lines) > 2 else "Nothing can be compared yet."
+
+
+def _reached(finished: Mapping[str, Mapping[int, Row]]) -> str:
+    lines = ["| arm | by seed |", "|---|---|"]
+    for arm, rows in finished.items():
+        plain = finished.get("plain", {})
+        parts = [reached(row, plain[seed]) for seed, row in sorted(rows.items()) if seed in plain]
+        if arm != "plain" and parts:
+            texts = ("never" if part is None else f"{part:.2f}" for part in parts)
+            lines.append(f"| {_title(arm)} | {', '.join(texts)} |")
+    return "\n".join(lines) if len(lines) > 2 else "Nothing can be compared yet."
+
+
+def reached(row: Row, other: Row) -> float | None:
+    """CPU seconds until a run is as good as another one at its end, as a part of the other's; None if it never is."""
+    if not row.curve or not other.curve:
+        return None
+    epochs = next((number for number, value in enumerate(row.curve, 1) if value >= other.curve[-1]), None)
+    return None if epochs is None else row.cpu_seconds * epochs / len(row.curve) / other.cpu_seconds
 
 
 def _map(row: Row) -> float | None:

@@ -1,6 +1,6 @@
 """RunConfig: the configuration of a training container, in one environment variable."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
@@ -40,7 +40,9 @@ class RunConfig(Model):
     rendezvous: str
     """host:port of the torchrun store on node 0."""
     spec: DistillJobSpec
-    """The job's specification."""
+    """The job's specification, with the fields that a recipe chose in place of its name."""
+    recipe: dict[str, Any] | None = None
+    """The fields of spec that recipe: auto chose; null for other recipes."""
     directories: Directories = Directories()
     """Where the volumes are mounted."""
 

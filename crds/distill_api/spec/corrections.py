@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 MISMATCH: Final = "CheckpointMismatch"
 """Reason.CHECKPOINT_MISMATCH, which this package cannot import: an attempt has met a checkpoint of another run."""
-DEFINING: Final = (*("student", "teacher", "dataset", "distillation", "training", "accelerators", "device", "volumes"),)
+DEFINING: Final = (
+    *("student", "teacher", "dataset", "recipe", "distillation", "training", "accelerators", "device", "volumes"),
+)
 """The fields of spec that define a run."""
 STARTED: Final = {
     "nodes": "the batch is cut for it; set elastic to change it",

@@ -169,8 +169,8 @@ class Term(Model):
     """A part of the distillation loss."""
 
     loss: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]*$", max_length=40)]
-    """sl2, cwd, pkd, spkd: on the neck's features. logit, bckd: on class scores. iou: on boxes. oks: on keypoints. Or
-    the name of a loss that the trainer image has an entry point for (distilljob.losses)."""
+    """sl2, cwd, pkd, spkd: on the neck's features. logit, bckd: on class scores. iou: on boxes. oks: on keypoints.
+    mask: on masks. Or the name of a loss that the trainer image has an entry point for (distilljob.losses)."""
     weight: Annotated[float, Field(ge=0, le=1000)] | None = None
     """Weight of the term. Default: the loss's own."""
 
@@ -206,3 +206,8 @@ class Distillation(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         return check(self, DISTILLATION)
+
+    @property
+    def losses(self) -> list[str]:
+        """Names of the losses; none if the only one has no weight."""
+        return [term.loss for term in self.terms] or ([self.loss] if self.weight > 0 else [])

@@ -12,6 +12,7 @@ from distill_api.spec import rules
 from distill_api.spec.distillation import Dataset, Distillation, Student, Teacher, Until
 from distill_api.spec.outputs import Export, Report
 from distill_api.spec.pods import Accelerators, ClaimRetentionPolicy, Resources, Scheduling, SecretName, Volume, Volumes
+from distill_api.spec.recipe import RecipeName
 from distill_api.spec.recovery import Checkpoint, Elastic, Reachable, Recovery, Seconds
 from distill_api.spec.training import Training
 
@@ -33,6 +34,10 @@ class DistillJobSpec(Model):
     """The frozen model that the student learns from. Without it the job trains the student alone."""
     dataset: Dataset
     """The data set."""
+    recipe: RecipeName = "ultralytics"
+    """auto: choose student.init, teacher.batchFraction and distillation as measured best for a student of this kind;
+    status.recipe and the report have what was chosen. ultralytics: these fields as they are given, by default what
+    Ultralytics does."""
     distillation: Distillation = Distillation()
     """How the student learns from the teacher."""
     training: Training = Training()

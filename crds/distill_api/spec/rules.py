@@ -117,6 +117,21 @@ def _inherits_within_a_family(spec: DistillJobSpec) -> bool:
     return spec.student.init != "inherit" or not spec.distillation.allow_cross_family
 
 
+def _recipe_has_a_teacher(spec: DistillJobSpec) -> bool:
+    return spec.recipe != "auto" or spec.teacher is not None
+
+
+def _recipe_alone(spec: DistillJobSpec) -> bool:
+    distillation, teacher = spec.distillation, spec.teacher
+    given = {name: value for name, value in vars(distillation).items() if value != _default(distillation, name)}
+    fraction = teacher.batch_fraction if teacher is not None else 1.0
+    return spec.recipe != "auto" or (spec.student.init == "default" and fraction == 1.0 and not given)
+
+
+def _default(model: Any, name: str) -> Any:
+    return type(model).model_fields[name].default
+
+
 def _student_kind(spec: DistillJobSpec) -> bool:
     return spec.student.model.endswith((".pt", ".yaml", ".yml"))
 
@@ -240,6 +255,21 @@ SPEC: Sequence[Rule] = (
         "a student cannot inherit from a model of another family: leave out student.init, or"
         " distillation.allowCrossFamily and choose a teacher of the student's family",
         _inherits_within_a_family,
+    ),
+    Rule(
+        "self.recipe != 'auto' || has(self.teacher)",
+        "recipe is auto but there is no teacher to learn from; set teacher, or leave recipe out",
+        _recipe_has_a_teacher,
+    ),
+    Rule(
+        "self.recipe != 'auto' || self.student.init == 'default' && (!has(self.teacher) ||"
+        " self.teacher.batchFraction == 1.0) && self.distillation.weight == 6.0 && self.distillation.loss == 'sl2'"
+        " && self.distillation.terms.size() == 0 && self.distillation.projector == 'mlp'"
+        " && self.distillation.schedule == 'constant' && !has(self.distillation.share)"
+        " && !has(self.distillation.until) && !self.distillation.allowCrossFamily",
+        "recipe: auto chooses student.init, teacher.batchFraction and distillation; leave them out, or set recipe:"
+        " ultralytics to choose them yourself",
+        _recipe_alone,
     ),
     Rule(
         "self.student.model.endsWith('.pt') || self.student.model.endsWith('.yaml')"

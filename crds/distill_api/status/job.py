@@ -1,7 +1,7 @@
 """The status as a whole."""
 
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
@@ -91,6 +91,9 @@ class DistillJobStatus(Model):
     full_nodes: int | None = None
     """spec.nodes when the first attempt started. The global batch has one shard for each of these nodes' processes at
     every size, so spec.nodes cannot become larger."""
+    recipe: dict[str, Any] | None = None
+    """The fields of spec that recipe: auto chose for the newest attempt; null for other recipes. Once a step is
+    committed they stay, also with a newer operator."""
     restarts_without_progress: int = 0
     """Attempts in a row, failed or disrupted, without a newly committed step; the back-off grows with them."""
     failures_without_progress: int = 0

@@ -58,7 +58,7 @@ def on_cluster(narrator: Narrator) -> None:
         print(cluster.kubectl("get", "dj", "-n", story.NAMESPACE))
         run = volumes / "runs" / job["metadata"]["name"]
         print("\n".join(table.attempts(job)), "\n")
-        print("\n".join(table.outcome(job, run / "results.csv")), "\n")
+        print("\n".join(table.outcome(job, run / "report.json")), "\n")
         best = RUNS / "demo" / "best.pt"
         best.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(volumes / "runs" / job["status"]["result"]["checkpoint"], best)
@@ -98,8 +98,7 @@ def locally(narrator: Narrator) -> None:
         program = Path(sys.executable).with_name("distill")
         subprocess.run([str(program), *command[1:], "--runs", str(RUNS)], check=True, cwd=stage.ROOT)
     run = volumes / "runs" / "digits-student"
-    losses = table.distillation_losses(run / "results.csv")
-    print(f"\ntrain/dis_loss   first epoch {losses[0]:.3f}   last epoch {losses[-1]:.3f}")
+    print(f"\n{table.learned(run / 'report.json')}")
     prove(run / "weights" / "best.pt", volumes / "digits" / "digits.yaml", None)
 
 

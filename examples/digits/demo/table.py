@@ -1,6 +1,6 @@
 """The demo's final table, and the validation of the result with Ultralytics."""
 
-import csv
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -31,21 +31,22 @@ def attempts(job: dict[str, Any]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
-def distillation_losses(results: Path) -> list[float]:
-    """The column train/dis_loss of a results.csv, one value per epoch."""
-    with results.open(newline="") as file:
-        rows = [{key.strip(): value for key, value in row.items()} for row in csv.DictReader(file)]
-    return [float(row["train/dis_loss"]) for row in rows if row.get("train/dis_loss")]
-
-
-def outcome(job: dict[str, Any], results: Path) -> list[str]:
-    """mAP of student and teacher, first and last distillation loss."""
+def outcome(job: dict[str, Any], report: Path) -> list[str]:
+    """mAP of student and teacher, and what the student had from the teacher."""
     result = job["status"]["result"]
-    losses = distillation_losses(results)
-    return [
-        f"mAP50-95   student {number(result.get('studentMap'))}   teacher {number(result.get('teacherMap'))}",
-        f"train/dis_loss   first epoch {losses[0]:.3f}   last epoch {losses[-1]:.3f}   ({len(losses)} epochs)",
-    ]
+    scores = f"mAP50-95   student {number(result.get('studentMap'))}   teacher {number(result.get('teacherMap'))}"
+    return [scores, learned(report)]
+
+
+def learned(report: Path) -> str:
+    """What the student had from the teacher, by its report.json."""
+    training = json.loads(report.read_text())["training"]
+    parts = [f"recipe: auto, that is {json.dumps(training['recipe'])}"] if training["recipe"] else []
+    if training["inherited"]:
+        parts.append(f"{training['inherited']['share']:.0%} of the first weights are a slice of the teacher's")
+    if training["loss"]:
+        parts.append(f"distilled with {training['loss']}")
+    return "; ".join(parts)
 
 
 def validate(weights: Path, data: Path, imgsz: int, project: Path) -> float:

@@ -7,6 +7,7 @@ from distill_api.constants import METRICS_PORT, TRAINER_CONTAINER, Env, Label, P
 from distill_api.job import DistillJob
 from distill_api.pod.run import Directories, RunConfig
 from distill_api.spec.pods import ClaimRetentionPolicy, Scheduling
+from distill_api.spec.recipe import applied
 from distill_api.spec.recovery import Recovery
 from distill_operator.builders.affinity import avoiding
 from distill_operator.builders.metadata import labels
@@ -136,13 +137,16 @@ def run_config(job: DistillJob, namespace: str, attempt: int, nodes: int) -> Run
     name = job.metadata.name
     full = attempts.full_nodes(job.status, job.spec)
     recovery = job.spec.recovery.model_copy(update=NOT_THE_TRAINERS_RECOVERY)
+    recipe = attempts.recipe(job.status, job.spec)
+    spec = job.spec.model_copy(update={**NOT_THE_TRAINERS, "nodes": full, "recovery": recovery})
     return RunConfig(
         job=name,
         uid=job.metadata.uid or "",
         attempt=attempt,
         nodes=nodes,
         rendezvous=naming.rendezvous(name, namespace, attempt),
-        spec=job.spec.model_copy(update={**NOT_THE_TRAINERS, "nodes": full, "recovery": recovery}),
+        spec=applied(spec, recipe),
+        recipe=recipe,
         directories=Directories(models=Path.MODELS if job.spec.volumes.models else None),
     )
 

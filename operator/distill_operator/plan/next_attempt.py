@@ -204,5 +204,6 @@ def _start(context: PassContext) -> Decision:
         Reason.PODS_STARTING,
         messages.PODS_STARTING.format(attempt=attempt.number, running=0, nodes=attempt.nodes),
     )
-    starting = status.model_copy(update={"phase": Phase.STARTING})
+    recipe = attempts.recipe(context.status, context.spec)
+    starting = status.model_copy(update={"phase": Phase.STARTING, "recipe": recipe})
     return Decision(starting, notice, (*cleared, *to_create), context.settings.poll)

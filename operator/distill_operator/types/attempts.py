@@ -1,11 +1,13 @@
 """Reads and replaces status.attempts. Pure."""
 
 from datetime import datetime
+from typing import Any
 
 from distill_api.constants import Outcome
 from distill_api.reason_facts import Blame
 from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
+from distill_api.spec.recipe import chosen
 from distill_api.status import KEPT_ATTEMPTS, Attempt, DistillJobStatus
 
 NEWEST_KEPT = 10
@@ -34,6 +36,15 @@ def full_nodes(status: DistillJobStatus, spec: DistillJobSpec) -> int:
     each of their processes, however many nodes the job asks for later.
     """
     return status.full_nodes or max([spec.nodes, *(attempt.nodes for attempt in status.attempts)])
+
+
+def recipe(status: DistillJobStatus, spec: DistillJobSpec) -> dict[str, Any] | None:
+    """The fields that spec.recipe chooses. While an attempt is open, and once a step is committed, they stay as they
+    are, also if this version of the operator would choose others.
+    """
+    now = chosen(spec)
+    settled = open_attempt(status) is not None or committed_step(status) > 0
+    return status.recipe if now is not None and settled and status.recipe is not None else now
 
 
 def unwanted_nodes(status: DistillJobStatus) -> tuple[str, ...]:

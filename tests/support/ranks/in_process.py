@@ -17,6 +17,7 @@ from digits import generate
 from distill_api.errors import Stopped
 from distill_api.pod.run import RunConfig
 from distill_api.spec.corrections import definition
+from distill_api.spec.recipe import applied, chosen
 from distill_api.status import Result
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.models.arguments import ultralytics_arguments
@@ -112,7 +113,9 @@ class Volumes:
             }
         )
         (self.root / f"{job}-attempt-{config.attempt}").touch()
-        return _run(config, stop_after)
+        recipe = chosen(config.spec)
+        chose = {"spec": applied(config.spec, recipe), "recipe": recipe}
+        return _run(config.model_copy(update=chose), stop_after)
 
     def final_state(self, job: str, step: int = STEPS) -> bytes:
         """What the job's last checkpoint holds."""

@@ -38,6 +38,8 @@ class Gang:
     """Starts the nodes of an attempt on this machine."""
 
     root: Path
+    backend: str = "gloo"
+    """gloo, or patient (ranks/patient.py)."""
     nodes: list[Node] = field(default_factory=list)
 
     def start(
@@ -60,6 +62,7 @@ class Gang:
         spec = spec_of(nodes, processes, recovery or {})
         endpoint = f"{host}:{free_port()}"
         variables = {"FAKE_PLAN": json.dumps(plan or {}), "FAKE_STEPS": str(steps), "OMP_NUM_THREADS": "1", **environ}
+        variables["FAKE_BACKEND"] = self.backend
         started = [
             self._start_node(rank, spec, endpoint, attempt, within(rank), variables) for rank in only or range(nodes)
         ]

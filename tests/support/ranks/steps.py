@@ -21,6 +21,7 @@ import torch
 from distill_local.trainer_process import free_port
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import student_precision
+from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.plan import DistillationPlan
@@ -121,7 +122,7 @@ def main(order: Order) -> None:
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     torch.use_deterministic_algorithms(True, warn_only=True)
     environment = from_torchrun(uses_cuda=False)
-    with process_group(environment, 60):
+    with process_group(environment, timeouts(100)):
         rank = Rank(order, environment)
         task, optimizer, teacher = rank.training.task, rank.training.optimizer, rank.step._teacher
         before = teacher and _digest(teacher.state_dict())

@@ -108,6 +108,13 @@ def test_cuda_errors_of_a_machine_are_told_from_those_of_a_program(
     assert "\n" not in ending.message.message
 
 
+@pytest.mark.parametrize("said", ["device-side assert triggered", "an illegal memory access was encountered"])
+def test_a_kernels_mistake_comes_with_its_usual_cause(said: str) -> None:
+    ending = ending_of(RuntimeError(f"CUDA error: {said}\n{ASYNCHRONOUS}"), None, rank=0, attempt=1)
+    assert "such as a class that the model does not have" in ending.message.message
+    assert "usual cause" not in ending_of(RuntimeError(said.upper()), None, rank=0, attempt=1).message.message
+
+
 @pytest.mark.parametrize(
     ("said", "reason"),
     [

@@ -1,5 +1,6 @@
 """Every model that is promised is trained under a teacher from its first step to its weights, stopped and resumed."""
 
+import copy
 import json
 import logging
 import shutil
@@ -13,6 +14,7 @@ import yaml
 from ultralytics import YOLO
 from ultralytics.nn import tasks
 
+from distill_api.spec.recipe import FROM_RANDOM
 from distill_api.status import Result
 from tests.support.ranks.in_process import STEPS, Volumes
 from tests.support.models import SUFFIX
@@ -73,6 +75,25 @@ def test_a_student_that_inherits_resumes_bitwise_and_reports_it(volumes: MakeVol
         assert "100.0% of the first weights inherited from the teacher" in (folder / "report.html").read_text()
 
 
+def test_recipe_auto_is_what_it_stands_for_resumes_bitwise_and_is_told(volumes: MakeVolumes) -> None:
+    place = volumes()
+    teacher = place.save_model("yolo26s.yaml")
+    assert place.run("auto", "yolo26n.yaml", teacher, stop_after=1, recipe="auto") == 2
+    place.run("auto", "yolo26n.yaml", teacher, recipe="auto")
+    fields = copy.deepcopy(dict(FROM_RANDOM))
+    student = {"model": "yolo26n.yaml"} | fields.pop("student")
+    place.run("fields", student, teacher, **fields)
+    assert place.final_state("auto") == place.final_state("fields")
+    told, plain = (
+        json.loads((place.root / "checkpoints" / job / "report.json").read_text())["training"]
+        for job in ("auto", "fields")
+    )
+    assert told["recipe"] == FROM_RANDOM
+    assert plain | {"recipe": told["recipe"], "seconds": told["seconds"]} == told
+    page = (place.root / "checkpoints" / "auto" / "report.html").read_text()
+    assert "recipe: auto, that is {&quot;student&quot;: {&quot;init&quot;: &quot;inherit&quot;}" in page
+
+
 @pytest.mark.parametrize("task", ["detect", "obb"])
 def test_balanced_terms_resume_bitwise_and_are_told(volumes: MakeVolumes, task: str) -> None:
     place = volumes(task)
@@ -102,7 +123,7 @@ def test_images_without_labels_teach_until_distillation_ends(volumes: MakeVolume
         shutil.copytree(place.root / "data/images/train", more / "images")
         shutil.copytree(place.root / "data/labels/train", more / "labels")
     dataset = {"config": "digits.yaml", "unlabelled": {"images": "more/images", "ratio": 0.5}}
-    losses = ["spkd", "bckd", "iou", *(["oks"] if task == "pose" else [])]
+    losses = ["spkd", "bckd", "iou", *{"pose": ["oks"], "segment": ["mask"]}.get(task, [])]
     spec = {"dataset": dataset, "distillation": {"terms": [{"loss": loss} for loss in losses]}}
     once = place.run("calm-more", student, teacher, **spec)
     assert place.run("shaken-more", student, teacher, stop_after=1, **spec) == 2

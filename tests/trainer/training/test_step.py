@@ -19,6 +19,7 @@ from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import WeightSchedule, constant
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, DistillTask, Term, component_names
 from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.distillation.terms import TASK_OF
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.shards import frozen_running_statistics
 from distill_trainer.training.preprocess import Preprocess
@@ -127,7 +128,7 @@ def test_a_restored_state_goes_on_bitwise() -> None:
     assert not changed(run.state.ema.ema.state_dict(), again.state.ema.ema.state_dict())
 
 
-@pytest.mark.parametrize("loss", [name for name in LOSSES if name != "oks"])  # for pose alone
+@pytest.mark.parametrize("loss", [name for name, loss in LOSSES.items() if loss.on not in TASK_OF])
 def test_every_loss_trains_every_parameter(loss: str) -> None:
     """Those without a gradient would stop DDP, which does not search for them. A bias may have one of 0: cwd and pkd do
     not see a channel's mean.
@@ -249,6 +250,19 @@ def test_the_teacher_is_bf16_on_cpus_that_multiply_it_in_tiles_alone(
 )
 def test_the_teacher_computes_in_the_format_that_is_asked_for(asked: str, dtype: torch.dtype) -> None:
     assert teacher_dtype(asked, CPU) is dtype
+
+
+@pytest.mark.parametrize(
+    ("capability", "dtype"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
+)
+def test_auto_is_bf16_on_gpus_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
+) -> None:
+    device = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    assert student_precision("auto", device).dtype is teacher_dtype("auto", device) is dtype
+    assert student_precision("fp16", device).dtype is torch.float16
+    assert student_precision("auto", CPU).dtype is None
 
 
 def test_images_are_channels_last_on_every_device() -> None:

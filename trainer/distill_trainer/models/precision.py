@@ -28,11 +28,18 @@ class Precision:
 
 
 def student_precision(amp: str, device: torch.device) -> Precision:
-    """The Precision for `training.amp`. auto: fp16 on CUDA, as in Ultralytics, and fp32 on CPUs."""
+    """The Precision for `training.amp`. auto: on CUDA bf16 from Ampere on, which needs no loss scaling, else fp16 as
+    in Ultralytics; fp32 on CPUs.
+    """
     if amp == "auto":
-        amp = "fp16" if device.type == "cuda" else "fp32"
+        return Precision(device.type, _narrow(device) if device.type == "cuda" else None)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": None}[amp]
     return Precision(device.type, dtype)
+
+
+def _narrow(device: torch.device) -> torch.dtype:
+    """The 16-bit format of a CUDA device."""
+    return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
 def teacher_dtype(precision: str, device: torch.device, cpuinfo: Path = _CPUINFO) -> torch.dtype:
@@ -45,7 +52,7 @@ def teacher_dtype(precision: str, device: torch.device, cpuinfo: Path = _CPUINFO
     if precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
+        return _narrow(device)
     return torch.bfloat16 if "amx_bf16" in _flags(cpuinfo) else torch.float32
 
 

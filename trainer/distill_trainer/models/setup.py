@@ -18,7 +18,7 @@ from distill_trainer.models import pair
 from distill_trainer.models.arguments import rounded_imgsz, ultralytics_arguments
 from distill_trainer.models.inherit.channels import NotSliceable
 from distill_trainer.models.inherit.weights import Inheritance, Inherited
-from distill_trainer.models.loading import check_sha256, find_model_file, load_checkpoint
+from distill_trainer.models.loading import find_model_file, load_verified
 from distill_trainer.models.student import build_student, grid_size, student_source
 
 log = logging.getLogger(__name__)
@@ -71,8 +71,7 @@ def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str]
     if spec.teacher is not None:
         beat("loading the teacher")
         path = find_model_file(models or Path(), spec.teacher.model)
-        digest = check_sha256(path, spec.teacher.sha256)
-        teacher = load_checkpoint(path, trust_pickle=spec.teacher.trust_pickle)
+        teacher, digest = load_verified(path, spec.teacher.sha256, trust_pickle=spec.teacher.trust_pickle)
         pair.check(
             pair.facts(student, spec.student.model),
             pair.facts(teacher, spec.teacher.model),

@@ -20,6 +20,7 @@ from distill_api.reading.mistakes import nearest
 from distill_api.reasons import Reason
 from distill_trainer.models import pair
 from distill_trainer.models.loading import find_model_file, load_checkpoint
+from distill_trainer.models.loading.architecture import BadArchitecture, check_architecture
 
 _MODEL_CLASSES: Mapping[str, type[nn.Module]] = {
     "detect": tasks.DetectionModel,
@@ -63,7 +64,12 @@ def build_student(
     extra = {"data_kpt_shape": dataset.kpt_shape} if task == "pose" else {}
     torch.manual_seed(seed)
     try:
+        check_architecture(architecture)
         student: Any = _MODEL_CLASSES[task](architecture, nc=dataset.nc, ch=dataset.channels, verbose=False, **extra)
+    except BadArchitecture as error:
+        raise Permanent(
+            Reason.MODEL_INVALID, f"cannot build a model from the architecture {arguments.model}: {error}"
+        ) from None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise Permanent(
             Reason.MODEL_INVALID, f"cannot build a model from the architecture {arguments.model}: {error!r}"

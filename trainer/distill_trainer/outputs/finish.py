@@ -202,7 +202,7 @@ class Finish:
 
     def _report(self, models: dict[ModelRole, ModelReport], outputs: list[Output]) -> Report:
         spec, finished, prepared = self.run_config.spec, self.finished, self.prepared
-        distilled = spec.distillation if spec.teacher is not None else None
+        distilled = spec.distillation if spec.teacher is not None and spec.distillation.losses else None
         report = Report(
             job=self.run_config.job,
             task=prepared.task,
@@ -220,8 +220,9 @@ class Finish:
                 planned=spec.training.epochs,
                 best_epoch=finished.progress.best_epoch,
                 seconds=round(finished.progress.seconds, 3),
-                loss=distilled.loss if distilled else None,
-                weight=distilled.weight if distilled else None,
+                recipe=self.run_config.recipe,
+                loss=" + ".join(distilled.losses) if distilled else None,
+                weight=distilled.weight if distilled and not distilled.terms else None,
                 schedule=distilled.schedule if distilled else None,
                 inherited=self._inherited(),
             ),

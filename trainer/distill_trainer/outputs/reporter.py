@@ -73,7 +73,7 @@ class Reporter:
         if self._scaler.is_enabled():
             metrics.amp_scale(self._scaler.get_scale())
         if torch.cuda.is_initialized():
-            metrics.gpu_memory(torch.cuda.memory_reserved())
+            metrics.gpu_memory(torch.cuda.max_memory_reserved())
         self._context.status.update(steps_this_attempt=progress.step - self._first_step)
         self._context.status.progress(
             step=progress.step, distillation_loss=progress.mean_losses().get(DISTILLATION_LOSS)

@@ -30,6 +30,11 @@ _DEVICE_TEXT = re.compile(
 )
 """Errors of CUDA that a device, a driver or a node makes. A device-side assert or an illegal memory access is not among
 them: the program makes these."""
+_PROGRAM_TEXT = re.compile(r"device-side assert triggered|an illegal memory access was encountered|misaligned address")
+_PROGRAM_ADVICE = (
+    "the usual cause is an index outside its range, such as a class that the model does not have; for the line where "
+    "it happens, set CUDA_LAUNCH_BLOCKING=1 in spec.template"
+)
 _WAITED_TEXT = re.compile(r"[Tt]imed out|[Tt]imeout")
 _ECHO_EXIT_SIGNALS = frozenset({signal.SIGTERM, signal.SIGKILL})
 _ECHO_SECONDS = 2.0
@@ -114,6 +119,8 @@ def ending_of(
     if "DataLoader worker" in text and "killed by signal" in text:
         advice = "too little memory or /dev/shm; lower training.workers or raise the pod's limits"
         return end(FAILURE_EXIT_CODE, "failed", Reason.PROCESS_KILLED, f"{text} ({advice})")
+    if type(error).__name__ in _DEVICE_ERROR_TYPES and _PROGRAM_TEXT.search(text):
+        text = f"{text}; {_PROGRAM_ADVICE}"
     return end(FAILURE_EXIT_CODE, "failed", Reason.TRAINER_ERROR, text, unexpected=True)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -30,6 +32,8 @@ from distill_trainer.training.state import TrainingState
 from distill_trainer.training.step import Step
 from distill_trainer.training.step_builder import StepBuilder
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -49,6 +53,8 @@ class Setup:
         if environment.device.type == "cpu":
             keep_freed_memory()
         init_seeds(run.spec.training.seed, deterministic=run.spec.training.deterministic)
+        if run.recipe is not None:
+            log.info("recipe: auto stands for %s", json.dumps(run.recipe))
         terms = terms_of(run.spec.distillation)  # a loss that does not exist ends the attempt here
         prepared = prepare(run.spec, run.directories, context.watchdog.beat)
         check_task(terms, prepared.task)

@@ -1,4 +1,5 @@
-"""One training step: forward and backward passes of all shards, one collective, and the optimizer step."""
+"""One training step: forward and backward passes of all shards, and the optimizer step, if one is due. Gradients are
+summed over ranks only then."""
 
 from __future__ import annotations
 
@@ -85,23 +86,22 @@ class Step:
         self._schedule.apply(self._optimizer, step)
         signals = torch.zeros(1 + len(self._names), device=self._environment.device)
         signals[0] = float(stop)
+        due = step - self._last_optimizer_step >= self._schedule.accumulate(step)
         pending = None
         for position, (shard, batch) in enumerate(zip(self._shards.local, batches, strict=True)):
             last = position == len(self._shards.local) - 1
-            with no_sync(self._model, not last):
+            with no_sync(self._model, not (last and due)):
                 losses = self._forward(step, shard, batch, phases)
                 signals[1:] += torch.stack([losses[name].float() for name in self._names]) / self._shards.count
                 if last:  # started before the backward pass, to overlap with it
                     pending = all_reduce_async(signals)
                 with phases.measure("backward"):
-                    # DDP averages gradients over ranks; Ultralytics' loss needs their sum over shards.
-                    objective = losses[OBJECTIVE] * self._environment.world_size
-                    self._scaler.scale(objective).backward()
+                    self._scaler.scale(losses[OBJECTIVE]).backward()
         if pending is not None:
             pending.wait()
         self._end_balance()
         with phases.measure("optimizer"):
-            result = self._finish(step, signals)
+            result = self._finish(step, signals, due)
         if self._weight.over(step + 1) and not self._weight.over(step):
             self._end_distillation()
         return result
@@ -196,17 +196,16 @@ class Step:
         balance = self._task.balance
         if balance is None:
             return
-        factor = self._environment.world_size * (self._scaler.get_scale() if self._scaler.is_enabled() else 1.0)
+        factor = self._scaler.get_scale() if self._scaler.is_enabled() else 1.0
         measured = balance.measured() / factor**2
         if (pending := all_reduce_async(measured)) is not None:
             pending.wait()
         balance.end_step(measured)
 
-    def _finish(self, step: int, signals: Tensor) -> StepResult:
-        optimizer_stepped = step - self._last_optimizer_step >= self._schedule.accumulate(step)
+    def _finish(self, step: int, signals: Tensor, due: bool) -> StepResult:
         norm: float | None = None
         neck: list[float] = []
-        if optimizer_stepped:
+        if due:
             self._scaler.unscale_(self._optimizer)
             norms = [clip_grad_norm_(parameters, MAX_GRADIENT_NORM) for parameters in self._clipped]
             total = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
@@ -222,7 +221,7 @@ class Step:
         return StepResult(
             losses=dict(zip(self._names, losses, strict=True)),
             stop=stop > 0,
-            optimizer_stepped=optimizer_stepped,
+            optimizer_stepped=due,
             skipped=norm is not None and not math.isfinite(norm),
             gradient_norm=norm,
             neck=NeckGradients(neck[: len(neck) // 2], neck[len(neck) // 2 :]) if neck else None,

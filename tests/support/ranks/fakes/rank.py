@@ -1,7 +1,8 @@
 """A rank with a tiny training of its own, so that launching, signals and reports are tested with real processes.
 
-Steps are all-reduces over gloo. FAKE_PLAN is JSON {rank: {"at": step, "do": …}}: what a rank does when it gets there;
-step 0 is before the ranks have met. FAKE_READABLE: the checkpoint formats that it reads instead of those of today.
+Steps are all-reduces over gloo, or with FAKE_BACKEND=patient over what behaves as NCCL does. FAKE_PLAN is JSON {rank:
+{"at": step, "do": …}}: what a rank does when it gets there; step 0 is before the ranks have met. FAKE_READABLE: the
+checkpoint formats that it reads instead of those of today.
 """
 
 import json
@@ -9,7 +10,7 @@ import logging
 import os
 import signal
 import time
-from datetime import timedelta
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
@@ -22,6 +23,10 @@ from distill_trainer.checkpoint.format import manifest
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import RENDEZVOUS
 from distill_trainer.process.rank.context import RankContext
+from distill_trainer.training.parallel.collectives import process_group
+from distill_trainer.training.parallel.environment import Environment
+from tests.support.ranks import patient
+from tests.support.ranks.patient import PatientEnvironment
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +52,12 @@ def misbehave(what: str) -> None:
         os.kill(os.getpid(), signal.SIGSTOP)
 
 
+def together(collective: Callable[..., object], *arguments: object) -> None:
+    """Run a collective, if this rank has others."""
+    if dist.is_initialized():
+        collective(*arguments)
+
+
 def fake_train(run: RunConfig, context: RankContext) -> Result | None:
     """Count to STEPS, summing a counter over all ranks, with checkpoints every few steps."""
     mine = json.loads(os.environ.get("FAKE_PLAN", "{}")).get(str(context.env.rank), {})
@@ -57,12 +68,16 @@ def fake_train(run: RunConfig, context: RankContext) -> Result | None:
     if mine.get("at") == 0:
         misbehave(mine["do"])
     context.watchdog.beat(RENDEZVOUS)
-    collective = timeouts(run.spec.recovery.stall_timeout_seconds).collective
-    dist.init_process_group("gloo", timeout=timedelta(seconds=collective))
-    try:
+    limits = timeouts(run.spec.recovery.stall_timeout_seconds)
+    patiently = os.environ.get("FAKE_BACKEND") == patient.NAME
+    if patiently:
+        patient.use()
+    environment = PatientEnvironment if patiently else Environment
+    mine_in = environment(**vars(context.env), device=torch.device("cpu"))
+    with process_group(mine_in, limits) as context.watchdog.waits_for:
         loaded = context.checkpointer.newest() if context.env.rank == 0 else None
         start = torch.tensor([loaded.step if loaded else 0])
-        dist.broadcast(start, 0)
+        together(dist.broadcast, start, 0)
         resumed = int(start)
         context.status.update(resumed_from_step=resumed, state="training")
         context.status.progress(step=resumed, steps=STEPS)
@@ -72,7 +87,7 @@ def fake_train(run: RunConfig, context: RankContext) -> Result | None:
             context.watchdog.beat("forward")
             time.sleep(SECONDS)
             flags = torch.tensor([float(context.stop.requested), 1.0])
-            dist.all_reduce(flags)
+            together(dist.all_reduce, flags)
             context.status.progress(step=step)
             context.status.update(steps_this_attempt=step - resumed)
             context.metrics.step(images=2, seconds=SECONDS, step=step, epoch=0)
@@ -82,8 +97,6 @@ def fake_train(run: RunConfig, context: RankContext) -> Result | None:
                 context.checkpointer.snapshot({"step": step, "weights": torch.full((1000,), float(step))}, step)
             if stopping:
                 context.checkpointer.wait()
-                dist.barrier()
+                together(dist.barrier)
                 raise Stopped(step, context.checkpointer.committed_step)
         return Result(checkpoint=f"{run.job}/weights/best.pt", sha256="0" * 64) if context.env.rank == 0 else None
-    finally:
-        dist.destroy_process_group()

@@ -12,7 +12,7 @@ from ultralytics.utils.metrics import probiou
 from ultralytics.utils.tal import dist2rbox
 
 from distill_api.spec.fields import Distillation
-from distill_trainer.training.distillation.features import Keypoints, ModelOutput, PoseShape, model_output
+from distill_trainer.training.distillation.features import Keypoints, Masks, ModelOutput, PoseShape, model_output
 from distill_trainer.training.distillation.losses.cwd import cwd
 from distill_trainer.training.distillation.losses.iou import FLOOR, iou
 from distill_trainer.training.distillation.losses.logit import logit
@@ -23,10 +23,12 @@ from distill_trainer.training.distillation.losses.sl2 import sl2
 from distill_trainer.training.distillation.losses.spkd import spkd
 from distill_trainer.training.distillation.task import DistillTask, Term
 from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.distillation.terms import TASK_OF
 from tests.support.models import CPU, build, preprocessed, shard_batch, teach
 
 BATCH, CHANNELS, CLASSES, SIZES = 2, 3, 4, ((3, 2), (2, 1))
 LOCATIONS = sum(height * width for height, width in SIZES)
+PROTOTYPES, MASK_SIZE = 2, (6, 4)
 KEYPOINTS, SIGMAS = 2, torch.tensor([0.3, 0.1])
 BRANCH_WEIGHTS = (0.8, 0.2)
 EPSILON = 1e-5  # BatchNorm's
@@ -45,12 +47,17 @@ def view(seed: int, branches: int = 2, scale: float = 1.0) -> ModelOutput:
         places, visible = torch.randn(BATCH, KEYPOINTS, 3, LOCATIONS, generator=random).split((2, 1), dim=2)
         return Keypoints(places, visible.squeeze(2))
 
+    def masks() -> Masks:
+        coefficients = torch.randn(BATCH, PROTOTYPES, LOCATIONS, generator=random)
+        return Masks(coefficients, torch.randn(BATCH, PROTOTYPES, *MASK_SIZE, generator=random))
+
     features, logits = maps(CHANNELS), tuple(maps(CLASSES) for _ in range(branches))
     return ModelOutput(
         features,
         logits,
         tuple(boxes() for _ in range(branches)),
         tuple(keypoints() for _ in range(branches)),
+        tuple(masks() for _ in range(branches)),
         BRANCH_WEIGHTS[:branches],
         SIGMAS,
     )
@@ -186,6 +193,39 @@ def plain_oks(student: ModelOutput, teacher: ModelOutput, *, visibility: bool = 
     return total
 
 
+def plain_mask(student: ModelOutput, teacher: ModelOutput) -> float:
+    total = 0.0
+    parts = zip(BRANCH_WEIGHTS, student.masks, teacher.masks, teacher.boxes, teacher.logits, strict=False)
+    where = [(size, y, x) for size in SIZES for y in range(size[0]) for x in range(size[1])]
+    for weight, ours, theirs, boxes, logits in parts:
+        above, below = 0.0, 0.0
+        scores = torch.cat([level.flatten(2) for level in logits], dim=2)
+        for b in range(BATCH):
+            for n, (size, row, column) in enumerate(where):
+                score = sigmoid(float(scores[b, :, n].max()))
+                if score <= 0.05:
+                    continue
+                high, wide = MASK_SIZE[0] / size[0], MASK_SIZE[1] / size[1]
+                left, top, right, bottom = boxes[b, :, n].tolist()
+                found = []
+                for y in range(MASK_SIZE[0]):
+                    for x in range(MASK_SIZE[1]):
+                        across = (column + 0.5 - left) * wide <= x + 0.5 < (column + 0.5 + right) * wide
+                        down = (row + 0.5 - top) * high <= y + 0.5 < (row + 0.5 + bottom) * high
+                        if across and down:
+                            p, q = (
+                                sigmoid(
+                                    sum(float(m.coefficients[b, i, n] * m.prototypes[b, i, y, x]) for i in range(2))
+                                )
+                                for m in (ours, theirs)
+                            )
+                            found.append(q * math.log(q / p) + (1 - q) * math.log((1 - q) / (1 - p)))
+                above += score * sum(found) / max(len(found), 1)
+                below += score
+        total += weight * above / max(below, 1.0)
+    return total
+
+
 def plain_ciou(first: list[float], second: list[float]) -> float:
     (l1, t1, r1, b1), (l2, t2, r2, b2) = first, second
     inside = (min(l1, l2) + min(r1, r2)) * (min(t1, t2) + min(b1, b2))
@@ -220,6 +260,7 @@ PLAIN: dict[str, Callable[[ModelOutput, ModelOutput], float]] = {
     "bckd": plain_bckd,
     "iou": plain_iou,
     "oks": plain_oks,
+    "mask": plain_mask,
 }
 
 
@@ -325,24 +366,26 @@ def test_a_channel_of_one_value_has_no_say_but_a_gradient(
 
 @pytest.mark.parametrize(
     "name",
-    ["yolo26n.yaml", "yolov8n.yaml", "yolo26n-obb.yaml", "yolov8n-obb.yaml", "yolo26n-pose.yaml", "yolov8n-pose.yaml"],
-)
+    ["yolo26n.yaml", "yolov8n.yaml", "yolo26n-obb.yaml", "yolov8n-obb.yaml", "yolo26n-pose.yaml", "yolov8n-pose.yaml",
+     "yolo26n-seg.yaml", "yolov8n-seg.yaml"],
+)  # fmt: skip
 def test_student_and_teacher_see_the_same_in_the_same_model(name: str) -> None:
     """The student's view is read off its predictions, the teacher's from a cut copy: both must mean the same."""
-    task = "pose" if "pose" in name else "detect"
+    task = next((task for task in ("pose", "segment") if task[:3] in name), "detect")
     model = teach(build(name, task))
     images = preprocessed(shard_batch(2, task))["img"]
-    needs = {Signal.CLASS, Signal.BOX, *([Signal.KEYPOINTS] if task == "pose" else [])}
+    needs = {Signal.CLASS, Signal.BOX, *(signal for signal, alone in TASK_OF.items() if alone == task)}
     theirs = Teacher(model, CPU, torch.float32, needs).infer(images)
     head = model.model[-1]
     head.training = True  # raw predictions, while every BatchNorm still uses its running statistics
     with torch.no_grad():
-        ours = model_output(model(images), boxes=True, pose=PoseShape.of(head) if task == "pose" else None)
-    assert bool(ours.keypoints) is (task == "pose")
+        pose = PoseShape.of(head) if task == "pose" else None
+        ours = model_output(model(images), boxes=True, pose=pose, masks=task == "segment")
+    assert (bool(ours.keypoints), bool(ours.masks)) == (task == "pose", task == "segment")
     assert len(ours.logits) == len(theirs.logits) == (2 if name.startswith("yolo26") else 1)
     for mine, other in zip(
-        (ours.features, ours.boxes, *ours.logits, *ours.keypoints),
-        (theirs.features, theirs.boxes, *theirs.logits, *theirs.keypoints),
+        (ours.features, ours.boxes, *ours.logits, *ours.keypoints, *ours.masks),
+        (theirs.features, theirs.boxes, *theirs.logits, *theirs.keypoints, *theirs.masks),
         strict=True,
     ):
         for a, b in zip(mine, other, strict=True):

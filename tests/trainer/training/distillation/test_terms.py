@@ -35,11 +35,12 @@ def test_a_loss_that_does_not_exist_is_named_with_those_that_do() -> None:
     assert refused.value.reason == Reason.CONFIG_INVALID
 
 
-def test_keypoints_are_taught_to_pose_models_alone() -> None:
-    terms = terms_of(of(terms=[{"loss": "oks"}]))
-    check_task(terms, "pose")
+@pytest.mark.parametrize(("loss", "task", "what"), [("oks", "pose", "keypoints"), ("mask", "segment", "mask")])
+def test_what_one_task_has_alone_is_taught_to_its_models(loss: str, task: str, what: str) -> None:
+    terms = terms_of(of(terms=[{"loss": "iou"}, {"loss": loss}]))
+    check_task(terms, task)
     check_task(ULTRALYTICS, "detect")
-    with pytest.raises(Permanent, match="task is detect, which has no keypoints; remove oks"):
+    with pytest.raises(Permanent, match=f"task is detect, which has no {what}: remove {loss} from the terms"):
         check_task(terms, "detect")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from html import escape
 
@@ -46,9 +47,13 @@ def _summary(report: Report) -> str:
     training = report.training
     how = f"{training.epochs} of {training.planned} epochs, best epoch {training.best_epoch}"
     if training.loss is not None:
-        how += f"; distilled with {training.loss}, weight {training.weight:g}, {training.schedule}"
+        how += f"; distilled with {training.loss}"
+        how += f", weight {training.weight:g}" if training.weight is not None else ""
+        how += f", {training.schedule}"
     if training.inherited is not None:
         how += f"; {training.inherited.share:.1%} of the first weights inherited from the teacher"
+    if training.recipe is not None:
+        how += f"; recipe: auto, that is {json.dumps(training.recipe)}"
     return (
         f"<p>Task {escape(report.task)}, images of {report.imgsz} px; {escape(report.dataset.config)} with "
         f"{report.dataset.images} validation images; {escape(how)}.</p>"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from distill_api.base import Model
 
@@ -93,12 +93,14 @@ class Training(Model):
     """Epoch of weights/best.pt, from 1."""
     seconds: float
     """Time of training steps, over all attempts."""
+    recipe: dict[str, Any] | None = None
+    """The fields of spec that recipe: auto chose; null for other recipes."""
     loss: str | None = None
-    """Distillation loss; null without a teacher."""
+    """Distillation loss, several joined by +; null without distillation."""
     weight: float | None = None
-    """Weight of the distillation loss; null without a teacher."""
+    """Weight of the distillation loss; null without distillation, and for terms, which have their own."""
     schedule: str | None = None
-    """Schedule of that weight; null without a teacher."""
+    """Schedule of the weight; null without distillation."""
     inherited: Inherited | None = None
     """What the first weights took from the teacher's; null if student.init is default."""
 

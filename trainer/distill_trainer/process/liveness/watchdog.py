@@ -1,6 +1,7 @@
 """Detects a stuck main thread: a collective without its peer, a hung file system, a dead data loader."""
 
 import faulthandler
+import math
 import sys
 import threading
 import time
@@ -12,6 +13,15 @@ from distill_trainer.process.liveness.heartbeat import Heartbeat
 RENDEZVOUS = "rendezvous"
 """The phase in which a rank waits for the other ranks. It has no work to lose yet."""
 _RENDEZVOUS_STOPPING_SECONDS = 1.0
+LEAVING_SECONDS = 2.0
+"""How long a rank whose sibling has failed may stay in one phase after it was asked to stop."""
+
+WaitsFor = Callable[[], str | None]
+"""Says which collective this rank waits in; None for none, or if its own error will say so."""
+
+
+def knows_nothing() -> None:
+    """Of ranks whose collectives end by themselves."""
 
 
 @dataclass(frozen=True)
@@ -21,13 +31,16 @@ class Stall:
     phase: str
     seconds: float
     stopping: bool
+    waiting: str | None = None
+    """The collective in which it waits for other ranks, as far as is known."""
 
 
 class Watchdog:
     """Calls `on_stall`, which must not return, after `timeout` seconds without a `beat`.
 
     After a stop request the timeout is `stopping_timeout` seconds, so that part of the pod's grace period is left for
-    the report.
+    the report; it is LEAVING_SECONDS if `sibling_failed`. A rank that waits for others is stuck after
+    `waiting_timeout`, so that it ends before the one that it waits for.
     """
 
     def __init__(
@@ -38,6 +51,8 @@ class Watchdog:
         stop_requested: Callable[[], bool],
         on_stall: Callable[[Stall], None],
         heartbeat: Heartbeat | None = None,
+        waiting_timeout: float = math.inf,
+        sibling_failed: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`heartbeat` shows the launcher the current phase, and about every second that this process runs."""
@@ -46,6 +61,9 @@ class Watchdog:
         self._stop_requested = stop_requested
         self._on_stall = on_stall
         self._heartbeat = heartbeat
+        self.waits_for: WaitsFor = knows_nothing
+        self._waiting_timeout = waiting_timeout
+        self._sibling_failed = sibling_failed
         self._clock = clock
         self._last = (clock(), "start")
         self._stopping_since: float | None = None
@@ -75,11 +93,14 @@ class Watchdog:
         if stopping and self._stopping_since is None:
             self._stopping_since = now
         stuck = now - since
-        if stuck >= self._timeout:
-            return Stall(phase, stuck, stopping)
+        waiting = self.waits_for() if stuck >= self._waiting_timeout else None
+        if stuck >= self._timeout or waiting is not None:
+            return Stall(phase, stuck, stopping, waiting)
         limit = self._stopping_timeout
         if phase == RENDEZVOUS:
             limit = min(_RENDEZVOUS_STOPPING_SECONDS, limit)
+        if stopping and self._sibling_failed():
+            limit = min(LEAVING_SECONDS, limit)
         if self._stopping_since is not None and now - max(since, self._stopping_since) >= limit:
             return Stall(phase, stuck, stopping)
         return None

@@ -23,7 +23,13 @@ from distill_api.pod.run import RunConfig
 from distill_api.reasons import Reason
 from distill_api.spec.corrections import Change, definition
 from distill_api.status import Result
-from distill_trainer.process.liveness.heartbeat import STACK_DUMP_SIGNAL, Heartbeat, read_heartbeat, request_stack_dumps
+from distill_trainer.process.liveness.heartbeat import (
+    STACK_DUMP_SIGNAL,
+    Heartbeat,
+    is_alive,
+    read_heartbeat,
+    request_stack_dumps,
+)
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import Stall, Watchdog
@@ -76,8 +82,11 @@ class Rank:
     def run(self, train: Train) -> NoReturn:
         """Train, report and exit the process."""
         recovery = self._run.spec.recovery
+        limits = timeouts(recovery.stall_timeout_seconds)
         watchdog = Watchdog(
-            timeout=timeouts(recovery.stall_timeout_seconds).watchdog,
+            timeout=limits.watchdog,
+            waiting_timeout=limits.collective,
+            sibling_failed=self._sibling_failed,
             stopping_timeout=recovery.grace_period_seconds / 3,
             stop_requested=lambda: self._stop.requested,
             on_stall=self._stalled,
@@ -168,7 +177,10 @@ class Rank:
             self._status.update(state="stopping")
         stepped = self._status is not None and self._status.read().steps_this_attempt > 0
         text = f"rank {self._env.rank} made no progress for {stall.seconds:.0f} s in phase {stall.phase}"
-        if not stall.stopping or stall.seconds >= timeouts(self._run.spec.recovery.stall_timeout_seconds).collective:
+        if stall.waiting is not None:
+            reason = Reason.PEER_LOST
+            text = f"rank {self._env.rank} timed out waiting for another rank in phase {stall.phase}: {stall.waiting}"
+        elif not stall.stopping or stall.seconds >= timeouts(self._run.spec.recovery.stall_timeout_seconds).collective:
             # No collective waits that long, so this rank was stuck before the stop request.
             reason, text = Reason.STALLED, f"{text}; its log has the stacks of all threads"
         else:
@@ -177,23 +189,32 @@ class Rank:
         if stall.stopping and not stepped:
             outcome, code, reason = "stopped", int(ExitCode.STOPPED), Reason.STOPPED
         log.error("%s", text)
-        self._dump_sibling_stacks()
+        if stall.waiting is None:  # else one of them is to be found as it is: a dump wakes a stopped process
+            self._dump_sibling_stacks()
         message = TerminationMessage.model_validate(
             {
                 "outcome": outcome,
                 "reason": reason,
                 "message": text,
                 "rank": self._env.rank,
+                "waited": stall.waiting is not None,
                 "attempt": self._run.attempt,
             }
         )
         seconds = timeouts(self._run.spec.recovery.stall_timeout_seconds).last_commit
         self._exit(Ending(code, message), seconds, wait_for_siblings=False)
 
+    def _sibling_failed(self) -> bool:
+        """Whether another rank of this node has failed, so that nothing that this rank waits for will come."""
+        return any(failed(RankFiles(self._folder, rank)) for rank in self._siblings)
+
+    @property
+    def _siblings(self) -> set[int]:
+        return set(range(self._env.local_world_size)) - {self._env.local_rank}
+
     def _dump_sibling_stacks(self) -> None:
         """Dump the stacks of the node's other ranks while they still run."""
-        ranks = set(range(self._env.local_world_size)) - {self._env.local_rank}
-        siblings = [read_heartbeat(RankFiles(self._folder, rank).heartbeat_file) for rank in ranks]
+        siblings = [read_heartbeat(RankFiles(self._folder, rank).heartbeat_file) for rank in self._siblings]
         request_stack_dumps(sibling.pid for sibling in siblings if sibling is not None)
 
     def _exit(
@@ -252,6 +273,15 @@ class Rank:
             if all(report.exists() for report in reports):
                 return
             time.sleep(0.05)
+
+
+def failed(files: RankFiles) -> bool:
+    """Whether a rank has ended without having been asked to, or without a word."""
+    report = files.report()
+    if report is not None:
+        return report.message.outcome not in ("done", "stopped")
+    beat = read_heartbeat(files.heartbeat_file)
+    return beat is not None and not is_alive(beat.pid)
 
 
 class _CheckpointEvents:

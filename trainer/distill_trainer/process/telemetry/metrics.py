@@ -43,7 +43,9 @@ class TrainerMetrics:
             Name.NECK_GRADIENT_COSINE, "Cosine of distillation's and the task's gradient at the neck", "level"
         )
         self._amp_scale = self._gauge(Name.AMP_SCALE, "Loss scale of fp16 training")
-        self._gpu_memory = self._gauge(Name.GPU_MEMORY, "Bytes of device memory reserved by PyTorch")
+        self._gpu_memory = self._gauge(
+            Name.GPU_MEMORY, "Most bytes of device memory that PyTorch has reserved at a time"
+        )
         self._gauge(Name.WORLD_SIZE, "Ranks of the gang").set(world_size)
         self._execution = self._gauge(Name.EXECUTION, "Execution number of the gang; 0 until this rank knows it")
         labels = {"python": platform.python_version(), **versions}

@@ -1,4 +1,4 @@
-"""What distillation losses compare of teacher and student: neck features, class logits, boxes and keypoints."""
+"""What distillation losses compare of teacher and student: neck features, class logits, boxes, keypoints and masks."""
 
 from __future__ import annotations
 
@@ -37,6 +37,20 @@ class PoseShape(NamedTuple):
         return cls(*head.kpt_shape, halved=not isinstance(head, Pose26))
 
 
+class Masks(NamedTuple):
+    """How the masks at N locations of all levels are made of M prototypes."""
+
+    coefficients: Tensor
+    """[B, M, N], fp32."""
+    prototypes: Tensor
+    """[B, M, H, W], fp32."""
+
+    def assembled(self, index: Tensor) -> Tensor:
+        """The logits [B, K, H, W] of the masks at the locations `index` [B, K]."""
+        chosen = self.coefficients.gather(2, index.unsqueeze(1).expand(-1, self.coefficients.shape[1], -1))
+        return torch.einsum("bmk,bmhw->bkhw", chosen, self.prototypes)
+
+
 class ModelOutput(NamedTuple):
     """What one model computes for a batch. For each branch of the head means: one-to-many, then one-to-one if it has
     one. What no loss needs is empty."""
@@ -49,6 +63,8 @@ class ModelOutput(NamedTuple):
     """Boxes [B, 4, N] for each branch, N locations of all levels: distances from the location to the left, top, right
     and bottom edge, in cells of its level; oriented ones [B, 5, N] with the angle in radians."""
     keypoints: tuple[Keypoints, ...] = ()
+    """For each branch."""
+    masks: tuple[Masks, ...] = ()
     """For each branch."""
     branch_weights: tuple[float, ...] = ()
     """The student's: the current weight of each branch in its task's loss."""
@@ -63,7 +79,7 @@ class ModelOutput(NamedTuple):
             return self
         stream = torch.cuda.current_stream(self.features[0].device)
         stream.wait_event(self.ready)
-        nested = (*self.logits, *self.keypoints)
+        nested = (*self.logits, *self.keypoints, *self.masks)
         for tensor in (*self.features, *self.boxes, *filter(_is_tensor, chain.from_iterable(nested))):
             tensor.record_stream(stream)  # the allocator must not reuse its memory before this stream is done
         return self._replace(ready=None)
@@ -73,9 +89,11 @@ def _is_tensor(value: object) -> TypeGuard[Tensor]:
     return isinstance(value, Tensor)
 
 
-def model_output(predictions: dict[str, Any], *, boxes: bool = False, pose: PoseShape | None = None) -> ModelOutput:
-    """The ModelOutput of a Detect-family model, from its head's raw training predictions; with `boxes` if asked, and
-    with keypoints of a `pose` head.
+def model_output(
+    predictions: dict[str, Any], *, boxes: bool = False, pose: PoseShape | None = None, masks: bool = False
+) -> ModelOutput:
+    """The ModelOutput of a Detect-family model, from its head's raw training predictions; with `boxes` and `masks` if
+    asked, and with keypoints of a `pose` head.
 
     Features are those of the one-to-many branch: the one-to-one branch of an end-to-end head gets detached copies.
     """
@@ -84,7 +102,14 @@ def model_output(predictions: dict[str, Any], *, boxes: bool = False, pose: Pose
     logits = tuple(_by_level(branch["scores"], features) for branch in branches)
     decoded = tuple(decode(branch["boxes"], branch.get("angle")) for branch in branches) if boxes else ()
     keypoints = tuple(decode_keypoints(branch["kpts"], pose) for branch in branches) if pose is not None else ()
-    return ModelOutput(features, logits, decoded, keypoints)
+    assembled = tuple(Masks(one["mask_coefficient"].float(), _prototypes(one)) for one in branches) if masks else ()
+    return ModelOutput(features, logits, decoded, keypoints, assembled)
+
+
+def _prototypes(branch: dict[str, Any]) -> Tensor:
+    found = branch["proto"]  # with semantic logits, in training
+    prototypes: Tensor = found[0] if isinstance(found, tuple) else found
+    return prototypes.float()
 
 
 def decode_keypoints(raw: Tensor, pose: PoseShape) -> Keypoints:

@@ -58,6 +58,7 @@ class DistillTask(nn.Module):
         self.labelled = labelled
         self._boxes = any(term.loss.on == Signal.BOX for term in terms)
         self._keypoints = any(term.loss.on == Signal.KEYPOINTS for term in terms)
+        self._masks = any(term.loss.on == Signal.MASK for term in terms)
 
     def forward(
         self, batch: dict[str, Any], teacher: ModelOutput | None = None, weight: float = 0.0
@@ -129,7 +130,7 @@ class DistillTask(nn.Module):
     def _student_output(self, predictions: dict[str, Any], images: slice | None) -> ModelOutput:
         """What the losses compare, of all images or of some."""
         pose = PoseShape.of(self.student_model.model[-1]) if self._keypoints else None
-        student = model_output(_part(predictions, images), boxes=self._boxes, pose=pose)
+        student = model_output(_part(predictions, images), boxes=self._boxes, pose=pose, masks=self._masks)
         criterion = self.criterion
         dual = hasattr(criterion, "o2m")
         if pose is not None:

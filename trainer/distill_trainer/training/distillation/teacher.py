@@ -10,15 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import OBB, OBB26
-from ultralytics.nn.modules.head import Pose, Pose26
+from ultralytics.nn.modules.block import Proto26
+from ultralytics.nn.modules.head import Pose, Pose26, Segment
 from ultralytics.nn.tasks import BaseModel
 
-from distill_trainer.training.distillation.features import ModelOutput, PoseShape, decode, decode_keypoints
+from distill_trainer.training.distillation.features import Masks, ModelOutput, PoseShape, decode, decode_keypoints
 from distill_trainer.training.distillation.losses.registry import Signal
 
 
 class _Head(nn.Module):
-    """Replaces a Detect-family head, so that only the needed signals are computed; masks never are."""
+    """Replaces a Detect-family head, so that only the needed signals are computed."""
 
     def __init__(self, head: Any, needs: Set[Signal]) -> None:
         super().__init__()
@@ -30,6 +31,11 @@ class _Head(nn.Module):
         pose = Signal.KEYPOINTS in needs and isinstance(head, Pose)
         self.keypoints = _keypoint_branches(head) if pose else nn.ModuleList()
         self.pose = PoseShape.of(head) if pose else None
+        masks = Signal.MASK in needs and isinstance(head, Segment)
+        self.coefficients = _branches(head, "cv4", wanted=masks)
+        self.prototypes = head.proto if masks else None
+        if isinstance(self.prototypes, Proto26):
+            self.prototypes.fuse()
 
     def forward(self, features: list[Tensor]) -> ModelOutput:
         logits = tuple(tuple(_by_level(branch, features)) for branch in self.classes)
@@ -37,7 +43,12 @@ class _Head(nn.Module):
         angles = [self._angle(_flat(_by_level(branch, features))) for branch in self.angles] or [None] * len(boxes)
         raw = [_flat(_by_level(branch, features)) for branch in self.keypoints]
         keypoints = tuple(decode_keypoints(one, self.pose) for one in raw) if self.pose is not None else ()
-        return ModelOutput(tuple(features), logits, tuple(map(decode, boxes, angles)), keypoints)
+        masks = self._masks(features) if self.prototypes is not None else ()
+        return ModelOutput(tuple(features), logits, tuple(map(decode, boxes, angles)), keypoints, masks)
+
+    def _masks(self, features: list[Tensor]) -> tuple[Masks, ...]:
+        made = self.prototypes(features if isinstance(self.prototypes, Proto26) else features[0]).float()
+        return tuple(Masks(_flat(_by_level(branch, features)).float(), made) for branch in self.coefficients)
 
     def _angle(self, raw: Tensor) -> Tensor:
         return raw if self.angle_is_raw else (raw.sigmoid() - 0.25) * math.pi  # as in Ultralytics' heads

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from distill_api.errors import Permanent
@@ -13,6 +13,9 @@ from distill_trainer.training.distillation.task import Term
 
 ULTRALYTICS: Final[Sequence[Term]] = (Term(LOSSES["sl2"]),)
 """The loss of Ultralytics' distillation; its weight is the schedule's."""
+
+TASK_OF: Final[Mapping[Signal, str]] = {Signal.KEYPOINTS: "pose", Signal.MASK: "segment"}
+"""What only the models of one task have."""
 
 
 def terms_of(distillation: Distillation) -> Sequence[Term]:
@@ -33,10 +36,16 @@ def terms_of(distillation: Distillation) -> Sequence[Term]:
 
 def check_task(terms: Sequence[Term], task: str) -> None:
     """Raise Permanent if a term teaches what models of the task do not have."""
-    if task != "pose" and any(term.loss.on == Signal.KEYPOINTS for term in terms):
-        raise Permanent(
-            Reason.CONFIG_INVALID, f"the student's task is {task}, which has no keypoints; remove oks from the terms"
-        )
+    for term in terms:
+        if term.loss.on in TASK_OF and task != TASK_OF[term.loss.on]:
+            raise Permanent(
+                Reason.CONFIG_INVALID,
+                f"the student's task is {task}, which has no {term.loss.on}: remove {_name(term)} from the terms",
+            )
+
+
+def _name(term: Term) -> str:
+    return next((name for name, loss in LOSSES.items() if loss is term.loss), "the term for it")
 
 
 def _term(name: str, weight: float | None) -> Term:

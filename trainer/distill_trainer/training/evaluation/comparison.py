@@ -12,7 +12,7 @@ from distill_api.errors import Permanent, Stopped, TrainerError
 from distill_api.pod.run import Directories
 from distill_api.reasons import Reason
 from distill_trainer.models import pair
-from distill_trainer.models.loading import check_sha256, load_checkpoint
+from distill_trainer.models.loading import load_verified
 from distill_trainer.models.setup import Prepared
 from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.evaluation.epoch_end import validate_with_telemetry
@@ -58,8 +58,7 @@ class Comparison:
         model, path, sha256, problem = None, None, "", None
         try:
             path = find_baseline(directories, name)
-            sha256 = check_sha256(path, None)
-            model = load_checkpoint(path)
+            model, sha256 = load_verified(path, None)
             _check(model, name, self.prepared)
         except TrainerError as error:
             problem = error.message

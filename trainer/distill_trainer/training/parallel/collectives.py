@@ -12,6 +12,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from distill_trainer.process.liveness import flight_recorder
+from distill_trainer.process.liveness.timeouts import Timeouts
+from distill_trainer.process.liveness.watchdog import WaitsFor, knows_nothing
 from distill_trainer.training.parallel.environment import Environment
 
 _BUCKET_BYTES = 64 << 20
@@ -19,28 +22,35 @@ _BUCKET_BYTES = 64 << 20
 
 
 @contextmanager
-def process_group(environment: Environment, timeout_seconds: float) -> Iterator[None]:
+def process_group(environment: Environment, limits: Timeouts) -> Iterator[WaitsFor]:
     """Initialize the process group from torchrun's environment, and destroy it on exit. No-op with one rank.
 
-    A collective fails after waiting `timeout_seconds` for a peer.
+    With gloo a collective raises an error after `limits.collective` seconds without its peers. With NCCL it never
+    returns: the watchdog has to ask what is given here, and c10d's own watchdog, which kills the process without a
+    word, acts later. A group of NCCL is destroyed only after success: destroying waits for collectives that the other
+    ranks are in, while this one has an error to tell.
     """
     if environment.world_size == 1:
-        yield
+        yield knows_nothing
         return
-    device = environment.device
+    device, raises = environment.device, environment.backend == "gloo"
     dist.init_process_group(
         environment.backend,
-        timeout=timedelta(seconds=timeout_seconds),
+        timeout=timedelta(seconds=limits.collective if raises else limits.operator),
         device_id=device if device.type == "cuda" else None,
     )
     try:
-        yield
-    finally:  # without this, the process may abort with SIGABRT instead of its own exit code
-        dist.destroy_process_group()
+        yield knows_nothing if raises else flight_recorder.waits_for
+    except BaseException:
+        if raises:  # at once, so that the others need not wait for this rank's last commit
+            dist.destroy_process_group()
+        raise
+    dist.destroy_process_group()
 
 
 def replicate(task: nn.Module, environment: Environment) -> nn.Module:
-    """Wrap `task` in DDP, which broadcasts rank 0's weights. Returns `task` itself if there is only one rank.
+    """Wrap `task` in DDP, which broadcasts rank 0's weights and sums gradients over ranks. Returns `task` itself if
+    there is only one rank.
 
     All parameters must get a gradient in every step. Buffers are not broadcast in every step: running statistics are
     updated only on rank 0 and broadcast before a validation.
@@ -48,17 +58,28 @@ def replicate(task: nn.Module, environment: Environment) -> nn.Module:
     if environment.world_size == 1:
         return task
     device = environment.device
-    return DistributedDataParallel(
+    model = DistributedDataParallel(
         task,
         device_ids=[device.index] if device.type == "cuda" else None,
         find_unused_parameters=False,
         gradient_as_bucket_view=True,
         forward_sync_buffers=False,
     )
+    model.register_comm_hook(None, _sum)
+    return model
+
+
+def _sum(_state, bucket):  # type: ignore[no-untyped-def]  # torch refuses annotations that are texts, as here
+    """DDP's hook for one bucket. Its own averages; the loss is a sum over shards, and a loss that is multiplied by the
+    number of ranks to make up for it overflows in fp16 sooner with more ranks.
+    """
+    summed = dist.all_reduce(bucket.buffer(), async_op=True)
+    assert summed is not None
+    return summed.get_future().then(lambda done: done.value()[0])
 
 
 def no_sync(model: nn.Module, enabled: bool) -> AbstractContextManager[None]:
-    """DDP's no_sync() if `enabled`: backward passes inside do not average gradients over ranks."""
+    """DDP's no_sync() if `enabled`: backward passes inside do not sum gradients over ranks."""
     return model.no_sync() if enabled and isinstance(model, DistributedDataParallel) else nullcontext()
 
 

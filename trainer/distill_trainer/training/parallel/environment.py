@@ -37,9 +37,19 @@ def from_torchrun(uses_cuda: bool, environ: Mapping[str, str] = os.environ) -> E
         if env.local_rank >= found:
             raise Permanent(
                 Reason.NO_ACCELERATOR,
-                f"rank {env.rank} needs CUDA device {env.local_rank}, but the container has {found} CUDA devices; "
-                "check accelerators.resource and the node's driver, or set device: cpu",
+                f"rank {env.rank} needs CUDA device {env.local_rank}, but the container has {found} CUDA devices"
+                f"{_why_none() if found == 0 else ''}; check accelerators.resource and the node's driver, or set "
+                "device: cpu",
             )
         device = torch.device("cuda", env.local_rank)
         torch.cuda.set_device(device)
     return Environment(**vars(env), device=device)
+
+
+def _why_none() -> str:
+    """What CUDA says of itself where PyTorch finds no device, such as that the driver is too old."""
+    try:
+        torch.cuda.init()
+    except Exception as error:  # noqa: BLE001  it is only a detail of an error
+        return f" ({' '.join(str(error).split())})"
+    return ""

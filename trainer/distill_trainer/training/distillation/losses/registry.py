@@ -17,6 +17,7 @@ from distill_trainer.training.distillation.losses.bckd import bckd
 from distill_trainer.training.distillation.losses.cwd import cwd
 from distill_trainer.training.distillation.losses.iou import iou
 from distill_trainer.training.distillation.losses.logit import logit
+from distill_trainer.training.distillation.losses.mask import mask
 from distill_trainer.training.distillation.losses.oks import oks
 from distill_trainer.training.distillation.losses.pkd import pkd
 from distill_trainer.training.distillation.losses.sl2 import sl2
@@ -33,6 +34,7 @@ class Signal(StrEnum):
     CLASS = "class"
     BOX = "box"
     KEYPOINTS = "keypoints"
+    MASK = "mask"
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,7 @@ LOSSES: Mapping[str, DistillationLoss] = {
     "bckd": DistillationLoss(bckd, Signal.CLASS, CLASS, gain="cls"),
     "iou": DistillationLoss(iou, Signal.BOX, CLASS | {Signal.BOX}, gain="box"),
     "oks": DistillationLoss(oks, Signal.KEYPOINTS, CLASS | {Signal.BOX, Signal.KEYPOINTS}, gain="pose"),
+    "mask": DistillationLoss(mask, Signal.MASK, CLASS | {Signal.BOX, Signal.MASK}, gain="box"),
 }
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 from torch import nn
 from ultralytics.nn.tasks import BaseModel, guess_model_task, torch_safe_load
@@ -16,13 +19,20 @@ from ultralytics.utils.checks import check_yolov5u_filename
 
 from distill_api.errors import Permanent
 from distill_api.reasons import Reason
-from distill_trainer.models.pickled import foreign_classes, is_model_class, is_pickle, refused_class
+from distill_trainer.models.loading import inert
+from distill_trainer.models.loading.architecture import BadArchitecture
+from distill_trainer.models.loading.pickled import foreign_classes, is_model_class, is_pickle, refused_class
+from distill_trainer.models.loading.rebuild import is_model, rebuild
 
 log = logging.getLogger(__name__)
 
 _MAX_LISTED = 8
 """Most names that an error message lists."""
 _REMEDY = "trustPickle: true for this model in the job"
+MOST_BYTES = 4 << 30
+"""The largest file that is read; the largest model of Ultralytics has about 0.3 GB."""
+MOST_PICKLE = 64 << 20
+"""What a file's members may have beyond twice its size."""
 _MAX_VISITED = 10_000
 """Most files visited for such a list: a models volume can be a whole disk."""
 
@@ -49,6 +59,10 @@ def check_sha256(path: Path, expected: str | None) -> str:
         digest = file_sha256(path)
     except OSError as error:
         raise Permanent(Reason.MODEL_INVALID, f"{path} cannot be read: {error.strerror}") from error
+    return _expected_digest(path, digest, expected)
+
+
+def _expected_digest(path: Path, digest: str, expected: str | None) -> str:
     if expected is not None and digest != expected:
         raise Permanent(
             Reason.DIGEST_MISMATCH,
@@ -57,31 +71,60 @@ def check_sha256(path: Path, expected: str | None) -> str:
     return digest
 
 
-def load_checkpoint(path: Path, *, trust_pickle: bool = False) -> nn.Module:
-    """Load the model in a .pt file, in fp32 and eval mode. Allows only classes of Ultralytics and torch.
+def load_verified(path: Path, expected: str | None, *, trust_pickle: bool = False) -> tuple[nn.Module, str]:
+    """The model in a .pt file and the file's SHA-256: the bytes that are hashed are those that are loaded.
 
-    With `trust_pickle`, a file with other classes is loaded too, and they are logged. Raises Permanent(ModelUnsafe),
-    naming the classes that are not allowed, and Permanent(ModelInvalid) if the file is damaged or has no Ultralytics
-    model.
+    Raises Permanent(DigestMismatch) if the digest is not the expected one, and as `load_checkpoint`.
     """
-    _check_name(path)
-    _check_zip(path)
+    content = _content(path)
+    digest = _expected_digest(path, hashlib.sha256(content).hexdigest(), expected)
+    return _model_of(content, path, trust_pickle=trust_pickle), digest
+
+
+def load_checkpoint(path: Path, *, trust_pickle: bool = False) -> nn.Module:
+    """The model in a .pt file, in fp32 and eval mode: built anew from its architecture, names and tensors. No class of
+    the file's choice is constructed, and no code of it runs.
+
+    With `trust_pickle`, a file that needs other classes is loaded as it is, and they are logged. Raises
+    Permanent(ModelUnsafe), naming the classes that are not allowed, and Permanent(ModelInvalid) if the file is damaged
+    or has no Ultralytics model.
+    """
+    return _model_of(_content(path), path, trust_pickle=trust_pickle)
+
+
+def _content(path: Path) -> bytes:
     try:
-        checkpoint, _ = torch_safe_load(path, safe_only=True)
-    except (TypeError, UnpicklingError, ModuleNotFoundError) as error:
+        if (size := path.stat().st_size) > MOST_BYTES:
+            raise Permanent(Reason.MODEL_INVALID, f"{path} has {size / 1e9:.1f} GB, more than any model of Ultralytics")
+        return path.read_bytes()
+    except OSError as error:
+        raise Permanent(Reason.MODEL_INVALID, f"{path} cannot be read: {error.strerror}") from error
+
+
+def _model_of(content: bytes, path: Path, *, trust_pickle: bool) -> nn.Module:
+    _check_name(path)
+    _check_zip(content, path)
+    try:
+        checkpoint = inert.read(content)
+    except inert.Refused as error:
         refusal = _refusal(path, error)
         if not trust_pickle or refusal.reason is not Reason.MODEL_UNSAFE:
             raise refusal from error
-        checkpoint = _load_trusted(path, error)
-    except AttributeError as error:  # Ultralytics fails this way if the file has no dictionary
-        checkpoint = {"model": error.obj}
+        return _add_missing_attributes(_model_in(_load_trusted(path, error), path).float().eval())
     except _UNREADABLE as error:
         raise _damaged(path, error) from error
-    return _add_missing_attributes(_model_in(checkpoint, path).float().eval())
+    saved = _saved_model(checkpoint, path)
+    try:
+        return _add_missing_attributes(rebuild(saved).float().eval())
+    except BadArchitecture as error:
+        raise Permanent(
+            Reason.MODEL_INVALID,
+            f"{path} cannot be built as a model: {error}; use a checkpoint of Ultralytics' training",
+        ) from error
 
 
-_UNREADABLE = (RuntimeError, EOFError, OSError, KeyError, IndexError, ValueError)
-"""Errors that torch raises for damaged files, besides UnpicklingError."""
+_UNREADABLE = (Exception, RecursionError)
+"""A damaged pickle can raise anything: nothing but the file decides what is called with what."""
 
 
 def _check_name(path: Path) -> None:
@@ -94,17 +137,29 @@ def _check_name(path: Path) -> None:
         )
 
 
-def _check_zip(path: Path) -> None:
-    """Verify the checksums of a zip file, which torch does not."""
+def _check_zip(content: bytes, path: Path) -> None:
+    """Verify the checksums of a zip file, which torch does not, and that it is not much larger than it looks."""
+    file = io.BytesIO(content)
     try:
-        if not zipfile.is_zipfile(path):
+        if not zipfile.is_zipfile(file):
             return
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(file) as archive:
+            if any(name.endswith("constants.pkl") for name in archive.namelist()):
+                raise Permanent(
+                    Reason.MODEL_INVALID,
+                    f"{path} cannot be read as a model: it is a TorchScript archive; use the checkpoint that training "
+                    "wrote",
+                )
+            if sum(member.file_size for member in archive.infolist()) > 2 * len(content) + MOST_PICKLE:
+                raise Permanent(Reason.MODEL_INVALID, f"{path} cannot be read as a model: it is a zip bomb")
             broken = archive.testzip()
-    except (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, zlib.error) as error:
+    except _BAD_ZIP as error:
         raise _damaged(path, error) from error
     if broken is not None:
         raise Permanent(Reason.MODEL_INVALID, f"{path} is damaged: the checksum of {broken} is wrong; copy it again")
+
+
+_BAD_ZIP = (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, zlib.error)
 
 
 def _load_trusted(path: Path, refused: Exception) -> dict[str, object]:
@@ -126,13 +181,32 @@ def _load_trusted(path: Path, refused: Exception) -> dict[str, object]:
     return dict(loaded)
 
 
+def _saved_model(checkpoint: Any, path: Path) -> inert.StandIn:
+    """What stands for the model in a checkpoint. Raises Permanent."""
+    model = checkpoint
+    if isinstance(checkpoint, Mapping):
+        model = checkpoint.get("ema") or checkpoint.get("model")
+    if isinstance(model, inert.StandIn):  # Ultralytics' distillation wraps the student until it is finished
+        model = (model.get("_modules") or {}).get("student_model", model)
+    if not is_model(model):
+        raise _no_model(model, checkpoint, path)
+    found: inert.StandIn = model
+    return found
+
+
 def _model_in(checkpoint: dict[str, object], path: Path) -> nn.Module:
     model = checkpoint.get("ema") or checkpoint.get("model")
-    model = getattr(model, "student_model", model)  # Ultralytics' distillation wraps the student until it is finished
+    model = getattr(model, "student_model", model)
     if isinstance(model, BaseModel):
         return model
-    found = type(model).__name__ if model is not None else "a dictionary of " + ", ".join(map(str, checkpoint))[:200]
-    raise Permanent(
+    raise _no_model(model, checkpoint, path)
+
+
+def _no_model(model: object, checkpoint: object, path: Path) -> Permanent:
+    found = type(model).__name__
+    if model is None:
+        found = "a dictionary of " + ", ".join(map(str, checkpoint if isinstance(checkpoint, Mapping) else ()))[:200]
+    return Permanent(
         Reason.MODEL_INVALID,
         f"{path} has no Ultralytics model but {found}; use a checkpoint written by Ultralytics' training or "
         "YOLO().save()",
