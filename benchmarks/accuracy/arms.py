@@ -55,11 +55,11 @@ ARMS: dict[str, Arm] = {
         teacher=True,
         spec={"distillation": THIRD},
     ),
-    "inherit": Arm("inherit alone", teacher=True, spec=INHERIT | {"distillation": {"weight": 0.0}}),
+    "inherit": Arm("inherit alone", teacher=True, spec=INHERIT | {"distillation": {"weight": 0}}),
     "inherit-importance": Arm(
         "inherit alone, channels by importance",
         teacher=True,
-        spec={"student": {"init": "inherit", "inherit": {"channels": "importance"}}, "distillation": {"weight": 0.0}},
+        spec={"student": {"init": "inherit", "inherit": {"channels": "importance"}}, "distillation": {"weight": 0}},
     ),
     "inherit-stop": Arm("inherit, `sl2` until a third", teacher=True, spec=INHERIT | {"distillation": THIRD}),
     "balance": Arm("`spkd` at half the task's gradient, cosine", teacher=True, spec={"distillation": HALF}),

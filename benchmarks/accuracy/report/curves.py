@@ -22,12 +22,14 @@ def draw(path: Path, runs: Sequence[Run], rows: Mapping[str, Row]) -> Path | Non
     matplotlib.use("svg")
     matplotlib.rcParams |= {"svg.hashsalt": "accuracy", "svg.fonttype": "none"}
     from matplotlib import pyplot
+    from matplotlib.ticker import MaxNLocator
 
     figure, axes = pyplot.subplots(figsize=(7, 4))
     for number, (arm, curves) in enumerate(arms.items()):
         for first, curve in enumerate(curves):
             label = arm if first == 0 else None
             axes.plot(range(1, len(curve) + 1), curve, color=f"C{number % 10}", linewidth=1, label=label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("epoch")
     axes.set_ylabel("mAP50-95")
     axes.legend(fontsize="small")
