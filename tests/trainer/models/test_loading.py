@@ -15,7 +15,7 @@ from ultralytics import YOLO
 from distill_api.errors import Permanent
 from distill_api.pod.run import Directories
 from distill_api.reasons import Reason
-from distill_trainer.models.loading import check_sha256, find_model_file, load_checkpoint
+from distill_trainer.models.loading import find_model_file, load_checkpoint, load_verified
 from distill_trainer.models.setup import prepare
 from distill_trainer.models.student import build_student, student_source
 from tests.support.models import build, dataset, job_spec
@@ -219,9 +219,9 @@ def test_an_unusable_architecture_is_an_invalid_model(tmp_path: Path, content: s
 
 def test_the_digest_of_the_teacher_is_checked(trained: Path) -> None:
     digest = hashlib.sha256(trained.read_bytes()).hexdigest()
-    assert check_sha256(trained, digest) == check_sha256(trained, None) == digest
+    assert load_verified(trained, digest)[1] == load_verified(trained, None)[1] == digest
     with pytest.raises(Permanent, match="but the job expects 000") as refusal:
-        check_sha256(trained, "0" * 64)
+        load_verified(trained, "0" * 64)
     assert refusal.value.reason is Reason.DIGEST_MISMATCH
 
 
