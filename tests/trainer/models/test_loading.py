@@ -124,6 +124,26 @@ def test_a_class_that_is_here_is_loaded_when_the_job_trusts_the_file(trained: Pa
     assert load_checkpoint(trained, trust_pickle=True).task == "detect"
 
 
+def test_a_trusted_file_is_the_one_that_was_hashed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = torch.load(trained, weights_only=False)
+    checkpoint["notes"] = Counted(3)
+    torch.save(checkpoint, trained)
+    content = trained.read_bytes()
+    marker = trained.parent / "marker"
+    read = Path.read_bytes
+
+    def read_then_replace(path: Path) -> bytes:
+        found = read(path)
+        torch.save({"model": Runs(f"touch {marker}")}, trained)
+        return found
+
+    monkeypatch.setattr(Path, "read_bytes", read_then_replace)
+    model, digest = load_verified(trained, hashlib.sha256(content).hexdigest(), trust_pickle=True)
+    assert isinstance(model, torch.nn.Module)
+    assert digest == hashlib.sha256(content).hexdigest()
+    assert not marker.exists()
+
+
 def test_only_the_model_that_the_job_trusts_is_trusted(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     torch.save({"model": Runs(f"touch {marker}")}, tmp_path / "evil.pt")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -97,7 +98,7 @@ def _model_of(content: bytes, path: Path, *, trust_pickle: bool) -> nn.Module:
         refusal = _refusal(path, error)
         if not trust_pickle or refusal.reason is not Reason.MODEL_UNSAFE:
             raise refusal from error
-        return _add_missing_attributes(_model_in(_load_trusted(path, error), path).float().eval())
+        return _add_missing_attributes(_model_in(_load_trusted(content, path, error), path).float().eval())
     except Exception as error:  # a damaged pickle decides what is called with what, and can raise anything
         raise _damaged(path, error) from error
     saved = _saved_model(checkpoint, path)
@@ -145,14 +146,18 @@ def _check_zip(content: bytes, path: Path) -> None:
 _BAD_ZIP = (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, zlib.error)
 
 
-def _load_trusted(path: Path, refused: Exception) -> dict[str, object]:
+def _load_trusted(content: bytes, path: Path, refused: Exception) -> dict[str, object]:
+    """Run the pickle. Ultralytics' loader takes a path, so it gets a copy: the file may have changed meanwhile."""
     log.warning(
         "TRUSTING %s because the job sets trustPickle: the file can run any code in this process. It loads %s",
         path,
         ", ".join(foreign_classes(path)) or _line(refused),
     )
     try:
-        loaded = torch_safe_load(path, safe_only=False)[0]
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, path.name)
+            copy.write_bytes(content)
+            loaded = torch_safe_load(copy, safe_only=False)[0]
     except ModuleNotFoundError as error:
         raise Permanent(
             Reason.MODEL_INVALID,
