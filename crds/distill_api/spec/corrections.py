@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 MISMATCH: Final = "CheckpointMismatch"
 """Reason.CHECKPOINT_MISMATCH, which this package cannot import: an attempt has met a checkpoint of another run."""
 DEFINING: Final = (
-    *("student", "teacher", "dataset", "recipe", "distillation", "training", "accelerators", "device", "volumes"),
-)
+    "student", "teacher", "dataset", "recipe", "distillation", "training", "accelerators", "device", "volumes",
+)  # fmt: skip
 """The fields of spec that define a run."""
 STARTED: Final = {
     "nodes": "the batch is cut for it; set elastic to change it",

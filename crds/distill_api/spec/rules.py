@@ -122,14 +122,9 @@ def _recipe_has_a_teacher(spec: DistillJobSpec) -> bool:
 
 
 def _recipe_alone(spec: DistillJobSpec) -> bool:
-    distillation, teacher = spec.distillation, spec.teacher
-    given = {name: value for name, value in vars(distillation).items() if value != _default(distillation, name)}
-    fraction = teacher.batch_fraction if teacher is not None else 1.0
-    return spec.recipe != "auto" or (spec.student.init == "default" and fraction == 1.0 and not given)
-
-
-def _default(model: Any, name: str) -> Any:
-    return type(model).model_fields[name].default
+    fraction = spec.teacher.batch_fraction if spec.teacher is not None else 1.0
+    untouched = spec.distillation == type(spec.distillation)()
+    return spec.recipe != "auto" or (spec.student.init == "default" and fraction == 1.0 and untouched)
 
 
 def _student_kind(spec: DistillJobSpec) -> bool:

@@ -15,7 +15,7 @@ from ultralytics import YOLO
 from distill_api.errors import Permanent
 from distill_api.pod.run import Directories
 from distill_api.reasons import Reason
-from distill_trainer.models.loading import check_sha256, find_model_file, load_checkpoint
+from distill_trainer.models.loading import find_model_file, load_checkpoint, load_verified
 from distill_trainer.models.setup import prepare
 from distill_trainer.models.student import build_student, student_source
 from tests.support.models import build, dataset, job_spec
@@ -124,6 +124,26 @@ def test_a_class_that_is_here_is_loaded_when_the_job_trusts_the_file(trained: Pa
     assert load_checkpoint(trained, trust_pickle=True).task == "detect"
 
 
+def test_a_trusted_file_is_the_one_that_was_hashed(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoint = torch.load(trained, weights_only=False)
+    checkpoint["notes"] = Counted(3)
+    torch.save(checkpoint, trained)
+    content = trained.read_bytes()
+    marker = trained.parent / "marker"
+    read = Path.read_bytes
+
+    def read_then_replace(path: Path) -> bytes:
+        found = read(path)
+        torch.save({"model": Runs(f"touch {marker}")}, trained)
+        return found
+
+    monkeypatch.setattr(Path, "read_bytes", read_then_replace)
+    model, digest = load_verified(trained, hashlib.sha256(content).hexdigest(), trust_pickle=True)
+    assert isinstance(model, torch.nn.Module)
+    assert digest == hashlib.sha256(content).hexdigest()
+    assert not marker.exists()
+
+
 def test_only_the_model_that_the_job_trusts_is_trusted(tmp_path: Path) -> None:
     marker = tmp_path / "marker"
     torch.save({"model": Runs(f"touch {marker}")}, tmp_path / "evil.pt")
@@ -219,9 +239,9 @@ def test_an_unusable_architecture_is_an_invalid_model(tmp_path: Path, content: s
 
 def test_the_digest_of_the_teacher_is_checked(trained: Path) -> None:
     digest = hashlib.sha256(trained.read_bytes()).hexdigest()
-    assert check_sha256(trained, digest) == check_sha256(trained, None) == digest
+    assert load_verified(trained, digest)[1] == load_verified(trained, None)[1] == digest
     with pytest.raises(Permanent, match="but the job expects 000") as refusal:
-        check_sha256(trained, "0" * 64)
+        load_verified(trained, "0" * 64)
     assert refusal.value.reason is Reason.DIGEST_MISMATCH
 
 

@@ -66,13 +66,10 @@ def build_student(
     try:
         check_architecture(architecture)
         student: Any = _MODEL_CLASSES[task](architecture, nc=dataset.nc, ch=dataset.channels, verbose=False, **extra)
-    except BadArchitecture as error:
-        raise Permanent(
-            Reason.MODEL_INVALID, f"cannot build a model from the architecture {arguments.model}: {error}"
-        ) from None
     except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        why = str(error) if isinstance(error, BadArchitecture) else repr(error)
         raise Permanent(
-            Reason.MODEL_INVALID, f"cannot build a model from the architecture {arguments.model}: {error!r}"
+            Reason.MODEL_INVALID, f"cannot build a model from the architecture {arguments.model}: {why}"
         ) from error
     student.names = dict(dataset.names)
     if weights is not None and arguments.pretrained:

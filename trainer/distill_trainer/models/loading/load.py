@@ -6,6 +6,7 @@ import hashlib
 import io
 import logging
 import os
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -53,31 +54,18 @@ def find_model_file(root: Path, name: str) -> Path:
     raise Permanent(Reason.MODEL_NOT_FOUND, f"model file {name} is not on the models volume; {hint}")
 
 
-def check_sha256(path: Path, expected: str | None) -> str:
-    """The file's SHA-256. Raises Permanent(DigestMismatch) if it is not the expected one."""
-    try:
-        digest = file_sha256(path)
-    except OSError as error:
-        raise Permanent(Reason.MODEL_INVALID, f"{path} cannot be read: {error.strerror}") from error
-    return _expected_digest(path, digest, expected)
-
-
-def _expected_digest(path: Path, digest: str, expected: str | None) -> str:
-    if expected is not None and digest != expected:
-        raise Permanent(
-            Reason.DIGEST_MISMATCH,
-            f"{path} has sha256 {digest}, but the job expects {expected}; correct the job or replace the file",
-        )
-    return digest
-
-
 def load_verified(path: Path, expected: str | None, *, trust_pickle: bool = False) -> tuple[nn.Module, str]:
     """The model in a .pt file and the file's SHA-256: the bytes that are hashed are those that are loaded.
 
     Raises Permanent(DigestMismatch) if the digest is not the expected one, and as `load_checkpoint`.
     """
     content = _content(path)
-    digest = _expected_digest(path, hashlib.sha256(content).hexdigest(), expected)
+    digest = hashlib.sha256(content).hexdigest()
+    if expected is not None and digest != expected:
+        raise Permanent(
+            Reason.DIGEST_MISMATCH,
+            f"{path} has sha256 {digest}, but the job expects {expected}; correct the job or replace the file",
+        )
     return _model_of(content, path, trust_pickle=trust_pickle), digest
 
 
@@ -110,8 +98,8 @@ def _model_of(content: bytes, path: Path, *, trust_pickle: bool) -> nn.Module:
         refusal = _refusal(path, error)
         if not trust_pickle or refusal.reason is not Reason.MODEL_UNSAFE:
             raise refusal from error
-        return _add_missing_attributes(_model_in(_load_trusted(path, error), path).float().eval())
-    except _UNREADABLE as error:
+        return _add_missing_attributes(_model_in(_load_trusted(content, path, error), path).float().eval())
+    except Exception as error:  # a damaged pickle decides what is called with what, and can raise anything
         raise _damaged(path, error) from error
     saved = _saved_model(checkpoint, path)
     try:
@@ -121,10 +109,6 @@ def _model_of(content: bytes, path: Path, *, trust_pickle: bool) -> nn.Module:
             Reason.MODEL_INVALID,
             f"{path} cannot be built as a model: {error}; use a checkpoint of Ultralytics' training",
         ) from error
-
-
-_UNREADABLE = (Exception, RecursionError)
-"""A damaged pickle can raise anything: nothing but the file decides what is called with what."""
 
 
 def _check_name(path: Path) -> None:
@@ -162,14 +146,18 @@ def _check_zip(content: bytes, path: Path) -> None:
 _BAD_ZIP = (zipfile.BadZipFile, EOFError, OSError, NotImplementedError, RuntimeError, ValueError, zlib.error)
 
 
-def _load_trusted(path: Path, refused: Exception) -> dict[str, object]:
+def _load_trusted(content: bytes, path: Path, refused: Exception) -> dict[str, object]:
+    """Run the pickle. Ultralytics' loader takes a path, so it gets a copy: the file may have changed meanwhile."""
     log.warning(
         "TRUSTING %s because the job sets trustPickle: the file can run any code in this process. It loads %s",
         path,
         ", ".join(foreign_classes(path)) or _line(refused),
     )
     try:
-        loaded = torch_safe_load(path, safe_only=False)[0]
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder, path.name)
+            copy.write_bytes(content)
+            loaded = torch_safe_load(copy, safe_only=False)[0]
     except ModuleNotFoundError as error:
         raise Permanent(
             Reason.MODEL_INVALID,

@@ -17,12 +17,6 @@ _CLASSES: Final = (
     "DetectionModel", "SegmentationModel", "PoseModel", "OBBModel", "ClassificationModel", "RTDETRDetectionModel",
     "WorldModel", "YOLOEModel", "YOLOESegModel", "SemanticSegmentationModel", "DepthModel",
 )  # fmt: skip
-_TASKS: Final = {
-    "SegmentationModel": "segment",
-    "PoseModel": "pose",
-    "OBBModel": "obb",
-    "ClassificationModel": "classify",
-}
 _KEPT: Final = ("max_det", "_end2end")
 """Attributes of the head that are settings rather than what the architecture says."""
 _MOST_MODULES, _DEEPEST = 100_000, 40
@@ -57,7 +51,7 @@ def rebuild(saved: StandIn) -> nn.Module:
         raise
     except Exception as error:
         raise BadArchitecture(f"its architecture cannot be built: {type(error).__name__}: {error}") from error
-    _set_attributes(model, saved, name)
+    _set_attributes(model, saved)
     _load(model, tensors)
     return model
 
@@ -72,31 +66,36 @@ def tensors_of(saved: StandIn) -> dict[str, Tensor]:
         seen += 1
         if seen > _MOST_MODULES or depth > _DEEPEST:
             raise BadArchitecture("its modules are nested without end")
-        for kind in ("_parameters", "_buffers"):
-            for name, tensor in _items(module.get(kind)):
-                if isinstance(tensor, Tensor) and name not in _items(module.get("_non_persistent_buffers_set")):
-                    found[f"{prefix}{name}"] = tensor
+        given = _dictionary(module, "_parameters") | _dictionary(module, "_buffers")
+        unsaved = module.get("_non_persistent_buffers_set") or ()
+        found |= {
+            f"{prefix}{name}": tensor
+            for name, tensor in given.items()
+            if isinstance(tensor, Tensor) and name not in unsaved
+        }
         waiting += [
             (f"{prefix}{name}.", part, depth + 1)
-            for name, part in _items(module.get("_modules"))
+            for name, part in _dictionary(module, "_modules").items()
             if isinstance(part, StandIn)
         ]
     return found
 
 
-def _items(value: Any) -> Any:
-    return value.items() if isinstance(value, Mapping) else value if isinstance(value, set) else ()
+def _dictionary(saved: StandIn, name: str) -> dict[Any, Any]:
+    """An attribute that is a dictionary in every module; an empty one if it is something else."""
+    value = saved.get(name)
+    return dict(value) if isinstance(value, Mapping) else {}
 
 
-def _set_attributes(model: Any, saved: StandIn, name: str) -> None:
+def _set_attributes(model: Any, saved: StandIn) -> None:
     names = plain(saved.get("names") or {})
     listed = dict(enumerate(names)) if isinstance(names, list) else names
     if not isinstance(listed, dict) or not all(isinstance(key, int) for key in listed):
         raise BadArchitecture("its class names are neither a list nor numbered")
     if listed:
         model.names = {key: str(value) for key, value in listed.items()}
-    task = saved.get("task")
-    model.task = task if isinstance(task, str) else _TASKS.get(name, "detect")
+    if isinstance(task := saved.get("task"), str):
+        model.task = task
     for attribute in ("kpt_shape", "kpt_names"):
         if (value := saved.get(attribute)) is not None:
             setattr(model, attribute, plain(value))
@@ -107,8 +106,8 @@ def _set_attributes(model: Any, saved: StandIn, name: str) -> None:
 
 
 def _head(saved: StandIn) -> StandIn | None:
-    layers = dict(_items(saved.get("_modules"))).get("model")
-    parts = [part for _, part in _items(layers.get("_modules"))] if isinstance(layers, StandIn) else []
+    layers = _dictionary(saved, "_modules").get("model")
+    parts = list(_dictionary(layers, "_modules").values()) if isinstance(layers, StandIn) else []
     return parts[-1] if parts and isinstance(parts[-1], StandIn) else None
 
 

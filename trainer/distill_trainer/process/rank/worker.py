@@ -23,18 +23,13 @@ from distill_api.pod.run import RunConfig
 from distill_api.reasons import Reason
 from distill_api.spec.corrections import Change, definition
 from distill_api.status import Result
-from distill_trainer.process.liveness.heartbeat import (
-    STACK_DUMP_SIGNAL,
-    Heartbeat,
-    is_alive,
-    read_heartbeat,
-    request_stack_dumps,
-)
+from distill_trainer.process.liveness.heartbeat import STACK_DUMP_SIGNAL, Heartbeat
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import Stall, Watchdog
 from distill_trainer.process.outcome import FAILURE_EXIT_CODE, Ending, RankReport, ending_of
 from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles, read_run_config
+from distill_trainer.process.rank.siblings import Siblings
 from distill_trainer.process.rank.torchrun_env import TorchrunEnv
 from distill_trainer.process.telemetry.console import CLEAR_LINE
 
@@ -50,8 +45,6 @@ Train = Callable[[RunConfig, "RankContext"], Result | None]
 
 _COMMIT_SECONDS = 15.0
 """How long a failing rank waits for its last commit."""
-_SIBLINGS_SECONDS = 20.0
-"""How long a stopped rank waits for its siblings: torchrun's agent kills them 30 s after the first one ends."""
 
 
 def main(train: Train) -> NoReturn:
@@ -75,6 +68,7 @@ class Rank:
         self._stop = stop
         self._folder = folder
         self._files = RankFiles(folder, env.local_rank)
+        self._siblings = Siblings.of(env, folder)
         self._exit_lock = threading.Lock()
         self._status: RankStatus | None = None
         self._checkpointer: Checkpointer | None = None
@@ -86,7 +80,7 @@ class Rank:
         watchdog = Watchdog(
             timeout=limits.watchdog,
             waiting_timeout=limits.collective,
-            sibling_failed=self._sibling_failed,
+            sibling_failed=self._siblings.any_failed,
             stopping_timeout=recovery.grace_period_seconds / 3,
             stop_requested=lambda: self._stop.requested,
             on_stall=self._stalled,
@@ -190,7 +184,7 @@ class Rank:
             outcome, code, reason = "stopped", int(ExitCode.STOPPED), Reason.STOPPED
         log.error("%s", text)
         if stall.waiting is None:  # else one of them is to be found as it is: a dump wakes a stopped process
-            self._dump_sibling_stacks()
+            self._siblings.dump_stacks()
         message = TerminationMessage.model_validate(
             {
                 "outcome": outcome,
@@ -203,19 +197,6 @@ class Rank:
         )
         seconds = timeouts(self._run.spec.recovery.stall_timeout_seconds).last_commit
         self._exit(Ending(code, message), seconds, wait_for_siblings=False)
-
-    def _sibling_failed(self) -> bool:
-        """Whether another rank of this node has failed, so that nothing that this rank waits for will come."""
-        return any(failed(RankFiles(self._folder, rank)) for rank in self._siblings)
-
-    @property
-    def _siblings(self) -> set[int]:
-        return set(range(self._env.local_world_size)) - {self._env.local_rank}
-
-    def _dump_sibling_stacks(self) -> None:
-        """Dump the stacks of the node's other ranks while they still run."""
-        siblings = [read_heartbeat(RankFiles(self._folder, rank).heartbeat_file) for rank in self._siblings]
-        request_stack_dumps(sibling.pid for sibling in siblings if sibling is not None)
 
     def _exit(
         self, ending: Ending, commit_seconds: float = _COMMIT_SECONDS, wait_for_siblings: bool = True
@@ -235,7 +216,8 @@ class Rank:
             log.error("cannot write this rank's report to %s: %s", self._folder, error)
         requests = self._stop.requests
         if ending.exit_code == ExitCode.STOPPED and wait_for_siblings:
-            self._wait_for_siblings(requests)
+            # Another stop signal means that one has died.
+            self._siblings.wait_for_reports(lambda: self._stop.requests != requests)
         for child in multiprocessing.active_children():
             child.terminate()
         logging.shutdown()
@@ -264,24 +246,6 @@ class Rank:
                 "seconds": status.seconds if self._env.rank == 0 else None,
             }
         )
-
-    def _wait_for_siblings(self, requests: int) -> None:
-        """Wait until all ranks of the node have written reports. Another stop signal means that one has died."""
-        reports = [RankFiles(self._folder, local_rank).report_file for local_rank in range(self._env.local_world_size)]
-        deadline = time.monotonic() + _SIBLINGS_SECONDS
-        while time.monotonic() < deadline and self._stop.requests == requests:
-            if all(report.exists() for report in reports):
-                return
-            time.sleep(0.05)
-
-
-def failed(files: RankFiles) -> bool:
-    """Whether a rank has ended without having been asked to, or without a word."""
-    report = files.report()
-    if report is not None:
-        return report.message.outcome not in ("done", "stopped")
-    beat = read_heartbeat(files.heartbeat_file)
-    return beat is not None and not is_alive(beat.pid)
 
 
 class _CheckpointEvents:

@@ -62,6 +62,6 @@ def _corners(boxes: Tensor, sizes: list[tuple[int, int]], height: int, width: in
 def _inside(edges: Tensor, height: int, width: int) -> Tensor:
     """Edges [B, 4, K] in pixels -> 1 where a pixel's centre is in the box, else 0: [B, K, H, W]."""
     y, x = (torch.arange(count, device=edges.device) + 0.5 for count in (height, width))
-    left, top, right, bottom = (edge[..., None, None] for edge in edges.unbind(1))
-    across, down = (x >= left) & (x < right), ((y >= top.squeeze(-1)) & (y < bottom.squeeze(-1))).unsqueeze(-1)
-    return (across & down).to(edges.dtype)
+    left, top, right, bottom = edges.unsqueeze(-1).unbind(1)
+    across, down = (x >= left) & (x < right), (y >= top) & (y < bottom)
+    return (down.unsqueeze(-1) & across.unsqueeze(-2)).to(edges.dtype)
