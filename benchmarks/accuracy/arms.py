@@ -55,6 +55,10 @@ ARMS: dict[str, Arm] = {
         teacher=True,
         spec={"distillation": THIRD},
     ),
+    "terms": Arm(
+        "`bckd` and `iou`, cosine to zero at half", teacher=True, spec={"distillation": {"terms": HEAD, **COSINE}}
+    ),
+    "terms-throughout": Arm("`bckd` and `iou`", teacher=True, spec={"distillation": {"terms": HEAD}}),
     "inherit": Arm("inherit alone", teacher=True, spec=INHERIT | {"distillation": {"weight": 0}}),
     "inherit-importance": Arm(
         "inherit alone, channels by importance",
