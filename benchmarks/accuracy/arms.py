@@ -59,6 +59,11 @@ ARMS: dict[str, Arm] = {
         "`bckd` and `iou`, cosine to zero at half", teacher=True, spec={"distillation": {"terms": HEAD, **COSINE}}
     ),
     "terms-throughout": Arm("`bckd` and `iou`", teacher=True, spec={"distillation": {"terms": HEAD}}),
+    "terms-strong": Arm(
+        "`bckd` and `iou` with weight 3, cosine to the end",
+        teacher=True,
+        spec={"distillation": {"terms": [term | {"weight": 3.0} for term in HEAD], "schedule": "cosine"}},
+    ),
     "inherit": Arm("inherit alone", teacher=True, spec=INHERIT | {"distillation": {"weight": 0}}),
     "inherit-importance": Arm(
         "inherit alone, channels by importance",
@@ -116,6 +121,8 @@ class Scenario:
     look: str = "digits"
     start: str | None = None
     """Look that student and teacher were trained on before; None: from random weights."""
+    start_epochs: float = 1.0
+    """Times the epochs of the size, for that training."""
     fraction: float = 1.0
     """Part of the images that has labels, for the teacher as well."""
     images: float = 1.0
@@ -128,6 +135,13 @@ SCENARIOS: dict[str, Scenario] = {
     "scratch": Scenario("from random weights"),
     "scratch-hard": Scenario("from random weights", look="hard"),
     "fine-tune": Scenario("fine-tuned on printed digits", look="print", start="digits", epochs=0.5),
+    "fine-tune-long": Scenario(
+        "fine-tuned on printed digits, trained four times as long before",
+        look="print",
+        start="digits",
+        start_epochs=4.0,
+        epochs=0.5,
+    ),
     "few-labels": Scenario("with a tenth of the labels", fraction=LABELLED, images=3.0, epochs=3.0),
     "family-11": Scenario("YOLO11 from random weights", family="yolo11"),
     "family-v8": Scenario("YOLOv8 from random weights", family="yolov8"),
@@ -222,7 +236,7 @@ class Plan:
             seed,
             data,
             self._model(scale),
-            training=training(size, size.epochs),
+            training=training(size, round(size.epochs * scenario.start_epochs)),
         )
 
     def _training(self, epochs: int) -> dict[str, Any]:
