@@ -19,7 +19,7 @@ from distill_local.machine import Machine, UserError
 from distill_local.trainer_process import TrainerEnd, TrainerProcess
 
 
-def run(
+def command(
     file: Annotated[Path, typer.Argument(help="YAML file with one DistillJob.")],
     nproc: Annotated[
         int | None,

@@ -1,0 +1,98 @@
+"""What applying a file changes, and when each change takes effect: the rules of distill_api.spec.corrections."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from distill_api.constants import Phase
+from distill_api.spec import corrections
+from distill_api.spec.corrections import DEFINING, STARTED
+from distill_api.status import DistillJobStatus
+from distill_client import Job
+
+
+class Effect(StrEnum):
+    """When a change takes effect, or why it does not."""
+
+    NOW = "at once"
+    NEXT_ATTEMPT = "from the next attempt"
+    RESUME = "when the job resumes"
+    SUSPEND_FIRST = "refused: suspend the job first"
+    COMMITTED = "refused: steps are committed; needs a new job"
+    STARTED = "refused: the job has started; needs a new job"
+    OVER = "no effect: the job has ended"
+
+
+@dataclass(frozen=True)
+class Change:
+    """A field of spec that differs."""
+
+    field: str
+    before: Any
+    now: Any
+    effect: Effect
+
+    @property
+    def refused(self) -> bool:
+        """Whether the API server refuses it."""
+        return self.effect in (Effect.SUSPEND_FIRST, Effect.COMMITTED, Effect.STARTED)
+
+
+_AT_ONCE = ("suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "cleanPodPolicy", "recovery", "elastic")
+
+
+def changes(stored: Job, wanted: Mapping[str, Any]) -> list[Change]:
+    """The fields in which the spec `wanted` differs from the stored one; both have their defaults."""
+    old, new = flat(stored.raw["spec"]), flat(wanted)
+    differing = sorted(field for field in old | new if old.get(field) != new.get(field))
+    elastic = bool(stored.raw["spec"].get("elastic")) and bool(wanted.get("elastic"))
+    return [
+        Change(field, old.get(field), new.get(field), effect(field, old.get(field), new.get(field), stored, elastic))
+        for field in differing
+    ]
+
+
+def effect(field: str, before: Any, now: Any, stored: Job, elastic: bool) -> Effect:
+    """What becomes of the change of one field. `elastic`: before and after the change."""
+    status, top = stored.status, field.partition(".")[0]
+    if status.over:
+        return Effect.OVER
+    if top == "nodes" and elastic:
+        return Effect.NOW
+    if top in _AT_ONCE:
+        return Effect.NOW
+    if top not in DEFINING and top not in STARTED:
+        return Effect.NEXT_ATTEMPT
+    started = status.attempt > 0
+    suspended = stored.spec.suspend and (not started or status.phase == Phase.SUSPENDED)
+    if top in STARTED:
+        return Effect.STARTED if started else (Effect.RESUME if suspended else Effect.SUSPEND_FIRST)
+    if top == "volumes" and ".claimTemplate" in field and started:
+        return Effect.STARTED
+    if committed(status) and not _may_follow(field, before, now):
+        return Effect.COMMITTED
+    return Effect.RESUME if suspended else Effect.SUSPEND_FIRST
+
+
+def committed(status: DistillJobStatus) -> bool:
+    """Whether the status knows of a committed step, and no attempt has asked for a correction since."""
+    if status.attempts and status.attempts[-1].reason == "CheckpointMismatch":
+        return False
+    reached = status.progress is not None and status.progress.committed_step > 0
+    return reached or any((a.committed_step or 0) > 0 or (a.resumed_from_step or 0) > 0 for a in status.attempts)
+
+
+def _may_follow(field: str, before: Any, now: Any) -> bool:
+    """Whether a field may change after a commit."""
+    return field == "accelerators.resource" or corrections.Change(field, before, now).allowed
+
+
+def flat(part: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Fields by their path. An empty mapping is none."""
+    found: dict[str, Any] = {}
+    for name, value in part.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+    return found
