@@ -65,6 +65,16 @@ class Job:
         return self._model.status
 
     @property
+    def committed_step(self) -> int:
+        """The newest step that is known to be committed; 0 before the first. An attempt's end may know of a later one
+        than rank 0's last report.
+        """
+        progress, attempts = self.status.progress, self.status.attempts
+        known = [progress.committed_step if progress else 0]
+        known += [max(attempt.committed_step or 0, attempt.resumed_from_step or 0) for attempt in attempts]
+        return max(known)
+
+    @property
     def phase(self) -> Phase:
         """status.phase, also of a job that this version cannot read."""
         phase: Phase = Phase.read((self.raw.get("status") or {}).get("phase") or "Pending")

@@ -39,8 +39,11 @@ def _parts(view: StatusView, attempts: int) -> Iterator[RenderableType]:
     yield Text(f"{view.subject} · {view.size}", style="dim")
     for note in view.notes:
         yield Text(note, style="yellow")
-    yield Text()
-    yield _numbers(view)
+    numbers = _numbers(view)
+    if numbers.row_count:
+        yield from (Text(), numbers)
+    if view.result:
+        yield Text.assemble(("result  ", "bold"), (view.result, "green"))
     if view.goodput:
         yield from (Text(), *_goodput(view))
     if view.pods:
@@ -73,9 +76,6 @@ def _numbers(view: StatusView) -> Table:
         label = "distillation" if name == "dis" else name
         more = first if name == "dis" else ""
         grid.add_row(label, Text(text.spark(values, _WIDTH), style="cyan"), f"{text.score(last)}{more}")
-    if view.result:
-        grid.add_row("result", "", "")
-        grid.add_row("", Text(view.result, style="green"))
     return grid
 
 

@@ -23,13 +23,13 @@ TONES = {
 
 def table(*headings: str, right: Sequence[str] = ()) -> Table:
     """An empty table."""
-    made = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold", show_edge=False)
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold", show_edge=False)
     for heading in headings:
         made.add_column(heading, justify="right" if heading in right else "left", no_wrap=heading not in _WRAPPED)
     return made
 
 
-_WRAPPED = ("MESSAGE", "NEEDS", "JOBS")
+_WRAPPED = ("MESSAGE", "JOBS", "PAIR", "LOST BY CAUSE")
 
 
 def phase(word: str) -> Text:

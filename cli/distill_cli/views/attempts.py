@@ -18,7 +18,8 @@ PARTS = {
     "waiting_for_capacity_seconds": "waiting for nodes",
 }
 """Fields of goodput, in the order of the bars, by the words for people."""
-STARTS = "first start"
+STARTS, FINISHING = "first start", "finishing"
+"""Causes that are no reasons."""
 
 
 def shares(spent: Spent) -> dict[str, float]:
@@ -74,7 +75,8 @@ def cost(job: Job) -> Cost:
         waiting += hours * spent.waiting_for_capacity_seconds
         start = min(spent.restart_seconds, _start_seconds(attempt))
         lost[cause] = lost.get(cause, 0.0) + hours * start
-        cause = str(attempt.reason) if attempt.reason else cause
+        if attempt.reason is not None:
+            cause = FINISHING if attempt.outcome == Outcome.SUCCEEDED else str(attempt.reason)
         lost[cause] = lost.get(cause, 0.0) + hours * (spent.lost_work_seconds + spent.restart_seconds - start)
         listed += _held(spent)
     whole = _held(job.status.goodput) if job.status.goodput else listed

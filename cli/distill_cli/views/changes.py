@@ -10,7 +10,6 @@ from typing import Any
 from distill_api.constants import Phase
 from distill_api.spec import corrections
 from distill_api.spec.corrections import DEFINING, STARTED
-from distill_api.status import DistillJobStatus
 from distill_client import Job
 
 
@@ -72,22 +71,29 @@ def effect(field: str, before: Any, now: Any, stored: Job, elastic: bool) -> Eff
         return Effect.STARTED if started else (Effect.RESUME if suspended else Effect.SUSPEND_FIRST)
     if top == "volumes" and ".claimTemplate" in field and started:
         return Effect.STARTED
-    if committed(status) and not _may_follow(field, before, now):
+    if committed(stored) and not _may_follow(field, before, now):
         return Effect.COMMITTED
     return Effect.RESUME if suspended else Effect.SUSPEND_FIRST
 
 
-def committed(status: DistillJobStatus) -> bool:
-    """Whether the status knows of a committed step, and no attempt has asked for a correction since."""
-    if status.attempts and status.attempts[-1].reason == "CheckpointMismatch":
-        return False
-    reached = status.progress is not None and status.progress.committed_step > 0
-    return reached or any((a.committed_step or 0) > 0 or (a.resumed_from_step or 0) > 0 for a in status.attempts)
+def committed(job: Job) -> bool:
+    """Whether a step is committed, and no attempt has asked for a correction since."""
+    attempts = job.status.attempts
+    return job.committed_step > 0 and not (attempts and attempts[-1].reason == corrections.MISMATCH)
 
 
 def _may_follow(field: str, before: Any, now: Any) -> bool:
     """Whether a field may change after a commit."""
     return field == "accelerators.resource" or corrections.Change(field, before, now).allowed
+
+
+def overlay(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The stored spec with the fields that a file gives; what the file does not say stays."""
+    inner = {
+        name: overlay(stored[name], value) if isinstance(value, Mapping) and isinstance(stored.get(name), Mapping) else value
+        for name, value in given.items()
+    }
+    return {**stored, **inner}
 
 
 def flat(part: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

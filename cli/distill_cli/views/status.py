@@ -149,10 +149,10 @@ def progress_view(job: Job, now: datetime) -> ProgressView | None:
     interval = job.spec.checkpoint.interval_seconds
     age = (now - progress.committed_at).total_seconds() if progress.committed_at else None
     allowed = 3 * interval if isinstance(interval, int) else 1800
-    committed = f"step {progress.committed_step:,}" if progress.committed_step else ""
+    committed = f"step {job.committed_step:,}" if job.committed_step else ""
     running = job.status.phase == Phase.RUNNING
     if committed and age is not None and running:
-        behind = max(0, progress.step - progress.committed_step)
+        behind = max(0, progress.step - job.committed_step)
         committed += f", {text.duration(age)} ago, {text.plural(behind, 'step')} since"
     return ProgressView(
         fraction=min(1.0, progress.step / progress.steps),
@@ -184,6 +184,8 @@ def _result(job: Job) -> str:
 
 def _notes(job: Job) -> list[str]:
     wrong = {ConditionType.VALIDATED: "False", ConditionType.DEGRADED: "True"}
-    notes = [f"{c.type}: {c.reason}: {c.message}" for c in job.status.conditions if wrong.get(c.type) == c.status]
+    known = {c.reason for c in job.status.conditions if c.type in (ConditionType.FAILED, ConditionType.RUNNING)}
+    found = [c for c in job.status.conditions if wrong.get(c.type) == c.status and c.reason not in known]
+    notes = [f"{c.type}: {c.reason}: {c.message}".rstrip(": ") for c in found]
     avoided = [f"{node.node} ({node.reason} in attempt {node.attempt})" for node in job.status.avoided_nodes]
     return [*notes, *([f"Avoided nodes: {', '.join(avoided)}"] if avoided else [])]

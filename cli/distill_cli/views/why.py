@@ -20,6 +20,8 @@ UNSEEN_SECONDS = 60
 """After which it is worth telling that the operator has not seen a job."""
 GOOD_RATIO = 0.8
 """Goodput from which on a job is not called slow."""
+LONG_ENOUGH = 600
+"""Seconds after which goodput says something: before, a job has mostly started."""
 MINOR_SHARE = 0.05
 """Share of the time below which a loss is not worth a finding."""
 SHOWN_ATTEMPTS = 3
@@ -163,7 +165,7 @@ def _slow(job: Job, now: datetime) -> Iterator[Finding]:
     whole = sum(spent.values())
     losses = sorted(((s, name) for name, s in spent.items() if name in _LOSS_TODO), reverse=True)
     worth = [(seconds, name) for seconds, name in losses if seconds > MINOR_SHARE * whole]
-    if not worth:
+    if not worth or whole < LONG_ENOUGH:
         return
     yield Finding(
         f"{text.percent(goodput.ratio)} of the time was training.",
@@ -196,23 +198,25 @@ def _stale(job: Job, progress: ProgressView) -> Finding:
 
 def _ended(job: Job, count: int) -> Iterator[Finding]:
     ended = [attempt for attempt in job.status.attempts if attempt.outcome not in (Outcome.RUNNING, Outcome.SUCCEEDED)]
-    failed = _condition(job, ConditionType.FAILED)
+    shown = _condition(job, _KIND.get(job.status.phase, ConditionType.RUNNING))
     repeated = {later.number - 1: later.lost_steps or 0 for later in job.status.attempts}
     for attempt in list(reversed(ended))[:count]:
-        known = failed is not None and attempt.reason == failed.reason and attempt.message == failed.message
+        newest = attempt.number == job.status.attempt
+        known = newest and shown is not None and attempt.reason == shown.reason
         yield _end_of(attempt, repeated.get(attempt.number, 0), known=known)
 
 
 def _end_of(attempt: Attempt, lost: int, *, known: bool) -> Finding:
-    """`known`: its message was already shown."""
+    """`known`: its reason was already explained."""
     reason = attempt.reason
     cause = reason.facts.cause if reason else "The reason was not recorded."
+    cause = "The cause is above." if known else cause
     at = f" after {text.duration((attempt.ended_at - attempt.started_at).total_seconds())}" if attempt.ended_at else ""
     where = f" on {attempt.node}" if attempt.node else ""
     charged = _CHARGED.get(attempt.outcome, "It was not charged to a budget.")
     repeats = f" {text.plural(lost, 'step')} had to be repeated." if lost else ""
     saved = f" It had committed step {attempt.committed_step:,}." if attempt.committed_step else ""
-    message = [attempt.message] if attempt.message and not known else []
+    message = [attempt.message] if attempt.message else []
     return Finding(
         f"Attempt {attempt.number} ended{at}{where}.",
         str(reason or ""),

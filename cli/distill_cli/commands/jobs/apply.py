@@ -10,6 +10,7 @@ import typer
 from distill_cli.cluster import with_cluster
 from distill_cli.exits import Exit
 from distill_cli.jobfile import load
+from distill_cli.views.changes import overlay
 from distill_cli.views.plan import ApplyPlan, creation, update
 from distill_client import Client, Job, NotFound, Refused
 from distill_client.document import document
@@ -53,7 +54,7 @@ def _plan(client: Client, file: Path, name: str) -> tuple[ApplyPlan, Refused | N
         would_be = client.apply(file, dry_run=True)
     except Refused as error:
         wanted = document(file, client.namespace)["spec"]
-        plan = update(stored, {**stored.raw["spec"], **wanted}) if stored is not None else ApplyPlan(name, new=True)
+        plan = update(stored, overlay(stored.raw["spec"], wanted)) if stored is not None else ApplyPlan(name, new=True)
         return plan, error
     return (creation(would_be) if stored is None else update(stored, would_be.raw["spec"])), None
 

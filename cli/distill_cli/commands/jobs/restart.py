@@ -53,7 +53,7 @@ def _next_attempt(client: Client, job: str, timeout: float) -> None:
         typer.echo(f"interrupted: {job} stays suspended; distill resume {job} starts it again", err=True)
         raise
     client.resume(job)
-    step = stopped.status.progress.committed_step if stopped.status.progress else 0
+    step = stopped.committed_step
     typer.echo(f"{job} resumes from {f'step {step:,}' if step else 'the beginning'}")
 
 

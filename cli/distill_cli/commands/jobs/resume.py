@@ -19,7 +19,7 @@ def command(client: Client, jobs: JobNames, wait: Wait = False, timeout: Timeout
             typer.echo(f"{name} is not suspended ({job.phase})")
             continue
         client.resume(name)
-        step = job.status.progress.committed_step if job.status.progress else 0
+        step = job.committed_step
         typer.echo(f"{name} resumes from {f'step {step:,}' if step else 'the beginning'}")
     for name in jobs if wait else ():
         typer.echo(f"{name} is {client.wait(name, 'running', timeout=timeout).phase}")
