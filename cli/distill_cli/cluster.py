@@ -43,19 +43,21 @@ OutputFormat = Annotated[Output, typer.Option("-o", "--output", help="Format of 
 AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="Jobs of all namespaces.")]
 Watch = Annotated[bool, typer.Option("-w", "--watch", help="Keep it up to date until Ctrl-C.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
-_PANEL = "Cluster"
+CLUSTER_PANEL = "Cluster"
+"""Of the help: where the shared options are."""
 _OPTIONS: dict[str, Any] = {
     "namespace": Annotated[
         str | None,
-        typer.Option("-n", "--namespace", help="Namespace; default: the context's.", rich_help_panel=_PANEL),
+        typer.Option("-n", "--namespace", help="Namespace; default: the context's.", rich_help_panel=CLUSTER_PANEL),
     ],
     "context": Annotated[
-        str | None, typer.Option(help="Context of the kubeconfig; default: the current one.", rich_help_panel=_PANEL)
+        str | None,
+        typer.Option(help="Context of the kubeconfig; default: the current one.", rich_help_panel=CLUSTER_PANEL),
     ],
     "kubeconfig": Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE", help="Kubeconfig; default: KUBECONFIG, or ~/.kube/config.", rich_help_panel=_PANEL
+            metavar="FILE", help="Kubeconfig; default: KUBECONFIG, or ~/.kube/config.", rich_help_panel=CLUSTER_PANEL
         ),
     ],
 }

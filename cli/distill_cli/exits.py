@@ -1,4 +1,4 @@
-"""Exit codes of `distill`, for scripts. docs/cli.md lists them."""
+"""Exit codes of `distill`, for scripts."""
 
 from enum import IntEnum
 
@@ -6,33 +6,40 @@ from distill_client import errors
 
 
 class Exit(IntEnum):
-    """Exit codes; those of `distill run` are a training container's: 0, 78, 143, or another for a failure."""
+    """Exit codes; those of `distill run` are a training container's."""
 
     DONE = 0
-    """Done; of doctor: no check fails."""
     FAILED = 1
-    """The API server refuses the request, something was changed in between, or a check of doctor fails."""
     USAGE = 2
-    """Wrong options or arguments."""
     NOT_FOUND = 3
-    """The job, pod or file does not exist."""
     UNREACHABLE = 4
-    """There is no cluster: no kubeconfig, no answer, or no login."""
     NOT_INSTALLED = 5
-    """The cluster has no DistillJobs."""
     FORBIDDEN = 6
-    """You lack a permission."""
     TIMED_OUT = 7
-    """What was waited for did not happen in time."""
     JOB_FAILED = 8
-    """The job that was watched is Failed."""
     DIFFERS = 9
-    """apply --diff: the job would be created or changed."""
     INVALID = 78
-    """The DistillJob file is invalid; of run: something must be changed first."""
+    INTERRUPTED = 130
     STOPPED = 143
-    """Only run: stopped, with everything committed."""
 
+
+MEANING: dict[Exit, str] = {
+    Exit.DONE: "done; doctor: no check fails",
+    Exit.FAILED: "the API server refuses the request, something was changed in between, or a check of doctor fails;"
+    " run: the training failed, and can be tried again",
+    Exit.USAGE: "wrong options or arguments, or a question that nobody can answer (`--yes`)",
+    Exit.NOT_FOUND: "the job, pod or file does not exist",
+    Exit.UNREACHABLE: "there is no cluster: no kubeconfig, no answer, or no login",
+    Exit.NOT_INSTALLED: "the cluster has no DistillJobs",
+    Exit.FORBIDDEN: "you lack a permission",
+    Exit.TIMED_OUT: "what was waited for did not happen in time",
+    Exit.JOB_FAILED: "the job that was watched is Failed",
+    Exit.DIFFERS: "`apply --diff`: the job would be created or changed",
+    Exit.INVALID: "the DistillJob file is invalid; run: something must be changed first",
+    Exit.INTERRUPTED: "interrupted with Ctrl-C",
+    Exit.STOPPED: "run: stopped with Ctrl-C, everything is committed",
+}
+"""For docs/commands.md."""
 
 _OF_ERROR: tuple[tuple[type[errors.ClientError], Exit], ...] = (
     (errors.NotFound, Exit.NOT_FOUND),

@@ -59,12 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     completion_init()
     kubectl = sys.argv[0].rpartition("/")[2] == "kubectl-distill"
-    app(args=arguments, prog_name="kubectl distill" if kubectl else None, **_complete(kubectl))
-
-
-def _complete(kubectl: bool) -> dict[str, str]:
-    """kubectl asks for completions through its own variable, whatever the program is called."""
-    return {"complete_var": "_DISTILL_COMPLETE"} if kubectl else {}
+    app(args=arguments, prog_name="kubectl distill" if kubectl else None, complete_var="_DISTILL_COMPLETE")
 
 
 if __name__ == "__main__":

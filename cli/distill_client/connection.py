@@ -155,8 +155,16 @@ def _failure(code: int, body: bytes, path: str) -> ClientError:
         return NotFound(message)
     if code == 409:
         return Conflict(message)
-    causes = tuple(f"{c.get('field', '')}: {c.get('message', '')}".strip(": ") for c in details.get("causes") or ())
-    return Refused(message or f"the API server answers {code}", "", causes)
+    causes = tuple(map(_cause, details.get("causes") or ()))
+    return Refused("; ".join(causes) or message or f"the API server answers {code}", "", causes)
+
+
+def _cause(cause: Mapping[str, str]) -> str:
+    """One broken rule. A rule of the CRD says in its own words where it is broken."""
+    field, text = str(cause.get("field") or ""), " ".join(str(cause.get("message") or "").split())
+    for kind in ('Invalid value: "object": ', "Invalid value: "):
+        text = text.removeprefix(kind)
+    return text if field in ("", "<nil>") or text.startswith(field) else f"{field}: {text}"
 
 
 def _forbidden(message: str) -> ClientError:

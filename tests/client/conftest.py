@@ -77,7 +77,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture
 def desk(plane: ControlPlane, api: Api, tmp_path: Path) -> Iterator[Desk]:
-    """An administrator's, in a namespace of its own without operator: the operator of this control plane is not started."""
+    """An administrator's, in a namespace of its own. No operator runs, unless a test asks for one."""
     namespace = f"desk-{next(_numbers)}"
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     yield Desk(plane.kubeconfig, namespace, api, tmp_path)

@@ -152,7 +152,11 @@ def test_delete_says_what_is_lost(desk: Desk) -> None:
 
 
 def test_prune_lists_first_and_leaves_what_is_young(desk: Desk) -> None:
-    for name, phase, ended in (("old", "Succeeded", "2026-01-01"), ("bad", "Failed", "2026-01-01"), ("new", None, None)):
+    for name, phase, ended in (
+        ("old", "Succeeded", "2026-01-01"),
+        ("bad", "Failed", "2026-01-01"),
+        ("new", None, None),
+    ):
         desk.ok("apply", desk.file(name))
         if phase:
             desk.tell(name, {"phase": phase, "finishedAt": f"{ended}T00:00:00Z"})

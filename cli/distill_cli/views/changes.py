@@ -23,6 +23,7 @@ class Effect(StrEnum):
     COMMITTED = "refused: steps are committed; needs a new job"
     STARTED = "refused: the job has started; needs a new job"
     OVER = "no effect: the job has ended"
+    ENDED = "refused: the job has ended; needs a new job"
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,18 @@ class Change:
     @property
     def refused(self) -> bool:
         """Whether the API server refuses it."""
-        return self.effect in (Effect.SUSPEND_FIRST, Effect.COMMITTED, Effect.STARTED)
+        return self.effect.startswith("refused")
 
 
-_AT_ONCE = ("suspend", "activeDeadlineSeconds", "ttlSecondsAfterFinished", "cleanPodPolicy", "recovery", "elastic")
+_AT_ONCE = (
+    "suspend",
+    "nodes",
+    "activeDeadlineSeconds",
+    "ttlSecondsAfterFinished",
+    "cleanPodPolicy",
+    "recovery",
+    "elastic",
+)
 
 
 def changes(stored: Job, wanted: Mapping[str, Any]) -> list[Change]:
@@ -57,19 +66,15 @@ def changes(stored: Job, wanted: Mapping[str, Any]) -> list[Change]:
 def effect(field: str, before: Any, now: Any, stored: Job, elastic: bool) -> Effect:
     """What becomes of the change of one field. `elastic`: before and after the change."""
     status, top = stored.status, field.partition(".")[0]
+    free = top not in DEFINING and (top not in STARTED or (top == "nodes" and elastic))
     if status.over:
-        return Effect.OVER
-    if top == "nodes" and elastic:
-        return Effect.NOW
-    if top in _AT_ONCE:
-        return Effect.NOW
-    if top not in DEFINING and top not in STARTED:
-        return Effect.NEXT_ATTEMPT
-    started = status.attempt > 0
-    suspended = stored.spec.suspend and (not started or status.phase == Phase.SUSPENDED)
-    if top in STARTED:
-        return Effect.STARTED if started else (Effect.RESUME if suspended else Effect.SUSPEND_FIRST)
-    if top == "volumes" and ".claimTemplate" in field and started:
+        return Effect.OVER if free else Effect.ENDED
+    if free:
+        return Effect.NOW if top in _AT_ONCE else Effect.NEXT_ATTEMPT
+    never = status.attempt == 0
+    suspended = stored.spec.suspend and (never or status.phase == Phase.SUSPENDED)
+    fixed = top in STARTED or (top == "volumes" and ".claimTemplate" in field)
+    if fixed and not never:
         return Effect.STARTED
     if committed(stored) and not _may_follow(field, before, now):
         return Effect.COMMITTED
@@ -90,7 +95,9 @@ def _may_follow(field: str, before: Any, now: Any) -> bool:
 def overlay(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The stored spec with the fields that a file gives; what the file does not say stays."""
     inner = {
-        name: overlay(stored[name], value) if isinstance(value, Mapping) and isinstance(stored.get(name), Mapping) else value
+        name: overlay(stored[name], value)
+        if isinstance(value, Mapping) and isinstance(stored.get(name), Mapping)
+        else value
         for name, value in given.items()
     }
     return {**stored, **inner}

@@ -51,7 +51,7 @@ def row(job: Job, now: datetime) -> Row:
         restarts=status.restarts,
         age=age,
         reason=_reason(job),
-        pair=pair(job),
+        pair=pair(job).replace(".yaml", "").replace(".pt", ""),
         images_per_second=text.number(progress.images_per_second if progress else None),
         goodput=text.percent(status.goodput.ratio if status.goodput else None),
     )
