@@ -29,7 +29,7 @@ def test_without_options_it_writes_the_recommended_pair(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("student", "teacher", "nodes", "gpus"),
-    itertools.product(["yolo11n-seg.yaml", "mine/best.pt"], ["none", "big.pt"], ["1", "3"], ["0", "4"]),
+    list(itertools.product(["yolo11n-seg.yaml", "mine/best.pt"], ["none", "big.pt"], ["1", "3"], ["0", "4"])),
 )
 def test_every_choice_validates(tmp_path: Path, student: str, teacher: str, nodes: str, gpus: str) -> None:
     file = tmp_path / "job.yaml"
@@ -51,8 +51,12 @@ def test_the_teacher_is_the_next_size_of_the_family(student: str) -> None:
 
 @pytest.mark.parametrize(
     ("student", "data", "name"),
-    [("yolo26n.yaml", "coco.yaml", "yolo26n-coco"), ("8x_y.pt", "A/B.yaml", "job-8x-y-b"), ("a.pt", "b" * 80 + ".yaml", "a-" + "b" * 50)],
-)  # fmt: skip
+    [
+        ("yolo26n.yaml", "coco.yaml", "yolo26n-coco"),
+        ("8x_y.pt", "A/B.yaml", "job-8x-y-b"),
+        ("a.pt", "b" * 80 + ".yaml", "a-" + "b" * 50),
+    ],
+)
 def test_names_of_jobs_are_valid(student: str, data: str, name: str) -> None:
     assert job_name(student, data) == name
 
