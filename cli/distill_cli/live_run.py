@@ -50,7 +50,7 @@ def run_with_bar(trainer: TrainerProcess, console: Console) -> TrainerEnd:
 
     reader, losses, done = StatusReader(trainer.run.uid), [""], threading.Event()
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[more]}"))
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
         task = progress.add_task("starting", total=1.0, more="")
 
         def poll() -> None:
@@ -65,7 +65,7 @@ def run_with_bar(trainer: TrainerProcess, console: Console) -> TrainerEnd:
         for line in trainer.lines():
             reader.take(line)
             losses[0] = line if " epoch " in f" {line}" else losses[0]
-            console.print(line, markup=False, highlight=False)
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         done.set()
         thread.join(timeout=2)
     return trainer.wait()

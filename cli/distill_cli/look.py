@@ -12,13 +12,15 @@ from distill_cli import output
 from distill_cli.views.curves import Curves, curves
 from distill_cli.views.status import StatusView, status_view
 from distill_client import Client, Forbidden, Job
-from distill_client.errors import ClientError
+from distill_client.errors import ClientError, Unreachable
 from distill_client.kinds import Object
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 REFRESH_SECONDS = 2.0
+PATIENCE_SECONDS = 300.0
+"""How long the cluster may be away while a job is watched."""
 LOG_LINES = 5000
 """Of rank 0's log, for the curves."""
 
@@ -81,9 +83,14 @@ def watched(look: Look, attempts: int) -> StatusView:
 
     from distill_cli.screens.status import status
 
-    with Live(console=console, auto_refresh=False, vertical_overflow="visible", screen=False) as live:
-        for view in _views(look):
-            live.update(status(view, attempts), refresh=True)
+    view = look.view()
+    try:
+        with Live(status(view, attempts), console=console, auto_refresh=False, screen=True) as live:
+            for newer in _views(look):
+                view = newer
+                live.update(status(view, attempts), refresh=True)
+    finally:
+        console.print(status(view, attempts))  # what was on the screen stays after it
     return view
 
 
@@ -100,9 +107,17 @@ def _lines(look: Look) -> StatusView:
 
 
 def _views(look: Look) -> Iterator[StatusView]:
+    """The job again and again until it has ended. An API server that is away for a while ends nothing."""
+    answered = time.monotonic()
     while True:
-        view = look.view()
-        yield view
-        if view.phase in TERMINAL_PHASES:
-            return
+        try:
+            view = look.view()
+        except Unreachable:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+        else:
+            answered = time.monotonic()
+            yield view
+            if view.phase in TERMINAL_PHASES:
+                return
         time.sleep(REFRESH_SECONDS)

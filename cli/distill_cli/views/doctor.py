@@ -261,7 +261,7 @@ def _policies(facts: Facts) -> Iterator[Check]:
     level = ((facts.namespace_object or {}).get("metadata", {}).get("labels") or {}).get(ENFORCE)
     if facts.namespace_object is not None:
         text = f"Pod Security Standard {level}" if level else "no Pod Security Standard is enforced"
-        yield Check("policies", Level.OK, f"{text}; training pods run under restricted")
+        yield Check("policies", Level.OK, f"{text}; training pods comply with restricted")
     for quota in facts.quotas or ():
         full = [
             f"{name} {used}/{hard}"

@@ -34,7 +34,7 @@ def command(
         return
     from rich.live import Live
 
-    with Live(console=console, screen=False, auto_refresh=False) as live:
+    with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             live.update(_table(client, output_format, all_namespaces), refresh=True)
             time.sleep(REFRESH_SECONDS)
