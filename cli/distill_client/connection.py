@@ -38,9 +38,10 @@ class Connection:
         configuration: Any = client.Configuration()
         loader: Any = config  # the package has no annotations for it
         configuration.retries = 0
-        file = os.fspath(kubeconfig) if kubeconfig else None
+        # The package reads KUBECONFIG only once, when it is imported; a notebook may set it later.
+        file = os.fspath(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or None
         try:
-            if file is None and context is None and IN_CLUSTER.exists() and not os.environ.get("KUBECONFIG"):
+            if file is None and context is None and IN_CLUSTER.exists():
                 loader.load_incluster_config(client_configuration=configuration)
                 self.context, found = "in-cluster", IN_CLUSTER.read_text().strip()
             else:
@@ -52,7 +53,7 @@ class Connection:
                 loader.load_kube_config(file, context=chosen["name"], client_configuration=configuration)
                 self.context, found = chosen["name"], (chosen.get("context") or {}).get("namespace") or "default"
         except (config.ConfigException, OSError, TypeError, KeyError) as error:
-            where = file or os.environ.get("KUBECONFIG") or "~/.kube/config"
+            where = file or "~/.kube/config"
             why = " ".join(str(error).split())
             raise Unreachable(
                 f"no cluster: cannot use the kubeconfig {where} ({why})",

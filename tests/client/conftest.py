@@ -4,7 +4,9 @@ The operator and two pretended nodes are those of tests/apiserver; what jobs of 
 the operator has written in such a case.
 """
 
+import contextlib
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +20,10 @@ from distill_cli.main import app
 from distill_client import Client
 from testcluster import ControlPlane
 from tests.apiserver.conftest import _operator, api, make_team, nodes, operator, plane, team
-from tests.support.apiserver.api import Api, Object
+from tests.support.apiserver.api import Api, Object, Refused, wait_for
 from tests.support.apiserver.kubelet import KubeletServer, kubelet_server
-from tests.support.apiserver.nodes import Nodes
+from tests.support.apiserver.nodes import Kubelet, Nodes
+from tests.support.apiserver.operatorprocess import OperatorProcess
 from tests.support.apiserver.team import manifest
 
 __all__ = ["_operator", "api", "make_team", "nodes", "operator", "plane", "team"]
@@ -72,12 +75,35 @@ class Desk:
         self.api.patch("DistillJob", self.namespace, name, {"status": status}, "status")
 
 
+def run_next_reader(api: Api, namespace: str) -> list[Object]:
+    """Say as a kubelet that the next reader pod runs, once it is on a node; the list gets the pod."""
+    seen: list[Object] = []
+
+    def pending() -> Object | None:
+        pods = api.list("Pod", namespace, labelSelector="app.kubernetes.io/component=reader")
+        if pods and not pods[0]["spec"].get("nodeName"):
+            name, target = pods[0]["metadata"]["name"], {"apiVersion": "v1", "kind": "Node", "name": "node0"}
+            binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
+            with contextlib.suppress(Refused):  # the scheduler was faster
+                api.request("POST", api.path("Pod", namespace, name, "binding"), binding)
+        return pods[0] if pods and pods[0]["spec"].get("nodeName") else None
+
+    def run() -> None:
+        pod = wait_for(pending, 60)
+        Kubelet(api, namespace).run(pod, "127.0.0.9")
+        seen.append(pod)
+
+    threading.Thread(target=run, daemon=True).start()
+    return seen
+
+
 _numbers = itertools.count(1)
 
 
 @pytest.fixture
-def desk(plane: ControlPlane, api: Api, tmp_path: Path) -> Iterator[Desk]:
-    """An administrator's, in a namespace of its own. No operator runs, unless a test asks for one."""
+def desk(plane: ControlPlane, api: Api, _operator: OperatorProcess, tmp_path: Path) -> Iterator[Desk]:
+    """An administrator's, in a namespace of its own. No operator runs, so a status is what the test says."""
+    _operator.kill()
     namespace = f"desk-{next(_numbers)}"
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     yield Desk(plane.kubeconfig, namespace, api, tmp_path)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.client.conftest import Desk
+from tests.client.conftest import Desk, run_next_reader
 from tests.support.apiserver.api import Object
 from tests.support.apiserver.kubelet import KubeletServer
 from tests.support.apiserver.nodes import Kubelet, Nodes
@@ -249,39 +249,10 @@ def test_files_of_an_ended_job_are_read_by_a_pod_of_its_own(desk: Desk, kubelet:
     """The test says as kubelet that the pod runs. It is gone afterwards, and cannot be taken for a training pod."""
     started(desk, phase="Succeeded")
     write_results(kubelet)
-    made = in_background_run(desk, kubelet)
+    made = run_next_reader(desk.api, desk.namespace)
     assert "1 file in" in desk.ok("download", "tiny", "--only", "report.html", "-d", str(tmp_path), "--image", "any:1")
     (reader,) = made
     assert reader["spec"]["volumes"][0]["persistentVolumeClaim"] == {"claimName": "runs", "readOnly": True}
     assert not any(label.startswith("distilljob.dev") for label in reader["metadata"]["labels"])
     assert kubelet.commands == [reader["metadata"]["name"]] * 2
     assert desk.api.list("Pod", desk.namespace) == []
-
-
-def in_background_run(desk: Desk, kubelet: KubeletServer) -> list[Object]:
-    """Let a thread say that the next reader pod runs; the list gets it."""
-    import threading
-
-    from tests.support.apiserver.api import wait_for
-
-    del kubelet
-    seen: list[Object] = []
-
-    def run() -> None:
-        def reader() -> Object | None:
-            pods = desk.api.list("Pod", desk.namespace)
-            return pods[0] if pods and pods[0]["spec"].get("nodeName") else bind(pods)
-
-        def bind(pods: list[Object]) -> None:
-            for made in pods:
-                target = {"apiVersion": "v1", "kind": "Node", "name": "node0"}
-                name = made["metadata"]["name"]
-                binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name}, "target": target}
-                desk.api.request("POST", desk.api.path("Pod", desk.namespace, name, "binding"), binding)
-
-        pod = wait_for(reader, 30)
-        Kubelet(desk.api, desk.namespace).run(pod, "127.0.0.9")
-        seen.append(pod)
-
-    threading.Thread(target=run, daemon=True).start()
-    return seen
