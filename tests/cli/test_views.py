@@ -126,6 +126,12 @@ def test_curves_are_read_from_what_the_trainer_prints() -> None:
     assert found == Curves([1, 2, 3], {"box": [2.0] * 3, "dis": [6.0, 3.0, 2.5]}, [0.25, 0.35], [1.5] * 3)
 
 
+def test_epochs_that_a_resume_repeats_replace_what_came_after_them() -> None:
+    lines = [f"epoch {epoch}/9  box {value}  1.0s" for epoch, value in ((1, 5), (2, 4), (3, 3), (2, 8))]
+    found = curves(lines)
+    assert (found.epochs, found.losses) == ([1, 2], {"box": [5.0, 8.0]})
+
+
 def test_sparklines_keep_the_shape() -> None:
     assert text.spark([0, 1, 2, 3, 4, 5, 6, 7]) == "▁▂▃▄▅▆▇█"
     assert len(text.spark(list(range(1000)), 32)) == 32

@@ -31,6 +31,14 @@ def test_a_failed_job_says_the_cause_and_the_remedy() -> None:
     assert first.todo == Reason.CONFIG_INVALID.facts.remedy
 
 
+def test_a_cause_is_explained_once() -> None:
+    state, *_, ended = findings(stored("suspended"))
+    assert (state.reason, ended.reason) == ("SuspendedByUser", "SuspendedByUser")
+    assert state.todo == Reason.SUSPENDED_BY_USER.facts.remedy
+    assert ended.says.startswith("The cause is above.")
+    assert ended.todo == ""
+
+
 def test_an_end_says_what_was_lost_and_what_it_is_charged_to() -> None:
     ended = next(f for f in findings(stored("running")) if f.title.startswith("Attempt 1"))
     assert ended.title == "Attempt 1 ended after 16s."
