@@ -39,7 +39,9 @@ JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the Distill
 JobNames = Annotated[
     list[str], typer.Argument(metavar="JOB...", help="Names of DistillJobs.", autocompletion=complete_jobs)
 ]
-OutputFormat = Annotated[Output, typer.Option("-o", "--output", help="Format of the output.")]
+OutputFormat = Annotated[
+    Output, typer.Option("-o", "--output", help="table, json or yaml; of list and status also name, of list wide.")
+]
 AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="Jobs of all namespaces.")]
 Watch = Annotated[bool, typer.Option("-w", "--watch", help="Keep it up to date until Ctrl-C.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]

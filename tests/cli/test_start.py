@@ -1,11 +1,14 @@
 """`distill` starts quickly, and every command is where the help says."""
 
 import json
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from distill_cli.commands.setup.completion import KUBECTL
 from distill_cli.main import load
 from distill_cli.reference import document
 from distill_cli.registry import COMMANDS
@@ -55,6 +58,18 @@ def test_completion_scripts_call_distill(shell: str) -> None:
         capture_output=True, text=True, env=environment(), check=True,
     )  # fmt: skip
     assert "_DISTILL_COMPLETE" in done.stdout
+
+
+def test_kubectl_completes_commands_of_its_plugin(tmp_path: Path) -> None:
+    start = "import sys; sys.argv = ['distill']; from distill_cli.main import main; main()"
+    (tmp_path / "distill").write_text(f'#!/bin/sh\nexec {sys.executable} -c "{start}"\n')
+    (tmp_path / "kubectl_complete-distill").write_text(KUBECTL)
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    path = f"{tmp_path}:{os.environ['PATH']}"
+    asked = [str(tmp_path / "kubectl_complete-distill"), "st"]
+    done = subprocess.run(asked, capture_output=True, text=True, env=environment(PATH=path), check=True)
+    assert done.stdout.split() == ["status", ":4"]
 
 
 def test_the_shell_completes_commands_and_options() -> None:

@@ -107,8 +107,9 @@ def desk(plane: ControlPlane, api: Api, _operator: OperatorProcess, tmp_path: Pa
     namespace = f"desk-{next(_numbers)}"
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     yield Desk(plane.kubeconfig, namespace, api, tmp_path)
-    for job in api.list("DistillJob", namespace):
-        api.delete("DistillJob", namespace, job["metadata"]["name"])
+    for kind in ("DistillJob", "Pod"):  # pods hold the nodes' GPUs
+        for obj in api.list(kind, namespace):
+            api.delete(kind, namespace, obj["metadata"]["name"], gracePeriodSeconds=0)
 
 
 @pytest.fixture

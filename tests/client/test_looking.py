@@ -191,6 +191,16 @@ def test_compare_shows_what_differs_and_draws_it(desk: Desk, gang: KubeletServer
     assert picture.read_text().count("<polyline") == 2
 
 
+def test_compare_reads_whole_curves_from_the_claim(desk: Desk, gang: KubeletServer) -> None:
+    file = gang.volume / "tiny/results.csv"
+    file.parent.mkdir()
+    rows = ["epoch,time,train/box_loss,train/dis_loss,metrics/mAP50-95(B)", "1,2,3,6,0.1", "2,4,2,5,0.2", "3,6,1,4,0.3"]
+    file.write_text("\n".join(rows))
+    (found,) = json.loads(desk.ok("compare", "tiny", "--full", "-o", "json"))["curves"]
+    assert (found["epochs"], found["student_map"]) == ([1, 2, 3], [0.1, 0.2, 0.3])
+    assert found["losses"] == {"box": [3.0, 2.0, 1.0], "dis": [6.0, 5.0, 4.0]}
+
+
 def test_doctor_says_what_is_missing(desk: Desk, user: Callable[[str], Path]) -> None:
     ended = desk.distill("doctor", "-o", "json")
     checks = {check["name"]: check for check in json.loads(ended.output)}

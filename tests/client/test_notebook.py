@@ -49,11 +49,14 @@ def test_the_notebook_trains_watches_and_downloads(
     run_next_reader(team.api, team.ns)
     with ThreadPoolExecutor(1) as notebook:
         done = notebook.submit(run)
-        wait_for(lambda: team.raw() or done.done(), 30)
-        team.train(1, step=100, committed=90)
-        wait_for(lambda: any("epoch 2/4, mAP 0.4" in line for line in printed), 30, lambda: printed)
-        team.finish(1)
-        done.result(timeout=120)
+        try:
+            wait_for(lambda: team.raw() or done.done(), 30)
+            team.train(1, step=100, committed=90)
+            wait_for(lambda: any("epoch 2/4, mAP 0.4" in line for line in printed), 30, lambda: printed)
+            team.finish(1)
+            done.result(timeout=120)
+        finally:
+            team.api.delete("DistillJob", team.ns, "tiny")  # a notebook that still watches it goes on, and ends
     assert f"student {RESULT.student_map} teacher {RESULT.teacher_map}" in printed
     assert any(line.startswith("1 Succeeded Completed") for line in printed)
     assert (tmp_path / "best.pt").read_bytes() == WEIGHTS

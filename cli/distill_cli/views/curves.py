@@ -1,5 +1,6 @@
 """Curves of a training from rank 0's log, which has one line for each epoch."""
 
+import csv
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -41,6 +42,23 @@ def curves(lines: Iterable[str]) -> Curves:
         student_map=[row[_MAP] for row, _ in found.values() if _MAP in row],
         seconds=[seconds for _, seconds in found.values()],
     )
+
+
+def curves_of_results(csv_text: str) -> Curves:
+    """The curves of a whole job, from its results.csv, which has Ultralytics' columns."""
+    rows = list(csv.DictReader(csv_text.splitlines()))
+    columns = [name for name in (rows[0] if rows else {}) if re.fullmatch(r"train/\w+_loss", name)]
+    values = {name: [_number(row[name] or "") for row in rows] for name in columns}
+    scores = [next((row[name] for name in row if name.startswith("metrics/mAP50-95(")), None) for row in rows]
+    return Curves(
+        epochs=[int(float(row["epoch"])) for row in rows],
+        losses={_component(name): [v for v in found if v is not None] for name, found in values.items()},
+        student_map=[v for v in (_number(score or "") for score in scores) if v is not None],
+    )
+
+
+def _component(column: str) -> str:
+    return column.removeprefix("train/").removesuffix("_loss")
 
 
 def _number(text: str) -> float | None:

@@ -91,33 +91,35 @@ def _handler(kubelet: KubeletServer) -> type[BaseHTTPRequestHandler]:
             kubelet.commands.append(pod)
             key = hashlib.sha1((self.headers["Sec-WebSocket-Key"] + _MAGIC).encode()).digest()
             self.send_response(101)
-            for name, value in (
-                ("Upgrade", "websocket"),
-                ("Connection", "Upgrade"),
-                ("Sec-WebSocket-Accept", base64.b64encode(key).decode()),
-                ("Sec-WebSocket-Protocol", "v4.channel.k8s.io"),
-            ):
-                self.send_header(name, value)
+            self.send_header("Upgrade", "websocket")
+            self.send_header("Connection", "Upgrade")
+            self.send_header("Sec-WebSocket-Accept", base64.b64encode(key).decode())
+            self.send_header("Sec-WebSocket-Protocol", "v4.channel.k8s.io")
             self.end_headers()
-            here = [part.replace(PodPath.CHECKPOINTS, str(kubelet.volume)) for part in command]
-            done = subprocess.run([sys.executable if here[0] == "python" else here[0], *here[1:]], capture_output=True)
-            for start in range(0, len(done.stdout), 30000):
-                self._frame(1, done.stdout[start : start + 30000])
-            if done.stderr:
-                self._frame(2, done.stderr)
-            failure = {"status": "Failure", "details": {"causes": [{"message": str(done.returncode)}]}}
-            self._frame(3, json.dumps({"status": "Success"} if done.returncode == 0 else failure).encode())
-            self.wfile.write(b"\x88\x00")
-            self.wfile.flush()
+            for frame in _run(command, kubelet.volume):
+                self.wfile.write(frame)
+                self.wfile.flush()
             self.close_connection = True
-
-        def _frame(self, channel: int, data: bytes) -> None:
-            body = bytes([channel]) + data
-            head = bytes([126]) + len(body).to_bytes(2, "big") if len(body) > 125 else bytes([len(body)])
-            self.wfile.write(b"\x82" + head + body)
-            self.wfile.flush()
 
         def log_message(self, *_: object) -> None:
             """Requests are not printed."""
 
     return Handler
+
+
+def _run(command: list[str], volume: Path) -> Iterator[bytes]:
+    """The frames of a command's output, its end, and the end of the connection."""
+    here = [part.replace(PodPath.CHECKPOINTS, str(volume)) for part in command]
+    done = subprocess.run([sys.executable if here[0] == "python" else here[0], *here[1:]], capture_output=True)
+    for start in range(0, len(done.stdout), 30000):
+        yield _frame(1, done.stdout[start : start + 30000])
+    if done.stderr:
+        yield _frame(2, done.stderr)
+    failure = {"status": "Failure", "details": {"causes": [{"message": str(done.returncode)}]}}
+    yield _frame(3, json.dumps({"status": "Success"} if done.returncode == 0 else failure).encode())
+    yield b"\x88\x00"
+
+
+def _frame(channel: int, data: bytes) -> bytes:
+    body = bytes([channel]) + data
+    return b"\x82" + (bytes([126]) + len(body).to_bytes(2, "big") if len(body) > 125 else bytes([len(body)])) + body
