@@ -8,7 +8,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
@@ -172,8 +172,8 @@ def files_of(client: Client, job: Job, *, image: str | None = None, timeout: flo
         _wait_for(client, job.namespace, name, timeout)
         yield Files(client, job, name, "reader")
     finally:
-        options = {"gracePeriodSeconds": 0}
-        client.connection.request("DELETE", path("Pod", job.namespace, name), body=options)
+        with suppress(NotFound):
+            client.connection.request("DELETE", path("Pod", job.namespace, name), body={"gracePeriodSeconds": 0})
 
 
 def reader_pod(job: Job, image: str) -> Object:

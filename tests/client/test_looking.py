@@ -133,6 +133,20 @@ def test_logs_that_are_followed_end_with_the_pods(desk: Desk, gang: KubeletServe
     assert list(lines) == []
 
 
+def test_the_operators_lines_are_those_about_the_job(desk: Desk, nodes: Nodes, kubelet: KubeletServer) -> None:
+    del nodes
+    started(desk)
+    assert desk.distill("logs", "tiny", "--operator").code == 3
+    made = pod(0)
+    labels = {"app.kubernetes.io/component": "operator", "app.kubernetes.io/part-of": "distill-operator"}
+    made["metadata"] = {"name": "operator-x", "labels": labels}
+    made["spec"]["containers"][0]["name"] = "operator"
+    run_gang(desk, made)
+    lines = [f"INFO {name}: Running" for name in (f"{desk.namespace}/tiny", "other/tiny", f"{desk.namespace}/tiny-2")]
+    kubelet.logs["operator-x"] = [f"2026-11-23T12:00:00Z {line}" for line in lines]
+    assert desk.ok("logs", "tiny", "--operator").splitlines() == [lines[0]]
+
+
 def test_logs_of_a_lost_attempt_are_what_was_recorded(desk: Desk) -> None:
     started(desk)
     ended = {

@@ -1,5 +1,6 @@
 """`distill logs`: the logs of a job's pods, merged."""
 
+import re
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -70,12 +71,12 @@ def _of_operator(client: Client, job: Job, follow: bool, tail: int | None) -> It
     if not pods:
         raise NotFound("no pod of the operator was found in any namespace", "distill doctor")
     query = {**({"follow": "true"} if follow else {}), **({"tailLines": str(tail)} if tail is not None else {})}
-    names = (f"{job.namespace}/{job.name}", job.uid)
+    about = re.compile(rf"(?<![\w/-]){re.escape(f'{job.namespace}/{job.name}')}(?![\w-])|{re.escape(job.uid)}")
     sources = {}
     for pod in pods:
         metadata = pod["metadata"]
         lines = read(client.connection, metadata["namespace"], metadata["name"], "operator", **query)
-        sources[metadata["name"]] = (line for line in lines if any(name in line.text for name in names))
+        sources[metadata["name"]] = (line for line in lines if about.search(line.text))
     if not follow:
         return merged(sources)
     from distill_client.logs import follow as followed
