@@ -28,7 +28,7 @@ part() {
 
 paths=(tests)
 if [ "${1:-}" = --fast ]; then
-    paths=(tests/contract tests/operator tests/local tests/chart tests/project tests/trainer)
+    paths=(tests/contract tests/operator tests/cli tests/local tests/chart tests/project tests/trainer)
     fast=yes
     shift
 fi

@@ -1,29 +1,65 @@
-"""The `distill` command. Each subcommand is a module."""
+"""The `distill` command, also `kubectl distill`."""
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from distill_cli.run import run
-from distill_cli.validate import validate
+from distill_cli.registry import COMMANDS
+
+
+class LazyGroup(TyperGroup):
+    """Knows every command by name and help, and imports one only when it is used."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name, entry in COMMANDS.items():
+            self.add_command(TyperCommand(name, help=entry.help, short_help=entry.help, rich_help_panel=entry.panel))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that the arguments name, and what follows."""
+        name, stub, rest = super().resolve_command(ctx, args)
+        return name, stub and load(str(name)), rest
+
+
+def load(name: str) -> Any:
+    """Import a command."""
+    entry = COMMANDS[name]
+    module = import_module(f"distill_cli.commands.{entry.module}")
+    # Without typer's own completion options, and with the exit codes and the help of the whole.
+    alone = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+    function = module.command
+    alone.command(name, rich_help_panel=entry.panel)(function)
+    return typer.main.get_command(alone)
+
 
 app = typer.Typer(
     name="distill",
+    cls=LazyGroup,
     help="Distils large YOLO teachers into small students, as described by a DistillJob.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(run)
-app.command()(validate)
 
 
 @app.callback()
 def _top() -> None:
-    """Makes typer require a subcommand even if there is only one."""
+    """Makes typer treat the commands as subcommands."""
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of `distill` and `kubectl distill`."""
-    app()
+    import sys
+
+    from typer._completion_classes import completion_init
+
+    completion_init()
+    kubectl = sys.argv[0].rpartition("/")[2] == "kubectl-distill"
+    app(args=arguments, prog_name="kubectl distill" if kubectl else None, complete_var="_DISTILL_COMPLETE")
 
 
 if __name__ == "__main__":

@@ -68,6 +68,11 @@ def read_stored(raw: Mapping[str, Any]) -> DistillJob:
 
 def read_job(text: str) -> DistillJob:
     """Read the only DistillJob in a YAML text, which may have other documents. Raises InvalidJob."""
+    return parse_job(read_document(text))
+
+
+def read_document(text: str) -> dict[str, Any]:
+    """The only DistillJob in a YAML text, as it is written there. Raises InvalidJob if there is not exactly one."""
     try:
         documents = [doc for doc in yamltext.load_all(text) if isinstance(doc, dict)]
     except yaml.YAMLError as error:
@@ -75,4 +80,4 @@ def read_job(text: str) -> DistillJob:
     jobs = [doc for doc in documents if doc.get("kind") == KIND]
     if len(jobs) != 1:
         raise InvalidJob(f"expected one document of kind {KIND}, found {len(jobs)}")
-    return parse_job(jobs[0])
+    return jobs[0]

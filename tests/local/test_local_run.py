@@ -2,11 +2,15 @@
 
 import contextlib
 import csv
+import fcntl
 import os
+import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,8 +49,10 @@ class Local:
         self.started: list[subprocess.Popen[str]] = []
         make_dataset(root / "runs/volumes/boxes")
 
-    def start(self, *options: str, epochs: int = 3, **spec: Any) -> "subprocess.Popen[str]":
-        """Start `distill run`; its output goes to a pipe."""
+    def start(
+        self, *options: str, epochs: int = 3, output: int = subprocess.PIPE, **spec: Any
+    ) -> "subprocess.Popen[str]":
+        """Start `distill run`; its output goes to a pipe, or to a file that is open."""
         training = {"epochs": epochs, "batch": 4, "imgsz": 64, "workers": 0, "plots": False, "nbs": 4}
         document = {
             "apiVersion": "distilljob.dev/v1alpha1",
@@ -67,7 +73,7 @@ class Local:
             [sys.executable, "-m", "distill_cli.main", "run", "job.yaml", *options],
             cwd=self.root,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
+            stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
             # Like a terminal's foreground group, to which Ctrl-C goes as a whole.
@@ -75,6 +81,19 @@ class Local:
         )
         self.started.append(process)
         return process
+
+    def in_terminal(self, *options: str, epochs: int = 3) -> tuple[int, str]:
+        """Run it to its end with a terminal as its output; returns exit code and what the terminal got."""
+        screen, terminal = pty.openpty()
+        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
+        process = self.start(*options, epochs=epochs, output=terminal)
+        os.close(terminal)
+        shown = bytearray()
+        with contextlib.suppress(OSError):  # the last program that had the terminal is gone
+            while data := os.read(screen, 65536):
+                shown += data
+        os.close(screen)
+        return process.wait(timeout=60), shown.decode()
 
     @property
     def results(self) -> Path:
@@ -195,3 +214,16 @@ def test_users_mistakes_end_with_one_line_and_78_and_can_be_corrected(local: Loc
     corrected = local.start(epochs=1)
     output, _ = corrected.communicate(timeout=200)
     assert corrected.returncode == 0, output
+
+
+@pytest.mark.timeout(300)
+def test_in_a_terminal_a_bar_follows_rank_0_below_its_lines(local: Local) -> None:
+    """What the bar says comes from rank 0's own status; the lines of the log stay."""
+    code, shown = local.in_terminal("--nproc", "1", epochs=2)
+
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert code == 0, plain[-2000:]
+    bar = re.search(r"epoch 2/2 .*━.*\d+\.\d%  box [\d.]+ .*images/s  ETA ", plain)
+    assert bar is not None, plain[-2000:]
+    assert "epoch 2/2  box " in plain, "the trainer's own line"
+    assert "done: " in plain

@@ -19,7 +19,7 @@ from distill_local.machine import Machine, UserError
 from distill_local.trainer_process import TrainerEnd, TrainerProcess
 
 
-def run(
+def command(
     file: Annotated[Path, typer.Argument(help="YAML file with one DistillJob.")],
     nproc: Annotated[
         int | None,
@@ -36,15 +36,18 @@ def run(
         Literal["auto", "cuda", "cpu"] | None, typer.Option(help="Device to use instead of the job's.")
     ] = None,
 ) -> None:
-    """Run a DistillJob on this machine. Ctrl-C commits a checkpoint; run the same command again to resume from it."""
-    job = _with_device(load(file), device)
+    """Run a DistillJob on this machine. Ctrl-C commits a checkpoint; run the same command again to resume from it.
+
+    In a terminal a bar shows progress, losses, mAP and ETA below the trainer's lines.
+    """
+    job, terminal = _with_device(load(file), device), sys.stdout.isatty()
     try:
-        trainer = TrainerProcess(job, Machine(runs, _claims(volume or []), nproc))
+        trainer = TrainerProcess(job, Machine(runs, _claims(volume or []), nproc), piped=terminal)
     except UserError as error:
         fail(str(error))
 
     def forward_signal(_signum: int, _frame: FrameType | None) -> None:
-        # A terminal sends Ctrl-C to the trainer too, which ignores repeated requests.
+        # Where the trainer shares a terminal, it gets Ctrl-C too; it ignores repeated requests.
         trainer.stop()
 
     with trainer:
@@ -52,9 +55,16 @@ def run(
         trainer.start()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, forward_signal)
-        end = trainer.wait()
+        end = _wait_with_bar(trainer) if terminal else trainer.wait()
     _print_end(end, trainer)
     raise typer.Exit(end.code)
+
+
+def _wait_with_bar(trainer: TrainerProcess) -> TrainerEnd:
+    from distill_cli import output
+    from distill_cli.live_run import run_with_bar
+
+    return run_with_bar(trainer, output.console())
 
 
 def _with_device(job: DistillJob, device: str | None) -> DistillJob:

@@ -1,0 +1,121 @@
+"""What all commands that talk to a cluster share: their options, their client, and how errors end."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from enum import StrEnum
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, NoReturn, ParamSpec
+
+import typer
+
+from distill_cli.exits import Exit, exit_code
+from distill_client import Client, ClientError
+
+P = ParamSpec("P")
+
+
+class Output(StrEnum):
+    """Formats of -o."""
+
+    TABLE = "table"
+    WIDE = "wide"
+    JSON = "json"
+    YAML = "yaml"
+    NAME = "name"
+
+
+def complete_jobs(incomplete: str) -> list[str]:
+    """Names of jobs that begin so, for the shell; none if the cluster does not answer within two seconds."""
+    try:
+        return [job.name for job in Client(timeout=2.0).list() if job.name.startswith(incomplete)]
+    except ClientError:
+        return []
+
+
+JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the DistillJob.", autocompletion=complete_jobs)]
+JobNames = Annotated[
+    list[str], typer.Argument(metavar="JOB...", help="Names of DistillJobs.", autocompletion=complete_jobs)
+]
+OutputFormat = Annotated[
+    Output, typer.Option("-o", "--output", help="table, json or yaml; of list and status also name, of list wide.")
+]
+AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="Jobs of all namespaces.")]
+Watch = Annotated[bool, typer.Option("-w", "--watch", help="Keep it up to date until Ctrl-C.")]
+Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
+CLUSTER_PANEL = "Cluster"
+"""Of the help: where the shared options are."""
+_OPTIONS: dict[str, Any] = {
+    "namespace": Annotated[
+        str | None,
+        typer.Option("-n", "--namespace", help="Namespace; default: the context's.", rich_help_panel=CLUSTER_PANEL),
+    ],
+    "context": Annotated[
+        str | None,
+        typer.Option(help="Context of the kubeconfig; default: the current one.", rich_help_panel=CLUSTER_PANEL),
+    ],
+    "kubeconfig": Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Kubeconfig; default: KUBECONFIG, or ~/.kube/config.", rich_help_panel=CLUSTER_PANEL
+        ),
+    ],
+}
+
+
+def with_cluster(function: Callable[Concatenate[Client, P], None]) -> Callable[..., None]:
+    """A command from a function of a Client: it has the options of kubectl, and its errors are one line each."""
+    return _command(function, lambda _: True)
+
+
+def with_cluster_if(flag: str) -> Callable[[Callable[Concatenate[Client | None, P], None]], Callable[..., None]]:
+    """The same; the function gets None unless the option `flag` is given."""
+
+    def decorate(function: Callable[Concatenate[Client | None, P], None]) -> Callable[..., None]:
+        return _command(function, lambda given: bool(given[flag]))
+
+    return decorate
+
+
+def _command(function: Callable[..., None], needed: Callable[[dict[str, Any]], bool]) -> Callable[..., None]:
+    @wraps(function)
+    def command(
+        *, namespace: str | None = None, context: str | None = None, kubeconfig: Path | None = None, **given: Any
+    ) -> None:
+        try:
+            client = Client(namespace=namespace, context=context, kubeconfig=kubeconfig) if needed(given) else None
+            function(client, **given)
+        except ClientError as error:
+            end(error)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+    hints = inspect.get_annotations(function, eval_str=True)
+    _, *own = inspect.signature(function, eval_str=True).parameters.values()
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in _OPTIONS.items()
+    ]
+    parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    signature: Any = command
+    signature.__signature__ = inspect.Signature([*parameters, *shared])
+    command.__annotations__ = {**{p.name: hints[p.name] for p in own}, **_OPTIONS, "return": None}
+    return command
+
+
+def end(error: ClientError) -> NoReturn:
+    """Print the error in one line, and what to do in the next, and exit with its code."""
+    typer.echo(f"error: {error.message}", err=True)
+    if error.remedy:
+        typer.echo(f"  try: {error.remedy}", err=True)
+    raise typer.Exit(int(exit_code(error))) from None
+
+
+def stop(message: str, code: Exit, remedy: str = "") -> NoReturn:
+    """End with an error of the command itself."""
+    typer.echo(f"error: {message}", err=True)
+    if remedy:
+        typer.echo(f"  try: {remedy}", err=True)
+    raise typer.Exit(int(code))

@@ -1,0 +1,1 @@
+"""Commands that fetch files of a job."""

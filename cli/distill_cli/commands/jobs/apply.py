@@ -1,0 +1,66 @@
+"""`distill apply`: create or change a job, and say before what will happen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill_cli.cluster import with_cluster
+from distill_cli.exits import Exit
+from distill_cli.jobfile import load
+from distill_cli.views.changes import overlay
+from distill_cli.views.plan import ApplyPlan, creation, update
+from distill_client import Client, Job, NotFound, Refused
+from distill_client.document import document
+
+
+@with_cluster
+def command(
+    client: Client,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file with one DistillJob.")],
+    diff: Annotated[
+        bool, typer.Option("--diff", help="Only say what would happen: exit code 9 if anything would, 1 if refused.")
+    ] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Then show the job until it has ended.")] = False,
+) -> None:
+    """Create or change a job. It first asks the API server what that would do, and says so: what is new, which fields
+    change and when each change takes effect, or what is refused and why. Fields that the file does not have keep their
+    values, as with kubectl apply --server-side.
+    """
+    name = load(file).metadata.name
+    plan, refused = _plan(client, file, name)
+    for line in plan.lines():
+        typer.echo(line)
+    if refused is not None:
+        raise refused
+    if diff:
+        raise typer.Exit(int(Exit.DIFFERS if plan.changes_something else Exit.DONE))
+    if plan.changes_something:
+        client.apply(file)
+        typer.echo(f"{name} {'created' if plan.new else 'changed'}")
+    if watch:
+        from distill_cli.look import Look, watched
+
+        if watched(Look(client, name), attempts=5).phase == "Failed":
+            raise typer.Exit(int(Exit.JOB_FAILED))
+
+
+def _plan(client: Client, file: Path, name: str) -> tuple[ApplyPlan, Refused | None]:
+    """What would happen, and why not. The API server decides; the plan explains."""
+    stored = _stored(client, name)
+    try:
+        would_be = client.apply(file, dry_run=True)
+    except Refused as error:
+        wanted = document(file, client.namespace)["spec"]
+        plan = update(stored, overlay(stored.raw["spec"], wanted)) if stored is not None else ApplyPlan(name, new=True)
+        return plan, error
+    return (creation(would_be) if stored is None else update(stored, would_be.raw["spec"])), None
+
+
+def _stored(client: Client, name: str) -> Job | None:
+    try:
+        return client.get(name)
+    except NotFound:
+        return None

@@ -1,0 +1,37 @@
+"""`distill validate`: validates a DistillJob file like the API server does, or lets the API server do it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from distill_api.spec.recipe import chosen
+from distill_cli.cluster import with_cluster_if
+from distill_cli.exits import Exit
+from distill_cli.jobfile import load
+from distill_client import Client, Refused
+
+
+@with_cluster_if("cluster")
+def command(
+    client: Client | None,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file with one DistillJob.")],
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Also ask the cluster's API server, which stores nothing (dry run).")
+    ] = False,
+) -> None:
+    """Validate a DistillJob file. Prints one line per error and exits with code 78 if there are any."""
+    del cluster
+    job = load(file)
+    if client is not None:
+        try:
+            client.apply(file, dry_run=True)
+        except Refused as error:
+            for cause in error.causes or (error.message,):
+                typer.echo(f"error: {file}: {cause}", err=True)
+            raise typer.Exit(int(Exit.INVALID)) from None
+    where = f", and {client.connection.context} accepts it" if client is not None else ""
+    typer.echo(f"{file}: DistillJob {job.metadata.name} is valid{where}")
+    if (fields := chosen(job.spec)) is not None:
+        typer.echo(f"recipe: auto stands for {json.dumps(fields)}")

@@ -1,0 +1,123 @@
+"""Looks at one job again and again: what `status -w` and `apply --watch` show."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from distill_api.constants import TERMINAL_PHASES
+from distill_cli import output
+from distill_cli.views.curves import Curves, curves
+from distill_cli.views.status import StatusView, status_view
+from distill_client import Client, Forbidden, Job
+from distill_client.errors import ClientError, Unreachable
+from distill_client.kinds import Object
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+REFRESH_SECONDS = 2.0
+PATIENCE_SECONDS = 300.0
+"""How long the cluster may be away while a job is watched."""
+LOG_LINES = 5000
+"""Of rank 0's log, for the curves."""
+
+
+class Look:
+    """One job with its pods, events and curves; what the user may not read is left out."""
+
+    def __init__(self, client: Client, name: str, *, curves: bool = True) -> None:
+        self.client, self.name = client, name
+        self._curves, self._read_epoch, self._want_curves = Curves(), -1, curves
+
+    def view(self) -> StatusView:
+        """Read it all once. Raises ClientError if the job cannot be read."""
+        job = self.client.get(self.name)
+        pods = self._pods(job)
+        return status_view(job, pods, self._events(), self._of(job, pods), datetime.now(UTC))
+
+    def screen(self, attempts: int) -> RenderableType:
+        """The view, drawn."""
+        from distill_cli.screens.status import status
+
+        return status(self.view(), attempts)
+
+    def _pods(self, job: Job) -> list[Object]:
+        try:
+            return self.client.pods(job.name)
+        except Forbidden:
+            return []
+
+    def _events(self) -> list[Object]:
+        try:
+            return self.client.events(self.name)
+        except Forbidden:
+            return []
+
+    def _of(self, job: Job, pods: list[Object]) -> Curves:
+        """The curves; the log is read again only when an epoch has been finished."""
+        epoch = job.status.progress.epoch if job.status.progress else 0
+        if not self._want_curves or not pods or epoch == self._read_epoch:
+            return self._curves
+        try:
+            lines = self.client.logs(self.name, 0, tail=LOG_LINES)
+            self._curves, self._read_epoch = curves(line.text for line in lines), epoch
+        except Forbidden:
+            self._want_curves = False
+        except ClientError:
+            pass  # the pod is starting or gone; the next look asks again
+        return self._curves
+
+
+def watched(look: Look, attempts: int) -> StatusView:
+    """Show the job until it has ended, and return the last view.
+
+    In a terminal the screen is redrawn; else a line is printed whenever something changes.
+    """
+    console = output.console()
+    if not console.is_terminal:
+        return _lines(look)
+    from rich.live import Live
+
+    from distill_cli.screens.status import status
+
+    view = look.view()
+    try:
+        with Live(status(view, attempts), console=console, auto_refresh=False, screen=True) as live:
+            for newer in _views(look):
+                view = newer
+                live.update(status(view, attempts), refresh=True)
+    finally:
+        console.print(status(view, attempts))  # what was on the screen stays after it
+    return view
+
+
+def _lines(look: Look) -> StatusView:
+    last = ""
+    for view in _views(look):
+        progress = view.progress
+        where = f"  epoch {progress.epoch}  step {progress.step}  ETA {progress.eta}" if progress else ""
+        line = f"{view.phase}{where}  {view.headline}"
+        if line != last:
+            print(line, flush=True)
+        last = line
+    return view
+
+
+def _views(look: Look) -> Iterator[StatusView]:
+    """The job again and again until it has ended. An API server that is away for a while ends nothing."""
+    answered = time.monotonic()
+    while True:
+        try:
+            view = look.view()
+        except Unreachable:
+            if time.monotonic() - answered > PATIENCE_SECONDS:
+                raise
+        else:
+            answered = time.monotonic()
+            yield view
+            if view.phase in TERMINAL_PHASES:
+                return
+        time.sleep(REFRESH_SECONDS)

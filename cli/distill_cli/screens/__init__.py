@@ -1,0 +1,1 @@
+"""Screens: view models drawn with rich, or written as text."""

@@ -1,0 +1,1 @@
+"""View models: pure functions from jobs, pods and events to what a screen shows."""

@@ -1,0 +1,138 @@
+"""`distill why`: the recorded reason, in sentences with its remedy."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from distill_api.reasons import Reason
+from distill_cli.screens.why import why
+from distill_cli.views.why import Finding, remedy, why_view
+from distill_client import Job
+from tests.support.stored import ALL, NOW, drawn, stored
+
+
+def findings(job: Job, pods: list[Any] | None = None, events: list[Any] | None = None) -> list[Finding]:
+    return why_view(job, pods or [], events or [], NOW).findings
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_stored_job_has_an_answer(name: str) -> None:
+    job = stored(name)
+    found = findings(job)
+    assert found
+    assert drawn(why(why_view(job, [], [], NOW)))
+
+
+def test_a_failed_job_says_the_cause_and_the_remedy() -> None:
+    first = findings(stored("failed"))[0]
+    assert (first.title, first.reason, first.bad) == ("The job failed.", "ConfigInvalid", True)
+    assert first.says == Reason.CONFIG_INVALID.facts.cause
+    assert first.todo == Reason.CONFIG_INVALID.facts.remedy
+
+
+def test_a_cause_is_explained_once() -> None:
+    state, *_, ended = findings(stored("suspended"))
+    assert (state.reason, ended.reason) == ("SuspendedByUser", "SuspendedByUser")
+    assert state.todo == Reason.SUSPENDED_BY_USER.facts.remedy
+    assert ended.says.startswith("The cause is above.")
+    assert ended.todo == ""
+
+
+def test_an_end_says_what_was_lost_and_what_it_is_charged_to() -> None:
+    ended = next(f for f in findings(stored("running")) if f.title.startswith("Attempt 1"))
+    assert ended.title == "Attempt 1 ended after 16s."
+    assert ended.says.endswith(
+        "It had committed step 6. 3 steps had to be repeated. It counts as a failure (spec.recovery.maxFailures)."
+    )
+    assert "was killed for memory" in ended.evidence[0]
+
+
+def test_what_a_job_waits_for_is_told_with_since_when() -> None:
+    since = (NOW - timedelta(seconds=50)).isoformat()
+    waiting = {"reason": "QuotaExceeded", "message": "quota gpus is used up", "since": since}
+    first = findings(stored("starting", phase="Pending", waiting=waiting))[0]
+    assert (first.title, first.reason) == ("The job waits.", "QuotaExceeded")
+    assert first.says.endswith("It has waited for 50s.")
+    assert first.evidence == ["quota gpus is used up"]
+
+
+def test_a_back_off_says_when_it_ends() -> None:
+    at = (NOW + timedelta(seconds=90)).isoformat()
+    first = findings(stored("terminating", nextAttemptAt=at))[0]
+    assert first.title == "The job recovers; the next attempt starts in 1m30s."
+
+
+def test_an_operator_that_is_silent_is_named_first() -> None:
+    job = stored("running")
+    changed = Job({**job.raw, "metadata": {**job.raw["metadata"], "generation": 3}})
+    assert findings(changed)[0].title == "The last change is not in effect yet."
+    unseen = Job({**job.raw, "status": {"observedGeneration": -1}})
+    (only,) = findings(unseen)
+    assert only.title == "The operator is not answering."
+    assert "distill doctor" in only.todo
+    fresh = Job({**unseen.raw, "metadata": {**unseen.raw["metadata"], "creationTimestamp": NOW.isoformat()}})
+    assert not findings(fresh)[0].bad
+
+
+def test_while_starting_pods_and_warnings_are_evidence() -> None:
+    labels = {"distilljob.dev/attempt": "1", "batch.kubernetes.io/job-completion-index": "0"}
+    waiting = {"name": "trainer", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    pod = {
+        "metadata": {"name": "tiny-a1-0", "labels": labels},
+        "spec": {},
+        "status": {"phase": "Pending", "containerStatuses": [waiting]},
+    }
+    event = {
+        "metadata": {},
+        "involvedObject": {"kind": "Pod", "name": "tiny-a1-0"},
+        "type": "Warning",
+        "reason": "Failed",
+        "message": "Error: ErrImagePull",
+    }
+    evidence = findings(stored("starting"), [pod], [event])[0].evidence
+    assert evidence[1:] == [
+        "pod tiny-a1-0: ImagePullBackOff: no such image",
+        "Pod …a1-0: Failed: Error: ErrImagePull",
+    ]
+
+
+def test_slow_is_explained_by_where_the_time_went() -> None:
+    goodput = {
+        "productiveSeconds": 400.0,
+        "restartSeconds": 500.0,
+        "waitingForCapacitySeconds": 100.0,
+        "ratio": 0.4,
+        "accountedUntil": NOW.isoformat(),
+    }
+    slow = next(f for f in findings(stored("running", goodput=goodput)) if "of the time" in f.title)
+    assert slow.title == "40% of the time was training."
+    assert slow.says == "Most of the rest was restarts and waiting for nodes."
+    assert slow.evidence == ["restarts: 8m20s, 50%", "waiting for nodes: 1m40s, 10%"]
+    quick = goodput | {"ratio": 0.95}
+    assert not [f for f in findings(stored("running", goodput=quick)) if "of the time" in f.title]
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_is_explained(reason: Reason) -> None:
+    condition = {
+        "type": "Running",
+        "status": "False",
+        "reason": str(reason),
+        "message": "details",
+        "lastTransitionTime": NOW.isoformat(),
+    }
+    found = findings(stored("starting", conditions=[condition]))[0]
+    assert (found.reason, found.says, found.todo) == (str(reason), reason.facts.cause, remedy(reason))
+
+
+def test_a_reason_of_a_newer_operator_is_shown_as_it_is() -> None:
+    condition = {
+        "type": "Running",
+        "status": "False",
+        "reason": "FromTheFuture",
+        "message": "details",
+        "lastTransitionTime": NOW.isoformat(),
+    }
+    found = findings(stored("starting", conditions=[condition]))[0]
+    assert (found.reason, found.evidence) == ("FromTheFuture", ["details"])
