@@ -43,7 +43,7 @@ lint: venv ## ruff, mypy, import-linter, helm lint, kube-score, checkov, generat
 format: venv ## Format the Python code.
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-generate: venv ## Write the files that are generated from the contract.
+generate: venv ## Write the generated files: CRD, reasons, boards.
 	@scripts/generate.sh
 
 venv: .venv/.stamp ## Make .venv.

@@ -2,8 +2,10 @@
 
 import json
 import re
+import subprocess
 from urllib.request import urlopen
 
+import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -23,6 +25,29 @@ def test_metrics_table_is_complete() -> None:
         if not field.startswith("_")
     }
     assert documented == names
+
+
+def test_a_name_says_type_and_unit() -> None:
+    """As Prometheus' own guide asks: counters end in _total, times are in seconds, sizes in bytes."""
+    for name, kind in re.findall(r"^\| `(distill_\w+)` \| (\w+) \|", DOC, re.MULTILINE):
+        assert name.endswith("_total") == (kind == "counter"), name
+        if kind == "histogram":
+            assert name.endswith("_seconds"), name
+        assert not re.search(r"_(ms|milliseconds|minutes|hours|kb|mb|gb|percent)(_|$)", name), name
+        if re.search(r"_(time|duration|interval|stall|persist|wait|timestamp|age)(_|$)", name):
+            assert re.search(r"_seconds(_total)?$", name), name
+        if "memory" in name:
+            assert name.endswith("_bytes"), name
+
+
+@pytest.mark.parametrize("source", ["rank0", "operator"])
+def test_promtool_accepts_what_is_served(exporters: dict[str, int], source: str) -> None:
+    with urlopen(f"http://127.0.0.1:{exporters[source]}/metrics") as answer:
+        served = answer.read()
+    done = subprocess.run(["promtool", "check", "metrics"], input=served, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b""), done.stderr.decode()
+    for family in text_string_to_metric_families(served.decode()):
+        assert family.documentation, family.name
 
 
 def test_labels_in_the_table_are_those_that_the_metrics_have(exporters: dict[str, int]) -> None:
@@ -51,7 +76,9 @@ def test_every_alert_has_its_runbook() -> None:
 
 
 def test_every_row_is_explained() -> None:
-    board = json.loads((CHART / "dashboards" / "distilljob.json").read_text())
-    for panel in board["panels"]:
-        if panel["type"] == "row":
-            assert f"| {panel['title']} |" in DOC
+    for path in (CHART / "dashboards").glob("*.json"):
+        board = json.loads(path.read_text())
+        assert f"`{path.name}`" in DOC
+        for panel in board["panels"]:
+            if panel["type"] == "row":
+                assert f"| {board['title'].split()[-1].capitalize()} | {panel['title']} |" in DOC
