@@ -70,6 +70,7 @@ def number(
     width: int = 3,
     mappings: Sequence[model.ValueMapping] = (),
     sparkline: bool = True,
+    height: int = 4,
     none: str = "–",
 ) -> Panel:
     """A big number, with its course behind it. `none` stands where there is no value."""
@@ -77,7 +78,7 @@ def number(
     shown = look.BigValueGraphMode.AREA if sparkline else look.BigValueGraphMode.NONE
     panel.graph_mode(shown).color_mode(look.BigValueColorMode.VALUE).reduce_options(_last()).no_value(none)
     panel.color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))
-    return panel.mappings(list(mappings)).thresholds(_thresholds(limits)).span(width).height(4)
+    return panel.mappings(list(mappings)).thresholds(_thresholds(limits)).span(width).height(height)
 
 
 def dial(title: str, description: str, query: Query, *, limits: Limits, width: int = 3, height: int = 4) -> Panel:
@@ -139,7 +140,8 @@ def bars(
     high: float | None = None,
 ) -> Panel:
     """One bar for each series, the longest first."""
-    panel = titled(bargauge.Panel(), title, description, queries, unit=unit, instant=True).min(0).span(width).height(8)
+    ordered = [Query(f"sort_desc({query.expr})", query.legend) for query in queries]
+    panel = titled(bargauge.Panel(), title, description, ordered, unit=unit, instant=True).min(0).span(width).height(8)
     panel.orientation(look.VizOrientation.HORIZONTAL).display_mode(look.BarGaugeDisplayMode.BASIC)
     panel.reduce_options(_last()).thresholds(_thresholds(limits)).no_value("0")
     panel.color_scheme(dashboard.FieldColor().mode(model.FieldColorModeId.THRESHOLDS))

@@ -224,7 +224,7 @@ def checkpoints() -> Row:
                 Query(quantile(0.5, stall), "p50"),
                 Query(quantile(0.99, stall), "p99"),
                 unit="s",
-                interval="5m",
+                interval="1m",
             ),
             graph(
                 "Time to commit",
@@ -232,7 +232,7 @@ def checkpoints() -> Row:
                 Query(quantile(0.5, persist), "p50"),
                 Query(quantile(0.99, persist), "p99"),
                 unit="s",
-                interval="5m",
+                interval="1m",
             ),
             graph(
                 "Commits by result",
@@ -256,6 +256,7 @@ def checkpoints() -> Row:
                 unit="none",
                 limits=((None, "green"), (1, RED)),
                 width=8,
+                height=8,
                 sparkline=False,
             ),
         ],
