@@ -35,10 +35,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["play", "draw", "all"], help="draw needs the folder that play has filled")
     parser.add_argument("folder", type=Path, help="folder for the fleet's files; play needs it to be new")
+    parser.add_argument("--teacher", type=Path, help="weights of a detector of digits; without, one is trained first")
     parser.add_argument("--out", type=Path, default=Path("docs/pictures"), help="folder for the pictures")
     arguments = parser.parse_args()
     if arguments.what != "draw":
-        fleet.play(arguments.folder)
+        fleet.play(arguments.folder, arguments.teacher)
     if arguments.what != "play":
         draw(arguments.folder, arguments.out)
 

@@ -1,10 +1,11 @@
 """A small fleet for the pictures: a real API server, scheduler, operator and trainers; its GPUs are pretended.
 
-A teacher is trained, then two students learn from it, each on one node; a third waits for a node. One student is
+Two students learn from a teacher, each on one node; a third waits for a node. One student is
 evicted and goes on from the checkpoint that it commits; the other one's processes are killed, which loses work.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -15,6 +16,8 @@ import yaml
 
 from dashboards.preview.kubelet import ProcessKubelet
 from digits.generate import generate
+from distill_api.constants import JobFile
+from distill_api.metrics import OperatorMetric
 from testcluster import ControlPlane
 from tests.support.apiserver.api import Api, Object, install_crd, wait_for
 from tests.support.apiserver.nodes import Nodes, Rank0
@@ -28,10 +31,10 @@ from tests.support.prometheus.server import PrometheusServer
 CHART = ROOT / "charts" / "distill-operator"
 RULES = CHART / "files" / "recording-rules.yaml"
 NAMESPACE = "vision"
-IMAGES = {"train": 256, "val": 48}
+IMAGES = {"train": 192, "val": 48}
 TRAINING = {"batch": 16, "nbs": 16, "imgsz": 96, "optimizer": "AdamW", "lr0": 0.002, "mosaic": 0.0, "fliplr": 0.0,
             "warmup_epochs": 1, "workers": 0}  # fmt: skip
-SCRAPE_SECONDS = 2.0
+SCRAPE_SECONDS = 5.0
 PATIENCE_SECONDS = 1800.0
 
 
@@ -70,16 +73,22 @@ def job(name: str, student: str, epochs: int, **spec: Any) -> Object:
 
 
 def distilled(name: str, student: str, epochs: int) -> Object:
-    """A student of the teacher that is trained first."""
-    teacher = {"model": "digits-teacher/weights/best.pt"}
-    return job(name, student, epochs, teacher=teacher, distillation={"terms": [{"loss": "sl2"}], "share": 0.5})
+    """A student of the teacher."""
+    return job(
+        name, student, epochs, teacher={"model": "teacher.pt"}, distillation={"terms": [{"loss": "sl2"}], "share": 0.5}
+    )
 
 
-def play(folder: Path, report: Callable[[str], None] = print) -> None:
-    """Let it happen; `folder` then has Prometheus' data and story.json. Takes about ten minutes on two cores."""
+def play(folder: Path, teacher: Path | None, report: Callable[[str], None] = print) -> None:
+    """Let it happen; `folder` then has Prometheus' data and story.json. Takes about ten minutes on two idle cores.
+
+    `teacher`: weights of a detector of digits; None trains one first, which takes some minutes more.
+    """
     volumes = {"checkpoints": folder / "runs", "data": folder / "digits", "models": folder / "runs"}
     volumes["checkpoints"].mkdir(parents=True)
     generate(volumes["data"], "detect", IMAGES, 96, seed=0)
+    if teacher is not None:
+        shutil.copy(teacher, volumes["models"] / "teacher.pt")
     start = time.time()
     with ControlPlane.start(folder / "control") as plane:
         api = Api(plane.kubeconfig)
@@ -92,10 +101,14 @@ def play(folder: Path, report: Callable[[str], None] = print) -> None:
                 scrapes = _scrapes(plane, operator, discovery.directory)
                 with PrometheusServer(
                     folder / "prometheus", scrapes, rule_files=[RULES], interval_seconds=SCRAPE_SECONDS
-                ):
+                ) as server:
                     team.prepare()
+                    server.wait_for(OperatorMetric.LEADS)
                     with ProcessKubelet(api, NAMESPACE, volumes, folder / "pods") as kubelet:
-                        _happen(Scene(team, kubelet, report))
+                        scene = Scene(team, kubelet, report)
+                        if teacher is None:
+                            _train_a_teacher(scene, volumes["models"] / "teacher.pt")
+                        _happen(scene)
                         time.sleep(10)  # the last scrapes
         finally:
             operator.stop()
@@ -140,13 +153,17 @@ class Scene:
         return pod
 
 
-def _happen(scene: Scene) -> None:
-    scene.submit(job("digits-teacher", "yolo26n.yaml", 14))
+def _train_a_teacher(scene: Scene, weights: Path) -> None:
+    scene.submit(job("digits-teacher", "yolo26s.yaml", 40))
     scene.reaches("digits-teacher", "Succeeded")
-    scene.submit(distilled("digits-nano", "yolo26n.yaml", 26))
-    scene.submit(distilled("digits-small", "yolo26n.yaml", 14))
+    shutil.copy(weights.parent / "digits-teacher" / JobFile.BEST, weights)
+
+
+def _happen(scene: Scene) -> None:
+    scene.submit(distilled("digits-nano", "yolo26n.yaml", 18))
+    scene.submit(distilled("digits-small", "yolo26n.yaml", 10))
     time.sleep(20)
-    scene.submit(distilled("digits-next", "yolo26n.yaml", 6))
+    scene.submit(distilled("digits-next", "yolo26n.yaml", 3))
     scene.commits("digits-nano", 0.3)
     _evict(scene, scene.pod("digits-nano"))
     scene.reaches("digits-nano", "Recovering")
