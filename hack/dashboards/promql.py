@@ -47,6 +47,11 @@ def of_namespace(metric: str, matchers: dict[str, str] | None = None) -> str:
     return _selected(metric, {"namespace=~": "$namespace", **(matchers or {})})
 
 
+def newest(metric: str, matchers: dict[str, str] | None = None) -> str:
+    """A number of the whole job: what rank 0 or the operator says."""
+    return f"max({of_job(metric, matchers)})"
+
+
 def rate(series: str) -> str:
     """Per second, over Grafana's window."""
     return f"rate({series}[$__rate_interval])"

@@ -2,7 +2,7 @@
 
 from dashboards.board import FLEET, JOB, Board, Row, choice
 from dashboards.boards import health
-from dashboards.panels import KINDS, ORANGE, RED, YELLOW, bars, dial, graph, listing, number, phases
+from dashboards.panels import KINDS, ORANGE, RED, YELLOW, Panel, bars, dial, graph, listing, number, phases
 from dashboards.promql import (
     BADPUT,
     GOODPUT_OF_FLEET,
@@ -39,12 +39,17 @@ def in_phase(phases_: str) -> str:
 
 def restarts(labels: str, matchers: dict[str, str] | None = None) -> str:
     """Attempts that ended before their job was done, in the time range of the board."""
-    return by(labels, "sum", increase(of_namespace(Operator.RESTARTS, matchers)))
+    return f"round({by(labels, 'sum', increase(of_namespace(Operator.RESTARTS, matchers)))})"
+
+
+def best(series: str) -> str:
+    """The highest value in the time range of the board, of jobs that have ended, too."""
+    return f"max_over_time({series}[$__range])"
 
 
 def score(model: str) -> str:
     """mAP50-95 of the student or the teacher of each job."""
-    return of_namespace(Trainer.EVAL_MAP, {"model": model, "iou": "50-95"})
+    return best(of_namespace(Trainer.EVAL_MAP, {"model": model, "iou": "50-95"}))
 
 
 def now() -> Row:
@@ -67,17 +72,7 @@ def now() -> Row:
                 limits=SHARE,
                 none=NEEDS_RULES,
             ),
-            number(
-                "Active jobs",
-                "Jobs that start, train or recover.",
-                Query(in_phase(ACTIVE), "active"),
-            ),
-            number(
-                "Waiting jobs",
-                "Jobs that a queue holds, or that cannot create their pods yet.",
-                Query(in_phase(WAITING), "waiting"),
-                limits=((None, "blue"),),
-            ),
+            *_counts(),
             number(
                 "Accelerators in use",
                 "GPUs (or what spec.accelerators asks for) that the pods of jobs occupy.",
@@ -97,7 +92,7 @@ def now() -> Row:
             number(
                 "Disruptions",
                 "Attempts that the cluster ended in the time range of the board: preemptions, drains, lost nodes.",
-                Query(f"sum({increase(of_namespace(Operator.RESTARTS, DISRUPTED))})", "disruptions"),
+                Query(f"round(sum({increase(of_namespace(Operator.RESTARTS, DISRUPTED))}))", "disruptions"),
                 unit="none",
                 limits=((None, ORANGE),),
                 sparkline=False,
@@ -110,6 +105,22 @@ def now() -> Row:
             ),
         ],
     )
+
+
+def _counts() -> list[Panel]:
+    return [
+        number(
+            "Active jobs",
+            "Jobs that start, train or recover.",
+            Query(in_phase(ACTIVE), "active"),
+        ),
+        number(
+            "Waiting jobs",
+            "Jobs that a queue holds, or that cannot create their pods yet.",
+            Query(in_phase(WAITING), "waiting"),
+            limits=((None, "blue"),),
+        ),
+    ]
 
 
 def goodput() -> Row:
@@ -165,7 +176,7 @@ def jobs() -> Row:
     """Every job: its phases, and its numbers with a link to its board."""
     table = {
         "Phase": Query(phase_number(of_namespace), ""),
-        "Progress": Query(by(OF_JOB, "max", of_namespace(Trainer.PROGRESS_RATIO)), ""),
+        "Progress": Query(by(OF_JOB, "max", best(of_namespace(Trainer.PROGRESS_RATIO))), ""),
         "Goodput": Query(by(OF_JOB, "max", of_namespace(Operator.GOODPUT_RATIO)), ""),
         "Images/s": Query(by(OF_JOB, "max", of_namespace(Trainer.IMAGES_PER_SECOND)), ""),
         "Student mAP": Query(by(OF_JOB, "max", score("student")), ""),
@@ -180,7 +191,8 @@ def jobs() -> Row:
             phases("Phases", "The phase of every job, over time.", Query(phase_number(of_namespace), NAME)),
             listing(
                 "Jobs",
-                "The numbers of every job; its name opens its board. Restarts: in the time range of the board.",
+                "The numbers of every job; its name opens its board. Restarts, and the best of progress and mAP, "
+                "are those in the time range of the board.",
                 table,
                 shares | {"Images/s": "none", "Restarts": "none"},
                 LINK,

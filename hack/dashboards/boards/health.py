@@ -1,7 +1,7 @@
 """The fleet board's row about the operator itself."""
 
 from dashboards.board import Row
-from dashboards.panels import ORANGE, RED, graph, number
+from dashboards.panels import ORANGE, RED, Panel, graph, number
 from dashboards.promql import Query, quantile, rate
 from distill_api.metrics import OperatorMetric as Operator
 
@@ -10,7 +10,6 @@ def row() -> Row:
     """Whether the operator itself is well."""
     polls = {result: rate(f'{Operator.POLLS}{{result="{result}"}}') for result in ("answered", "missed")}
     buckets = f"{Operator.PASS_SECONDS}_bucket"
-    last_pass = f"time() - (max({Operator.LAST_PASS}) > 0)"
     return Row(
         "Operator",
         [
@@ -33,40 +32,47 @@ def row() -> Row:
                 unit="ops",
                 width=6,
             ),
-            number(
-                "Since the last pass",
-                "Time since a pass succeeded. Active jobs get one at least every minute; without them it may grow.",
-                Query(last_pass, "age"),
-                unit="s",
-                limits=((None, "green"), (120, ORANGE), (600, RED)),
-                width=3,
-                height=8,
-            ),
-            number(
-                "Silent jobs",
-                "Jobs whose rank 0 has not answered the last three requests. A few: look at these jobs. Most of them: "
-                "look at the operator's network; nothing is ended meanwhile.",
-                Query(f"sum({Operator.SILENT_JOBS})", "silent"),
-                limits=((None, "green"), (1, ORANGE)),
-                width=3,
-                height=8,
-            ),
-            number(
-                "Leaders",
-                "Operators that lead. Anything but 1 for minutes means that no operator works, or that two do.",
-                Query(f"sum({Operator.LEADS})", "leaders"),
-                limits=((None, RED), (1, "green"), (2, RED)),
-                width=3,
-                height=8,
-            ),
-            number(
-                "CRD",
-                "1 if the cluster's CRD has the operator's schema, else 0.",
-                Query(f"min({Operator.CRD_MATCHES})", "matches"),
-                limits=((None, RED), (1, "green")),
-                width=3,
-                height=8,
-                sparkline=False,
-            ),
+            *_numbers(),
         ],
     )
+
+
+def _numbers() -> list[Panel]:
+    last_pass = f"time() - (max({Operator.LAST_PASS}) > 0)"
+    return [
+        number(
+            "Since the last pass",
+            "Time since a pass succeeded. Active jobs get one at least every minute; without them it may grow.",
+            Query(last_pass, "age"),
+            unit="s",
+            limits=((None, "green"), (120, ORANGE), (600, RED)),
+            width=3,
+            height=8,
+        ),
+        number(
+            "Silent jobs",
+            "Jobs whose rank 0 has not answered the last three requests. A few: look at these jobs. Most of them: "
+            "look at the operator's network; nothing is ended meanwhile.",
+            Query(f"sum({Operator.SILENT_JOBS})", "silent"),
+            limits=((None, "green"), (1, ORANGE)),
+            width=3,
+            height=8,
+        ),
+        number(
+            "Leaders",
+            "Operators that lead. Anything but 1 for minutes means that no operator works, or that two do.",
+            Query(f"sum({Operator.LEADS})", "leaders"),
+            limits=((None, RED), (1, "green"), (2, RED)),
+            width=3,
+            height=8,
+        ),
+        number(
+            "CRD",
+            "1 if the cluster's CRD has the operator's schema, else 0.",
+            Query(f"min({Operator.CRD_MATCHES})", "matches"),
+            limits=((None, RED), (1, "green")),
+            width=3,
+            height=8,
+            sparkline=False,
+        ),
+    ]

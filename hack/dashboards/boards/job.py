@@ -1,9 +1,9 @@
 """Job: one DistillJob from its progress down to its ranks."""
 
 from dashboards.board import FLEET, JOB, Annotation, Board, Row, choice
-from dashboards.boards import ranks
-from dashboards.panels import KINDS, ORANGE, RED, YELLOW, bars, dial, graph, number, phase_mappings, phases
-from dashboards.promql import Query, by, increase, of_job, phase_number, quantile, rate
+from dashboards.boards import checkpoints, ranks
+from dashboards.panels import KINDS, ORANGE, RED, YELLOW, Panel, bars, dial, graph, number, phase_mappings, phases
+from dashboards.promql import Query, by, increase, newest, of_job, phase_number, rate
 from distill_api.metrics import JOB_LABEL
 from distill_api.metrics import OperatorMetric as Operator
 from distill_api.metrics import TrainerMetric as Trainer
@@ -12,20 +12,20 @@ SHARE = ((None, RED), (0.5, ORANGE), (0.75, YELLOW), (0.9, "green"))
 NEUTRAL = ((None, "blue"),)
 
 
-def value(metric: str, matchers: dict[str, str] | None = None) -> str:
-    """A number of the whole job: what rank 0 or the operator says."""
-    return f"max({of_job(metric, matchers)})"
+def recent(metric: str) -> str:
+    """The highest value of the last minutes: a rank that starts shows 0 until it has resumed."""
+    return f"max(max_over_time({of_job(metric)}[5m]))"
 
 
 def score(model: str, iou: str = "50-95") -> str:
     """mAP of the student or the teacher at the last validation."""
-    return value(Trainer.EVAL_MAP, {"model": model, "iou": iou})
+    return newest(Trainer.EVAL_MAP, {"model": model, "iou": iou})
 
 
 def summary() -> Row:
     """The job in eight numbers."""
     pace = f"max({rate(of_job(Trainer.STEPS))})"
-    left = f"({value(Trainer.STEPS_PLANNED)} - {value(Trainer.STEP)}) / ({pace} > 0)"
+    left = f"({newest(Trainer.STEPS_PLANNED)} - {newest(Trainer.STEP)}) / ({pace} > 0)"
     return Row(
         "Summary",
         [
@@ -40,7 +40,7 @@ def summary() -> Row:
             dial(
                 "Progress",
                 "Steps done as a share of the steps planned.",
-                Query(value(Trainer.PROGRESS_RATIO), "progress"),
+                Query(recent(Trainer.PROGRESS_RATIO), "progress"),
                 limits=NEUTRAL,
             ),
             number("Time to the end", "Steps left at the present rate.", Query(left, "left"), unit="s", limits=NEUTRAL),
@@ -48,7 +48,7 @@ def summary() -> Row:
                 "Goodput",
                 "Share of the job's time, from its first attempt on, that went into steps whose work was kept. "
                 "Suspended time is left out.",
-                Query(value(Operator.GOODPUT_RATIO), "goodput"),
+                Query(newest(Operator.GOODPUT_RATIO), "goodput"),
                 limits=SHARE,
             ),
             number(
@@ -68,13 +68,13 @@ def summary() -> Row:
             number(
                 "Images per second",
                 "Images per second of all ranks, as rank 0 measures over its last steps.",
-                Query(value(Trainer.IMAGES_PER_SECOND), "images/s"),
+                Query(newest(Trainer.IMAGES_PER_SECOND), "images/s"),
                 unit="none",
             ),
             number(
                 "Restarts",
                 "Attempts that ended before the job was done, in the time range of the board.",
-                Query(f"sum({increase(of_job(Operator.RESTARTS))})", "restarts"),
+                Query(f"round(sum({increase(of_job(Operator.RESTARTS))}))", "restarts"),
                 unit="none",
                 limits=((None, "green"), (1, YELLOW), (5, ORANGE)),
                 sparkline=False,
@@ -86,7 +86,7 @@ def summary() -> Row:
 def progress() -> Row:
     """How far the job is, and what disruptions cost."""
     lost = f"sum({increase(of_job(Operator.LOST_STEPS))})"
-    made = f"({value(Operator.COMMITTED_STEP)} + ({lost} or vector(0)))"
+    made = f"({newest(Operator.COMMITTED_STEP)} + ({lost} or vector(0)))"
     ended = f"round({by('reason', 'sum', f'increase({of_job(Operator.RESTARTS)}[$__interval])')}) > 0"
     return Row(
         "Progress",
@@ -94,9 +94,9 @@ def progress() -> Row:
             graph(
                 "Steps",
                 "Where the training is, and how much of it is safe on the checkpoints volume. A drop is lost work.",
-                Query(value(Trainer.STEP), "done"),
-                Query(value(Operator.COMMITTED_STEP), "committed"),
-                Query(value(Trainer.STEPS_PLANNED), "planned"),
+                Query(newest(Trainer.STEP) + " > 0", "done"),
+                Query(newest(Operator.COMMITTED_STEP), "committed"),
+                Query(newest(Trainer.STEPS_PLANNED) + " > 0", "planned"),
                 width=12,
                 dashed="planned",
             ),
@@ -122,7 +122,7 @@ def progress() -> Row:
             number(
                 "Steps kept",
                 "Committed steps as a share of those and the ones that had to be repeated.",
-                Query(f"{value(Operator.COMMITTED_STEP)} / {made}", "kept"),
+                Query(f"{newest(Operator.COMMITTED_STEP)} / {made}", "kept"),
                 unit="percentunit",
                 limits=SHARE,
                 width=4,
@@ -130,7 +130,7 @@ def progress() -> Row:
             number(
                 "Epochs",
                 "Epochs finished.",
-                Query(value(Trainer.EPOCH), "epochs"),
+                Query(recent(Trainer.EPOCH), "epochs"),
                 unit="none",
                 limits=NEUTRAL,
                 width=4,
@@ -141,7 +141,6 @@ def progress() -> Row:
 
 def learning() -> Row:
     """Whether the student learns, and from whom."""
-    skipped = by("reason", "sum", f"increase({of_job(Trainer.SKIPPED_STEPS)}[$__rate_interval])")
     gap = f"{score('teacher')} - {score('student')}"
     return Row(
         "Learning",
@@ -176,7 +175,7 @@ def learning() -> Row:
             graph(
                 "Gradient norm",
                 "Norm of all gradients before clipping.",
-                Query(value(Trainer.GRAD_NORM), "norm"),
+                Query(newest(Trainer.GRAD_NORM), "norm"),
                 unit="none",
                 width=6,
             ),
@@ -190,76 +189,20 @@ def learning() -> Row:
                 width=6,
                 low=None,
             ),
-            graph(
-                "Loss scale and skipped steps",
-                "Scale of the loss under fp16 (0 where none is used), and steps without an update.",
-                Query(value(Trainer.AMP_SCALE), "scale"),
-                Query(skipped, "skipped: {{reason}}"),
-                unit="none",
-                width=6,
-            ),
+            _scale(),
         ],
     )
 
 
-def checkpoints() -> Row:
-    """How much work is at risk, and what it costs to save it."""
-    age = f"time() - ({value(Trainer.LAST_CHECKPOINT_TIME)} > 0)"
-    commits = by("result", "sum", f"increase({of_job(Trainer.CHECKPOINT_SAVES)}[$__rate_interval])")
-    stall, persist = (of_job(f"{metric}_bucket") for metric in (Trainer.CHECKPOINT_STALL, Trainer.CHECKPOINT_PERSIST))
-    return Row(
-        "Checkpoints",
-        [
-            graph(
-                "Age of the last checkpoint",
-                "Work that a hard kill would cost now, and the limit of the alert: three times the interval.",
-                Query(age, "age"),
-                Query(f"3 * {value(Trainer.CHECKPOINT_INTERVAL)}", "limit"),
-                unit="s",
-                dashed="limit",
-            ),
-            graph(
-                "Stall by checkpoints",
-                "Time that training stands still for a snapshot.",
-                Query(quantile(0.5, stall), "p50"),
-                Query(quantile(0.99, stall), "p99"),
-                unit="s",
-                interval="1m",
-            ),
-            graph(
-                "Time to commit",
-                "From snapshot to a durable checkpoint: write, fsync, digest, rename, in the background.",
-                Query(quantile(0.5, persist), "p50"),
-                Query(quantile(0.99, persist), "p99"),
-                unit="s",
-                interval="1m",
-            ),
-            graph(
-                "Commits by result",
-                "Checkpoints that were committed and that failed.",
-                Query(commits, "{{result}}"),
-                unit="none",
-                bars=True,
-                stack=True,
-                interval="1m",
-            ),
-            graph(
-                "Last checkpoint and start of the attempt",
-                "Newest durable step, and the step that each attempt resumed from.",
-                Query(value(Trainer.LAST_CHECKPOINT_STEP), "committed"),
-                Query(by("attempt", "max", of_job(Trainer.RESUMED_FROM_STEP)), "attempt {{attempt}} from"),
-            ),
-            number(
-                "Fallbacks",
-                "Damaged checkpoints that were skipped when the attempt resumed: storage lost or changed data.",
-                Query(f"sum({increase(of_job(Trainer.CHECKPOINT_FALLBACKS))})", "fallbacks"),
-                unit="none",
-                limits=((None, "green"), (1, RED)),
-                width=8,
-                height=8,
-                sparkline=False,
-            ),
-        ],
+def _scale() -> Panel:
+    skipped = by("reason", "sum", f"increase({of_job(Trainer.SKIPPED_STEPS)}[$__rate_interval])")
+    return graph(
+        "Loss scale and skipped steps",
+        "Scale of the loss under fp16 (0 where none is used), and steps without an update.",
+        Query(newest(Trainer.AMP_SCALE), "scale"),
+        Query(skipped, "skipped: {{reason}}"),
+        unit="none",
+        width=6,
     )
 
 
@@ -269,7 +212,7 @@ BOARD = Board(
     uid=JOB,
     title="Distillation job",
     description="One DistillJob: progress, learning, throughput, ranks, checkpoints and accelerators.",
-    rows=[summary(), progress(), learning(), *ranks.rows(), checkpoints(), ranks.dcgm()],
+    rows=[summary(), progress(), learning(), *ranks.rows(), checkpoints.row(), ranks.dcgm()],
     variables=[
         choice("namespace", "Namespace", f"label_values({Operator.JOBS}, namespace)", many=False),
         choice(

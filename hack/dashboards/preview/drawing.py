@@ -107,7 +107,7 @@ def bargauge(canvas: Canvas, panel: Panel, source: Source) -> None:
     most = panel["fieldConfig"]["defaults"].get("max") or max(named.series.values[-1] for named in found) or 1.0
     names = [shown(panel, named.name, index)[0] for index, named in enumerate(found)]
     left = min(0.42, (16 + 7.2 * max(len(name) for name in names)) / canvas.width)
-    axes = canvas.axes(left, 12 / canvas.height, 1 - left - 76 / canvas.width, 0, top=36)
+    axes = canvas.axes(left, 12 / canvas.height, 1 - left - 96 / canvas.width, 0, top=36)
     axes.axis("off")
     axes.set_xlim(0, most)
     axes.set_ylim(len(found) - 0.5 if len(found) > 3 else 2.5, -0.5)

@@ -104,11 +104,11 @@ def draw(board: Mapping[str, Any], source: Source, path: Path, subtitle: str) ->
         page.text(16 / WIDTH, 1 - 30 / height, board["title"], size=15, weight="bold", color=TEXT)
         page.text(16 / WIDTH, 1 - 50 / height, subtitle, size=9, color=DIM)
         for panel in panels:
-            canvas = Canvas(figure, _box(panel, height), marks)
+            canvas = Canvas(figure, box(panel, height), marks)
             if panel["type"] == "row":
                 canvas.text(0.006, 0.28, f"▾ {panel['title']}", size=10.5, weight="bold", color=TEXT)
             else:
-                _frame(figure, _box(panel, height))
+                _frame(figure, box(panel, height))
                 canvas.text(
                     11 / canvas.width, 1 - 22 / canvas.height, panel["title"], size=9, weight="bold", color=TEXT
                 )
@@ -124,7 +124,8 @@ def _marks(board: Mapping[str, Any], source: Source) -> list[tuple[float, str]]:
     return [(moment, color(found["iconColor"])) for found in listed for moment, _ in source.marks(found)]
 
 
-def _box(panel: Panel, height: float) -> tuple[float, float, float, float]:
+def box(panel: Panel, height: float) -> tuple[float, float, float, float]:
+    """A panel's left, bottom, width and height in pixels, on a page of this height."""
     grid, column = panel["gridPos"], (WIDTH - GAP) / 24
     left, top = GAP + grid["x"] * column, HEADER + grid["y"] * UNIT
     tall = grid["h"] * UNIT - GAP
