@@ -45,7 +45,7 @@ def test_a_job_is_shown_until_it_is_forgotten() -> None:
     assert left == []
 
 
-def test_a_job_is_in_one_phase_and_holds_accelerators_while_its_pods_have_nodes() -> None:
+def test_a_job_is_in_one_phase_and_holds_accelerators_while_it_has_nodes() -> None:
     metrics = Metrics()
     for phase, of, held in [
         (Phase.STARTING, attempt(), 0),
@@ -82,7 +82,7 @@ def test_the_wait_for_nodes_is_counted_once_for_each_attempt() -> None:
     assert value(metrics, "queue_wait_seconds_sum") == 8
 
 
-def test_time_that_becomes_lost_work_is_counted_as_lost_with_the_seconds_that_follow() -> None:
+def test_time_that_becomes_lost_work_is_counted_with_the_next_seconds() -> None:
     metrics, story = Metrics(), [
         told(productive=100, restart=10),
         told(productive=70, restart=10, lost_work=30),  # the attempt is over
