@@ -66,6 +66,15 @@ def test_the_time_of_a_restart_leaves_out_suspensions(reason: Reason, count: int
     assert value(metrics, "restart_seconds_count") == count
 
 
+def test_counters_of_a_job_start_at_zero_so_that_the_first_increase_shows() -> None:
+    metrics = Metrics()
+    metrics.state(KEY, job(told(productive=1)))
+    assert value(metrics, "restarts_total", **LABELS, outcome="Disrupted", reason="Preempted") == 0
+    assert value(metrics, "restarts_total", **LABELS, outcome="Failed", reason="TrainerError") == 0
+    assert value(metrics, "lost_steps_total", **LABELS) == 0
+    assert set(job_time(metrics).values()) == {0}
+
+
 def test_a_restart_is_counted_by_outcome_and_reason() -> None:
     metrics = Metrics()
     over = closed(1, Reason.PREEMPTED, outcome=Outcome.DISRUPTED)
