@@ -8,7 +8,7 @@ NODES ?= 2
 GPUS ?= 2
 
 .PHONY: help demo test test-fast bench-step bench-scale bench-parity bench-accuracy bench-recovery chaos \
-  chaos-cluster model-check fault-api lint format generate venv constraints \
+  chaos-cluster model-check fault-api lint format generate dashboard-preview venv constraints \
   binaries cluster-up cluster-down clean
 
 help: ## Show the targets.
@@ -43,7 +43,7 @@ lint: venv ## ruff, mypy, import-linter, helm lint, kube-score, checkov, generat
 format: venv ## Format the Python code.
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-generate: venv ## Write the files that are generated from the contract and the commands.
+generate: venv ## Write the generated files: CRD, reasons, commands, boards.
 	@scripts/generate.sh
 
 venv: .venv/.stamp ## Make .venv.
@@ -64,6 +64,10 @@ cluster-up: venv ## Start the one-machine cluster: make cluster-up NODES=2 GPUS=
 
 cluster-down: venv ## Stop it and clean up.
 	@$(CLUSTER) down
+
+dashboard-preview: venv ## Draw both boards into docs/pictures, after a preemption of a real job (about ten minutes; TEACHER=weights.pt).
+	@folder=$$(mktemp -d) && OMP_NUM_THREADS=1 $(BIN)/python -m dashboards.preview all $$folder/fleet \
+	  $(if $(TEACHER),--teacher $(TEACHER)) $(ARGS) ; status=$$? ; rm -rf $$folder ; exit $$status
 
 chaos: venv ## Kill a small run at random moments; it ends bitwise equal: make chaos N=50 SEED=0 PER_RUN=10 EPOCHS=6.
 	@$(BIN)/python -m benchmarks.chaos.local --kills $(or $(N),50) --seed $(or $(SEED),0) --per-run $(or $(PER_RUN),10) \

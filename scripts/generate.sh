@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes every file that is generated from the contract or the commands; with --check only says whether one is stale.
+# Writes every file that is generated; with --check only says whether one is stale.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -28,4 +28,6 @@ mode=${1:-}
 generate distill_api.generate.crd crds/distilljob.yaml charts/distill-operator/files/distilljob.yaml
 generate distill_api.generate.reasons docs/reasons.md
 generate distill_cli.reference docs/commands.md
+generate dashboards.boards.fleet charts/distill-operator/dashboards/distill-fleet.json
+generate dashboards.boards.job charts/distill-operator/dashboards/distilljob.json
 exit $stale

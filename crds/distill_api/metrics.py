@@ -3,10 +3,12 @@
 from typing import Final
 
 PREFIX: Final = "distill_"
+JOB_LABEL: Final = "distilljob"
+"""The label that names the DistillJob. `job` is Prometheus' own: the scrape configuration that a target belongs to."""
 
 
 class TrainerMetric:
-    """Exposed by every rank. The scrape's relabelling adds the labels of the job (namespace, job, attempt)."""
+    """Exposed by every rank. The scrape's relabelling adds the labels of the job (namespace, distilljob, attempt)."""
 
     LOSS: Final = "distill_loss"  # gauge {component}
     IMAGES: Final = "distill_images_total"
@@ -40,13 +42,16 @@ class TrainerMetric:
 
 
 class OperatorMetric:
-    """Exposed by the operator. Metrics of a job have the labels namespace and job."""
+    """Exposed by the operator. Metrics of a job have the labels namespace and distilljob."""
 
     JOBS: Final = "distill_operator_jobs"  # gauge {namespace, phase}
-    RESTARTS: Final = "distill_operator_restarts_total"  # {namespace, job, reason}
-    LOST_STEPS: Final = "distill_operator_lost_steps_total"  # {namespace, job}
-    GOODPUT_RATIO: Final = "distill_operator_goodput_ratio"  # {namespace, job}
-    JOB_TIME: Final = "distill_operator_job_time_seconds"  # gauge {namespace, job, kind}
+    JOB_PHASE: Final = "distill_operator_job_phase"  # gauge {namespace, distilljob, phase}: 1 for the phase it is in
+    ACCELERATORS: Final = "distill_operator_job_accelerators"  # gauge {namespace, distilljob, resource}
+    RESTARTS: Final = "distill_operator_restarts_total"  # {namespace, distilljob, outcome, reason}
+    LOST_STEPS: Final = "distill_operator_lost_steps_total"  # {namespace, distilljob}
+    GOODPUT_RATIO: Final = "distill_operator_goodput_ratio"  # {namespace, distilljob}
+    JOB_TIME: Final = "distill_operator_job_time_seconds_total"  # {namespace, distilljob, kind}
+    QUEUE_WAIT: Final = "distill_operator_queue_wait_seconds"  # histogram
     RESTART_SECONDS: Final = "distill_operator_restart_seconds"  # histogram: end of an attempt to next step
     TIME_TO_FIRST_STEP: Final = "distill_operator_time_to_first_step_seconds"  # histogram
     PASS_SECONDS: Final = "distill_operator_pass_duration_seconds"  # histogram
@@ -54,7 +59,7 @@ class OperatorMetric:
     LAST_PASS: Final = "distill_operator_last_successful_pass_timestamp_seconds"
     POLLS: Final = "distill_operator_polls_total"  # {result}
     SILENT_JOBS: Final = "distill_operator_silent_jobs"
-    COMMITTED_STEP: Final = "distill_operator_committed_step"  # {namespace, job}
+    COMMITTED_STEP: Final = "distill_operator_committed_step"  # {namespace, distilljob}
     BUILD_INFO: Final = "distill_operator_build_info"
     LEADS: Final = "distill_operator_leads"  # gauge
     CRD_MATCHES: Final = "distill_operator_crd_matches"  # gauge; absent if the operator may not read the CRD

@@ -208,5 +208,5 @@ def test_the_time_of_a_job_is_in_status_and_metrics(team: Team) -> None:
     assert len(kinds) == 6
     assert abs(sum(kinds) - wall) <= 0.01 * wall
     assert (goodput.productive_seconds, goodput.checkpoint_stall_seconds) == (2.0, 0.5)
-    shown = f'distill_operator_goodput_ratio{{job="tiny",namespace="{team.ns}"}} {goodput.ratio}'
+    shown = f'distill_operator_goodput_ratio{{distilljob="tiny",namespace="{team.ns}"}} {goodput.ratio}'
     wait_for(lambda: shown in team.operator.metrics(), why=team.operator.metrics)

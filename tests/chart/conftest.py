@@ -4,7 +4,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from itertools import count
+from itertools import count, pairwise
 from typing import Any
 
 import pytest
@@ -12,14 +12,16 @@ import yaml
 from prometheus_client import CollectorRegistry, Metric, start_http_server
 from prometheus_client.registry import Collector
 
-from distill_api.constants import Phase
-from distill_api.status import Attempt, DistillJobStatus, Goodput, Progress
+from distill_api.constants import Outcome
+from distill_api.status import DistillJobStatus, Goodput, Progress
 from distill_operator.controller.telemetry.metrics import Metrics
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from testcluster.artifacts import binaries
 from tests.support.machine.python import ROOT
+from tests.support.operator.samples import attempt, closed, job, status
 
 CHART = ROOT / "charts" / "distill-operator"
+KEY = ("team", "digits")
 MONITORING = ("--api-versions", "monitoring.coreos.com/v1")
 
 Objects = list[dict[str, Any]]
@@ -90,7 +92,7 @@ class EveryScrape(Collector):
 
 
 def rank_metrics(rank: int) -> CollectorRegistry:
-    """The trainer's own metrics on CPUs: it steps and commits, skips nothing and finds no damaged checkpoint."""
+    """The trainer's own metrics on CPUs: whatever can happen to a rank happens between two scrapes."""
     versions = {"torch": "2.15", "ultralytics": "8.4"}
     metrics = TrainerMetrics(rank=rank, world_size=2, checkpoint_interval=60, versions=versions)
     metrics.planned(steps=10_000)
@@ -112,32 +114,37 @@ def rank_metrics(rank: int) -> CollectorRegistry:
         if rank == 0:
             metrics.checkpoint_stalled(0.01)
             metrics.checkpoint_committed(step, datetime.now(UTC), 0.4)
+            metrics.checkpoint_failed()
+            metrics.checkpoint_fell_back()
+        metrics.skipped("non_finite")
 
     metrics.registry.register(EveryScrape(train))
     return metrics.registry
 
 
 def operator_metrics() -> CollectorRegistry:
-    """The operator's own metrics, of one running job that never restarted; it makes a pass between two scrapes."""
-    metrics, key, now = Metrics(), ("team", "digits"), datetime.now(UTC)
-    first = Attempt(number=1, nodes=2, started_at=now, running_at=now + timedelta(seconds=12))
-    status = DistillJobStatus(
-        phase=Phase.RUNNING,
-        attempts=[first],
-        started_at=now,
-        progress=Progress(committed_step=30),
-        goodput=Goodput(productive_seconds=9, restart_seconds=1, ratio=0.9, accounted_until=now),
-    )
-
+    """The operator's own metrics: between two scrapes it makes a pass, and a job lives until it trains again after a
+    preemption.
+    """
+    metrics, began = Metrics(), datetime.now(UTC) - timedelta(minutes=1)
+    ran = {"started_at": began, "scheduled_at": began, "running_at": began + timedelta(seconds=9)}
+    over = closed(1, **ran, step=30, outcome=Outcome.DISRUPTED).model_copy(update={"ended_at": began})
+    spent = {f"{kind}_seconds": 2.0 for kind in ("validation", "restart", "lost_work", "checkpoint_stall")}
+    goodput = Goodput(productive_seconds=9, waiting_for_capacity_seconds=1, **spent, ratio=0.5, accounted_until=began)
+    now = status(over, attempt(2, **ran, lost_steps=10), progress=Progress(committed_step=30), goodput=goodput)
+    life = (DistillJobStatus(), status(attempt(started_at=began)), status(attempt(**ran)), status(over), now)
     metrics.crd_matches(True)
     metrics.leads(True)
+    metrics.silent_jobs(lambda: 0)
 
     def work() -> None:
         metrics.passed(0.02)
+        metrics.failed()
         metrics.polled(True)
         metrics.polled(False)
-        metrics.state(key, status)
-        metrics.transition(key, DistillJobStatus(), status)
+        metrics.state(KEY, job(now, accelerators={"perNode": 2}))
+        for before, after in pairwise(life):
+            metrics.transition(KEY, before, after)
 
     metrics.registry.register(EveryScrape(work))
     return metrics.registry

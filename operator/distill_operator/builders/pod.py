@@ -5,6 +5,7 @@ from typing import Any
 
 from distill_api.constants import METRICS_PORT, TRAINER_CONTAINER, Env, Label, Path
 from distill_api.job import DistillJob
+from distill_api.logs import FORMAT_VARIABLE
 from distill_api.pod.run import Directories, RunConfig
 from distill_api.spec.pods import ClaimRetentionPolicy, Scheduling
 from distill_api.spec.recipe import applied
@@ -97,6 +98,7 @@ def _container(job: DistillJob, namespace: str, attempt: int, nodes: int, settin
             _from_label(Env.ATTEMPT, Label.ATTEMPT),
             _from_label(Env.COMMITTED_STEP, Label.COMMITTED_STEP),
             {"name": "HOME", "value": Path.SCRATCH},
+            *([{"name": FORMAT_VARIABLE, "value": "json"}] if settings.trainer_log_format == "json" else []),
             {"name": "USER", "value": TRAINER_CONTAINER},  # torch asks for the user's name, and not every id has one
         ],
         "ports": [

@@ -81,7 +81,7 @@ class Reconciler:
             plan = replace(plan, actions=())  # they would be refused again
             observation, _ = await self._apply(key, observation, plan)
         status = observation.observed.job.status
-        self._metrics.state(key, status)
+        self._metrics.state(key, observation.observed.job)
         if observation.observed.deleting or status.over:
             return plan.wake_after
         resync = self._settings.resync

@@ -31,6 +31,12 @@ def open_attempt(status: DistillJobStatus) -> Attempt | None:
     return attempt if attempt.outcome == Outcome.RUNNING or unknown else None
 
 
+def nodes_occupied(status: DistillJobStatus) -> int:
+    """Nodes that the pods of the open attempt occupy; 0 until all of them have one."""
+    attempt = open_attempt(status)
+    return attempt.nodes if attempt is not None and attempt.scheduled_at is not None else 0
+
+
 def full_nodes(status: DistillJobStatus, spec: DistillJobSpec) -> int:
     """Nodes at full size: as many as spec.nodes were when the first attempt started. The global batch has a shard for
     each of their processes, however many nodes the job asks for later.

@@ -32,6 +32,8 @@ class Settings:
     """LOG_LEVEL. INFO logs one line for each change of a job's phase."""
     log_format: str = "text"
     """LOG_FORMAT: text for people, or json with one object a line."""
+    trainer_log_format: str = "text"
+    """TRAINER_LOG_FORMAT: the same for training pods; a job may set its own (DISTILL_LOG_FORMAT in spec.template)."""
     lease_name: str = ""
     """LEASE_NAME of the Lease that decides which of several operators works. Default: none; there is only this one."""
     lease_namespace: str = ""
@@ -87,6 +89,7 @@ class Settings:
             namespaces=tuple(name for name in namespaces if name),
             log_level=_choice(environ, "LOG_LEVEL", ("INFO", "DEBUG", "WARNING", "ERROR")),
             log_format=_choice(environ, "LOG_FORMAT", ("text", "json")).lower(),
+            trainer_log_format=_choice(environ, "TRAINER_LOG_FORMAT", ("text", "json")).lower(),
             lease_name=lease["LEASE_NAME"],
             lease_namespace=lease["LEASE_NAMESPACE"],
             identity=lease["POD_NAME"],

@@ -8,6 +8,7 @@ import pytest
 
 from distill_api.constants import TRAINER_USER, Env
 from distill_api.job import DistillJob
+from distill_api.logs import FORMAT_VARIABLE
 from distill_api.pod.run import RunConfig
 from distill_operator.builders import build_claim, build_job, build_service
 from distill_operator.builders.template import merged
@@ -252,6 +253,21 @@ def test_the_platform_may_choose_the_users_ids() -> None:
     made = build_job(job(), "team", 1, 2, settings)["spec"]["template"]["spec"]["securityContext"]
     assert not {"runAsUser", "runAsGroup", "fsGroup"} & made.keys()
     assert made["runAsNonRoot"] is True
+
+
+@pytest.mark.parametrize(("asked", "env"), [("text", []), ("json", [{"name": "DISTILL_LOG_FORMAT", "value": "json"}])])
+def test_the_installation_chooses_the_format_of_the_pods_logs(asked: str, env: list[dict[str, str]]) -> None:
+    made = build_job(job(), "team", 3, 2, replace(SETTINGS, trainer_log_format=asked))
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    assert [variable for variable in container["env"] if variable["name"] == FORMAT_VARIABLE] == env
+
+
+def test_a_jobs_own_format_of_its_logs_wins() -> None:
+    own = {"name": FORMAT_VARIABLE, "value": "text"}
+    template = {"spec": {"containers": [{"name": "trainer", "env": [own]}]}}
+    made = build_job(job(template=template), "team", 3, 2, replace(SETTINGS, trainer_log_format="json"))
+    (container,) = made["spec"]["template"]["spec"]["containers"]
+    assert [variable for variable in container["env"] if variable["name"] == FORMAT_VARIABLE] == [own]
 
 
 def test_a_sub_path_reaches_its_mount() -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from distill_api.logs import JsonFormatter
 from distill_operator.controller.telemetry import logs
-from distill_operator.controller.telemetry.logs import JsonFormatter
 
 LOG = logging.getLogger("distill_operator.test")
 
@@ -19,7 +19,7 @@ LOG = logging.getLogger("distill_operator.test")
 def stream() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(JsonFormatter(logs.facts))
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(handler)
     root.setLevel("INFO")

@@ -22,7 +22,7 @@ from distill_operator.kube.objects import COMPLETION_INDEX, Object, claim_facts,
 from distill_operator.kube.observe import Observer
 from distill_operator.kube.pod_cache import PodCache
 from distill_operator.types.actions import Create, Reserve
-from tests.support.operator.samples import SETTINGS, UID, at, attempt, closed, job, status
+from tests.support.operator.samples import SETTINGS, UID, at, attempt, job, status
 from tests.support.operator.server import KEY, Server, nobody
 
 
@@ -286,18 +286,6 @@ def test_only_children_of_distilljobs_are_asked_for() -> None:
         assert list(settings.watching.label_selectors.collect(resource)) == ["distilljob.dev/job"]
     jobs: Any = kopf.Resource(group="distilljob.dev", version="v1alpha1", plural="distilljobs", namespaced=True)
     assert list(settings.watching.label_selectors.collect(jobs)) == []
-
-
-def restart_count(metrics: Metrics) -> float:
-    return metrics.registry.get_sample_value("distill_operator_restart_seconds_count") or 0.0
-
-
-@pytest.mark.parametrize(("reason", "count"), [(Reason.PREEMPTED, 1), (Reason.SUSPENDED_BY_USER, 0)])
-def test_the_time_of_a_restart_leaves_out_suspensions(reason: Reason, count: int) -> None:
-    metrics = Metrics()
-    before, after = (status(closed(1, reason), attempt(2, running_at=at_)) for at_ in (None, at(9)))
-    metrics.transition(KEY, before, after)
-    assert restart_count(metrics) == count
 
 
 @pytest.mark.parametrize("name", ["1st", "a.b", "A", "-a", "a-"])

@@ -11,7 +11,7 @@ from distill_operator.kube.answers import ApiError
 from distill_operator.kube.client import Kube
 from distill_operator.kube.objects import Object
 from distill_operator.kube.pod_cache import Key
-from tests.support.operator.samples import status
+from tests.support.operator.samples import job, status
 
 
 class Jobs(Kube):
@@ -30,7 +30,7 @@ def test_a_job_that_was_deleted_unseen_is_woken_and_no_other(monkeypatch: pytest
     monkeypatch.setattr(sweep, "SWEEP_SECONDS", 0.01)
     metrics, woken = Metrics(), set()
     for key in (("team", "here"), ("team", "gone"), ("other", "gone"), ("away", "unknown")):
-        metrics.state(key, status(phase=Phase.SUCCEEDED))
+        metrics.state(key, job(status(phase=Phase.SUCCEEDED)))
 
     async def story() -> None:
         task = asyncio.create_task(sweep.sweep(Jobs(("team", "here")), metrics.jobs, woken.add))
@@ -43,7 +43,9 @@ def test_a_job_that_was_deleted_unseen_is_woken_and_no_other(monkeypatch: pytest
 
 def test_a_forgotten_job_has_no_series() -> None:
     metrics = Metrics()
-    metrics.state(("team", "gone"), status(phase=Phase.SUCCEEDED))
+    metrics.state(("team", "gone"), job(status(phase=Phase.SUCCEEDED)))
     metrics.forget(("team", "gone"))
     assert metrics.jobs() == set()
-    assert not [m for family in metrics.registry.collect() for m in family.samples if m.labels.get("job") == "gone"]
+    assert not [
+        m for family in metrics.registry.collect() for m in family.samples if m.labels.get("distilljob") == "gone"
+    ]

@@ -11,7 +11,6 @@ from distill_api.constants import Outcome, Phase
 from distill_api.pod.report import RankSeconds, TrainerStatus
 from distill_api.reasons import Reason
 from distill_api.status import KEPT_ATTEMPTS, Attempt, DistillJobStatus, Spent
-from distill_operator.controller.telemetry.metrics import Metrics
 from distill_operator.status import goodput, progress
 from distill_operator.types.observed import Observed, PodFacts
 from tests.support.operator.samples import answer, at, attempt, closed, ended, job, observed, pod, report, status
@@ -192,22 +191,6 @@ def test_time_alone_is_written_once_a_minute() -> None:
     soon, later = (account(waiting, waiting, seconds) for seconds in (59, 60))
     assert not progress.worth_writing(waiting, soon, 5)
     assert progress.worth_writing(waiting, later, 5)
-
-
-def test_metrics_show_what_is_in_the_status() -> None:
-    metrics, key = Metrics(), ("team", "tiny")
-    metrics.state(key, account(status(), status(attempt(**RAN)), 79, trainer=telling(5)))
-    labels = {"namespace": "team", "job": "tiny"}
-    value = metrics.registry.get_sample_value
-    assert value("distill_operator_goodput_ratio", labels) == round(50 / 79, 4)
-    shown = {kind: value("distill_operator_job_time_seconds", {**labels, "kind": kind}) for kind in (
-        "productive", "checkpoint_stall", "lost_work", "restart", "waiting_for_capacity", "validation"
-    )}  # fmt: skip
-    assert sum(seconds or 0 for seconds in shown.values()) == 79
-    assert shown["checkpoint_stall"] == 2
-    metrics.forget(key)
-    assert value("distill_operator_goodput_ratio", labels) is None
-    assert value("distill_operator_job_time_seconds", {**labels, "kind": "productive"}) is None
 
 
 @settings(max_examples=150, deadline=None)

@@ -59,6 +59,7 @@ def test_a_lease_needs_a_namespace_and_an_identity() -> None:
     [
         ("LOG_LEVEL", "LOUD"),
         ("LOG_FORMAT", "xml"),
+        ("TRAINER_LOG_FORMAT", "xml"),
         ("WORKERS", "0"),
         ("CLAIM_WAIT_SECONDS", "soon"),
         ("TRAINER_USER", "0"),

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 
 VARIABLES = {
     "namespace": ".+",
-    "job": ".+",
+    "distilljob": ".+",
     "__rate_interval": "30s",
     "__interval": "5s",
+    "__interval_ms": "5000",
     "__range": "30m",
 }
 """Values of the dashboard's and Grafana's variables: all jobs, and windows for a scrape each second."""
@@ -31,7 +32,7 @@ def panel_queries(dashboard: Mapping[str, Any] | Path, **variables: str) -> list
     board = json.loads(dashboard.read_text()) if isinstance(dashboard, Path) else dashboard
     values = VARIABLES | variables
     return [
-        PanelQuery(panel["title"], _substituted(target["expr"], values, panel["title"]))
+        PanelQuery(panel["title"], substituted(target["expr"], values, panel["title"]))
         for panel in panels(board)
         for target in panel.get("targets", [])
     ]
@@ -46,7 +47,9 @@ def panels(dashboard: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield panel
 
 
-def _substituted(expr: str, values: Mapping[str, str], panel: str) -> str:
+def substituted(expr: str, values: Mapping[str, str], panel: str) -> str:
+    """`expr` with the values of its variables. Raises ValueError when it names one that has none."""
+
     def value(found: re.Match[str]) -> str:
         name = found[1] or found[2]
         if name not in values:

@@ -1,13 +1,12 @@
 """The format of the operator's log: text for people, or one JSON object a line, which says what job it is about."""
 
-import json
 import logging
 import sys
 from contextvars import ContextVar
-from datetime import UTC, datetime
 from typing import Any
 
 from distill_api.constants import KIND
+from distill_api.logs import JsonFormatter
 from distill_operator.kube.pod_cache import Key
 
 TEXT = "%(asctime)s %(levelname)-7s %(name)s: %(message)s"
@@ -19,7 +18,7 @@ _ATTEMPT: ContextVar[int | None] = ContextVar("attempt", default=None)
 def configure(level: str, log_format: str) -> None:
     """Write everything from `level` on to standard error, kopf's and asyncio's messages included."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter() if log_format == "json" else logging.Formatter(TEXT))
+    handler.setFormatter(JsonFormatter(facts) if log_format == "json" else logging.Formatter(TEXT))
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.captureWarnings(True)
     logging.getLogger("kopf").setLevel(max(logging.WARNING, logging.getLevelName(level)))
@@ -31,22 +30,12 @@ def about(key: Key, attempt: int | None = None) -> None:
     _ATTEMPT.set(attempt or None)
 
 
-class JsonFormatter(logging.Formatter):
-    """time, level, logger, message; job and attempt where a line is about one; exception with its traceback."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        """One line of JSON."""
-        line: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-            "job": getattr(record, "job", None) or _of_kopf(record) or _JOB.get(),
-            "attempt": getattr(record, "attempt", None) or _ATTEMPT.get(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return json.dumps({name: value for name, value in line.items() if value is not None}, default=str)
+def facts(record: logging.LogRecord) -> dict[str, Any]:
+    """The job that a line is about, and the attempt."""
+    return {
+        "job": getattr(record, "job", None) or _of_kopf(record) or _JOB.get(),
+        "attempt": getattr(record, "attempt", None) or _ATTEMPT.get(),
+    }
 
 
 def _of_kopf(record: logging.LogRecord) -> str | None:

@@ -3,17 +3,25 @@
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 
-from distill_api.constants import Phase
-from distill_api.metrics import OperatorMetric
+from distill_api.constants import Outcome, Phase
+from distill_api.job import DistillJob
+from distill_api.metrics import JOB_LABEL, OperatorMetric
 from distill_api.reasons import Reason
 from distill_api.status import DistillJobStatus
+from distill_operator.controller.telemetry.job_time import JobTime
 from distill_operator.kube.pod_cache import Key
-from distill_operator.status import goodput
 from distill_operator.status.events import restarted
+from distill_operator.types import attempts
 
 RESTART_BUCKETS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600)
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nothing reads
+WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+
+
+ENDS = [(r.facts.outcome, r) for r in Reason if r.facts.outcome not in (None, Outcome.SUCCEEDED)]
+"""Restarts of a job start at zero: an increase from nothing to 1 is none to Prometheus."""
 
 
 class Metrics:
@@ -21,7 +29,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        of_job = ["namespace", "job"]
+        of_job = ["namespace", JOB_LABEL]
 
         def gauge(name: str, text: str, labels: list[str]) -> Gauge:
             return Gauge(name, text, labels, registry=self.registry)
@@ -30,18 +38,27 @@ class Metrics:
             return Histogram(name, text, registry=self.registry, **options)  # type: ignore[arg-type]
 
         self._jobs = gauge(OperatorMetric.JOBS, "DistillJobs by phase.", ["namespace", "phase"])
+        self._phase = gauge(OperatorMetric.JOB_PHASE, "1 for the phase that a job is in.", [*of_job, "phase"])
+        self._accelerators = gauge(
+            OperatorMetric.ACCELERATORS, "Accelerators that a job's pods occupy.", [*of_job, "resource"]
+        )
         self._committed = gauge(OperatorMetric.COMMITTED_STEP, "Newest committed step of a job.", of_job)
         self._restarts = Counter(
             OperatorMetric.RESTARTS,
-            "Attempts that ended without success, by reason.",
-            [*of_job, "reason"],
+            "Attempts that ended without success, by outcome and reason.",
+            [*of_job, "outcome", "reason"],
             registry=self.registry,
         )
         self._lost_steps = Counter(
             OperatorMetric.LOST_STEPS, "Steps that had to be repeated.", of_job, registry=self.registry
         )
         self._goodput = gauge(OperatorMetric.GOODPUT_RATIO, "Productive fraction of a job's time.", of_job)
-        self._time = gauge(OperatorMetric.JOB_TIME, "Seconds of a job's time by kind.", [*of_job, "kind"])
+        self._time = JobTime(self.registry)
+        self._queue_wait = histogram(
+            OperatorMetric.QUEUE_WAIT,
+            "Seconds from the start of an attempt until all its pods had nodes, time in a queue included.",
+            buckets=WAIT_BUCKETS,
+        )
         self._restart = histogram(
             OperatorMetric.RESTART_SECONDS,
             "Seconds from the end of an attempt to the first step of the next.",
@@ -96,26 +113,35 @@ class Metrics:
         """A pass failed."""
         self._errors.inc()
 
-    def state(self, key: Key, status: DistillJobStatus) -> None:
+    def state(self, key: Key, job: DistillJob) -> None:
         """Set the gauges of a job."""
+        status = job.status
         self._set_phase(key, status.phase)
+        occupied = attempts.nodes_occupied(status) * job.spec.accelerators.per_node
+        self._accelerators.labels(*key, job.spec.accelerators.resource).set(occupied)
+        self._lost_steps.labels(*key)
+        for outcome, reason in ENDS:
+            self._restarts.labels(*key, outcome, reason)
         if status.progress is not None:
             self._committed.labels(*key).set(status.progress.committed_step)
         if status.goodput is not None:
             self._goodput.labels(*key).set(status.goodput.ratio or 0.0)
-            for kind in goodput.KINDS:
-                self._time.labels(*key, kind.removesuffix("_seconds")).set(getattr(status.goodput, kind))
+            self._time.show(key)
 
     def transition(self, key: Key, old: DistillJobStatus, new: DistillJobStatus) -> None:
         """Count the changes between two stored statuses of a job."""
         for attempt in restarted(old, new):
-            self._restarts.labels(*key, attempt.reason).inc()
+            self._restarts.labels(*key, attempt.outcome, attempt.reason).inc()
+        self._time.add(key, old.goodput, new.goodput)
         before = {attempt.number: attempt for attempt in old.attempts}
         ended = {a.number: a.ended_at for a in new.attempts if a.reason != Reason.SUSPENDED_BY_USER}
         for attempt in new.attempts:
             earlier = before.get(attempt.number)
             if attempt.lost_steps and (earlier is None or earlier.lost_steps is None):
                 self._lost_steps.labels(*key).inc(attempt.lost_steps)
+            if attempt.scheduled_at is not None and (earlier is None or earlier.scheduled_at is None):
+                waited = (attempt.scheduled_at - attempt.started_at).total_seconds()
+                self._queue_wait.observe(max(0.0, waited))  # two clocks: the cluster's and the operator's
             if attempt.running_at is None or (earlier is not None and earlier.running_at is not None):
                 continue
             previous_end = ended.get(attempt.number - 1)  # None after a suspension, which is no restart time
@@ -131,13 +157,18 @@ class Metrics:
     def forget(self, key: Key) -> None:
         """The job is gone."""
         self._set_phase(key, None)
-        for metric in (self._committed, self._lost_steps, self._restarts, self._goodput, self._time):
-            metric.remove_by_labels({"namespace": key[0], "job": key[1]})
+        self._time.forget(key)
+        for metric in (self._committed, self._lost_steps, self._restarts, self._goodput, self._accelerators):
+            metric.remove_by_labels(dict(zip(("namespace", JOB_LABEL), key, strict=True)))
 
     def _set_phase(self, key: Key, phase: Phase | None) -> None:
         old = self._phases.pop(key, None)
         if phase is not None:
             self._phases[key] = phase
+        if old is not None and old != phase:
+            self._phase.remove(*key, old)
+        if phase is not None:
+            self._phase.labels(*key, phase).set(1)
         for changed in {old, phase} - {None}:
             count = sum(1 for (ns, _), p in self._phases.items() if ns == key[0] and p == changed)
             self._jobs.labels(key[0], changed).set(count)

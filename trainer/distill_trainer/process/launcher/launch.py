@@ -30,7 +30,8 @@ from distill_trainer.process.liveness.stop import STOP_SIGNALS
 from distill_trainer.process.machine.cpus import available_cpus, threads_per_rank
 from distill_trainer.process.outcome import Ending, ending_of, stopped_before_first_step
 from distill_trainer.process.rank.files import read_run_config
-from distill_trainer.process.telemetry.console import CLEAR_LINE
+from distill_trainer.process.telemetry import logs
+from distill_trainer.process.telemetry.logs import LogFacts
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +44,11 @@ def main(rank: Callable[[], NoReturn], imports: Sequence[str]) -> int:
 
     Each rank calls `rank` in a process forked from one that has imported `imports`.
     """
-    clear_bar = CLEAR_LINE if sys.stderr.isatty() else ""
-    logging.basicConfig(
-        level=logging.INFO, format=f"{clear_bar}%(asctime)s launcher %(levelname)s: %(message)s", stream=sys.stderr
-    )
+    facts = LogFacts()
+    logs.configure(facts)
     try:
         run = read_run_config(os.environ)
+        facts.job, facts.attempt = run.job, run.attempt
         node_rank = _node_rank(os.environ, run)
         endpoint = Endpoint.parse(run.rendezvous)
     except Permanent as error:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from distill_api.pod.report import TerminationMessage
 from distill_trainer.process.outcome import Ending
+from distill_trainer.process.telemetry.logs import as_json
 
 log = logging.getLogger(__name__)
 
@@ -19,11 +20,16 @@ def conclude_attempt(ending: Ending, termination: Path | None) -> int:
 
 
 def log_ending(ending: Ending) -> None:
-    """Print one line about the ending to stderr; nothing if training is done."""
+    """One line about the ending on stderr, and one that says which rank failed first; nothing if training is done."""
     message = ending.message
     if message.outcome == "done":
         return
-    if message.outcome == "stopped":
+    if message.outcome == "failed" and message.rank is not None:
+        log.error("rank %d is the first that failed", message.rank, extra={"facts": {"failedRank": message.rank}})
+    if as_json():
+        severity = logging.INFO if message.outcome == "stopped" else logging.ERROR
+        log.log(severity, "%s", message.message, extra={"facts": {"reason": message.reason, "step": message.step}})
+    elif message.outcome == "stopped":
         print(message.message, file=sys.stderr)
     else:
         print(f"error: {message.reason}: {message.message}", file=sys.stderr)

@@ -31,7 +31,8 @@ from distill_trainer.process.outcome import FAILURE_EXIT_CODE, Ending, RankRepor
 from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles, read_run_config
 from distill_trainer.process.rank.siblings import Siblings
 from distill_trainer.process.rank.torchrun_env import TorchrunEnv
-from distill_trainer.process.telemetry.console import CLEAR_LINE
+from distill_trainer.process.telemetry import logs
+from distill_trainer.process.telemetry.logs import LogFacts
 
 if TYPE_CHECKING:
     from distill_trainer.checkpoint.checkpointer import Checkpointer
@@ -55,14 +56,18 @@ def main(train: Train) -> NoReturn:
     faulthandler.enable()
     faulthandler.register(STACK_DUMP_SIGNAL, all_threads=True)
     env = TorchrunEnv.from_environ()
-    _configure_logging(env)
-    Rank(read_run_config(os.environ), env, stop, Path(os.environ[FOLDER_VARIABLE])).run(train)
+    facts = LogFacts(rank=env.rank)
+    logs.configure(facts)
+    run = read_run_config(os.environ)
+    facts.job, facts.attempt = run.job, run.attempt
+    Rank(run, env, stop, Path(os.environ[FOLDER_VARIABLE]), facts).run(train)
 
 
 class Rank:
     """Runs one rank and reports how it ended."""
 
-    def __init__(self, run: RunConfig, env: TorchrunEnv, stop: StopFlag, folder: Path) -> None:
+    def __init__(self, run: RunConfig, env: TorchrunEnv, stop: StopFlag, folder: Path, facts: LogFacts) -> None:
+        self._log_facts = facts
         self._run = run
         self._env = env
         self._stop = stop
@@ -135,6 +140,7 @@ class Rank:
             checkpoint_stalls=lambda: metrics.checkpoint_stall_seconds,
             copy=self._files.status_file,
         )
+        self._log_facts.position = status.position
         serve(METRICS_PORT + env.local_rank, metrics.exposition, status.to_json, run.local_address)
         files = RunFiles.of(run)
         self._checkpointer = checkpointer = Checkpointer(
@@ -158,7 +164,7 @@ class Rank:
             watchdog=watchdog,
             checkpointer=checkpointer,
             files=files,
-            console=Console(enabled=env.rank == 0),
+            console=Console(enabled=env.rank == 0, as_log=logs.as_json()),
         )
         if checkpointer.execution is not None:  # the other ranks get it with the state
             log.info("attempt %d is execution %d of job %s", run.attempt, checkpointer.execution, run.job)
@@ -273,13 +279,3 @@ class _CheckpointEvents:
 
     def spec_changed(self, changes: Iterable[Change]) -> None:
         self._status.spec_changed(changes)
-
-
-def _configure_logging(env: TorchrunEnv) -> None:
-    clear_bar = CLEAR_LINE if sys.stderr.isatty() else ""
-    logging.basicConfig(
-        level=logging.INFO if env.rank == 0 else logging.WARNING,
-        format=f"{clear_bar}%(asctime)s rank {env.rank} %(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-        force=True,  # replaces the launcher's configuration
-    )

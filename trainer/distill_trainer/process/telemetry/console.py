@@ -1,10 +1,13 @@
 """Console output: one line per epoch, and a progress bar in a terminal."""
 
+import logging
 import shutil
 import sys
 import time
 from collections.abc import Callable, Mapping
 from typing import TextIO
+
+log = logging.getLogger(__name__)
 
 CLEAR_LINE = "\r\x1b[K"
 """Terminal sequence that clears the progress bar before a line is written."""
@@ -19,11 +22,13 @@ class Console:
         *,
         enabled: bool,
         stream: TextIO | None = None,
+        as_log: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`as_log`: write lines to the log instead, without a bar."""
         self._stream = stream or sys.stdout
-        self._enabled = enabled
-        self._bar = enabled and self._stream.isatty()
+        self._enabled, self._as_log = enabled, as_log
+        self._bar = enabled and not as_log and self._stream.isatty()
         self._clock = clock
         self._drawn_at = 0.0
         self._title = ""
@@ -65,7 +70,9 @@ class Console:
 
     def line(self, text: str) -> None:
         """Print one line in place of the bar."""
-        if self._enabled:
+        if self._enabled and self._as_log:
+            log.info("%s", text)
+        elif self._enabled:
             self._stream.write((CLEAR_LINE if self._bar else "") + text + "\n")
             self._stream.flush()
 

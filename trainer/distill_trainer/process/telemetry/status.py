@@ -111,6 +111,13 @@ class RankStatus:
             measured = {"idle_seconds": self._idle_seconds(), "seconds": self._accounting.seconds()}
             return self._status.model_copy(update=measured)
 
+    def position(self) -> tuple[int | None, int | None]:
+        """The gang's execution, and the steps of the job that are done. Without the lock, which a signal handler that
+        logs might never get.
+        """
+        status = self._status
+        return status.execution, status.progress.step
+
     def to_json(self) -> bytes:
         """Body of GET /status."""
         return self.read().model_dump_json(by_alias=True, exclude_none=True).encode()

@@ -1,0 +1,1 @@
+"""One module for each board; run as a program it prints the board's JSON."""
