@@ -113,7 +113,7 @@ class Notes:
 
         def run_and_note(step: Any, number: int, *arguments: Any) -> Any:
             result = run(step, number, *arguments)
-            self.losses[number], self.finished = result.losses, number + 1
+            self.losses[number], self.finished = result.read().losses, number + 1
             return result
 
         TrainData.batches, Step.run = noted, run_and_note  # type: ignore[method-assign,assignment]
