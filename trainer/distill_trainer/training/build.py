@@ -100,6 +100,7 @@ def build_train_data(setup: Setup) -> TrainData:
         device=setup.environment.device,
         unlabelled_ratio=setup.spec.dataset.unlabelled.ratio if setup.spec.dataset.unlabelled is not None else 0.0,
         on_progress=lambda: setup.context.watchdog.beat("scanning training labels"),
+        on_piped=setup.context.metrics.piped_batch,
     )
 
 
@@ -114,6 +115,7 @@ def build_val_data(setup: Setup) -> ValData:
         batch=shard_batch * (1 if setup.prepared.task == "obb" else 2),
         environment=setup.environment,
         on_progress=lambda: setup.context.watchdog.beat("scanning validation labels"),
+        on_piped=setup.context.metrics.piped_batch,
     )
 
 
