@@ -225,7 +225,7 @@ class Step:
         if not due:
             return StepResult(losses, stop > 0, optimizer_stepped=False, skipped=False, gradient_norm=None)
         norm, *rest = rest
-        scale, *neck = rest if self._scaler.is_enabled() else [None, *rest]
+        scale, neck = (rest[0], rest[1:]) if self._scaler.is_enabled() else (None, rest)
         finite, levels = math.isfinite(norm), len(neck) // 2
         if on_device and not finite:
             self.state.ema.updates -= 1  # counted, but undone on the device
