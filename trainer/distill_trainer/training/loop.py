@@ -45,6 +45,23 @@ class Observer(Protocol):
     def stopping(self) -> None: ...
 
 
+class Stopwatch:
+    """Seconds from one step's result to the next."""
+
+    def __init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """Leave out what has happened since the last lap."""
+        self._since = time.perf_counter()
+
+    def lap(self) -> float:
+        """Seconds since the last lap or restart."""
+        now = time.perf_counter()
+        seconds, self._since = now - self._since, now
+        return seconds
+
+
 @dataclass(frozen=True)
 class Loop:
     """Trains from the current progress to the end of the plan."""
@@ -59,7 +76,7 @@ class Loop:
     stop: StopFlag
     beat: Callable[[str], None]
     """The watchdog's `beat`, called with the name of each phase that starts."""
-    stopwatch: Stopwatch = field(default_factory=lambda: Stopwatch())
+    stopwatch: Stopwatch = field(default_factory=Stopwatch)
 
     @property
     def progress(self) -> TrainingProgress:
@@ -139,20 +156,3 @@ class Loop:
                 f"gradients were not finite in {MAX_SKIPPED_STEPS} consecutive steps up to step {self.progress.step} "
                 f"({losses}); lower training.lr0, or set training.amp to bf16 or fp32",
             )
-
-
-class Stopwatch:
-    """Seconds from one step's result to the next."""
-
-    def __init__(self) -> None:
-        self.restart()
-
-    def restart(self) -> None:
-        """Leave out what has happened since the last lap."""
-        self._since = time.perf_counter()
-
-    def lap(self) -> float:
-        """Seconds since the last lap or restart."""
-        now = time.perf_counter()
-        seconds, self._since = now - self._since, now
-        return seconds

@@ -11,7 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import distill_trainer
 from distill_trainer.process.telemetry.phases import Phases
-from tests.trainer.training.device.test_late_results import Run
+from tests.support.looped import Run
 
 READING = {"_local_scalar_dense", "nonzero", "is_nonzero", "masked_select", "equal", "_unique2"}
 """Operators whose result the host needs: its value, or its size."""
