@@ -51,8 +51,9 @@ class Run:
         poisoned: tuple[int, ...] = (),
         saved: dict[str, Any] | None = None,
         nbs: int = 4,
+        commits_often: bool = True,
     ) -> None:
-        """`poisoned`: steps whose images are not finite."""
+        """`poisoned`: steps whose images are not finite. `commits_often`: after every optimizer step."""
         self.student = build("yolo26n.yaml", optimizer=optimizer, nbs=nbs, warmup_epochs=0.0)
         weight = WeightSchedule(6.0 if share is None else 1.0, constant, STEPS - 2)
         distillation = DistillationPlan(weight, [Term(LOSSES["sl2"])], share=share, min_improvement=min_improvement)
@@ -67,7 +68,7 @@ class Run:
         self._plan, self._poisoned = plan, poisoned
         self.commits: dict[int, bytes] = {}
         self.results: list[StepResult] = []
-        self.commits_often = True
+        self.commits_often = commits_often
         self.stops_with = STEPS
         """The step with which a stop request travels."""
         self.committed_step, self._asked, self._resumed = 0, 0, self.state.progress.step

@@ -35,7 +35,7 @@ def assert_bitwise(ours: bytes, theirs: bytes) -> None:
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "calm": {"poisoned": ()},
-    "scaled, an optimizer step in every step": {"scaled": True, "nbs": 2},
+    "scaled, an optimizer step in every step": {"scaled": True, "nbs": 2, "commits_often": False},
     "balanced": {"share": 0.5, "scaled": True},
     "NAdam": {"optimizer": "NAdam"},
     "ends early": {"min_improvement": 0.99, "poisoned": ()},
