@@ -43,7 +43,7 @@ def test_ahead_the_next_steps_batches_are_preprocessed_for_that_step() -> None:
     uploads.load_next()  # there are no more
 
 
-def test_otherwise_batches_are_loaded_when_they_are_needed_and_left_as_they_are() -> None:
+def test_otherwise_batches_are_loaded_when_needed_and_left_as_they_are() -> None:
     loader = Loader()
     uploads = Uploads(iter(loader), VARYING, 3, ahead=False)
     for count in (1, 2, 3):
