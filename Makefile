@@ -8,7 +8,7 @@ NODES ?= 2
 GPUS ?= 2
 
 .PHONY: help demo test test-fast bench-step bench-scale bench-parity bench-accuracy bench-recovery chaos \
-  chaos-cluster model-check fault-api lint format generate dashboard-preview venv constraints \
+  chaos-cluster model-check fault-api lint format generate dashboard-preview venv constraints lowest \
   binaries cluster-up cluster-down clean
 
 help: ## Show the targets.
@@ -55,6 +55,9 @@ venv: .venv/.stamp ## Make .venv.
 constraints: venv ## Pin the newest versions that pyproject.toml allows.
 	@$(BIN)/uv pip compile --quiet --upgrade --all-extras --python-version 3.11 --no-header --no-annotate \
 	  --overrides overrides.txt --output-file constraints.txt pyproject.toml
+
+lowest: venv ## Import the trainer with the lowest versions that pyproject.toml allows.
+	@scripts/lowest.sh
 
 binaries: venv ## Build Kubernetes and get what the one-machine cluster needs (cached).
 	@$(CLUSTER) binaries

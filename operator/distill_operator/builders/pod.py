@@ -1,15 +1,18 @@
 """Pod template of a training pod; it complies with the restricted Pod Security Standard."""
 
 from collections.abc import Sequence
+from math import ceil
 from typing import Any
 
 from distill_api.constants import METRICS_PORT, TRAINER_CONTAINER, Env, Label, Path
 from distill_api.job import DistillJob
 from distill_api.logs import FORMAT_VARIABLE
 from distill_api.pod.run import Directories, RunConfig
+from distill_api.spec.fields import DistillJobSpec
 from distill_api.spec.pods import ClaimRetentionPolicy, Scheduling
 from distill_api.spec.recipe import applied
 from distill_api.spec.recovery import Recovery
+from distill_api.spec.shared_memory import needed_bytes
 from distill_operator.builders.affinity import avoiding
 from distill_operator.builders.metadata import labels
 from distill_operator.builders.resources import build_resources
@@ -17,8 +20,8 @@ from distill_operator.builders.template import merged
 from distill_operator.types import attempts, naming
 from distill_operator.types.settings import Settings
 
-SHM_MIB_PER_PROCESS = 1024
-"""Shared memory for batches from data-loading workers; a volume named shm in spec.template replaces it."""
+LEAST_SHM_MIB_PER_PROCESS = 1024
+"""Shared memory for batches from data-loading workers, at least; a volume named shm in spec.template replaces it."""
 NOT_THE_TRAINERS: dict[str, Any] = {
     "template": None,
     "resources": None,
@@ -172,12 +175,16 @@ def _volumes(job: DistillJob) -> list[dict[str, Any]]:
         for volume, pod_volume in _pod_volume_of(job).items()
         if volume == pod_volume
     ]
-    shm = f"{SHM_MIB_PER_PROCESS * job.spec.processes_per_node}Mi"
     return [
         *claims,
         {"name": "tmp", "emptyDir": {}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": shm}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shm_mib(job.spec)}Mi"}},
     ]
+
+
+def shm_mib(spec: DistillJobSpec) -> int:
+    """Size limit of /dev/shm in MiB. Only what is used of it takes memory, and counts towards the container's limit."""
+    return max(LEAST_SHM_MIB_PER_PROCESS * spec.processes_per_node, ceil(needed_bytes(spec) / 2**20))
 
 
 def _mounts(job: DistillJob) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ from distill_trainer.process.run_files import RunFiles
 from distill_trainer.process.telemetry.console import Console
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.process.telemetry.status import RankStatus
+from distill_trainer.training import build
+from distill_trainer.training.device.results import Pending
 from distill_trainer.training.step import Step
 from tests.support.checkpoints.opener import Events
 from tests.support.models import job_spec
@@ -53,6 +55,8 @@ class Scenario:
     """Finished steps after which the last rank asks to stop."""
     stop_in_validation: bool = False
     """It asks in the validation that follows, instead."""
+    late: bool = False
+    """Whether results are read as on GPUs, when the next step is queued."""
     port: int = 0
     spec: dict[str, Any] = field(default_factory=dict)
 
@@ -95,11 +99,11 @@ class Notes:
     def __init__(self) -> None:
         self.finished = 0
         self.samples: dict[int, list[str]] = {}
-        self.losses: dict[int, dict[str, float]] = {}
+        self.results: dict[int, Pending] = {}
 
     def forget(self) -> None:
         """Begin anew, for the next scenario."""
-        self.finished, self.samples, self.losses = 0, {}, {}
+        self.finished, self.samples, self.results = 0, {}, {}
 
     def listen(self) -> None:
         """Put an ear between the loop, its data and its step."""
@@ -113,7 +117,7 @@ class Notes:
 
         def run_and_note(step: Any, number: int, *arguments: Any) -> Any:
             result = run(step, number, *arguments)
-            self.losses[number], self.finished = result.losses, number + 1
+            self.results[number], self.finished = result, number + 1
             return result
 
         TrainData.batches, Step.run = noted, run_and_note  # type: ignore[method-assign,assignment]
@@ -157,7 +161,7 @@ def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
     assert (stopped is None) is (scenario.stop_at is None), f"{scenario.job}: stopped at {stopped}"
     found = {
         "samples": notes.samples,
-        "losses": notes.losses,
+        "losses": {step: result.read().losses for step, result in notes.results.items()},
         "resumed": context.status.read().resumed_from_step,
         "execution": context.status.read().execution,
         "stopped": stopped,
@@ -224,13 +228,17 @@ def _begin_as(other: Path, step: int, own: Path) -> None:
 
 def main(root: Path, plan: Path) -> None:
     """This rank's way through the plan."""
-    train.commit_interval = lambda *_, **__: lambda: 0.0  # type: ignore[attr-defined]
     torch.set_num_threads(1)
     rank, notes = int(os.environ["RANK"]), Notes()
+    # Only rank 0 commits, and so is the only one that reads the newest result for that.
+    train.commit_interval = lambda *_, **__: lambda: 0.0 if rank == 0 else 1e9  # type: ignore[attr-defined]
+    step_builder = build._step_builder
     notes.listen()
     (root / "records").mkdir(exist_ok=True)
     for content in json.loads(plan.read_text()):
         scenario = Scenario(**content)
+        late = scenario.late or None
+        build._step_builder = lambda *given, late=late: replace(step_builder(*given), late=late)  # type: ignore[misc]
         if rank < scenario.world:
             play(root, scenario, rank, notes)
 

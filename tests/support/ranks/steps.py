@@ -106,7 +106,7 @@ class Rank:
         while (number := self.training.progress.step) < order.steps:
             batches = [shard_batch(SHARD_IMAGES, seed=number * order.shards + shard) for shard in mine]
             wants_to_stop = environment.rank == environment.world_size - 1 and number == order.steps - 1
-            result = self.step.run(number, batches, wants_to_stop, Phases())
+            result = self.step.run(number, batches, wants_to_stop, Phases()).read()
             self.training.progress.finish_step(result.losses, 0.0)
             results.append({"losses": result.losses, "stop": result.stop, "moved": result.optimizer_stepped})
             if environment.is_main:

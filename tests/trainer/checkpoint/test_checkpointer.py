@@ -162,7 +162,7 @@ def test_the_time_that_the_training_stands_still_for_commits_is_told(open_at: Op
     state = SimpleNamespace(collect=lambda: {"weight": torch.ones(3)}, progress=SimpleNamespace(step=4))
     clocked = lambda: float(next(clock))  # noqa: E731
     commits = Commits(open_at(), state, lambda: 60.0, on_blocked=spent.append, clock=clocked)  # type: ignore[arg-type]
-    commits.commit_if_due()
+    assert not commits.due()
     assert spent == []
     commits.commit_and_wait()
 

@@ -6,12 +6,15 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from distill_trainer.data.workers import PREFETCH, fits_shared_memory, load_batches
+from distill_api.spec.shared_memory import PREFETCH, in_flight_bytes
+from distill_trainer.data import workers
+from distill_trainer.data.workers import fits_shared_memory, load_batches
 from distill_trainer.process.liveness.heartbeat import is_alive
 from tests.support.machine.processes import wait_until_gone
 from tests.support.machine.python import command, environment
@@ -97,6 +100,10 @@ def test_a_killed_worker_is_an_error_and_not_a_hang() -> None:
     ("free", "fits"),
     [(64 * 2**20, False), (2 * 2**30, True)],
 )
-def test_shared_memory_must_hold_all_batches_under_way(free: int, fits: bool) -> None:
+def test_shared_memory_must_hold_all_batches_under_way(
+    free: int, fits: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """16 images of 640 px by 8 workers are 0.75 GiB and more; Docker's default /dev/shm is 64 MiB."""
-    assert fits_shared_memory(16 * 3 * 640**2, workers=8, ranks_on_node=1, free=free) is fits
+    monkeypatch.setattr(workers.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert fits_shared_memory(in_flight_bytes(16 * 3 * 640**2, workers=8, ranks=1)) is fits
+    assert ("64 MiB free, and batches on their way need 938 MiB: they go through pipes" in caplog.text) is not fits

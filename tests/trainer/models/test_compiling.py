@@ -1,19 +1,24 @@
 """training.compile reaches student and teacher, and an image that cannot compile says so before anything is trained."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import torch
 
+from distill_trainer.models.compiling import CACHE_VARIABLE, keep_compiled
 from distill_trainer.models.student import neck_channels
 from distill_trainer.training.distillation.balance import Balance
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.task import DistillTask, Term
 from distill_trainer.training.distillation.teacher import Teacher
+from tests.support.machine.python import environment
 from tests.support.models import CPU, build, preprocessed, shard_batch, teach
 
 
@@ -83,3 +88,51 @@ def test_without_a_compiler_the_job_is_told_what_its_image_lacks(tmp_path: Path)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert done.stdout.startswith("ConfigInvalid training.compile is true, but torch.compile does"), done.stderr
     assert done.stdout.count("\n") == 1
+
+
+COMPILES = """
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+import pytest
+import torch
+from torch._dynamo.utils import counters
+from distill_trainer.models.compiling import keep_compiled
+keep_compiled(Path(sys.argv[1]))
+assert torch.compile(lambda values: values.sin() + 1)(torch.zeros(64)).sum() == 64
+found = counters["aot_autograd"]["autograd_cache_hit"] + counters["inductor"]["fxgraph_cache_hit"]
+print("found" if found else "made")
+"""
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++ (Debian: g++)")
+def test_a_later_attempt_finds_what_an_earlier_one_has_compiled(tmp_path: Path) -> None:
+    folder = tmp_path / "job" / "compiled"
+    told = []
+    for _ in range(2):
+        ended = subprocess.run(
+            [sys.executable, "-c", COMPILES, str(folder)], env=environment(), capture_output=True, text=True, check=True
+        )
+        told.append(ended.stdout.split()[-1])
+    assert told == ["made", "found"]
+
+
+def test_a_volume_that_cannot_keep_programs_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    (tmp_path / "file").touch()
+    keep_compiled(tmp_path / "file" / "compiled")
+    assert "every attempt compiles anew" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=os.ST_NOEXEC))
+    keep_compiled(tmp_path / "compiled")
+    assert "noexec" in caplog.text
+    assert CACHE_VARIABLE not in os.environ
+
+
+def test_a_cache_that_the_template_sets_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, "/cache")
+    keep_compiled(tmp_path / "compiled")
+    assert os.environ[CACHE_VARIABLE] == "/cache"
+    assert not list(tmp_path.iterdir())

@@ -57,6 +57,8 @@ def scenarios() -> Iterator[Scenario]:
             yield Scenario(f"stopped-{world}", world, attempt=attempt, spec=SPEC, **how)
         yield Scenario(f"stopped-{world}", world, attempt=len(MOMENTS) + 1, spec=SPEC)
     yield Scenario("killed-4", 4, begins_as=("calm-4", 2), spec=SPEC)
+    yield Scenario("late-2", 2, stop_at=2, late=True, spec=SPEC)
+    yield Scenario("late-2", 2, attempt=2, late=True, spec=SPEC)
     for attempt, (world, stop_at) in ELASTIC.items():
         yield Scenario("elastic", world, attempt=attempt, stop_at=stop_at, spec=SPEC)
 
@@ -132,6 +134,14 @@ def test_every_rank_knows_the_execution_number_that_rank_0_took(root: Path) -> N
 def test_a_run_that_is_killed_after_later_results_were_told_replaces_them(root: Path) -> None:
     assert record_of(root, "killed-4", 1, 0)["resumed"] == 2
     assert_equal(root, "killed-4", "calm-4")
+
+
+def test_results_read_late_change_only_when_a_stop_is_obeyed(root: Path) -> None:
+    """The request travels with step 2, is read after step 3, where gradients are half accumulated, and obeyed at 4."""
+    assert [record_of(root, "late-2", 1, rank)["stopped"] for rank in range(2)] == [4, 4]
+    assert record_of(root, "late-2", 2, 0)["resumed"] == 4
+    assert tensors(root, "late-2", 4) == tensors(root, "calm-2", 4)
+    assert_equal(root, "late-2", "calm-2")
 
 
 def test_the_comparison_is_one_of_runs_that_learn(root: Path) -> None:

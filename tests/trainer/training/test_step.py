@@ -14,6 +14,7 @@ from distill_trainer.data import Shards
 from distill_trainer.models.precision import student_precision, teacher_dtype
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
+from distill_trainer.training.device.results import StepResult
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import WeightSchedule, constant
@@ -23,7 +24,6 @@ from distill_trainer.training.distillation.terms import TASK_OF
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.shards import frozen_running_statistics
 from distill_trainer.training.preprocess import Preprocess
-from distill_trainer.training.step import StepResult
 from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import ALONE, CPU, build, shard_batch, teach
 
@@ -59,7 +59,8 @@ class Run:
         self.given_back = [weakref.ref(module) for module in extras if module is not None]
 
     def __call__(self, number: int) -> StepResult:
-        return self.step.run(number, [shard_batch(2, seed=2 * number + shard) for shard in (0, 1)], False, Phases())
+        batches = [shard_batch(2, seed=2 * number + shard) for shard in (0, 1)]
+        return self.step.run(number, batches, False, Phases()).read()
 
     def weights(self) -> dict[str, torch.Tensor]:
         return {name: value.clone() for name, value in self.task.state_dict().items()}

@@ -41,9 +41,11 @@ class TrainData:
         device: torch.device,
         unlabelled_ratio: float = 0.0,
         on_progress: Callable[[], None] = no_op,
+        on_piped: Callable[[], None] = no_op,
     ) -> None:
         """`unlabelled_ratio`: unlabelled images per labelled one in each batch. `on_progress` is called repeatedly
-        while labels are scanned. Raises Permanent(DatasetInvalid).
+        while labels are scanned, `on_piped` for each batch for which shared memory is too small. Raises
+        Permanent(DatasetInvalid).
         """
         shape = {"imgsz": imgsz, "stride": stride, "seed": training.seed}
         self.dataset = TrainDataset(dataset, training, **shape, on_progress=on_progress)
@@ -60,7 +62,7 @@ class TrainData:
             per_shard = max(1, round(unlabelled_ratio * self._shard_batch))
             order = unlabelled_order(len(more), per_shard * shards.count, training.seed)
             self._unlabelled = Unlabelled(more, order, per_shard, self.steps_per_epoch * training.epochs)
-        self._local_shards = shards.local
+        self._local_shards, self._on_piped = shards.local, on_piped
         loaded = self._shard_batch + (self._unlabelled.shard_batch if self._unlabelled is not None else 0)
         self._batch_bytes = loaded * dataset.channels * imgsz * imgsz
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -111,6 +113,7 @@ class TrainData:
             batch_bytes=self._batch_bytes,
             ranks_on_node=self._ranks_on_node,
             pin_memory=self._pin_memory,
+            on_piped=self._on_piped,
         ) as shard_batches:
             for _ in range(start_step, end_step):
                 yield [next(shard_batches) for _ in self._local_shards]

@@ -9,6 +9,7 @@ would not see its connections close while a worker runs; therefore the kernel ki
 from __future__ import annotations
 
 import atexit
+import logging
 import multiprocessing
 import os
 import shutil
@@ -23,13 +24,15 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from distill_api.spec.shared_memory import PREFETCH, in_flight_bytes
+from distill_trainer.data.scanned import no_op
 from distill_trainer.process.liveness.stop import stop_signals_blocked
 from distill_trainer.process.machine.prctl import PR_SET_PDEATHSIG, prctl
 
+log = logging.getLogger(__name__)
+
 Batch = dict[str, Any]
 
-PREFETCH = 4
-"""Batches that each worker loads in advance."""
 SHARED_MEMORY = Path("/dev/shm")
 
 
@@ -40,9 +43,19 @@ def _init_worker(parent: int, _worker: int) -> None:
         os._exit(1)
 
 
-def fits_shared_memory(batch_bytes: int, workers: int, ranks_on_node: int, free: int) -> bool:
-    """Whether all batches that can be in flight on this node fit into `free` bytes of /dev/shm."""
-    return 1.25 * batch_bytes * workers * (PREFETCH + 1) * ranks_on_node < free
+def fits_shared_memory(needed: int) -> bool:
+    """Whether batches of `needed` bytes in total fit into what is free of /dev/shm. Logs a warning if they do not."""
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+    if needed <= free:
+        return True
+    log.warning(
+        "%s has %.0f MiB free, and batches on their way need %.0f MiB: they go through pipes, which is slower; enlarge "
+        "the volume shm in spec.template, raise the container's memory limit, or lower training.workers",
+        SHARED_MEMORY,
+        free / 2**20,
+        needed / 2**20,
+    )
+    return False
 
 
 def _collate_to_numpy(collate: Callable[[list[Any]], Batch], samples: list[Any]) -> Batch:
@@ -53,7 +66,9 @@ def _collate_to_numpy(collate: Callable[[list[Any]], Batch], samples: list[Any])
     return {key: value.numpy() if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
 
 
-def _to_tensors(pin_memory: bool, batch: Batch) -> Batch:
+def _to_tensors(pin_memory: bool, on_piped: Callable[[], None], batch: Batch) -> Batch:
+    on_piped()
+
     def tensor(value: Any) -> Any:
         if not isinstance(value, np.ndarray):
             return value
@@ -84,16 +99,14 @@ def load_batches(
     batch_bytes: int,
     ranks_on_node: int,
     pin_memory: bool,
+    on_piped: Callable[[], None] = no_op,
 ) -> Iterator[Iterator[Batch]]:
     """Iterate over collated batches, loaded by `workers` processes (0: in this process) that end with the context.
 
     `batch_bytes` is the size of one batch's images. If free shared memory is too small for all batches in flight, they
-    are sent through pipes, which is slower.
+    are sent through pipes, which is slower; `on_piped` is called for each.
     """
-    pipes = False
-    if workers > 0:
-        free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
-        pipes = not fits_shared_memory(batch_bytes, workers, ranks_on_node, free)
+    pipes = workers > 0 and not fits_shared_memory(in_flight_bytes(batch_bytes, workers, ranks_on_node))
     before = set(multiprocessing.active_children())
     loader = DataLoader(
         dataset,
@@ -113,7 +126,7 @@ def load_batches(
     # At exit multiprocessing would send SIGTERM, which the workers block, and wait forever.
     atexit.register(shut_down)
     try:
-        yield map(partial(_to_tensors, pin_memory), iterator) if pipes else iterator
+        yield map(partial(_to_tensors, pin_memory, on_piped), iterator) if pipes else iterator
     finally:
         shut_down()
         atexit.unregister(shut_down)

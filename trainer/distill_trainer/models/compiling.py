@@ -1,11 +1,38 @@
-"""Checks that torch.compile works in this container image, for training.compile."""
+"""torch.compile for training.compile: checks that it works in this container image, and keeps what it makes."""
 
 from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
 
 import torch
 
 from distill_api.errors import Permanent
 from distill_api.reasons import Reason
+
+log = logging.getLogger(__name__)
+
+CACHE_VARIABLE = "TORCHINDUCTOR_CACHE_DIR"
+
+
+def keep_compiled(folder: Path) -> None:
+    """Let torch.compile keep its results in `folder`, on the checkpoints volume, so that later attempts, on other nodes
+    too, find them. Call this before the first compilation. Leaves a folder alone that the pod's template sets, and does
+    nothing if the volume cannot hold programs.
+    """
+    if CACHE_VARIABLE in os.environ:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        runs_programs = not os.statvfs(folder).f_flag & os.ST_NOEXEC
+    except OSError as error:
+        log.warning("cannot keep compiled models in %s (%s): every attempt compiles anew", folder, error)
+        return
+    if runs_programs:
+        os.environ[CACHE_VARIABLE] = str(folder)
+    else:
+        log.warning("%s is mounted noexec, so it cannot keep compiled models: every attempt compiles anew", folder)
 
 
 def check_compiler(device: torch.device) -> None:

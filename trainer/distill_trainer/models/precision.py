@@ -42,6 +42,14 @@ def _narrow(device: torch.device) -> torch.dtype:
     return torch.bfloat16 if torch.cuda.get_device_capability(device)[0] >= 8 else torch.float16
 
 
+def use_fast_kernels() -> None:
+    """For training.deterministic false on CUDA: cuDNN times its kernels for each new shape and takes the fastest one,
+    and products of fp32 matrices are computed in TF32, as cuDNN's convolutions are by default.
+    """
+    torch.backends.cudnn.benchmark = True
+    torch.set_float32_matmul_precision("high")
+
+
 def teacher_dtype(precision: str, device: torch.device, cpuinfo: Path = _CPUINFO) -> torch.dtype:
     """The dtype for `teacher.precision`.
 

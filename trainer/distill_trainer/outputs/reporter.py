@@ -12,10 +12,10 @@ from distill_trainer.outputs.optional import try_output
 from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.outputs.tensorboard import write_events
 from distill_trainer.process.rank.context import RankContext
+from distill_trainer.training.device.results import StepResult
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.state import TrainingProgress, TrainingState
-from distill_trainer.training.step import StepResult
 
 
 class Reporter:
@@ -70,8 +70,8 @@ class Reporter:
             metrics.neck_gradients(result.neck.ratios, result.neck.cosines)
         if result.skipped:
             metrics.skipped("overflow" if self._scaler.is_enabled() else "non_finite")
-        if self._scaler.is_enabled():
-            metrics.amp_scale(self._scaler.get_scale())
+        if result.amp_scale is not None:
+            metrics.amp_scale(result.amp_scale)
         if torch.cuda.is_initialized():
             metrics.gpu_memory(torch.cuda.max_memory_reserved())
         self._context.status.update(steps_this_attempt=progress.step - self._first_step)

@@ -49,6 +49,11 @@ class RunFiles:
         return self.root / "tensorboard"
 
     @property
+    def compiled(self) -> Path:
+        """Folder of what torch.compile has made, for later attempts."""
+        return self.root / "compiled"
+
+    @property
     def args_yaml(self) -> Path:
         """Arguments of the run in Ultralytics' format."""
         return self.root / "args.yaml"

@@ -12,8 +12,8 @@ from ultralytics.utils.torch_utils import init_seeds
 from distill_api.pod.run import RunConfig
 from distill_api.spec.fields import DistillJobSpec
 from distill_trainer.data import Shards, TrainData
-from distill_trainer.models.compiling import check_compiler
-from distill_trainer.models.precision import Precision, student_precision, teacher_dtype
+from distill_trainer.models.compiling import check_compiler, keep_compiled
+from distill_trainer.models.precision import Precision, student_precision, teacher_dtype, use_fast_kernels
 from distill_trainer.models.setup import Prepared, prepare
 from distill_trainer.models.student import set_class_weights
 from distill_trainer.process.liveness.timeouts import Timeouts, timeouts
@@ -53,6 +53,8 @@ class Setup:
         if environment.device.type == "cpu":
             keep_freed_memory()
         init_seeds(run.spec.training.seed, deterministic=run.spec.training.deterministic)
+        if environment.device.type == "cuda" and not run.spec.training.deterministic:
+            use_fast_kernels()
         if run.recipe is not None:
             log.info("recipe: auto stands for %s", json.dumps(run.recipe))
         terms = terms_of(run.spec.distillation)  # a loss that does not exist ends the attempt here
@@ -60,6 +62,7 @@ class Setup:
         check_task(terms, prepared.task)
         if run.spec.training.compile:
             context.watchdog.beat("compiling")
+            keep_compiled(context.files.compiled)
             check_compiler(environment.device)
         return cls(run, context, environment, prepared, terms)
 
@@ -100,6 +103,7 @@ def build_train_data(setup: Setup) -> TrainData:
         device=setup.environment.device,
         unlabelled_ratio=setup.spec.dataset.unlabelled.ratio if setup.spec.dataset.unlabelled is not None else 0.0,
         on_progress=lambda: setup.context.watchdog.beat("scanning training labels"),
+        on_piped=setup.context.metrics.piped_batch,
     )
 
 
@@ -114,6 +118,7 @@ def build_val_data(setup: Setup) -> ValData:
         batch=shard_batch * (1 if setup.prepared.task == "obb" else 2),
         environment=setup.environment,
         on_progress=lambda: setup.context.watchdog.beat("scanning validation labels"),
+        on_piped=setup.context.metrics.piped_batch,
     )
 
 

@@ -17,7 +17,7 @@ from distill_trainer.training.state import TrainingProgress, TrainingState
 
 
 class Commits:
-    """Commits the state on request and, with `commit_if_due`, about once per interval.
+    """Commits the state on request and, when `due`, about once per interval.
 
     Only rank 0's checkpointer writes. Other ranks wait for it only in `wait` and `commit_and_wait`.
     """
@@ -45,22 +45,23 @@ class Commits:
         """Newest committed step known to this rank."""
         return self._checkpointer.committed_step
 
-    def commit_if_due(self) -> None:
-        """Start a commit if the interval has passed and the previous commit is done.
+    def due(self) -> bool:
+        """Whether the interval has passed and the previous commit is done. Not the same on all ranks.
 
         Raises Retryable(Stalled) if the previous commit hangs, because further progress could not be committed.
         """
         if self._clock() - self._last < self._interval():
-            return
+            return False
         if not self._checkpointer.busy:
-            self.commit()
-        elif (seconds := self._checkpointer.pending_seconds) >= self._hung_after:
+            return True
+        if (seconds := self._checkpointer.pending_seconds) >= self._hung_after:
             raise Retryable(
                 Reason.STALLED,
                 f"rank 0 has waited {seconds:.0f} s in phase checkpoint for a commit to "
                 f"{self._checkpointer.directory}; check the checkpoints volume, or raise "
                 "recovery.stallTimeoutSeconds if the volume is that slow",
             )
+        return False
 
     def commit(self) -> None:
         """Take a snapshot and start committing it in the background."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -113,6 +114,10 @@ def build_optimizer(task: nn.Module, arguments: Any, plan: TrainingPlan) -> tupl
         group["params"] = [parameter for parameter in group["params"] if parameter.requires_grad]
         group["initial_lr"] = group["lr"]
         group["initial_momentum"] = group.get("momentum", 0.0)
+        if "capturable" in group:  # the device counts the steps, because it decides which of them are skipped
+            group["capturable"] = any(parameter.is_cuda for parameter in group["params"])
+    # torch's warning is about the time that this takes
+    warnings.filterwarnings("ignore", message=r".*capturable=True.* without \w+ graph capture", category=UserWarning)
     _drop_empty_groups(optimizer)
     return optimizer, Schedule(arguments, plan, chosen.warmup_bias_lr)
 

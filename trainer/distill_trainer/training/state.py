@@ -97,8 +97,14 @@ class TrainingState:
             self.task.balance.load_state_dict(state["balance"])
         self.ema.ema.load_state_dict(state["ema"])
         self.ema.updates = state["ema_updates"]
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load_state_dict(self._on_this_device(state["optimizer"]))
         if state["scaler"]:
             self.scaler.load_state_dict(state["scaler"])
         for name, value in state["progress"].items():
             setattr(self.progress, name, value)
+
+    def _on_this_device(self, saved: dict[str, Any]) -> dict[str, Any]:
+        """An optimizer's saved state, with the step counts where this optimizer has them: on the host or the device."""
+        pairs = zip(saved["param_groups"], self.optimizer.param_groups, strict=True)
+        groups = [then | {name: now[name] for name in ("capturable",) if name in now} for then, now in pairs]
+        return saved | {"param_groups": groups}

@@ -8,7 +8,7 @@ import logging
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -19,6 +19,9 @@ from distill_trainer.data.shards import Shards
 from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
+from distill_trainer.training.device.gate import optimizer_tensors, restore_buffers, undone_unless
+from distill_trainer.training.device.results import Pending, StepResult
+from distill_trainer.training.device.upload import Uploaded
 from distill_trainer.training.distillation.balance import NeckGradients
 from distill_trainer.training.distillation.improvement import ends, evidence
 from distill_trainer.training.distillation.plan import DistillationPlan
@@ -32,24 +35,6 @@ from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.state import TrainingState
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """The result of a step, the same on every rank."""
-
-    losses: dict[str, float]
-    """Mean over all shards, by component."""
-    stop: bool
-    """Whether any rank has a stop request."""
-    optimizer_stepped: bool
-    """Whether an optimizer step was due: False while gradients accumulate."""
-    skipped: bool
-    """Whether the optimizer step was skipped because of non-finite gradients."""
-    gradient_norm: float | None
-    """Norm before clipping; None while gradients accumulate."""
-    neck: NeckGradients | None = None
-    """With a balance, while gradients do not accumulate."""
 
 
 class Step:
@@ -66,20 +51,29 @@ class Step:
         preprocess: Preprocess,
         shards: Shards,
         environment: Environment,
+        late: bool = False,
     ) -> None:
-        """`state`: a fresh or resumed one. `teacher`: freed when distillation ends, so pass the only reference."""
+        """`state`: a fresh or resumed one. `teacher`: freed when distillation ends, so pass the only reference. `late`:
+        the host does not wait for the result of a step before it has queued the next one.
+        """
         self.state, self._schedule, self._teacher = state, schedule, teacher
-        self._distillation, self._precision, self._preprocess = distillation, precision, preprocess
+        self._distillation, self._precision, self.preprocess = distillation, precision, preprocess
+        self.late = late
         self._weight = distillation.weight
         self._shards, self._environment = shards, environment
         self._task, self._optimizer, self._scaler = state.task, state.optimizer, state.scaler
+        self._averages = [value for value in state.ema.ema.state_dict().values() if value.is_floating_point()]
+        self._pending: Pending | None = None
         self._cosines: Sequence[float] = ()
         self._last_optimizer_step = state.progress.step - 1  # commits happen right after an optimizer step
         self._names = component_names(self._task)
         self._wrap_model()
 
-    def run(self, step: int, batches: Sequence[dict[str, Any]], stop: bool, phases: Phases) -> StepResult:
-        """Train on this rank's shard batches of global step `step`. `stop`: whether this rank has a stop request."""
+    def run(self, step: int, batches: Sequence[dict[str, Any] | Uploaded], stop: bool, phases: Phases) -> Pending:
+        """Train on this rank's shard batches of global step `step`. `stop`: whether this rank has a stop request.
+
+        Until the result is read, the state may be of a step that is still running, and its count of updates too high.
+        """
         if not self._buckets_built:
             self._build_buckets(step, batches)
         self._begin_balance(step)
@@ -87,24 +81,24 @@ class Step:
         signals = torch.zeros(1 + len(self._names), device=self._environment.device)
         signals[0] = float(stop)
         due = step - self._last_optimizer_step >= self._schedule.accumulate(step)
-        pending = None
+        sent = None
         for position, (shard, batch) in enumerate(zip(self._shards.local, batches, strict=True)):
             last = position == len(self._shards.local) - 1
             with no_sync(self._model, not (last and due)):
                 losses = self._forward(step, shard, batch, phases)
                 signals[1:] += torch.stack([losses[name].float() for name in self._names]) / self._shards.count
                 if last:  # started before the backward pass, to overlap with it
-                    pending = all_reduce_async(signals)
+                    sent = all_reduce_async(signals)
                 with phases.measure("backward"):
                     self._scaler.scale(losses[OBJECTIVE]).backward()
-        if pending is not None:
-            pending.wait()
+        if sent is not None:
+            sent.wait()
         self._end_balance()
         with phases.measure("optimizer"):
-            result = self._finish(step, signals, due)
+            self._pending = self._finish(step, signals, due)
         if self._weight.over(step + 1) and not self._weight.over(step):
             self._end_distillation()
-        return result
+        return self._pending
 
     def ends_accumulation(self, step: int, end: int) -> bool:
         """Whether the optimizer step at `step` is the last one before step `end`."""
@@ -158,7 +152,7 @@ class Step:
         if self._environment.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _build_buckets(self, step: int, batches: Sequence[dict[str, Any]]) -> None:
+    def _build_buckets(self, step: int, batches: Sequence[dict[str, Any] | Uploaded]) -> None:
         """Run one backward pass without effect, so that DDP rebuilds its gradient buckets before the first step.
 
         DDP rebuilds its buckets after the first backward pass, and with more than two ranks the order in which gloo and
@@ -176,12 +170,14 @@ class Step:
             parameter.grad = gradient
         self._buckets_built = True
 
-    def _forward(self, step: int, shard: int, batch: dict[str, Any], phases: Phases) -> dict[str, Tensor]:
+    def _forward(self, step: int, shard: int, loaded: dict[str, Any] | Uploaded, phases: Phases) -> dict[str, Tensor]:
         with phases.measure("data"):
-            batch = self._preprocess(batch, step)
-        with phases.measure("teacher"):
-            teacher_output = self._teacher.infer(batch["img"]) if self._teacher is not None else None
-        seed_shard(self._preprocess.seed, step, max(shard, 0))
+            uploaded = loaded if isinstance(loaded, Uploaded) else Uploaded(self.preprocess(loaded, step))
+            batch = uploaded.synchronize()
+        teacher = self._teacher
+        with phases.measure("teacher", teacher.stream if teacher is not None else None):
+            teacher_output = teacher.infer(batch["img"], uploaded.ready) if teacher is not None else None
+        seed_shard(self.preprocess.seed, step, max(shard, 0))
         statistics = nullcontext() if shard == 0 else frozen_running_statistics(self._task)
         with phases.measure("forward"), self._precision.autocast(), statistics:
             losses: dict[str, Tensor] = self._model(batch, teacher_output, self._weight.at(step))
@@ -196,54 +192,77 @@ class Step:
         balance = self._task.balance
         if balance is None:
             return
-        factor = self._scaler.get_scale() if self._scaler.is_enabled() else 1.0
-        measured = balance.measured() / factor**2
+        measured = balance.measured()
+        if (factor := self._amp_scale()) is not None:
+            measured = measured / factor**2
         if (pending := all_reduce_async(measured)) is not None:
             pending.wait()
         balance.end_step(measured)
 
-    def _finish(self, step: int, signals: Tensor, due: bool) -> StepResult:
-        norm: float | None = None
-        neck: list[float] = []
+    def _finish(self, step: int, signals: Tensor, due: bool) -> Pending:
+        values, on_device = [signals], self.late and bool(self._optimizer.state)
         if due:
             self._scaler.unscale_(self._optimizer)
             norms = [clip_grad_norm_(parameters, MAX_GRADIENT_NORM) for parameters in self._clipped]
-            total = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
-            balance = self._task.balance
-            summary = balance.summary() if balance is not None else signals[:0]
-            read = torch.cat([total.reshape(1).to(signals), signals, summary.to(signals)]).tolist()
-            norm, (stop, *losses), neck = read[0], read[1 : 1 + len(signals)], read[1 + len(signals) :]
-            self._optimizer_step(finite=math.isfinite(norm))
+            norm = norms[0] if len(norms) == 1 else torch.stack(norms).norm()
+            if on_device:
+                self._optimizer_step_on_device(norm.isfinite())
+            else:  # what the first step creates must not exist if it is skipped
+                self._optimizer_step(norm.isfinite())
+            if self._scaler.is_enabled():
+                self._scaler.update()
+            self._optimizer.zero_grad()
             self._last_optimizer_step = step
-        else:
-            stop, *losses = signals.tolist()
-        self._cosines = neck[len(neck) // 2 :] or self._cosines
+            scale, balance = self._amp_scale(), self._task.balance
+            values += [norm.reshape(1), *([scale.reshape(1)] if scale is not None else [])]
+            values += [balance.summary()] if balance is not None else []
+        read = torch.cat([value.to(signals) for value in values])
+        return Pending(read, partial(self._result, due, on_device), optimizer_stepped=due)
+
+    def _result(self, due: bool, on_device: bool, values: list[float]) -> StepResult:
+        stop, *rest = values
+        losses, rest = dict(zip(self._names, rest, strict=False)), rest[len(self._names) :]
+        if not due:
+            return StepResult(losses, stop > 0, optimizer_stepped=False, skipped=False, gradient_norm=None)
+        norm, *rest = rest
+        scale, neck = (rest[0], rest[1:]) if self._scaler.is_enabled() else (None, rest)
+        finite, levels = math.isfinite(norm), len(neck) // 2
+        if on_device and not finite:
+            self.state.ema.updates -= 1  # counted, but undone on the device
+        self._cosines = neck[levels:] or self._cosines
         return StepResult(
-            losses=dict(zip(self._names, losses, strict=True)),
-            stop=stop > 0,
-            optimizer_stepped=due,
-            skipped=norm is not None and not math.isfinite(norm),
+            losses,
+            stop > 0,
+            optimizer_stepped=True,
+            skipped=not finite,
             gradient_norm=norm,
-            neck=NeckGradients(neck[: len(neck) // 2], neck[len(neck) // 2 :]) if neck else None,
+            neck=NeckGradients(neck[:levels], neck[levels:]) if neck else None,
+            amp_scale=scale,
         )
 
-    def _optimizer_step(self, finite: bool) -> None:
-        if finite:
-            self._scaler.step(self._optimizer)
-        if self._scaler.is_enabled():
-            self._scaler.update()
-        self._optimizer.zero_grad()
-        if finite:
+    def _optimizer_step(self, finite: Tensor) -> None:
+        """Scaled gradients have been unscaled: the scaler's own step would only ask again whether they are finite."""
+        if bool(finite):
+            self._optimizer.step()
             self.state.ema.update(self._task.student_model)
-        else:
-            self._restore_buffers()
+        else:  # the average was not updated in this step
+            restore_buffers(self._task.student_model, self.state.ema.ema, finite)
 
-    def _restore_buffers(self) -> None:
-        """Replace non-finite running statistics by those of the EMA, which was not updated in this step."""
-        averages = dict(self.state.ema.ema.named_buffers())
-        for name, buffer in self._task.student_model.named_buffers():
-            if buffer.is_floating_point() and not torch.isfinite(buffer).all():
-                buffer.copy_(averages[name])
+    def _optimizer_step_on_device(self, finite: Tensor) -> None:
+        """The same without a host that waits: an optimizer step that is undone where gradients were not finite."""
+        if self._pending is not None:
+            self._pending.read()  # how the average weighs this step depends on the steps that were skipped before
+        with undone_unless(finite, [*optimizer_tensors(self._optimizer), *self._averages]):
+            self._optimizer.step()
+            self.state.ema.update(self._task.student_model)
+        restore_buffers(self._task.student_model, self.state.ema.ema, finite)
+
+    def _amp_scale(self) -> Tensor | None:
+        """The loss scale, with fp16, on the device."""
+        if not self._scaler.is_enabled():
+            return None
+        scale: Tensor = self._scaler.scale(torch.ones((), device=self._environment.device))
+        return scale
 
 
 def clip_groups(task: DistillTask) -> list[list[nn.Parameter]]:

@@ -41,6 +41,8 @@ class StepBuilder:
     precision: Precision
     """Precision of the student."""
     compile: bool = False
+    late: bool | None = None
+    """Whether the result of a step is read when the next one is queued. None: on CUDA, where reading takes time."""
 
     def build_state(self, saved: dict[str, Any] | None = None) -> tuple[TrainingState, Schedule]:
         """A new training state, or the state that was `saved`, and the schedule of its optimizer."""
@@ -70,6 +72,7 @@ class StepBuilder:
             ),
             shards=self.shards,
             environment=self.environment,
+            late=self.late if self.late is not None else device.type == "cuda",
         )
 
     def _distillation_over(self, progress: Mapping[str, Any]) -> bool:

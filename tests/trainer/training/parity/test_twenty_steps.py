@@ -93,7 +93,7 @@ def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor
         plan,
         step,
         Batches(),
-        commits=SimpleNamespace(commit=nothing, commit_if_due=nothing, commit_and_wait=nothing),
+        commits=SimpleNamespace(commit=nothing, due=nothing, commit_and_wait=nothing),
         observer=SimpleNamespace(epoch_started=nothing, step_finished=step_finished, committing=nothing),
         end_epoch=state.progress.finish_epoch,
         stop=SimpleNamespace(requested=False),

@@ -108,28 +108,30 @@ class Teacher(BaseModel):
         self.to(device=device, dtype=dtype, memory_format=torch.channels_last)
         self.dtype = dtype
         self.batch_fraction = batch_fraction
-        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        if self.stream is not None:  # what was copied and fused above
+            self.stream.wait_stream(torch.cuda.current_stream(device))
 
     def train(self, mode: bool = True) -> Teacher:  # noqa: ARG002  (the signature is nn.Module's)
         """Stay in eval mode: the batch statistics of a frozen model must not change."""
         return super().train(False)
 
     @torch.no_grad()  # not inference_mode: the student's backward pass saves these features
-    def infer(self, images: Tensor) -> ModelOutput:
+    def infer(self, images: Tensor, ready: torch.cuda.Event | None = None) -> ModelOutput:
         """The signals for images [B, 3, H, W] in [0, 1], or for the last ones if the teacher has a `batch_fraction`;
         features and logits in the teacher's dtype.
 
-        On CUDA this runs on a separate stream, in parallel with the student's forward pass. Call
-        `ModelOutput.synchronize` before using the result.
+        On CUDA this runs on a separate stream, in parallel with the student, as soon as the images are `ready` (None:
+        when the current stream has done what is queued). Call `ModelOutput.synchronize` before using the result.
         """
         images = images[-max(1, round(self.batch_fraction * images.shape[0])) :]
-        if self._stream is None:
+        if self.stream is None:
             return self._infer(images)
-        self._stream.wait_stream(torch.cuda.current_stream(images.device))
-        with torch.cuda.stream(self._stream):
+        self.stream.wait_event(ready or torch.cuda.current_stream(images.device).record_event())
+        with torch.cuda.stream(self.stream):
             output = self._infer(images)
-            images.record_stream(self._stream)
-            return output._replace(ready=self._stream.record_event())
+            images.record_stream(self.stream)
+            return output._replace(ready=self.stream.record_event())
 
     def _infer(self, images: Tensor) -> ModelOutput:
         images = images.to(dtype=self.dtype, memory_format=torch.channels_last)

@@ -29,8 +29,11 @@ class ValData:
         batch: int,
         environment: Environment,
         on_progress: Callable[[], None] = no_op,
+        on_piped: Callable[[], None] = no_op,
     ) -> None:
-        """`batch`: images per batch. `on_progress` is called repeatedly while labels are scanned."""
+        """`batch`: images per batch. `on_progress` is called repeatedly while labels are scanned, `on_piped` for each
+        batch for which shared memory is too small.
+        """
         self.info = dataset
         self.training = training
         self.task = dataset.task
@@ -51,6 +54,7 @@ class ValData:
             single_cls=training.single_cls,
             prefix="val: ",
         )
+        self._on_piped = on_piped
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._on_cuda = environment.device.type == "cuda"
         # On CPUs the model uses all cores, so that workers would only compete for them.
@@ -88,5 +92,6 @@ class ValData:
             batch_bytes=self.batch * self.info.channels * self.imgsz**2,
             ranks_on_node=self._ranks_on_node,
             pin_memory=self._on_cuda,
+            on_piped=self._on_piped,
         ) as batches:
             yield batches
