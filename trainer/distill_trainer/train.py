@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from distill_api.constants import JobFile
 from distill_api.errors import Stopped
 from distill_api.pod.run import RunConfig
 from distill_api.status import Result
+from distill_trainer.data import TrainData
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.outputs.finish import Finish, FinishedRun
 from distill_trainer.outputs.reporter import Reporter
@@ -58,8 +60,13 @@ def train(run: RunConfig, context: RankContext) -> Result | None:
 
 def _train_with_peers(setup: Setup, started: float) -> FinishedRun:
     """Everything that needs the process group. `started`: when this rank started, by time.perf_counter."""
+    data = build_train_data(setup)
+    with closing(build_val_data(setup)) as val_data:
+        return _train_and_validate(setup, data, val_data, started)
+
+
+def _train_and_validate(setup: Setup, data: TrainData, val_data: ValData, started: float) -> FinishedRun:
     context = setup.context
-    data, val_data = build_train_data(setup), build_val_data(setup)
     context.watchdog.beat("building the models")
     plan = build_plan(setup, data)
     distillation = build_distillation(setup, plan)

@@ -4,17 +4,24 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from distill_trainer.data.workers import PREFETCH, fits_shared_memory, load_batches
+from distill_trainer.data import workers
+from distill_trainer.data.workers import PREFETCH, BatchLoader, fits_shared_memory
 from distill_trainer.process.liveness.heartbeat import is_alive
 from tests.support.machine.processes import wait_until_gone
 from tests.support.machine.python import command, environment
+
+ONE_RANK: dict[str, Any] = {"batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
+
+
+def collate(items: list[int]) -> dict[str, torch.Tensor]:
+    return {"n": torch.tensor(items)}
 
 
 @contextmanager
@@ -63,11 +70,12 @@ def test_workers_ignore_a_request_to_stop_from_their_first_instruction(request_t
             os.kill(os.getpid(), request_to_stop)
         return pid
 
-    options = {"workers": 2, "batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
+    options = ONE_RANK | {"workers": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fork", fork_and_tell)
-        with load_batches(Told(), [[0], [1], [2]], lambda items: {"n": torch.tensor(items)}, **options) as made:
-            assert [batch["n"].item() for batch in made] == [0, 1, 2]
+        loader = BatchLoader(Told(), [[0], [1], [2]], collate, **options)
+        with closing(loader):
+            assert [batch["n"].item() for batch in loader] == [0, 1, 2]
 
 
 def test_a_trainer_that_ends_by_an_exception_ends_at_once(make_digits: Any) -> None:
@@ -85,12 +93,40 @@ class Broken(torch.utils.data.Dataset[int]):
 
 
 def test_a_killed_worker_is_an_error_and_not_a_hang() -> None:
-    options = {"workers": 1, "batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
-    with (
-        pytest.raises(RuntimeError, match="worker"),
-        load_batches(Broken(), [[0], [1], [2], [3]], lambda items: {"n": torch.tensor(items)}, **options) as made,
-    ):
-        list(made)
+    options = ONE_RANK | {"workers": 1}
+    loader = BatchLoader(Broken(), [[0], [1], [2], [3]], collate, **options)
+    with closing(loader), pytest.raises(RuntimeError, match="worker"):
+        list(loader)
+
+
+class Pid(torch.utils.data.Dataset[int]):
+    def __getitem__(self, index: int) -> int:
+        return os.getpid()
+
+
+@pytest.mark.parametrize("pipes", [False, True])
+def test_every_iteration_uses_the_same_workers(pipes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "fits_shared_memory", lambda *_: not pipes)
+    loader = BatchLoader(Pid(), [[0], [1], [2], [3]], collate, **ONE_RANK | {"workers": 2})
+    with closing(loader):
+        first = [batch["n"].item() for batch in loader]
+        assert [batch["n"].item() for batch in loader] == first
+        next(iter(loader))  # left early
+        assert [batch["n"].item() for batch in loader] == first
+        assert len(set(first) - {os.getpid()}) == 2
+    assert not any(is_alive(pid) for pid in first)
+
+
+def test_open_loaders_share_the_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    free: list[float] = []
+    monkeypatch.setattr(workers, "fits_shared_memory", lambda *given: free.append(given[-1]) or True)
+    first = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1, "batch_bytes": 2**40})
+    second = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1})
+    first.close()
+    third = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1})
+    second.close()
+    third.close()
+    assert free[1] < 0 < free[2]
 
 
 @pytest.mark.parametrize(

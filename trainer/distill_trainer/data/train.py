@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from distill_trainer.data.order import SampleOrder, ShardBatchSampler
 from distill_trainer.data.scanned import no_op
 from distill_trainer.data.shards import Shards
 from distill_trainer.data.unlabelled import Joined, JoinedSampler, Unlabelled, UnlabelledDataset, unlabelled_order
-from distill_trainer.data.workers import load_batches
+from distill_trainer.data.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class TrainData:
         if self._unlabelled is not None:
             sampler = JoinedSampler(sampler, self._unlabelled)
             dataset = Joined(self.dataset, self._unlabelled.dataset)
-        with load_batches(
+        loader = BatchLoader(
             dataset,
             sampler,
             self.dataset.collate_fn,
@@ -111,6 +112,8 @@ class TrainData:
             batch_bytes=self._batch_bytes,
             ranks_on_node=self._ranks_on_node,
             pin_memory=self._pin_memory,
-        ) as shard_batches:
+        )
+        with closing(loader):
+            shard_batches = iter(loader)
             for _ in range(start_step, end_step):
                 yield [next(shard_batches) for _ in self._local_shards]

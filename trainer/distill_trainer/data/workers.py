@@ -13,8 +13,7 @@ import multiprocessing
 import os
 import shutil
 import signal
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,9 +39,14 @@ def _init_worker(parent: int, _worker: int) -> None:
         os._exit(1)
 
 
-def fits_shared_memory(batch_bytes: int, workers: int, ranks_on_node: int, free: int) -> bool:
+def in_flight(batch_bytes: int, workers: int, ranks_on_node: int) -> float:
+    """Bytes of /dev/shm for all batches that can be in flight on this node."""
+    return 1.25 * batch_bytes * workers * (PREFETCH + 1) * ranks_on_node
+
+
+def fits_shared_memory(batch_bytes: int, workers: int, ranks_on_node: int, free: float) -> bool:
     """Whether all batches that can be in flight on this node fit into `free` bytes of /dev/shm."""
-    return 1.25 * batch_bytes * workers * (PREFETCH + 1) * ranks_on_node < free
+    return in_flight(batch_bytes, workers, ranks_on_node) < free
 
 
 def _collate_to_numpy(collate: Callable[[list[Any]], Batch], samples: list[Any]) -> Batch:
@@ -63,57 +67,74 @@ def _to_tensors(pin_memory: bool, batch: Batch) -> Batch:
     return {key: tensor(value) for key, value in batch.items()}
 
 
-def _shut_down(iterator: Any, processes: Sequence[multiprocessing.process.BaseProcess]) -> None:
-    """Shut the workers down, and kill those that do not end."""
-    if processes:
-        iterator._shutdown_workers()  # so that torch does not treat their end as a failure
-    for process in processes:
-        if process.is_alive():
-            process.kill()
-    for process in processes:
-        process.join()
+class BatchLoader:
+    """Loads a data set's batches with processes that live until `close`; with 0 workers in this process.
 
-
-@contextmanager
-def load_batches(
-    dataset: Dataset[Any],
-    batch_sampler: Any,
-    collate: Callable[[list[Any]], Batch],
-    *,
-    workers: int,
-    batch_bytes: int,
-    ranks_on_node: int,
-    pin_memory: bool,
-) -> Iterator[Iterator[Batch]]:
-    """Iterate over collated batches, loaded by `workers` processes (0: in this process) that end with the context.
-
-    `batch_bytes` is the size of one batch's images. If free shared memory is too small for all batches in flight, they
-    are sent through pipes, which is slower.
+    Each iteration yields all batches of `batch_sampler`, collated, in order, and uses the same workers.
     """
-    pipes = False
-    if workers > 0:
-        free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
-        pipes = not fits_shared_memory(batch_bytes, workers, ranks_on_node, free)
-    before = set(multiprocessing.active_children())
-    loader = DataLoader(
-        dataset,
-        batch_sampler=batch_sampler,
-        collate_fn=partial(_collate_to_numpy, collate) if pipes else collate,
-        num_workers=workers,
-        prefetch_factor=PREFETCH if workers > 0 else None,
-        worker_init_fn=partial(_init_worker, os.getpid()),
-        multiprocessing_context="fork" if workers > 0 else None,
-        generator=torch.Generator(),  # creating a loader must not change the global generator
-        pin_memory=pin_memory and not pipes,
-    )
-    with stop_signals_blocked():  # only the trainer handles stop signals
-        iterator = iter(loader)
-    processes = [child for child in multiprocessing.active_children() if child not in before]
-    shut_down = partial(_shut_down, iterator, processes)
-    # At exit multiprocessing would send SIGTERM, which the workers block, and wait forever.
-    atexit.register(shut_down)
-    try:
-        yield map(partial(_to_tensors, pin_memory), iterator) if pipes else iterator
-    finally:
-        shut_down()
-        atexit.unregister(shut_down)
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batch_sampler: Any,
+        collate: Callable[[list[Any]], Batch],
+        *,
+        workers: int,
+        batch_bytes: int,
+        ranks_on_node: int,
+        pin_memory: bool,
+    ) -> None:
+        """`batch_bytes` is the size of one batch's images. If free shared memory is too small for all batches that this
+        process's open loaders can have in flight, they are sent through pipes, which is slower.
+        """
+        self._pipes = False
+        if workers > 0:
+            free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+            reserved = sum(loader.reserved for loader in _OPEN)
+            self._pipes = not fits_shared_memory(batch_bytes, workers, ranks_on_node, free - reserved)
+        self.reserved = 0 if self._pipes else in_flight(batch_bytes, workers, ranks_on_node)
+        """Bytes of /dev/shm that the batches in flight on this node can take."""
+        self._pin_memory = pin_memory
+        self._loader: DataLoader[Any] = DataLoader(
+            dataset,
+            batch_sampler=batch_sampler,
+            collate_fn=partial(_collate_to_numpy, collate) if self._pipes else collate,
+            num_workers=workers,
+            prefetch_factor=PREFETCH if workers > 0 else None,
+            persistent_workers=workers > 0,
+            worker_init_fn=partial(_init_worker, os.getpid()),
+            multiprocessing_context="fork" if workers > 0 else None,
+            generator=torch.Generator(),  # creating a loader must not change the global generator
+            pin_memory=pin_memory and not self._pipes,
+        )
+        self._iterator: Any = None
+        self._processes: list[multiprocessing.process.BaseProcess] = []
+        _OPEN.append(self)
+        # At exit multiprocessing would send SIGTERM, which the workers block, and wait forever.
+        atexit.register(self.close)
+
+    def __iter__(self) -> Iterator[Batch]:
+        """All batches. An iteration that was left early is abandoned by the next one."""
+        before = set(multiprocessing.active_children())
+        with stop_signals_blocked():  # only the trainer handles stop signals
+            self._iterator = iter(self._loader)
+        self._processes += [child for child in multiprocessing.active_children() if child not in before]
+        return map(partial(_to_tensors, self._pin_memory), self._iterator) if self._pipes else self._iterator
+
+    def close(self) -> None:
+        """Shut the workers down, and kill those that do not end."""
+        atexit.unregister(self.close)
+        if self in _OPEN:
+            _OPEN.remove(self)
+        if self._processes:
+            self._iterator._shutdown_workers()  # so that torch does not treat their end as a failure
+        for process in self._processes:
+            if process.is_alive():
+                process.kill()
+        for process in self._processes:
+            process.join()
+        self._processes = []
+
+
+_OPEN: list[BatchLoader] = []
+"""This process's open loaders."""
