@@ -80,7 +80,8 @@ def _train_and_validate(setup: Setup, data: TrainData, val_data: ValData, starte
     reporter = Reporter(context, plan, state, images_per_step=len(setup.shards.local) * shard_images)
     if teacher is not None:
         reporter.teacher_evaluated(teacher.map50, teacher.map50_95)
-    evaluation = Evaluation(plan, state, val_data, context, reporter, commits, setup.validates_in_half)
+    period = setup.spec.training.val_period if setup.spec.training.val else None
+    evaluation = Evaluation(plan, state, val_data, context, reporter, commits, setup.validates_in_half, period)
     context.metrics.phase("start", time.perf_counter() - started - scoring_seconds)
     Loop(plan, step, data, commits, reporter, evaluation.end_epoch, context.stop, context.watchdog.beat).run()
     return _finished(setup, evaluation, teacher, data.dataset.labels)
