@@ -1,6 +1,7 @@
 """Loader workers leave exactly when their trainer does, however it ends."""
 
 import os
+import pickle
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from distill_trainer.data import workers
+from distill_trainer.data.slots import Slots
 from distill_trainer.data.workers import PREFETCH, BatchLoader, fits_shared_memory
 from distill_trainer.process.liveness.heartbeat import is_alive
 from tests.support.machine.processes import wait_until_gone
@@ -120,13 +122,63 @@ def test_every_iteration_uses_the_same_workers(pipes: bool, monkeypatch: pytest.
 def test_open_loaders_share_the_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     free: list[float] = []
     monkeypatch.setattr(workers, "fits_shared_memory", lambda *given: free.append(given[-1]) or True)
-    first = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1, "batch_bytes": 2**40})
+    monkeypatch.setattr(workers, "SHARED_MEMORY", Path("/nonexistent"))
+    first = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1, "batch_bytes": 1000})
     second = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1})
     first.close()
     third = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1})
     second.close()
     third.close()
-    assert free[1] < 0 < free[2]
+    of_one_byte = 1.25 * (PREFETCH + 1)
+    assert free == [0, -1000 * of_one_byte, -of_one_byte]
+
+
+class Images(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """Image n has n in all its pixels."""
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"img": torch.full((3, 8, 8), index % 256, dtype=torch.uint8)}
+
+
+def stacked(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {"img": torch.stack([sample["img"] for sample in samples])}
+
+
+@pytest.mark.parametrize("size", [2 * 3 * 8 * 8, 1])
+def test_a_batch_that_is_kept_is_never_overwritten(size: int) -> None:
+    """Also when there are more of them than slots, or none fits a slot."""
+    pairs = [[2 * n, 2 * n + 1] for n in range(100)]
+    loader = BatchLoader(Images(), pairs, stacked, **ONE_RANK | {"workers": 2, "batch_bytes": size})
+    with closing(loader):
+        for _ in range(2):
+            kept = [batch["img"][1] for batch in loader]  # views, of which each keeps its batch
+            loader_done = [int(image.float().mean()) for image in kept]
+            assert loader_done == [second for _, second in pairs]
+            assert all(bool((image == image[0, 0, 0]).all()) for image in kept)
+        dropped = [int(batch["img"][1, 0, 0, 0]) for batch in loader]
+    assert dropped == loader_done
+    assert [int(image[0, 0, 0]) for image in kept] == loader_done, "batches outlive their loader"
+
+
+def test_slots_are_used_again_once_their_batch_is_dropped() -> None:
+    slots = Slots(workers=2, per_worker=2, size=4)
+    images = [torch.ones(4, dtype=torch.uint8)]
+    first, second = slots.stack(images, 1), slots.stack(images, 1)
+    assert first is not None
+    assert second is not None
+    assert (first.slot, second.slot) == (2, 3)
+    assert slots.stack(images, 1) is None
+    received: torch.Tensor = pickle.loads(pickle.dumps(first))
+    view = received.view(2, 2)
+    del received
+    assert slots.stack(images, 1) is None
+    assert view.tolist() == [[1, 1], [1, 1]]
+    del view
+    again = slots.stack(images, 1)
+    assert again is not None
+    assert again.slot == 2
+    assert slots.stack([torch.ones(5, dtype=torch.uint8)], 0) is None
+    assert slots.stack([torch.ones(1)], 0) is None
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from distill_api.spec.training import Training
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import SampleOrder, ShardBatchSampler
+from distill_trainer.data.pixels import use_fast_pixels
 from distill_trainer.data.scanned import no_op
 from distill_trainer.data.shards import Shards
 from distill_trainer.data.unlabelled import Joined, JoinedSampler, Unlabelled, UnlabelledDataset, unlabelled_order
@@ -48,6 +49,7 @@ class TrainData:
         """
         shape = {"imgsz": imgsz, "stride": stride, "seed": training.seed}
         self.dataset = TrainDataset(dataset, training, **shape, on_progress=on_progress)
+        use_fast_pixels(self.dataset)
         self.order = SampleOrder(
             images=len(self.dataset),
             batch=training.batch,
@@ -58,6 +60,7 @@ class TrainData:
         self._unlabelled: Unlabelled | None = None
         if unlabelled_ratio > 0:
             more = UnlabelledDataset(dataset, training, **shape, on_progress=on_progress)
+            use_fast_pixels(more)
             per_shard = max(1, round(unlabelled_ratio * self._shard_batch))
             order = unlabelled_order(len(more), per_shard * shards.count, training.seed)
             self._unlabelled = Unlabelled(more, order, per_shard, self.steps_per_epoch * training.epochs)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from distill_trainer.data.slots import Slots
 from distill_trainer.process.liveness.stop import stop_signals_blocked
 from distill_trainer.process.machine.prctl import PR_SET_PDEATHSIG, prctl
 
@@ -55,6 +56,18 @@ def _collate_to_numpy(collate: Callable[[list[Any]], Batch], samples: list[Any])
     if get_worker_info() is None:
         return batch
     return {key: value.numpy() if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+
+
+def _collate_to_slot(slots: Slots, collate: Callable[[list[Any]], Batch], samples: list[Any]) -> Batch:
+    """Collate, with the images stacked in shared memory that is used again."""
+    worker = get_worker_info()
+    if worker is None or not isinstance(samples[0], dict):
+        return collate(samples)
+    stacked = slots.stack([sample["img"] for sample in samples], worker.id)
+    if stacked is None:
+        return collate(samples)
+    nothing = torch.empty(0, dtype=torch.uint8)
+    return collate([sample | {"img": nothing} for sample in samples]) | {"img": stacked}
 
 
 def _to_tensors(pin_memory: bool, batch: Batch) -> Batch:
@@ -92,13 +105,17 @@ class BatchLoader:
             free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
             reserved = sum(loader.reserved for loader in _OPEN)
             self._pipes = not fits_shared_memory(batch_bytes, workers, ranks_on_node, free - reserved)
-        self.reserved = 0 if self._pipes else in_flight(batch_bytes, workers, ranks_on_node)
+        self.reserved: float = 0 if self._pipes else in_flight(batch_bytes, workers, ranks_on_node)
         """Bytes of /dev/shm that the batches in flight on this node can take."""
         self._pin_memory = pin_memory
+        if self._pipes:
+            collate = partial(_collate_to_numpy, collate)
+        elif workers > 0:
+            collate = partial(_collate_to_slot, Slots(workers, PREFETCH + 2, batch_bytes), collate)
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=batch_sampler,
-            collate_fn=partial(_collate_to_numpy, collate) if self._pipes else collate,
+            collate_fn=collate,
             num_workers=workers,
             prefetch_factor=PREFETCH if workers > 0 else None,
             persistent_workers=workers > 0,

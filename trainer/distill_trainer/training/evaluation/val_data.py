@@ -9,6 +9,7 @@ from typing import Any
 from distill_api.spec.training import Training
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
+from distill_trainer.data.pixels import use_fast_pixels
 from distill_trainer.data.scanned import ScannedDataset, no_op
 from distill_trainer.data.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
@@ -50,6 +51,7 @@ class ValData:
             single_cls=training.single_cls,
             prefix="val: ",
         )
+        use_fast_pixels(self.dataset)
         self._loader: BatchLoader | None = None
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._on_cuda = environment.device.type == "cuda"
