@@ -7,7 +7,7 @@ CLUSTER := $(BIN)/python -m testcluster
 NODES ?= 2
 GPUS ?= 2
 
-.PHONY: help demo test test-fast bench-step bench-scale bench-parity bench-accuracy bench-recovery chaos \
+.PHONY: help demo test test-fast bench-step bench-loader bench-scale bench-parity bench-accuracy bench-recovery chaos \
   chaos-cluster model-check fault-api lint format generate dashboard-preview venv constraints lowest \
   binaries cluster-up cluster-down clean
 
@@ -26,6 +26,9 @@ test-fast: venv ## Run the tests that need neither root nor Kubernetes.
 
 bench-step: venv ## Time a training step against Ultralytics' own (about ten minutes).
 	@$(BIN)/python -m benchmarks.bench.step $(ARGS)
+
+bench-loader: venv ## Compare the data loader's images/s of a core with Ultralytics' loader (some minutes).
+	@OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m benchmarks.bench.loader $(ARGS)
 
 bench-scale: venv ## Measure a step on 1, 2 and 4 ranks, and predict it on GPU nodes (about five minutes).
 	@$(BIN)/python -m benchmarks.bench.scale $(ARGS)

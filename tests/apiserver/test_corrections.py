@@ -22,7 +22,7 @@ CORRECTIONS: dict[str, Object] = {
 }
 CHANGED_LATER = {
     "epochs": 200, "lr0": 0.005, "lrf": 0.1, "cos_lr": True, "amp": "bf16", "compile": True, "patience": 5,
-    "plots": False, "workers": 2,
+    "val_period": 5, "plots": False, "workers": 2,
 }  # fmt: skip
 NUMBERS = itertools.count()
 

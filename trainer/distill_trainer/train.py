@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 
 from distill_api.constants import JobFile
 from distill_api.errors import Stopped
 from distill_api.pod.run import RunConfig
 from distill_api.status import Result
+from distill_trainer.data import TrainData
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.outputs.finish import Finish, FinishedRun
 from distill_trainer.outputs.reporter import Reporter
@@ -58,8 +60,13 @@ def train(run: RunConfig, context: RankContext) -> Result | None:
 
 def _train_with_peers(setup: Setup, started: float) -> FinishedRun:
     """Everything that needs the process group. `started`: when this rank started, by time.perf_counter."""
+    data = build_train_data(setup)
+    with closing(build_val_data(setup)) as val_data:
+        return _train_and_validate(setup, data, val_data, started)
+
+
+def _train_and_validate(setup: Setup, data: TrainData, val_data: ValData, started: float) -> FinishedRun:
     context = setup.context
-    data, val_data = build_train_data(setup), build_val_data(setup)
     context.watchdog.beat("building the models")
     plan = build_plan(setup, data)
     distillation = build_distillation(setup, plan)
@@ -73,7 +80,8 @@ def _train_with_peers(setup: Setup, started: float) -> FinishedRun:
     reporter = Reporter(context, plan, state, images_per_step=len(setup.shards.local) * shard_images)
     if teacher is not None:
         reporter.teacher_evaluated(teacher.map50, teacher.map50_95)
-    evaluation = Evaluation(plan, state, val_data, context, reporter, commits, setup.validates_in_half)
+    period = setup.spec.training.val_period if setup.spec.training.val else None
+    evaluation = Evaluation(plan, state, val_data, context, reporter, commits, setup.validates_in_half, period)
     context.metrics.phase("start", time.perf_counter() - started - scoring_seconds)
     Loop(plan, step, data, commits, reporter, evaluation.end_epoch, context.stop, context.watchdog.beat).run()
     return _finished(setup, evaluation, teacher, data.dataset.labels)

@@ -28,7 +28,7 @@ STARTED: Final = {
     "persistentVolumeClaimRetentionPolicy": "claims were created with it",
 }
 """Fields that the first attempt fixes, committed or not, and why. With elastic, nodes may change."""
-LATER: Final = ("epochs", "lr0", "lrf", "cos_lr", "amp", "compile", "patience", "plots", "workers")
+LATER: Final = ("epochs", "lr0", "lrf", "cos_lr", "amp", "compile", "patience", "val_period", "plots", "workers")
 """Fields of spec.training that may change while the job is suspended, also once steps are committed. epochs may only
 grow."""
 

@@ -59,7 +59,10 @@ class Training(Model):
     mask_ratio: Annotated[int, Field(ge=1)] = 4
     """Downsampling ratio of training masks (segment)."""
     val: bool = True
-    """Validate after every epoch; false validates only at the end."""
+    """Validate during training; false validates only after the last epoch."""
+    val_period: Annotated[int, Field(ge=1)] = 1
+    """Validate after every N-th epoch, and always after the last one. Epochs between validations count for patience,
+    but are not candidates for best.pt."""
     iou: Fraction = 0.7
     """IoU threshold of non-maximum suppression in validation."""
     nms: bool | None = None

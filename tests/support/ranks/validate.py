@@ -2,7 +2,8 @@
 
     RANK=0 WORLD_SIZE=2 … python -m tests.support.ranks.validate WEIGHTS FOLDER TASK REPORT [STOP]
 
-REPORT.<RANK> is what this rank found. STOP, as RANK:BATCH, asks that rank alone to stop there.
+REPORT.<RANK> is what this rank found; rank 0's has the pictures, too. STOP, as RANK:BATCH, asks that rank
+alone to stop there.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from typing import Any
 import torch.distributed as dist
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
+from ultralytics.models.yolo.detect import DetectionValidator
 
 from distill_api.spec.training import Training
 from distill_local.trainer_process import free_port
@@ -49,6 +51,9 @@ def found_by(environment: Environment, weights: str, root: Path, task: str, stop
         environment=environment,
     )
     done: list[int] = []
+    computed: list[None] = []
+    compute = DetectionValidator.get_stats
+    DetectionValidator.get_stats = lambda validator: (computed.append(None), compute(validator))[1]
     figures = ValidationFigures()
     stop = None if stop_at is None else lambda: len(done) == stop_at
     try:
@@ -57,6 +62,10 @@ def found_by(environment: Environment, weights: str, root: Path, task: str, stop
         return {"interrupted after": len(done)}
     found = asdict(metrics)
     del found["seconds"]
+    if environment.rank > 0:
+        assert (figures.confusion, computed) == (None, []), "only rank 0 computes"
+        return found
+    assert len(computed) == 1
     assert figures.confusion is not None
     pictures = {name: hashlib.sha256(content).hexdigest() for name, content in figures.of_rank.pictures.items()}
     return found | {"confusion": figures.confusion.matrix.tolist(), "pictures": pictures}

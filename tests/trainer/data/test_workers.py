@@ -1,10 +1,11 @@
 """Loader workers leave exactly when their trainer does, however it ends."""
 
 import os
+import pickle
 import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,10 +15,17 @@ import torch
 
 from distill_api.spec.shared_memory import PREFETCH, in_flight_bytes
 from distill_trainer.data import workers
-from distill_trainer.data.workers import fits_shared_memory, load_batches
+from distill_trainer.data.slots import Slots
+from distill_trainer.data.workers import BatchLoader, fits_shared_memory
 from distill_trainer.process.liveness.heartbeat import is_alive
 from tests.support.machine.processes import wait_until_gone
 from tests.support.machine.python import command, environment
+
+ONE_RANK: dict[str, Any] = {"batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
+
+
+def collate(items: list[int]) -> dict[str, torch.Tensor]:
+    return {"n": torch.tensor(items)}
 
 
 @contextmanager
@@ -66,11 +74,12 @@ def test_workers_ignore_a_request_to_stop_from_their_first_instruction(request_t
             os.kill(os.getpid(), request_to_stop)
         return pid
 
-    options = {"workers": 2, "batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
+    options = ONE_RANK | {"workers": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fork", fork_and_tell)
-        with load_batches(Told(), [[0], [1], [2]], lambda items: {"n": torch.tensor(items)}, **options) as made:
-            assert [batch["n"].item() for batch in made] == [0, 1, 2]
+        loader = BatchLoader(Told(), [[0], [1], [2]], collate, **options)
+        with closing(loader):
+            assert [batch["n"].item() for batch in loader] == [0, 1, 2]
 
 
 def test_a_trainer_that_ends_by_an_exception_ends_at_once(make_digits: Any) -> None:
@@ -88,12 +97,88 @@ class Broken(torch.utils.data.Dataset[int]):
 
 
 def test_a_killed_worker_is_an_error_and_not_a_hang() -> None:
-    options = {"workers": 1, "batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
-    with (
-        pytest.raises(RuntimeError, match="worker"),
-        load_batches(Broken(), [[0], [1], [2], [3]], lambda items: {"n": torch.tensor(items)}, **options) as made,
-    ):
-        list(made)
+    options = ONE_RANK | {"workers": 1}
+    loader = BatchLoader(Broken(), [[0], [1], [2], [3]], collate, **options)
+    with closing(loader), pytest.raises(RuntimeError, match="worker"):
+        list(loader)
+
+
+class Pid(torch.utils.data.Dataset[int]):
+    def __getitem__(self, index: int) -> int:
+        return os.getpid()
+
+
+@pytest.mark.parametrize("pipes", [False, True])
+def test_every_iteration_uses_the_same_workers(pipes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "fits_shared_memory", lambda *_: not pipes)
+    loader = BatchLoader(Pid(), [[0], [1], [2], [3]], collate, **ONE_RANK | {"workers": 2})
+    with closing(loader):
+        first = [batch["n"].item() for batch in loader]
+        assert [batch["n"].item() for batch in loader] == first
+        next(iter(loader))  # left early
+        assert [batch["n"].item() for batch in loader] == first
+        assert len(set(first) - {os.getpid()}) == 2
+    assert not any(is_alive(pid) for pid in first)
+
+
+def test_open_loaders_share_the_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    reserved: list[int] = []
+    monkeypatch.setattr(workers, "fits_shared_memory", lambda *given: reserved.append(given[-1]) or True)
+    first = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1, "batch_bytes": 1000})
+    second = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1})
+    first.close()
+    third = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1})
+    second.close()
+    third.close()
+    assert reserved == [0, in_flight_bytes(1000, 1, 1), in_flight_bytes(1, 1, 1)]
+
+
+class Images(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """Image n has n in all its pixels."""
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        return {"img": torch.full((3, 8, 8), index % 256, dtype=torch.uint8)}
+
+
+def stacked(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    return {"img": torch.stack([sample["img"] for sample in samples])}
+
+
+@pytest.mark.parametrize("size", [2 * 3 * 8 * 8, 1])
+def test_a_batch_that_is_kept_is_never_overwritten(size: int) -> None:
+    """Also when there are more of them than slots, or none fits a slot."""
+    pairs = [[2 * n, 2 * n + 1] for n in range(100)]
+    loader = BatchLoader(Images(), pairs, stacked, **ONE_RANK | {"workers": 2, "batch_bytes": size})
+    with closing(loader):
+        for _ in range(2):
+            kept = [batch["img"][1] for batch in loader]  # views, of which each keeps its batch
+            loader_done = [int(image.float().mean()) for image in kept]
+            assert loader_done == [second for _, second in pairs]
+            assert all(bool((image == image[0, 0, 0]).all()) for image in kept)
+        dropped = [int(batch["img"][1, 0, 0, 0]) for batch in loader]
+    assert dropped == loader_done
+    assert [int(image[0, 0, 0]) for image in kept] == loader_done, "batches outlive their loader"
+
+
+def test_slots_are_used_again_once_their_batch_is_dropped() -> None:
+    slots = Slots(workers=2, per_worker=2, size=4)
+    images = [torch.ones(4, dtype=torch.uint8)]
+    first, second = slots.stack(images, 1), slots.stack(images, 1)
+    assert first is not None
+    assert second is not None
+    assert (first.slot, second.slot) == (2, 3)
+    assert slots.stack(images, 1) is None
+    received: torch.Tensor = pickle.loads(pickle.dumps(first))
+    view = received.view(2, 2)
+    del received
+    assert slots.stack(images, 1) is None
+    assert view.tolist() == [[1, 1], [1, 1]]
+    del view
+    again = slots.stack(images, 1)
+    assert again is not None
+    assert again.slot == 2
+    assert slots.stack([torch.ones(5, dtype=torch.uint8)], 0) is None
+    assert slots.stack([torch.ones(1)], 0) is None
 
 
 @pytest.mark.parametrize(

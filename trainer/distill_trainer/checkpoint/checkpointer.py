@@ -1,4 +1,4 @@
-"""The Checkpointer: saves and restores the state of a training run."""
+"""The Checkpointer: saves and restores the state of a training run, and writes its weights in the background."""
 
 import logging
 import time
@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 
 from distill_api.errors import Permanent
@@ -123,17 +124,18 @@ class Checkpointer:
             with storage_errors(directory):
                 for path in layout.leftovers(directory):
                     discard(path)
-            self._buffer = SharedBuffer()
-            self._writer = BackgroundWriter(self._buffer.descriptor, self._fence, self._committed)
+            self._buffer, self._file = SharedBuffer(), SharedBuffer()
+            buffers = self._buffer.descriptor, self._file.descriptor
+            self._writer = BackgroundWriter(buffers, self._fence, self._committed)
 
     @property
     def busy(self) -> bool:
-        """Whether a commit is in progress. A snapshot would wait for it."""
+        """Whether a commit or a file is being written. A snapshot would wait for it."""
         return self._writer is not None and self._writer.busy
 
     @property
     def pending_seconds(self) -> float:
-        """How long the current commit has been in progress; 0 if there is none."""
+        """How long the current commit or file has been in progress; 0 if there is none."""
         return self._writer.pending_seconds if self._writer is not None else 0.0
 
     @property
@@ -163,8 +165,9 @@ class Checkpointer:
     def snapshot(self, state: Any, step: int) -> float:
         """Copy `state` and commit it as `step` in the background. Returns the seconds that this blocked.
 
-        Waits for a commit in progress first; check `busy` to avoid that. `state` may change as soon as this returns.
-        Raises the error of the previous commit, or TypeError for a state that cannot be encoded.
+        Waits first for a commit or file in progress; check `busy` to avoid that. So whatever `state` says of files is
+        true: they are durable before it is. `state` may change as soon as this returns. Raises the error of the
+        previous commit or file, or TypeError for a state that cannot be encoded.
         """
         if self._writer is None:
             return 0.0
@@ -185,6 +188,7 @@ class Checkpointer:
             memory[plan.size : plan.size + len(structure)] = torch.frombuffer(bytearray(structure), dtype=torch.uint8)
         self._writer.submit(
             {
+                "buffer": self._buffer.descriptor,
                 "directory": str(self.directory),
                 "fence": asdict(self._fence),
                 "step": step,
@@ -199,27 +203,51 @@ class Checkpointer:
         self._events.checkpoint_stalled(stalled)
         return stalled
 
-    def wait(self, timeout: float | None = None) -> int:
-        """Wait until no commit is in progress and return the committed step.
+    def replace_files(self, paths: Iterable[Path], content: bytes) -> None:
+        """Replace each of `paths` by `content` in the background, atomically. Only the writer does.
 
-        Raises Permanent or Retryable, naming the path, if the last commit failed, and Retryable after `timeout`
-        seconds.
+        Files are replaced in the order of the calls, after a commit in progress and before any later one. Waits for
+        the files of an earlier call. Raises the error of the previous commit or file, as `wait`.
         """
-        if self._writer is not None:
-            try:
-                self._writer.wait(timeout)
-            except Exception:
-                self._events.checkpoint_failed()
-                raise
+        if self._writer is None:
+            return
+        self._wait(buffer=self._file.descriptor)
+        memory = self._file.reserve(len(content), pinned=False)
+        memory.numpy()[: len(content)] = np.frombuffer(content, dtype=np.uint8)
+        self._writer.submit(
+            {
+                "buffer": self._file.descriptor,
+                "bytes": len(content),
+                "directory": str(self.directory),
+                "fence": asdict(self._fence),
+                "paths": [str(path) for path in paths],
+            }
+        )
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until no commit or file is in progress and return the committed step.
+
+        Raises Permanent or Retryable, naming the path, if one failed, and Retryable after `timeout` seconds.
+        """
+        self._wait(timeout)
         return self.committed_step
 
     def close(self) -> None:
-        """Finish the current commit and end the writer process. Does not raise errors of that commit; `wait` does."""
+        """Finish what was submitted and end the writer process. Does not raise its errors; `wait` does."""
         if self._writer is not None:
             self._writer.close()
             self._writer = None
             self._views, self._specs = [], None
             self._buffer.close()
+            self._file.close()
+
+    def _wait(self, timeout: float | None = None, buffer: int | None = None) -> None:
+        if self._writer is not None:
+            try:
+                self._writer.wait(timeout, buffer)
+            except Exception:
+                self._events.checkpoint_failed()
+                raise
 
     def _compare_runs(self, loaded: LoadedCheckpoint) -> None:
         recorded = loaded.manifest.run

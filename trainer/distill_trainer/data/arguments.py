@@ -7,7 +7,7 @@ from ultralytics.utils import IterableSimpleNamespace
 
 from distill_api.spec.training import Training
 
-_UNUSED = {"amp", "compile", "freeze", "optimizer"}
+_UNUSED = {"amp", "compile", "freeze", "optimizer", "val_period"}
 
 
 def data_arguments(training: Training, task: str, imgsz: int, **others: Any) -> IterableSimpleNamespace:

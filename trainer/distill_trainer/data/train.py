@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import torch
@@ -14,10 +15,11 @@ from distill_api.spec.training import Training
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import SampleOrder, ShardBatchSampler
+from distill_trainer.data.pixels import use_fast_pixels
 from distill_trainer.data.scanned import no_op
 from distill_trainer.data.shards import Shards
 from distill_trainer.data.unlabelled import Joined, JoinedSampler, Unlabelled, UnlabelledDataset, unlabelled_order
-from distill_trainer.data.workers import load_batches
+from distill_trainer.data.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,7 @@ class TrainData:
         """
         shape = {"imgsz": imgsz, "stride": stride, "seed": training.seed}
         self.dataset = TrainDataset(dataset, training, **shape, on_progress=on_progress)
+        use_fast_pixels(self.dataset)
         self.order = SampleOrder(
             images=len(self.dataset),
             batch=training.batch,
@@ -59,6 +62,7 @@ class TrainData:
         self._unlabelled: Unlabelled | None = None
         if unlabelled_ratio > 0:
             more = UnlabelledDataset(dataset, training, **shape, on_progress=on_progress)
+            use_fast_pixels(more)
             per_shard = max(1, round(unlabelled_ratio * self._shard_batch))
             order = unlabelled_order(len(more), per_shard * shards.count, training.seed)
             self._unlabelled = Unlabelled(more, order, per_shard, self.steps_per_epoch * training.epochs)
@@ -105,7 +109,7 @@ class TrainData:
         if self._unlabelled is not None:
             sampler = JoinedSampler(sampler, self._unlabelled)
             dataset = Joined(self.dataset, self._unlabelled.dataset)
-        with load_batches(
+        loader = BatchLoader(
             dataset,
             sampler,
             self.dataset.collate_fn,
@@ -114,6 +118,8 @@ class TrainData:
             ranks_on_node=self._ranks_on_node,
             pin_memory=self._pin_memory,
             on_piped=self._on_piped,
-        ) as shard_batches:
+        )
+        with closing(loader):
+            shard_batches = iter(loader)
             for _ in range(start_step, end_step):
                 yield [next(shard_batches) for _ in self._local_shards]

@@ -9,7 +9,7 @@ from ultralytics.utils import IterableSimpleNamespace
 
 from distill_api.spec.fields import DistillJobSpec
 
-_NOT_ULTRALYTICS = {"amp", "compile"}
+_NOT_ULTRALYTICS = {"amp", "compile", "val_period"}
 """The trainer implements these itself."""
 
 

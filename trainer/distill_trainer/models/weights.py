@@ -3,7 +3,7 @@
 import copy
 import hashlib
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,18 @@ from distill_trainer.checkpoint.store.storage import atomic_write
 
 
 def save_weights(
-    path: Path,
-    model: Any,
-    *,
-    train_args: Mapping[str, Any],
-    metrics: Mapping[str, float] | None = None,
-    guard: Callable[[], None] = lambda: None,
+    path: Path, model: Any, *, train_args: Mapping[str, Any], metrics: Mapping[str, float] | None = None
 ) -> str:
-    """Save `model` (the student, without teacher and projector) for `YOLO(path)`, and return the file's SHA-256.
+    """Write `weights_bytes` to `path`, atomically, and return their SHA-256. Raises TrainerError."""
+    content = weights_bytes(model, train_args=train_args, metrics=metrics)
+    atomic_write(path, content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def weights_bytes(model: Any, *, train_args: Mapping[str, Any], metrics: Mapping[str, float] | None = None) -> bytes:
+    """The content of a .pt file with `model` (the student, without teacher and projector), for `YOLO(path)`.
 
     As after Ultralytics' strip_optimizer: fp16, without gradients, criterion and optimizer. `model` is not changed.
-    The file is written atomically; `guard` is called before and can prevent it by raising. Raises TrainerError.
     """
     student = _on_cpu(model)
     student.criterion = None
@@ -52,9 +53,7 @@ def save_weights(
     }
     stream = io.BytesIO()
     torch.save(checkpoint, stream)
-    content = stream.getvalue()
-    atomic_write(path, content, guard)
-    return hashlib.sha256(content).hexdigest()
+    return stream.getvalue()
 
 
 def _on_cpu(model: Any) -> Any:

@@ -41,11 +41,11 @@ class RankFigures:
 
 
 class ValidationFigures:
-    """Pass a new one to `validate`; afterwards it has the data of all ranks, on every rank."""
+    """Pass a new one to `validate`; afterwards rank 0's has the data of all ranks."""
 
     def __init__(self) -> None:
         self.of_rank = RankFigures()
-        """This rank's data; after `merge` that of all ranks."""
+        """This rank's data; on rank 0, after `merge`, that of all ranks."""
         self.confusion: ConfusionMatrix | None = None
         """Confusion matrix of all images, after `merge`."""
         self.metrics: DetMetrics | None = None
@@ -70,7 +70,7 @@ class ValidationFigures:
                 self.of_rank.problems.append(f"{file}: {problem}")
 
     def merge(self, all_ranks: Sequence[RankFigures | None], validator: Any, matches: dict[str, list[Any]]) -> None:
-        """Merge the data of all ranks. `matches`: the matches of all images, in order."""
+        """Merge the data of all ranks, on rank 0. `matches`: the matches of all images, in order."""
         known = [of_rank for of_rank in all_ranks if of_rank is not None]
         counts = [of_rank.confusion for of_rank in known if of_rank.confusion is not None]
         self.confusion = validator.confusion_matrix

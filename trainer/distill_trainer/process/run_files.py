@@ -35,7 +35,7 @@ class RunFiles:
 
     @property
     def last(self) -> Path:
-        """Weights of the last epoch."""
+        """Weights of the last epoch that was validated."""
         return self.root / JobFile.LAST
 
     @property

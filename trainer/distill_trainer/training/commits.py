@@ -1,10 +1,11 @@
-"""Decides when checkpoints are committed."""
+"""Decides when checkpoints are committed, and in which order with the weights."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import torch.distributed as dist
@@ -33,7 +34,7 @@ class Commits:
     ) -> None:
         """`interval` returns the seconds between commits. A commit that takes `hung_after` seconds counts as hung.
 
-        `on_blocked` is called with the seconds that each snapshot and each wait blocked training.
+        `on_blocked` is called with the seconds that each snapshot, file and wait blocked training.
         """
         self._checkpointer, self._state, self._interval, self._clock = checkpointer, state, interval, clock
         self._hung_after = hung_after
@@ -68,6 +69,15 @@ class Commits:
         with self._measured():
             self._checkpointer.snapshot(self._state.collect(), self._state.progress.step)
         self._last = self._clock()
+
+    def replace_files(self, paths: Iterable[Path], content: Callable[[], bytes]) -> None:
+        """On rank 0, replace each of `paths` by what `content` returns, in the background and before any later commit.
+
+        So a checkpoint whose progress tells of these files is never durable without them. Raises the error of the
+        previous commit or files.
+        """
+        with self._measured():
+            self._checkpointer.replace_files(paths, content())
 
     def commit_and_wait(self) -> None:
         """Commit the state, and wait on every rank until rank 0 has committed it."""

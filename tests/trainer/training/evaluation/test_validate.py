@@ -1,6 +1,8 @@
 """Validation over ranks gives what Ultralytics' own val gives, the same on every rank and for any world size."""
 
 import hashlib
+import itertools
+import multiprocessing
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +14,7 @@ from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.data import build_dataloader, build_yolo_dataset
 from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, SegmentationModel
+from ultralytics.utils import nms
 
 from distill_api.errors import Stopped
 from distill_api.metrics import TrainerMetric
@@ -83,8 +86,8 @@ def test_metrics_are_ultralytics_own_for_every_world_size(trained: Any, tmp_path
     assert alone.map == alone.results[f"metrics/mAP50-95({SUFFIX[task]})"]
     assert alone.map == pytest.approx(sum(alone.per_class.values()) / len(alone.per_class))
     first, second = on_ranks(2, weights, root, task, tmp_path / "both")
-    assert first == second
     drawn = {"confusion": first.pop("confusion"), "pictures": first.pop("pictures")}
+    assert first == second
     assert first | {"seconds": alone.seconds} == asdict(alone), "the same figures whatever the world size"
     assert drawn == in_figures(weights, root, task), "the same pictures whatever the world size"
 
@@ -142,6 +145,40 @@ def test_losses_are_those_of_ultralytics_training(trained: Any) -> None:
     )
     assert found.results == pytest.approx({name: expected[name] for name in found.results}, abs=1e-3)
     assert min(value for name, value in found.losses.items() if name in ("box_loss", "cls_loss")) > 0
+
+
+def test_a_slow_clock_takes_no_detections_away(trained: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ultralytics' NMS gives up the rest of a batch 2 s + 0.05 s per image after its start."""
+    task, root, weights = trained
+    model = YOLO(weights).model.float()
+    model.args = get_cfg(overrides={"task": task})
+    data = val_data(load_dataset(root / "digits.yaml", root, task), Training(imgsz=96), batch=IMAGES)
+    expected = validate(model, data).results
+    hours = itertools.count(step=3600.0)
+    monkeypatch.setattr(nms, "time", SimpleNamespace(time=lambda: next(hours)))
+    assert validate(model, data).results == expected
+    assert next(hours) > 3600, "NMS did not look at the clock"
+
+
+def test_every_validation_uses_the_same_workers(make_digits: Any, tmp_path: Path) -> None:
+    root = make_digits("detect", train=IMAGES, val=4)
+    learn(root, "detect", 3, tmp_path / "weights.pt")
+    model = YOLO(tmp_path / "weights.pt").model.float()
+    model.args = get_cfg(overrides={"task": "detect"})
+    data = val_data(load_dataset(root / "digits.yaml", root, "detect"), Training(imgsz=96), batch=1)
+    expected = validate(model, data)
+    data.close()
+    data.workers = 2
+    before = set(multiprocessing.active_children())
+    found, workers = [], []
+    for _ in range(2):
+        found.append(validate(model, data))
+        workers.append(set(multiprocessing.active_children()) - before)
+    data.close()
+    assert set(multiprocessing.active_children()) == before
+    assert workers[0] == workers[1]
+    assert len(workers[0]) == 2
+    assert [(each.results, each.losses) for each in found] == [(expected.results, expected.losses)] * 2
 
 
 def test_one_rank_asked_to_stop_stops_all_at_the_same_batch(make_digits: Any, tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def sync_directory(directory: Path) -> None:
         os.close(descriptor)
 
 
-def atomic_write(path: Path, content: bytes, guard: Callable[[], None] = lambda: None) -> None:
+def atomic_write(path: Path, content: bytes | memoryview, guard: Callable[[], None] = lambda: None) -> None:
     """Replace the contents of `path` atomically: after a crash it has either the old or the new contents.
 
     `guard` is called before the replacement and can prevent it by raising. Raises Permanent (read-only, full) or

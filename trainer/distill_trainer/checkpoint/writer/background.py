@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from distill_api.errors import Permanent, Retryable, TrainerError
@@ -21,22 +23,30 @@ Request = dict[str, Any]
 Response = dict[str, Any]
 
 _TRIES: Final = 3
-"""How many times the process may die during one request before the request fails."""
+"""How many times in a row the process may die before the pending requests fail."""
+
+
+@dataclass(frozen=True)
+class _Pending:
+    request: Request
+    since: float
+    """Time of the request, by time.monotonic."""
 
 
 class BackgroundWriter:
-    """At most one request is pending. The shared memory must not change between `submit` and `wait`'s return."""
+    """Requests are carried out in order. The shared memory that a request names as its buffer must not change before
+    `wait` for that buffer returns.
+    """
 
-    def __init__(self, buffer: int, fence: Fence, on_committed: Callable[[Response], None]) -> None:
-        """`buffer` is the descriptor of the shared memory; `fence` is the rank's; `on_committed` is called in another
+    def __init__(self, buffers: Sequence[int], fence: Fence, on_committed: Callable[[Response], None]) -> None:
+        """`buffers` are the descriptors of shared memory; `fence` is the rank's; `on_committed` is called in another
         thread.
         """
-        self._buffer = buffer
+        self._buffers = tuple(buffers)
         self._fence = fence
         self._on_committed = on_committed
         self._changed = threading.Condition()
-        self._request: Request | None = None
-        self._submitted = 0.0
+        self._pending: deque[_Pending] = deque()
         self._deaths = 0
         self._error: TrainerError | None = None
         self._closed = False
@@ -46,13 +56,13 @@ class BackgroundWriter:
     def busy(self) -> bool:
         """Whether a request is pending."""
         with self._changed:
-            return self._request is not None
+            return bool(self._pending)
 
     @property
     def pending_seconds(self) -> float:
-        """How long the request has been pending; 0 if there is none."""
+        """How long the oldest request has been pending; 0 if there is none."""
         with self._changed:
-            return time.monotonic() - self._submitted if self._request is not None else 0.0
+            return time.monotonic() - self._pending[0].since if self._pending else 0.0
 
     @property
     def pid(self) -> int:
@@ -60,27 +70,28 @@ class BackgroundWriter:
         return self._process.pid
 
     def submit(self, request: Request) -> None:
-        """Send a request. No other request may be pending."""
+        """Send a request. No other request with its buffer may be pending."""
         with self._changed:
-            self._request = request
-            self._submitted = time.monotonic()
-            self._deaths = 0
-            self._send()
+            self._pending.append(_Pending(request, time.monotonic()))
+            self._send(request)
 
-    def wait(self, timeout: float | None = None) -> None:
-        """Wait until no request is pending.
+    def wait(self, timeout: float | None = None, buffer: int | None = None) -> None:
+        """Wait until no request, or none with `buffer`, is pending.
 
-        Raises the error of the last request (once), or Retryable after `timeout` seconds.
+        Raises the first error since the last call, or Retryable after `timeout` seconds.
         """
         with self._changed:
-            if not self._changed.wait_for(lambda: self._request is None, timeout):
+            if not self._changed.wait_for(lambda: not self._uses(buffer), timeout):
                 raise Retryable(Reason.TRAINER_ERROR, f"a checkpoint was not committed within {timeout:.0f} s")
             error, self._error = self._error, None
         if error is not None:
             raise error
 
+    def _uses(self, buffer: int | None) -> bool:
+        return any(buffer in (None, pending.request["buffer"]) for pending in self._pending)
+
     def close(self) -> None:
-        """Wait until the process has finished its request and ended."""
+        """Wait until the process has finished its requests and ended."""
         with self._changed:
             self._closed = True
             process = self._process
@@ -90,10 +101,10 @@ class BackgroundWriter:
 
     def _start(self) -> "subprocess.Popen[str]":
         process = subprocess.Popen(
-            [sys.executable, "-m", "distill_trainer.checkpoint.writer.process", str(self._buffer)],
+            [sys.executable, "-m", "distill_trainer.checkpoint.writer.process"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            pass_fds=(self._buffer,),
+            pass_fds=self._buffers,
             # A new session, so that the commit finishes even if the rank's process group is killed.
             start_new_session=True,
             text=True,
@@ -102,14 +113,14 @@ class BackgroundWriter:
         threading.Thread(target=self._read_responses, args=(process,), name="checkpoint-writer", daemon=True).start()
         return process
 
-    def _send(self) -> None:
+    def _send(self, request: Request) -> None:
         stdin = self._process.stdin
         assert stdin is not None
         try:
-            stdin.write(json.dumps(self._request) + "\n")
+            stdin.write(json.dumps(request) + "\n")
             stdin.flush()
         except BrokenPipeError:
-            # The reading thread restarts the process and sends the request again.
+            # The reading thread restarts the process and sends the requests again.
             log.warning("cannot write to the checkpoint writer process %d, which has died", self._process.pid)
 
     def _read_responses(self, process: "subprocess.Popen[str]") -> None:
@@ -123,35 +134,36 @@ class BackgroundWriter:
             self._deaths += 1
             log.error("the checkpoint writer process %d died (exit code %d)", process.pid, code)
             if self._deaths >= _TRIES:
-                self._error = Retryable(
+                self._error = self._error or Retryable(
                     Reason.PROCESS_KILLED,
                     f"the checkpoint writer process died {_TRIES} times, the last time with exit code {code}",
                 )
-                self._request = None
+                self._deaths = 0
+                self._pending.clear()
                 self._changed.notify_all()
-                return
             self._process = self._start()
-            if self._request is not None:
-                self._send()
+            for pending in self._pending:
+                self._send(pending.request)
 
     def _receive(self, response: Response) -> None:
         error = self._error_of(response)
         try:
-            if error is None:
+            if "committedAt" in response:
                 self._on_committed(response)
         finally:
             with self._changed:
                 self._deaths = 0
-                self._error = error
-                self._request = None
+                self._error = self._error or error
+                self._pending.popleft()
                 self._changed.notify_all()
 
     def _error_of(self, response: Response) -> TrainerError | None:
-        if "committedAt" in response:
+        if "committedAt" in response or "replaced" in response:
             return None
         if "fencedBy" in response:
             return superseded(self._fence, Fence(**response["fencedBy"]))
         if "errno" in response:
             path = response["path"]
             return storage_error(OSError(response["errno"], os.strerror(response["errno"]), path), path)
-        return Permanent(Reason(response["reason"]), response["message"])
+        kind = Permanent if response["permanent"] else Retryable
+        return kind(Reason(response["reason"]), response["message"])

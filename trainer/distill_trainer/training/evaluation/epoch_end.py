@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from distill_api.errors import Stopped
 from distill_trainer.models.loading import file_sha256, load_checkpoint
-from distill_trainer.models.weights import save_weights
+from distill_trainer.models.weights import weights_bytes
 from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.commits import Commits
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS
@@ -32,9 +32,14 @@ class EvaluationObserver(Protocol):
         """A stop was requested; the rank waits for the last commit."""
 
 
+def validates(epoch: int, epochs: int, period: int | None) -> bool:
+    """Whether epoch `epoch`, counted from 1, of `epochs` ends with a validation: each `period`-th one, and the last."""
+    return epoch >= epochs or (period is not None and epoch % period == 0)
+
+
 @dataclass(frozen=True)
 class Evaluation:
-    """Validates the student's EMA and writes weights/best.pt and weights/last.pt."""
+    """Validates the student's EMA and saves it as weights/best.pt and weights/last.pt."""
 
     plan: TrainingPlan
     state: TrainingState
@@ -44,6 +49,8 @@ class Evaluation:
     commits: Commits
     half: bool
     """Validate in fp16 (CUDA only)."""
+    period: int | None = 1
+    """Epochs from one validation to the next; None: only the last epoch is validated."""
 
     @property
     def progress(self) -> TrainingProgress:
@@ -61,8 +68,8 @@ class Evaluation:
     def end_epoch(self) -> None:
         """Finish the current epoch on every rank. Raises Stopped on a stop request during validation."""
         losses = self.progress.mean_losses()
-        last = self.progress.epochs_finished + 1 >= self.plan.epochs
-        validation = self._validate_student() if self._arguments.val or last else None
+        epoch = self.progress.epochs_finished + 1
+        validation = self._validate_student() if validates(epoch, self.plan.epochs, self.period) else None
         if validation is not None:
             self._record(validation)
         if self.progress.epochs_finished == 0:
@@ -85,20 +92,20 @@ class Evaluation:
         return file_sha256(path) if self._environment.is_main else "", metrics
 
     def _record(self, validation: ValMetrics) -> None:
-        """Update the progress with the result, and save the weights."""
+        """Update the progress with the result, and have the weights written."""
         fitness = validation.fitness if math.isfinite(validation.fitness) else 0.0
         improved = self.progress.update_best(fitness)
         if improved:
             self.progress.student_map, self.progress.student_map50 = validation.map, validation.map50
         if self._environment.is_main:
-            for path in [self.context.files.last] + ([self.context.files.best] if improved else []):
-                save_weights(
-                    path,
-                    self.state.ema.ema,
-                    train_args=vars(self._arguments),
-                    metrics=dict(validation.results),
-                    guard=self.context.checkpointer.check_fence,
-                )
+            self.context.watchdog.beat("checkpoint")
+            files = self.context.files
+            paths = [files.best, files.last] if improved else [files.last]
+            self.commits.replace_files(paths, lambda: self._weights(validation))
+
+    def _weights(self, validation: ValMetrics) -> bytes:
+        results = dict(validation.results)
+        return weights_bytes(self.state.ema.ema, train_args=vars(self._arguments), metrics=results)
 
     def _validate_student(self) -> ValMetrics:
         broadcast_buffers(self.state.ema.ema)  # only rank 0, which has shard 0, updates running statistics

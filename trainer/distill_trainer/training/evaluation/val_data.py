@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from distill_api.spec.training import Training
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
+from distill_trainer.data.pixels import use_fast_pixels
 from distill_trainer.data.scanned import ScannedDataset, no_op
-from distill_trainer.data.workers import load_batches
+from distill_trainer.data.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 from distill_trainer.training.parallel.environment import Environment
 
 
 class ValData:
-    """The validation split, and this rank's part of its batches."""
+    """The validation split, and this rank's part of its batches. Close it after the last validation."""
 
     def __init__(
         self,
@@ -55,12 +55,15 @@ class ValData:
             prefix="val: ",
         )
         self._on_piped = on_piped
+        use_fast_pixels(self.dataset)
+        self._loader: BatchLoader | None = None
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._on_cuda = environment.device.type == "cuda"
         # On CPUs the model uses all cores, so that workers would only compete for them.
-        self._workers = 0
+        self.workers = 0
+        """Data loader workers. They are started by the first validation and used by all."""
         if self._on_cuda:
-            self._workers = worker_count(training.workers, self._ranks_on_node, available_cpus())
+            self.workers = worker_count(training.workers, self._ranks_on_node, available_cpus())
 
     @property
     def images(self) -> int:
@@ -77,21 +80,30 @@ class ValData:
         """Indices of this rank's batches."""
         return list(range(self.environment.rank, self.total_batches, self.environment.world_size))
 
-    @contextmanager
-    def open(self) -> Iterator[Iterator[dict[str, Any]]]:
+    def batches(self) -> Iterator[dict[str, Any]]:
         """This rank's batches, in the order of `rank_batches` and the format of Ultralytics' collate_fn."""
+        if self._loader is None:
+            self._loader = self._open()
+        return iter(self._loader)
+
+    def close(self) -> None:
+        """End the workers."""
+        if self._loader is not None:
+            self._loader.close()
+            self._loader = None
+
+    def _open(self) -> BatchLoader:
         sampler = [
             list(range(number * self.batch, min((number + 1) * self.batch, self.images)))
             for number in self.rank_batches
         ]
-        with load_batches(
+        return BatchLoader(
             self.dataset,
             sampler,
             self.dataset.collate_fn,
-            workers=min(self._workers, len(sampler)),
+            workers=min(self.workers, len(sampler)),
             batch_bytes=self.batch * self.info.channels * self.imgsz**2,
             ranks_on_node=self._ranks_on_node,
             pin_memory=self._on_cuda,
             on_piped=self._on_piped,
-        ) as batches:
-            yield batches
+        )

@@ -1,8 +1,9 @@
 """Validates a model on all ranks, with the same metrics as Ultralytics' `val`.
 
 Images are in the same rectangular batches as in Ultralytics, whatever the number of ranks; rank r validates batches
-r, r + W, r + 2W …. Each rank matches its own detections. Then all ranks exchange their matches, and each computes the
-same metrics from all of them in the order of the batches. So the result does not depend on the world size.
+r, r + W, r + 2W …. Each rank matches its own detections and sends the matches to rank 0. Rank 0 computes the metrics
+from all of them, in the order of the batches, and sends the metrics to all ranks. So the result does not depend on the
+world size. Nor does it depend on the clock: see nms.py.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.models.yolo.obb import OBBValidator
@@ -26,8 +26,9 @@ from ultralytics.models.yolo.segment import SegmentationValidator
 
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.scanned import ScannedDataset
+from distill_trainer.training.evaluation.nms import without_time_limit
 from distill_trainer.training.evaluation.val_data import ValData
-from distill_trainer.training.parallel.collectives import any_rank
+from distill_trainer.training.parallel.collectives import any_rank, broadcast_state, gather_on_rank0
 
 __all__ = ["SUFFIX", "VALIDATORS", "Interrupted", "ValData", "ValMetrics", "validate"]
 
@@ -70,13 +71,13 @@ class Figures(Protocol):
     """Collects the data for plots of a validation."""
 
     of_rank: Any
-    """This rank's data, picklable; after `merge` that of all ranks."""
+    """This rank's data, picklable; on rank 0, after `merge`, that of all ranks."""
 
     def add_batch(self, validator: Any, number: int, batch: dict[str, Any], found: list[dict[str, Tensor]]) -> None:
         """Add a validated batch; `number` is its index in the whole split."""
 
     def merge(self, all_ranks: Sequence[Any], validator: Any, matches: dict[str, list[Any]]) -> None:
-        """Merge `of_rank` of all ranks. `matches`: the matches of all images, in order."""
+        """Merge `of_rank` of all ranks, on rank 0. `matches`: the matches of all images, in order."""
 
 
 @dataclass
@@ -148,14 +149,6 @@ def _validate_batch(
     return matches, {name: float(value) for name, value in items.items()}
 
 
-def _gather_shares(share: _Share, world_size: int) -> list[_Share]:
-    if world_size == 1:
-        return [share]
-    shares: list[Any] = [None] * world_size
-    dist.all_gather_object(shares, share)
-    return shares
-
-
 def _merge_shares(shares: Sequence[_Share]) -> tuple[dict[str, list[Any]], dict[str, float]]:
     """The matches of all images in the order of the batches, and the mean losses over the batches."""
     ordered = sorted(
@@ -192,6 +185,13 @@ def _metrics(
     )
 
 
+def _to_all_ranks(metrics: ValMetrics | None, device: torch.device) -> ValMetrics:
+    """Rank 0's metrics, on every rank."""
+    sent = broadcast_state(asdict(metrics) if metrics is not None else None, device)
+    assert sent is not None
+    return ValMetrics(**sent)
+
+
 def validate(
     model: nn.Module,
     data: ValData,
@@ -215,8 +215,9 @@ def validate(
         tempfile.TemporaryDirectory() as scratch,
         torch.no_grad(),
         _head(model, data.training.nms),
-        data.open() as batches,
+        without_time_limit(),
     ):
+        batches = data.batches()
         validator = _validator(data, model, device, Path(scratch), plots=figures is not None)
         share.figures = figures.of_rank if figures is not None else None
         for done in range(rounds):
@@ -232,11 +233,13 @@ def validate(
             share.losses.append(losses)
             if progress is not None:
                 progress(done + 1, len(data.rank_batches))
-        shares = _gather_shares(share, data.environment.world_size)
-        matches, losses = _merge_shares(shares)
-        validator.metrics.stats = {key: list(values) for key, values in matches.items()}  # `_metrics` empties it
-        validator.args.plots = False  # Ultralytics would plot now, on every rank
-        metrics = _metrics(validator, data.task, losses, data.images, time.perf_counter() - started)
-        if figures is not None:
-            figures.merge([each.figures for each in shares], validator, matches)
-        return metrics
+        shares = gather_on_rank0(share)
+        metrics = None
+        if shares is not None:
+            matches, losses = _merge_shares(shares)
+            validator.metrics.stats = {key: list(values) for key, values in matches.items()}  # `_metrics` empties it
+            validator.args.plots = False  # Ultralytics would plot now
+            metrics = _metrics(validator, data.task, losses, data.images, time.perf_counter() - started)
+            if figures is not None:
+                figures.merge([each.figures for each in shares], validator, matches)
+        return _to_all_ranks(metrics, device)

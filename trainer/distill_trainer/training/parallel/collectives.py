@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -17,6 +17,7 @@ from distill_trainer.process.liveness.timeouts import Timeouts
 from distill_trainer.process.liveness.watchdog import WaitsFor, knows_nothing
 from distill_trainer.training.parallel.environment import Environment
 
+T = TypeVar("T")
 _BUCKET_BYTES = 64 << 20
 """Bucket size for broadcasting a state, which has thousands of small tensors."""
 
@@ -102,6 +103,15 @@ def any_rank(flag: bool, device: torch.device) -> bool:
     value = torch.tensor([float(flag)], device=device)
     dist.all_reduce(value, op=dist.ReduceOp.MAX)
     return bool(value.item())
+
+
+def gather_on_rank0(value: T) -> list[T] | None:
+    """`value` of every rank, in the order of ranks, on rank 0; None on the others. A collective."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] | None = [None] * dist.get_world_size() if dist.get_rank() == 0 else None
+    dist.gather_object(value, values, dst=0)
+    return values
 
 
 def broadcast_state(state: dict[str, Any] | None, device: torch.device) -> dict[str, Any] | None:

@@ -1,0 +1,76 @@
+"""Shared memory for the images of batches, which is used again: to get and clear new pages takes longer than the copy.
+
+A data loader worker writes a batch into one of its own slots and sends only the slot's number. The slot is free again
+once the receiver has dropped the tensor. A worker without a free slot falls back to shared memory of its own, so that
+nothing waits, and no batch is overwritten while it is used.
+"""
+
+from __future__ import annotations
+
+import itertools
+import mmap
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+_KEYS = itertools.count()
+_OPEN: weakref.WeakValueDictionary[int, Slots] = weakref.WeakValueDictionary()
+"""By key; workers inherit them."""
+
+
+class Slots:
+    """`per_worker` slots of `size` bytes for each worker. Create them before the workers, which must be forks."""
+
+    def __init__(self, workers: int, per_worker: int, size: int) -> None:
+        self._per_worker, self._size, self._count = per_worker, size, workers * per_worker
+        self._first = -(-self._count // mmap.PAGESIZE) * mmap.PAGESIZE  # before it, a byte per slot: 1 while it is used
+        self._memory = mmap.mmap(-1, self._first + self._count * size)  # pages exist once they are written
+        self._key = next(_KEYS)
+        _OPEN[self._key] = self
+
+    def stack(self, images: Sequence[Tensor], worker: int) -> Sent | None:
+        """In a worker, stack uint8 `images` in a free slot. None if none is free, or if they do not fit."""
+        shape = (len(images), *images[0].shape)
+        if images[0].dtype != torch.uint8 or images[0].numel() * len(images) > self._size:
+            return None
+        mine = range(worker * self._per_worker, (worker + 1) * self._per_worker)
+        slot = next((slot for slot in mine if not self._memory[slot]), None)
+        if slot is None:
+            return None
+        self._memory[slot] = 1
+        torch.stack(list(images), out=torch.from_numpy(self._array(slot, shape)))
+        return Sent(self._key, slot, shape)
+
+    def lend(self, slot: int, shape: Sequence[int]) -> Tensor:
+        """The content of a slot, which is free again once neither this tensor nor a view of it exists."""
+        array = self._array(slot, shape)
+        weakref.finalize(array, self._release, slot).atexit = False
+        return torch.from_numpy(array)
+
+    def _array(self, slot: int, shape: Sequence[int]) -> Any:
+        start = self._first + slot * self._size
+        return np.ndarray(tuple(shape), np.uint8, self._memory, offset=start)
+
+    def _release(self, slot: int) -> None:
+        self._memory[slot] = 0
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A batch's images on their way from a worker: unpickled, it is a tensor."""
+
+    key: int
+    slot: int
+    shape: tuple[int, ...]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _received, (self.key, self.slot, self.shape)
+
+
+def _received(key: int, slot: int, shape: tuple[int, ...]) -> Tensor:
+    return _OPEN[key].lend(slot, shape)
