@@ -55,7 +55,7 @@ def our_batches(info: DatasetInfo, training: Training, args: argparse.Namespace)
 def their_batches(info: DatasetInfo, training: Training, args: argparse.Namespace) -> Iterator[Iterable[Any]]:
     """Ultralytics' loader over as many epochs as needed; it keeps its workers."""
     arguments = data_arguments(training, args.task, args.imgsz)
-    images = str(Path(info.train[0]).parent)
+    images = str(Path(info.train.images[0]).parent)
     dataset = build_yolo_dataset(arguments, images, args.batch, info.as_ultralytics())
     with closing(build_dataloader(dataset, args.batch, args.workers, device="cpu")) as loader:
         yield chain.from_iterable(repeat(loader))

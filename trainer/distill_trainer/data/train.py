@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,7 +14,6 @@ from distill_api.spec.training import Training
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import SampleOrder, ShardBatchSampler
-from distill_trainer.data.scanned import no_op
 from distill_trainer.data.shards import Shards
 from distill_trainer.data.unlabelled import Joined, JoinedSampler, Unlabelled, UnlabelledDataset, unlabelled_order
 from distill_trainer.data.workers import load_batches
@@ -40,13 +39,10 @@ class TrainData:
         shards: Shards,
         device: torch.device,
         unlabelled_ratio: float = 0.0,
-        on_progress: Callable[[], None] = no_op,
     ) -> None:
-        """`unlabelled_ratio`: unlabelled images per labelled one in each batch. `on_progress` is called repeatedly
-        while labels are scanned. Raises Permanent(DatasetInvalid).
-        """
+        """`unlabelled_ratio`: unlabelled images per labelled one in each batch."""
         shape = {"imgsz": imgsz, "stride": stride, "seed": training.seed}
-        self.dataset = TrainDataset(dataset, training, **shape, on_progress=on_progress)
+        self.dataset = TrainDataset(dataset, training, **shape)
         self.order = SampleOrder(
             images=len(self.dataset),
             batch=training.batch,
@@ -56,7 +52,7 @@ class TrainData:
         self._shard_batch = shards.images(training.batch)
         self._unlabelled: Unlabelled | None = None
         if unlabelled_ratio > 0:
-            more = UnlabelledDataset(dataset, training, **shape, on_progress=on_progress)
+            more = UnlabelledDataset(dataset, training, **shape)
             per_shard = max(1, round(unlabelled_ratio * self._shard_batch))
             order = unlabelled_order(len(more), per_shard * shards.count, training.seed)
             self._unlabelled = Unlabelled(more, order, per_shard, self.steps_per_epoch * training.epochs)

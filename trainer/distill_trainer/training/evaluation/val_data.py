@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from distill_api.spec.training import Training
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.scanned import ScannedDataset, no_op
+from distill_trainer.data.scanned import ScannedDataset
 from distill_trainer.data.workers import load_batches
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 from distill_trainer.training.parallel.environment import Environment
@@ -28,9 +28,8 @@ class ValData:
         stride: int,
         batch: int,
         environment: Environment,
-        on_progress: Callable[[], None] = no_op,
     ) -> None:
-        """`batch`: images per batch. `on_progress` is called repeatedly while labels are scanned."""
+        """`batch`: images per batch."""
         self.info = dataset
         self.training = training
         self.task = dataset.task
@@ -40,7 +39,6 @@ class ValData:
         self.dataset = ScannedDataset(
             dataset,
             dataset.val,
-            on_progress=on_progress,
             imgsz=imgsz,
             augment=False,
             hyp=data_arguments(training, dataset.task, imgsz),
