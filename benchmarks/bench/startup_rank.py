@@ -48,6 +48,7 @@ def open_dataset(root: Path, results: Path) -> Any:
         files=SimpleNamespace(labels=results / "labels"),
         watchdog=SimpleNamespace(beat=lambda _: None),
         stop=SimpleNamespace(requested=False),
+        checkpointer=SimpleNamespace(check_fence=lambda: None),
     )
     return SharedLabels(context, LIMITS).open(read_dataset(root / "data.yaml", root, "detect"))
 

@@ -62,7 +62,11 @@ def main(root: Path, results: Path, stall_timeout: float, pause: float, report: 
         on_stall=stalled,
     )
     context: Any = SimpleNamespace(
-        env=env, files=SimpleNamespace(labels=results), watchdog=watchdog, stop=SimpleNamespace(requested=False)
+        env=env,
+        files=SimpleNamespace(labels=results),
+        watchdog=watchdog,
+        stop=SimpleNamespace(requested=False),
+        checkpointer=SimpleNamespace(check_fence=lambda: None),
     )
     shared = labels.SharedLabels(context, limits)
     if env.is_main:

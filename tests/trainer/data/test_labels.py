@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from distill_api.errors import Permanent
+from distill_api.errors import Permanent, Retryable
 from distill_api.reasons import Reason
 from distill_trainer.data import load_dataset
 from distill_trainer.data.config import DatasetConfig, DatasetInfo, read_dataset
@@ -148,6 +148,23 @@ def test_a_damaged_file_is_written_anew(
     opened(folder, config(root))
     assert file.read_bytes() == intact
     assert f"label file {file} is replaced" in caplog.text
+
+
+def test_a_superseded_life_of_the_job_neither_writes_nor_deletes(root: Path, folder: LabelFolder) -> None:
+    def superseded() -> None:
+        raise Retryable(Reason.SUPERSEDED, "a newer attempt exists")
+
+    opened(folder, config(root))
+    before = list(folder.folder.iterdir())
+    (root / "labels/train/000000.txt").unlink()
+    with pytest.raises(Retryable, match="newer attempt"):
+        folder.refresh(config(root), guard=superseded)
+    assert list(folder.folder.iterdir()) == before
+    opened(folder, config(root))
+    shutil.copy(next(folder.folder.iterdir()), folder.folder / "theirs.labels")
+    with pytest.raises(Retryable, match="newer attempt"):
+        folder.refresh(config(root), guard=superseded)
+    assert (folder.folder / "theirs.labels").exists()
 
 
 def test_what_a_crashed_writer_left_is_deleted(root: Path, folder: LabelFolder) -> None:

@@ -2,11 +2,15 @@
 
 from pathlib import Path
 from shutil import copytree
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from distill_trainer.data.config import read_dataset
 from distill_trainer.process.liveness.timeouts import timeouts
+from distill_trainer.process.rank.torchrun_env import TorchrunEnv
+from distill_trainer.training.parallel.labels import SharedLabels
 from tests.support.ranks.open_labels import on_ranks
 
 
@@ -39,3 +43,18 @@ def test_an_invalid_label_ends_every_rank_with_the_same_error(root: Path, tmp_pa
     assert {one["message"].split("000007.txt ")[1] for one in found} == {
         "line 1: class 10 is out of range; the data set has classes 0 to 9; correct the line or add the class to names"
     }
+
+
+@pytest.mark.parametrize("requested", [False, True])
+def test_a_stop_while_labels_are_scanned_is_left_to_the_watchdog(root: Path, tmp_path: Path, requested: bool) -> None:
+    """It ends a rank that shows no progress, when a third of the grace period has passed. There is nothing to lose."""
+    phases: list[str] = []
+    context: Any = SimpleNamespace(
+        env=TorchrunEnv.from_environ({}),
+        files=SimpleNamespace(labels=tmp_path / "labels"),
+        watchdog=SimpleNamespace(beat=phases.append),
+        stop=SimpleNamespace(requested=requested),
+        checkpointer=SimpleNamespace(check_fence=lambda: None),
+    )
+    SharedLabels(context, timeouts(600)).open(read_dataset(root / "digits.yaml", root, "detect"))
+    assert ("scanning the labels" in phases) is not requested

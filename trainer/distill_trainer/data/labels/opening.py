@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -41,18 +41,21 @@ class LabelFolder:
 
     folder: Path
 
-    def refresh(self, config: DatasetConfig, on_progress: Progress = no_op) -> str:
+    def refresh(
+        self, config: DatasetConfig, on_progress: Progress = no_op, guard: Callable[[], None] = lambda: None
+    ) -> str:
         """Scan the data set and write its label file, unless it is fresh. Returns the key to open it with.
 
-        Raises Permanent (DatasetInvalid; the volume is read-only or full) or Retryable.
+        `guard` is called before files are replaced or deleted and can prevent it by raising. Raises Permanent
+        (DatasetInvalid; the volume is read-only or full) or Retryable.
         """
         listing = list_files(config, on_progress)
         path = self._path(listing.key)
         if not _is_intact(path):
             log.info("scanning the labels of %d images", sum(len(split.images) for split in listing.splits.values()))
             clear_temporaries(self.folder)
-            atomic_write(path, file.encode(*_scan_all(config, listing, on_progress)))
-        self._delete_others(path)
+            atomic_write(path, file.encode(*_scan_all(config, listing, on_progress)), guard)
+        self._delete_others(path, guard)
         return listing.key
 
     def open(self, config: DatasetConfig, key: str) -> DatasetInfo:
@@ -70,11 +73,13 @@ class LabelFolder:
     def _path(self, key: str) -> Path:
         return self.folder / f"{key[:32]}{_SUFFIX}"
 
-    def _delete_others(self, path: Path) -> None:
+    def _delete_others(self, path: Path, guard: Callable[[], None]) -> None:
         with storage_errors(self.folder):
-            for other in self.folder.glob(f"*{_SUFFIX}"):
-                if other != path:
-                    discard(other)
+            others = [other for other in self.folder.glob(f"*{_SUFFIX}") if other != path]
+            if others:
+                guard()  # a newer life of the job may have written one, and map it
+            for other in others:
+                discard(other)
 
 
 def load_dataset(

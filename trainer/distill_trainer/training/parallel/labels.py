@@ -47,7 +47,7 @@ class SharedLabels:
 
     def _refresh(self, config: DatasetConfig) -> str:
         try:
-            key = self._folder.refresh(config, self._progress)
+            key = self._folder.refresh(config, self._progress, self._context.checkpointer.check_fence)
         except TrainerError as error:
             permanent = isinstance(error, Permanent)
             self._tell({"permanent": permanent, "reason": error.reason, "message": error.message})
