@@ -145,8 +145,8 @@ def test_the_digest_is_that_of_a_copy_elsewhere_with_other_times(root: Path, tmp
     ids=["an image less", "another image", "another label", "a label file less", "another name", "another order"],
 )
 def test_the_digest_changes_with_the_data(root: Path, edit: Edit) -> None:
-    before = load(root, put(), "pose").digest
-    assert load(root, edit, "pose").digest != before
+    before = load(root, put()).digest
+    assert load(root, edit).digest != before
 
 
 def append(file: Path, content: bytes) -> None:
