@@ -109,7 +109,7 @@ def our_batches(info: DatasetInfo, training: Training, steps: int) -> Iterator[I
 def their_batches(info: DatasetInfo, training: Training, _: int) -> Iterator[Iterable[Any]]:
     """Ultralytics' loader over as many epochs as needed; it keeps its workers."""
     arguments = data_arguments(training, "detect", training.imgsz)
-    images = str(Path(info.train[0]).parent)
+    images = str(Path(info.train.images[0]).parent)
     dataset = build_yolo_dataset(arguments, images, training.batch, info.as_ultralytics())
     with closing(build_dataloader(dataset, training.batch, training.workers, device="cpu")) as loader:
         yield chain.from_iterable(repeat(loader))

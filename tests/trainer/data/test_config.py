@@ -1,13 +1,9 @@
 """A wrong data set is refused in one line that says what is wrong and where; a right one is left untouched."""
 
-import fcntl
 import logging
 import os
 import pickle
 import shutil
-import tempfile
-import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,14 +12,12 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from ultralytics.cfg import get_cfg
 from ultralytics.utils import LOGGER
 
 from distill_api.errors import Permanent
 from distill_api.reasons import Reason
 from distill_api.spec.training import Training
-from distill_trainer.data import TrainData, load_dataset, scanned
-from distill_trainer.data.scanned import ScannedDataset, scratch_directory
+from distill_trainer.data import TrainData, load_dataset
 from tests.support.models import train_data
 
 Edit = Callable[[Path, dict[str, Any]], None]
@@ -118,13 +112,13 @@ def test_a_missing_data_set_is_never_downloaded(root: Path) -> None:
 def test_the_root_is_found_beside_the_yaml_or_on_the_volume(root: Path, path: str | None) -> None:
     info = load(root, put(path=path))
     assert (len(info.train), len(info.val)) == (24, 8)
-    assert info.train[0] == str(root / "images/train/000000.jpg")
+    assert info.train.images[0] == str(root / "images/train/000000.jpg")
 
 
 def test_a_list_file_names_images_relative_to_itself(root: Path) -> None:
     (root / "some.txt").write_text("./images/train/000003.jpg\nimages/train/000001.jpg\n\n")
     info = load(root, put(train="some.txt"))
-    assert [Path(image).name for image in info.train] == ["000001.jpg", "000003.jpg"]
+    assert [Path(image).name for image in info.train.images] == ["000001.jpg", "000003.jpg"]
 
 
 def test_names_may_be_a_list_or_a_number(root: Path) -> None:
@@ -132,12 +126,31 @@ def test_names_may_be_a_list_or_a_number(root: Path) -> None:
     assert load(root, lambda _, config: (config.pop("names"), config.update(nc=10))).names[9] == "class_9"
 
 
-def test_the_digest_tells_data_sets_apart(root: Path, tmp_path: Path) -> None:
+def test_the_digest_is_that_of_a_copy_elsewhere_with_other_times(root: Path, tmp_path: Path) -> None:
     first = load(root, put())
-    moved = Path(shutil.copytree(root, tmp_path / "other" / "digits"))
+    moved = Path(shutil.copytree(root, tmp_path / "other" / "digits", copy_function=shutil.copyfile))
     assert load(moved, put()).digest == first.digest
-    (root / "images/train/000005.jpg").unlink()
-    assert load(root, put()).digest != first.digest
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda root, _: (root / "images/train/000005.jpg").unlink(),
+        lambda root, _: append(root / "images/train/000005.jpg", b"behind the end marker\xff\xd9"),
+        lambda root, _: append(root / "labels/val/000002.txt", b"3 .5 .5 .1 .1" + b" .5 .5 2" * 5 + b"\n"),
+        lambda root, _: (root / "labels/train/000000.txt").unlink(),
+        lambda _, config: config["names"].update({3: "drei"}),
+        put(flip_idx=[1, 0, 2, 3, 4]),
+    ],
+    ids=["an image less", "another image", "another label", "a label file less", "another name", "another order"],
+)
+def test_the_digest_changes_with_the_data(root: Path, edit: Edit) -> None:
+    before = load(root, put()).digest
+    assert load(root, edit).digest != before
+
+
+def append(file: Path, content: bytes) -> None:
+    file.write_bytes(file.read_bytes() + content)
 
 
 def test_single_class_ignores_the_numbers(root: Path) -> None:
@@ -147,7 +160,7 @@ def test_single_class_ignores_the_numbers(root: Path) -> None:
 
 
 def load_train(root: Path, task: str = "detect", **training: Any) -> TrainData:
-    info = load_dataset(root / "digits.yaml", root, task)
+    info = load_dataset(root / "digits.yaml", root, task, **training)
     return train_data(info, Training(imgsz=64, batch=4, workers=0, **training))
 
 
@@ -174,16 +187,14 @@ class Planted:
 def test_nothing_is_written_to_or_unpickled_from_the_data_volume(
     root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scanned.tempfile, "tempdir", str(tmp_path))
     (root / "labels" / "train.cache").write_bytes(pickle.dumps(Planted(tmp_path / "loaded")))
     before = state(root)
     LOGGER.addHandler(caplog.handler)
     monkeypatch.setattr(LOGGER, "level", logging.WARNING)
     try:
         with caplog.at_level(logging.WARNING):
-            for _ in range(2):  # scanned, then taken from scratch
-                data = load_train(root)
-                next(data.batches(0, 1))
+            data = load_train(root)
+            next(data.batches(0, 1))
     finally:
         LOGGER.removeHandler(caplog.handler)
     assert state(root) == before
@@ -238,7 +249,7 @@ def test_a_changed_label_is_seen_by_the_next_run(root: Path) -> None:
 
 def test_the_whole_scan_names_file_and_line(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong line that the sample of load_dataset missed."""
-    monkeypatch.setattr("distill_trainer.data.config.LABELS_CHECKED", 1)
+    monkeypatch.setattr("distill_trainer.data.labels.scan.LABELS_CHECKED", 1)
     (root / "labels/train/000007.txt").write_text("10 .5 .5 .1 .1\n")
     with pytest.raises(Permanent, match=r"000007\.txt line 1: class 10 is out of range"):
         load_train(root)
@@ -276,47 +287,19 @@ def test_fraction_takes_the_first_images(root: Path) -> None:
     assert load_train(root, fraction=0.25).images == 6
 
 
-def test_a_scan_of_labels_and_the_wait_for_another_ranks_count_as_moving(
-    root: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    info = load_dataset(root / "digits.yaml", root, "detect")
-    moves: list[float] = []
-
-    def scan() -> None:
-        ScannedDataset(
-            info,
-            info.train,
-            imgsz=64,
-            hyp=get_cfg(overrides={"task": "detect"}),
-            on_progress=lambda: moves.append(time.monotonic()),
-        )
-
-    scan()
-    assert len(moves) == len(info.train)
-    (kept,) = scratch_directory().glob("*.pickle")
-    moves.clear()
-    with open(kept.with_suffix(".lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        waiting = threading.Thread(target=scan)
-        waiting.start()
-        time.sleep(0.5)
-        held = len(moves)
-        fcntl.flock(lock, fcntl.LOCK_UN)
-    waiting.join()
-    assert held >= 2
-
-
 def test_images_without_labels_are_found_and_part_of_the_digest(root: Path) -> None:
     plain = load_dataset(root / "digits.yaml", root, "detect")
     more = root / "more"
     more.mkdir()
-    for image in plain.train[:3]:
+    for image in plain.train.images[:3]:
         shutil.copy(image, more)
     info = load_dataset(root / "digits.yaml", root, "detect", unlabelled="more")
-    assert [Path(image).parent for image in info.unlabelled] == [more] * 3
+    assert info.unlabelled is not None
+    assert [Path(image).parent for image in info.unlabelled.images] == [more] * 3
     assert info.digest != plain.digest
     with pytest.raises(Permanent, match="which the student is judged; take them out"):
-        load_dataset(root / "digits.yaml", root, "detect", unlabelled=os.path.relpath(Path(plain.val[0]).parent, root))
+        load_dataset(
+            root / "digits.yaml", root, "detect", unlabelled=os.path.relpath(Path(plain.val.images[0]).parent, root)
+        )
     with pytest.raises(Permanent, match="outside the data volume"):
         load_dataset(root / "digits.yaml", root, "detect", unlabelled="../elsewhere")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
 from copy import copy
 from typing import Any
 
@@ -13,9 +12,10 @@ from numpy.typing import NDArray
 from distill_api.spec.training import Training
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
+from distill_trainer.data.labels.table import LabelTable
 from distill_trainer.data.order import SampleSpec, sample_seed
 from distill_trainer.data.randomness import preserve_rng_state, seed_all
-from distill_trainer.data.scanned import ScannedDataset, no_op
+from distill_trainer.data.scanned import ScannedDataset
 
 CACHE_BYTES = 128 * 2**20
 """Size of each worker's cache of decoded images; 16 images of 640 px take 20 MiB."""
@@ -60,27 +60,29 @@ class TrainDataset(ScannedDataset):
         imgsz: int,
         stride: int,
         seed: int,
-        on_progress: Callable[[], None] = no_op,
     ) -> None:
         self._seed = seed
         self._decoded = ImageCache(CACHE_BYTES)
         arguments = data_arguments(training, info.task, imgsz)
         super().__init__(
             info,
-            info.train if self.labelled else info.unlabelled,
-            on_progress=on_progress,
+            self.labels_of(info),
             imgsz=imgsz,
             augment=True,
             hyp=arguments,
             rect=False,
             stride=stride,
             single_cls=training.single_cls,
-            fraction=training.fraction if self.labelled else 1.0,
             prefix="train: ",
         )
         plain = copy(arguments)
         plain.mosaic = plain.mixup = plain.cutmix = plain.copy_paste = 0.0
         self._plain_transforms = self.build_transforms(plain)
+
+    @staticmethod
+    def labels_of(info: DatasetInfo) -> LabelTable:
+        """Those of the split that this data set has."""
+        return info.train
 
     def load_image(self, i: int, rect_mode: bool = True, resize_short: bool = False) -> LoadedImage:
         """Decode and resize image `i`, or get it from this process's cache."""
@@ -89,7 +91,8 @@ class TrainDataset(ScannedDataset):
             pool, self.buffer = self.buffer, []  # the superclass appends to its buffer
             loaded = super().load_image(i, rect_mode, resize_short)
             self.buffer = pool
-            self.ims[i] = self.im_hw0[i] = self.im_hw[i] = None
+            for kept in (self.ims, self.im_hw0, self.im_hw):
+                kept.pop(i)
             self._decoded.put(i, loaded)
         return loaded
 

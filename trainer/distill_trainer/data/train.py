@@ -16,7 +16,6 @@ from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import SampleOrder, ShardBatchSampler
 from distill_trainer.data.pixels import use_fast_pixels
-from distill_trainer.data.scanned import no_op
 from distill_trainer.data.shards import Shards
 from distill_trainer.data.unlabelled import Joined, JoinedSampler, Unlabelled, UnlabelledDataset, unlabelled_order
 from distill_trainer.data.workers import BatchLoader
@@ -42,15 +41,13 @@ class TrainData:
         shards: Shards,
         device: torch.device,
         unlabelled_ratio: float = 0.0,
-        on_progress: Callable[[], None] = no_op,
-        on_piped: Callable[[], None] = no_op,
+        on_piped: Callable[[], None] = lambda: None,
     ) -> None:
-        """`unlabelled_ratio`: unlabelled images per labelled one in each batch. `on_progress` is called repeatedly
-        while labels are scanned, `on_piped` for each batch for which shared memory is too small. Raises
-        Permanent(DatasetInvalid).
+        """`unlabelled_ratio`: unlabelled images per labelled one in each batch. `on_piped` is called for each batch for
+        which shared memory is too small.
         """
         shape = {"imgsz": imgsz, "stride": stride, "seed": training.seed}
-        self.dataset = TrainDataset(dataset, training, **shape, on_progress=on_progress)
+        self.dataset = TrainDataset(dataset, training, **shape)
         use_fast_pixels(self.dataset)
         self.order = SampleOrder(
             images=len(self.dataset),
@@ -61,7 +58,7 @@ class TrainData:
         self._shard_batch = shards.images(training.batch)
         self._unlabelled: Unlabelled | None = None
         if unlabelled_ratio > 0:
-            more = UnlabelledDataset(dataset, training, **shape, on_progress=on_progress)
+            more = UnlabelledDataset(dataset, training, **shape)
             use_fast_pixels(more)
             per_shard = max(1, round(unlabelled_ratio * self._shard_batch))
             order = unlabelled_order(len(more), per_shard * shards.count, training.seed)

@@ -4,36 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from torch.utils.data import Dataset
 
+from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.dataset import TrainDataset
+from distill_trainer.data.labels.table import LabelTable
 from distill_trainer.data.order import SampleOrder, SampleSpec, ShardBatchSampler
 
 _SEED_OFFSET: Final = 2**40
 """Gives unlabelled images a shuffle and an augmentation of their own."""
-_NONE: Final = ".none"
-"""Put behind a file's name, so that no label file is found."""
 
 
 class UnlabelledDataset(TrainDataset):
-    """A TrainDataset whose images are all background, whatever label files lie beside them."""
+    """A TrainDataset of the images without labels, which are all background, whatever label files lie beside them."""
 
-    labelled = False
-
-    def get_label_files(self) -> list[str]:
-        """Names of files that do not exist."""
-        self.label_files = [f"{image}{_NONE}" for image in self.im_files]
-        return self.label_files
-
-    def _load_or_scan_cache(self, path: Path, cache_hash: str) -> tuple[dict[str, Any], bool]:
-        self.augment = False  # Ultralytics refuses training images of which none has labels
-        try:
-            return super()._load_or_scan_cache(path, cache_hash)
-        finally:
-            self.augment = True
+    @staticmethod
+    def labels_of(info: DatasetInfo) -> LabelTable:
+        """Those of the images without labels."""
+        assert info.unlabelled is not None
+        return info.unlabelled
 
 
 @dataclass

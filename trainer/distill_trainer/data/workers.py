@@ -24,7 +24,6 @@ import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from distill_api.spec.shared_memory import PREFETCH, in_flight_bytes
-from distill_trainer.data.scanned import no_op
 from distill_trainer.data.slots import Slots
 from distill_trainer.process.liveness.stop import stop_signals_blocked
 from distill_trainer.process.machine.prctl import PR_SET_PDEATHSIG, prctl
@@ -108,7 +107,7 @@ class BatchLoader:
         batch_bytes: int,
         ranks_on_node: int,
         pin_memory: bool,
-        on_piped: Callable[[], None] = no_op,
+        on_piped: Callable[[], None] = lambda: None,
     ) -> None:
         """`batch_bytes` is the size of one batch's images. If free shared memory is too small for all batches that this
         process's open loaders can have in flight, they are sent through pipes, which is slower; `on_piped` is called

@@ -13,7 +13,9 @@ from distill_api.pod.run import Directories
 from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.spec.training import Training
-from distill_trainer.data import DatasetInfo, load_dataset
+from distill_trainer.data import DatasetInfo
+from distill_trainer.data.config import DatasetConfig, read_dataset
+from distill_trainer.data.labels.opening import scan_dataset
 from distill_trainer.models import pair
 from distill_trainer.models.arguments import rounded_imgsz, ultralytics_arguments
 from distill_trainer.models.inherit.channels import NotSliceable
@@ -46,23 +48,35 @@ class Prepared:
         self.teacher = None
 
 
-def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str], None] = lambda _: None) -> Prepared:
+def prepare(
+    spec: DistillJobSpec,
+    directories: Directories,
+    beat: Callable[[str], None] = lambda _: None,
+    open_labels: Callable[[DatasetConfig], DatasetInfo] = scan_dataset,
+) -> Prepared:
     """Load and check the data set and the models. Raises Permanent.
 
-    `beat` is called with the name of each phase before it starts.
+    `beat` is called with the name of each phase before it starts. `open_labels` opens the data set, when all else has
+    been checked: other ranks may have to wait meanwhile.
     """
     beat("loading the student")
     models = Path(directories.models) if directories.models is not None else None
     data = Path(directories.data)
     source = student_source(models, spec.student.model, trust_pickle=spec.student.trust_pickle)
     task = source[2]
-    beat("finding the data set")
+    beat("reading the data set's configuration")
     more = spec.dataset.unlabelled.images if spec.dataset.unlabelled is not None else None
-    config, single_cls = data / spec.dataset.config, spec.training.single_cls
-    dataset = load_dataset(config, data, task, single_cls=single_cls, unlabelled=more)
+    config = read_dataset(
+        data / spec.dataset.config,
+        data,
+        task,
+        single_cls=spec.training.single_cls,
+        fraction=spec.training.fraction,
+        unlabelled=more,
+    )
     beat("building the student")
     arguments = ultralytics_arguments(spec, task, spec.training.imgsz)
-    student = build_student(source, dataset, arguments, spec.training.seed)
+    student = build_student(source, config, arguments, spec.training.seed)
     stride = grid_size(student)
     arguments.imgsz = rounded_imgsz(spec.training.imgsz, stride)
     for line in adjustments(spec.training, arguments.imgsz, stride):
@@ -80,6 +94,7 @@ def prepare(spec: DistillJobSpec, directories: Directories, beat: Callable[[str]
         if spec.student.init == "inherit":
             beat("inheriting the teacher's weights")
             inherited = inherit(student, teacher, spec)
+    dataset = open_labels(config)
     return Prepared(dataset, student, teacher, digest, arguments, task, arguments.imgsz, stride, inherited)
 
 

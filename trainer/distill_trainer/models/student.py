@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn import tasks
@@ -110,11 +111,12 @@ def train_mode(student: Any, frozen_layers: int) -> None:
                 module.eval()
 
 
-def set_class_weights(student: Any, labels: Iterable[Mapping[str, Any]], power: float) -> None:
-    """Weight classes by their inverse frequency to the given power, with mean 1, as Ultralytics does for cls_pw > 0."""
-    counts = np.bincount(
-        np.concatenate([label["cls"].flatten() for label in labels]).astype(int), minlength=student.nc
-    ).astype(np.float32)
+def set_class_weights(student: Any, classes: NDArray[Any], power: float) -> None:
+    """Weight classes by their inverse frequency to the given power, with mean 1, as Ultralytics does for cls_pw > 0.
+
+    `classes`: the class of every box of the training images.
+    """
+    counts = np.bincount(classes.astype(int), minlength=student.nc).astype(np.float32)
     if power == 0 or not counts.any():
         return
     rules: Any = SimpleNamespace(args=SimpleNamespace(cls_pw=power))

@@ -44,6 +44,11 @@ class RunFiles:
         return self.root / JobFile.RESULTS
 
     @property
+    def labels(self) -> Path:
+        """Folder of the label file, from which all ranks map the labels."""
+        return self.root / "labels"
+
+    @property
     def tensorboard(self) -> Path:
         """Folder of TensorBoard's event files."""
         return self.root / "tensorboard"

@@ -11,7 +11,8 @@ from ultralytics.utils.torch_utils import init_seeds
 
 from distill_api.pod.run import RunConfig
 from distill_api.spec.fields import DistillJobSpec
-from distill_trainer.data import Shards, TrainData
+from distill_trainer.data import DatasetInfo, Shards, TrainData
+from distill_trainer.data.config import DatasetConfig
 from distill_trainer.models.compiling import check_compiler, keep_compiled
 from distill_trainer.models.precision import Precision, student_precision, teacher_dtype, use_fast_kernels
 from distill_trainer.models.setup import Prepared, prepare
@@ -28,6 +29,7 @@ from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.optimizer import Schedule, TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_state
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
+from distill_trainer.training.parallel.labels import SharedLabels
 from distill_trainer.training.state import TrainingState
 from distill_trainer.training.step import Step
 from distill_trainer.training.step_builder import StepBuilder
@@ -37,7 +39,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Setup:
-    """The immutable configuration of one rank, built before the rendezvous."""
+    """The immutable configuration of one rank, built before there is a process group."""
 
     run: RunConfig
     context: RankContext
@@ -45,6 +47,7 @@ class Setup:
     prepared: Prepared
     terms: Sequence[Term]
     """Of the distillation loss."""
+    labels: SharedLabels
 
     @classmethod
     def of(cls, run: RunConfig, context: RankContext) -> Setup:
@@ -58,13 +61,18 @@ class Setup:
         if run.recipe is not None:
             log.info("recipe: auto stands for %s", json.dumps(run.recipe))
         terms = terms_of(run.spec.distillation)  # a loss that does not exist ends the attempt here
-        prepared = prepare(run.spec, run.directories, context.watchdog.beat)
-        check_task(terms, prepared.task)
-        if run.spec.training.compile:
-            context.watchdog.beat("compiling")
-            keep_compiled(context.files.compiled)
-            check_compiler(environment.device)
-        return cls(run, context, environment, prepared, terms)
+        labels = SharedLabels(context, timeouts(run.spec.recovery.stall_timeout_seconds))
+
+        def open_labels(config: DatasetConfig) -> DatasetInfo:
+            check_task(terms, config.task)
+            if run.spec.training.compile:
+                context.watchdog.beat("compiling")
+                keep_compiled(context.files.compiled)
+                check_compiler(environment.device)
+            return labels.open(config)
+
+        prepared = prepare(run.spec, run.directories, context.watchdog.beat, open_labels)
+        return cls(run, context, environment, prepared, terms, labels)
 
     @property
     def spec(self) -> DistillJobSpec:
@@ -102,7 +110,6 @@ def build_train_data(setup: Setup) -> TrainData:
         shards=setup.shards,
         device=setup.environment.device,
         unlabelled_ratio=setup.spec.dataset.unlabelled.ratio if setup.spec.dataset.unlabelled is not None else 0.0,
-        on_progress=lambda: setup.context.watchdog.beat("scanning training labels"),
         on_piped=setup.context.metrics.piped_batch,
     )
 
@@ -117,7 +124,6 @@ def build_val_data(setup: Setup) -> ValData:
         stride=setup.prepared.stride,
         batch=shard_batch * (1 if setup.prepared.task == "obb" else 2),
         environment=setup.environment,
-        on_progress=lambda: setup.context.watchdog.beat("scanning validation labels"),
         on_piped=setup.context.metrics.piped_batch,
     )
 
@@ -125,7 +131,7 @@ def build_val_data(setup: Setup) -> ValData:
 def build_plan(setup: Setup, data: TrainData) -> TrainingPlan:
     """The sizes of the run. Also sets the student's class weights for training.cls_pw."""
     arguments, dataset = setup.prepared.arguments, setup.prepared.dataset
-    set_class_weights(setup.prepared.student, data.dataset.labels, arguments.cls_pw)
+    set_class_weights(setup.prepared.student, data.dataset.labels.classes, arguments.cls_pw)
     return TrainingPlan(arguments.epochs, data.steps_per_epoch, arguments.batch, data.images, dataset.nc)
 
 

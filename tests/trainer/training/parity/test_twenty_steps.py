@@ -68,7 +68,7 @@ def _double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor], images: int) -> Trace:
     """This trainer's training of `student` on one rank."""
     trace, arguments = Trace(), student.args
-    set_class_weights(student, LABELS, arguments.cls_pw)
+    set_class_weights(student, LABELS[0]["cls"][:, 0], arguments.cls_pw)
     plan = TrainingPlan(EPOCHS, STEPS_PER_EPOCH, BATCH, images, len(CLASSES))
     weight = WeightSchedule(arguments.dis, constant, STEPS + 1)  # so that the projector is there to be compared
     distillation = DistillationPlan(weight, teacher_dtype=torch.float64)

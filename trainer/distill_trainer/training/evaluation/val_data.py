@@ -10,7 +10,7 @@ from distill_api.spec.training import Training
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.pixels import use_fast_pixels
-from distill_trainer.data.scanned import ScannedDataset, no_op
+from distill_trainer.data.scanned import ScannedDataset
 from distill_trainer.data.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 from distill_trainer.training.parallel.environment import Environment
@@ -28,12 +28,9 @@ class ValData:
         stride: int,
         batch: int,
         environment: Environment,
-        on_progress: Callable[[], None] = no_op,
-        on_piped: Callable[[], None] = no_op,
+        on_piped: Callable[[], None] = lambda: None,
     ) -> None:
-        """`batch`: images per batch. `on_progress` is called repeatedly while labels are scanned, `on_piped` for each
-        batch for which shared memory is too small.
-        """
+        """`batch`: images per batch. `on_piped` is called for each batch for which shared memory is too small."""
         self.info = dataset
         self.training = training
         self.task = dataset.task
@@ -43,7 +40,6 @@ class ValData:
         self.dataset = ScannedDataset(
             dataset,
             dataset.val,
-            on_progress=on_progress,
             imgsz=imgsz,
             augment=False,
             hyp=data_arguments(training, dataset.task, imgsz),
