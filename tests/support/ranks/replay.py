@@ -96,10 +96,11 @@ class Notes:
         self.finished = 0
         self.samples: dict[int, list[str]] = {}
         self.losses: dict[int, dict[str, float]] = {}
+        self.teacher = ""
 
     def forget(self) -> None:
         """Begin anew, for the next scenario."""
-        self.finished, self.samples, self.losses = 0, {}, {}
+        self.finished, self.samples, self.losses, self.teacher = 0, {}, {}, ""
 
     def listen(self) -> None:
         """Put an ear between the loop, its data and its step."""
@@ -114,6 +115,7 @@ class Notes:
         def run_and_note(step: Any, number: int, *arguments: Any) -> Any:
             result = run(step, number, *arguments)
             self.losses[number], self.finished = result.losses, number + 1
+            self.teacher = str(step._teacher.dtype) if step._teacher is not None else self.teacher
             return result
 
         TrainData.batches, Step.run = noted, run_and_note  # type: ignore[method-assign,assignment]
@@ -158,6 +160,7 @@ def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
     found = {
         "samples": notes.samples,
         "losses": notes.losses,
+        "teacher": notes.teacher,
         "resumed": context.status.read().resumed_from_step,
         "execution": context.status.read().execution,
         "stopped": stopped,
