@@ -7,7 +7,7 @@ CLUSTER := $(BIN)/python -m testcluster
 NODES ?= 2
 GPUS ?= 2
 
-.PHONY: help demo test test-fast bench-step bench-scale bench-parity bench-accuracy bench-recovery chaos \
+.PHONY: help demo test test-fast bench-step bench-scale bench-parity bench-accuracy bench-recovery gpu-check chaos \
   chaos-cluster model-check fault-api lint format generate venv constraints \
   binaries cluster-up cluster-down clean
 
@@ -29,6 +29,9 @@ bench-step: venv ## Time a training step against Ultralytics' own (about ten min
 
 bench-scale: venv ## Measure a step on 1, 2 and 4 ranks, and predict it on GPU nodes (about five minutes).
 	@$(BIN)/python -m benchmarks.bench.scale $(ARGS)
+
+gpu-check: venv ## Check everything that needs GPUs, on a machine that has some (ten minutes): ARGS="--only overlap".
+	@$(BIN)/python -m benchmarks.gpucheck $(ARGS)
 
 bench-parity: venv ## Compare mAP with Ultralytics' own trainer: make bench-parity RESULTS=DIR SEEDS="0 1 2" ARGS="--variants NAME".
 	@$(BIN)/python -m benchmarks.accuracy.parity --seeds $(or $(SEEDS),0 1 2) $(if $(RESULTS),--results $(RESULTS)) $(ARGS)
