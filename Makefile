@@ -7,7 +7,7 @@ CLUSTER := $(BIN)/python -m testcluster
 NODES ?= 2
 GPUS ?= 2
 
-.PHONY: help demo test test-fast bench-step bench-loader bench-scale bench-data bench-parity bench-accuracy bench-recovery chaos \
+.PHONY: help demo test test-fast bench-step bench-loader bench-scale bench-data bench-parity bench-accuracy bench-recovery gpu-check chaos \
   chaos-cluster model-check fault-api lint format generate dashboard-preview venv constraints lowest \
   binaries cluster-up cluster-down clean
 
@@ -35,6 +35,9 @@ bench-scale: venv ## Measure a step on 1, 2 and 4 ranks, and predict it on GPU n
 
 bench-data: venv ## Measure start-up and memory with 118,000 images: make bench-data ARGS="--before REVISION" (half an hour).
 	@$(BIN)/python -m benchmarks.bench.startup $(ARGS)
+
+gpu-check: venv ## Check everything that needs GPUs, on a machine that has some (ten minutes): ARGS="--only overlap".
+	@$(BIN)/python -m benchmarks.gpucheck $(ARGS)
 
 bench-parity: venv ## Compare mAP with Ultralytics' own trainer: make bench-parity RESULTS=DIR SEEDS="0 1 2" ARGS="--variants NAME".
 	@$(BIN)/python -m benchmarks.accuracy.parity --seeds $(or $(SEEDS),0 1 2) $(if $(RESULTS),--results $(RESULTS)) $(ARGS)

@@ -36,7 +36,7 @@ JOB: dict[str, Any] = {
     "metadata": {"name": "digits"},
     "spec": {
         "student": {"model": "yolo26n.yaml"},
-        "teacher": {"model": "teacher.pt"},
+        "teacher": {"model": "teacher.pt", "precision": "fp32"},
         "dataset": {"config": "digits.yaml"},
         "accelerators": {"perNode": 0, "processesPerNode": 2},
         "checkpoint": {"intervalSeconds": 1},

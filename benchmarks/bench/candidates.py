@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.data import Shards
-from distill_trainer.models.precision import Precision, teacher_dtype
+from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import neck_channels, train_mode
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.plan import DistillationPlan
@@ -25,6 +26,7 @@ from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSche
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.environment import Environment
+from distill_trainer.training.state import TrainingState
 from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import build, preprocessed, shard_batch, teach
 
@@ -59,15 +61,25 @@ PAIRS = {
     "n-s": Pair("yolo26n.yaml", "yolo26s.yaml", 320, 8),
     "s-m": Pair("yolo26s.yaml", "yolo26m.yaml", 256, 4),
 }
+GPU_PAIRS = {
+    "n-s": Pair("yolo26n.yaml", "yolo26s.yaml", 640, 16),
+    "s-m": Pair("yolo26s.yaml", "yolo26m.yaml", 640, 16),
+}
 
-TimedStep = Callable[[int, Phases], None]
+TimedStep = Callable[[int, Phases], dict[str, float]]
+"""Makes a step; returns this project's losses, and of Ultralytics' none."""
 
 
 class Bench:
     """Builds the candidates for one pair, with the same weights and batches."""
 
-    def __init__(self, pair: Pair, environment: Environment, compiled: bool) -> None:
+    def __init__(
+        self, pair: Pair, environment: Environment, compiled: bool, teacher_dtype: torch.dtype = torch.float32
+    ) -> None:
+        """`teacher_dtype`: of this project's teacher; Ultralytics' computes as its student does."""
         self._pair, self._environment, self._compiled = pair, environment, compiled
+        self._teacher_dtype = teacher_dtype
+        self._trained: Any = None
         settings = {"imgsz": pair.imgsz, "batch": pair.batch, "nbs": NOMINAL_BATCH, "warmup_epochs": 0.0}
         self._student = build(pair.student, optimizer=OPTIMIZER, **settings)
         self._teacher = teach(build(pair.teacher, seed=1, **settings))
@@ -94,33 +106,48 @@ class Bench:
         trained = (p for model in (self._student, projector) for p in model.parameters() if p.requires_grad)
         return sum(parameter.numel() * 4 for parameter in trained)
 
+    def digest(self) -> str:
+        """SHA-256 of the parameters of the student that the newest candidate of this project trains."""
+        digest = hashlib.sha256()
+        for parameter in self._trained.parameters():
+            digest.update(parameter.detach().cpu().numpy().tobytes())
+        return digest.hexdigest()
+
     def candidate(self, kind: str, format_: str) -> TimedStep:
         """One step of `kind`, with the student's forward pass in `format_`."""
         if kind == "ultralytics":
             return self._ultralytics(FORMATS[format_])
-        return self._own(FORMATS[format_], self._teacher if kind == "distilled" else None)
+        return self._own(Precision.of(format_, DEVICE), self._teacher if kind == "distilled" else None)
 
-    def _own(self, dtype: torch.dtype | None, teacher: Any | None) -> TimedStep:
-        student = deepcopy(self._student)
+    def state(self) -> TrainingState:
+        """The state of a distilled training before its first step, on DEVICE."""
+        return self._builder(deepcopy(self._student), Precision(DEVICE.type, None), self._teacher).build_state()[0]
+
+    def _builder(self, student: Any, precision: Precision, teacher: Any | None) -> StepBuilder:
         ranks = self._environment.world_size
         weight = WeightSchedule(6.0, SCHEDULES["constant"], self._plan.total_steps if teacher is not None else 0)
-        builder = StepBuilder(
+        return StepBuilder(
             student,
             teacher,
             self._plan,
-            DistillationPlan(weight, teacher_dtype=teacher_dtype("auto", DEVICE)),
+            DistillationPlan(weight, teacher_dtype=self._teacher_dtype),
             Shards.of_rank(self._environment.rank, ranks, ranks),
             self._environment,
-            Precision(DEVICE.type, dtype),
+            precision,
             compile=self._compiled,
         )
+
+    def _own(self, precision: Precision, teacher: Any | None) -> TimedStep:
+        student = deepcopy(self._student)
+        builder = self._builder(student, precision, teacher)
+        self._trained = student
         train_mode(student, 0)
         step = builder.build_step(*builder.build_state())
         _split_forward(student)
 
-        def run(number: int, phases: Phases) -> None:
+        def run(number: int, phases: Phases) -> dict[str, float]:
             student.forward_clock = phases
-            step.run(number, [self._batches[number % len(self._batches)]], False, phases)
+            return step.run(number, [self._batches[number % len(self._batches)]], False, phases).read().losses
 
         return run
 
@@ -150,7 +177,7 @@ class Bench:
             iterations=self._plan.total_steps,
         )
 
-        def run(number: int, phases: Phases) -> None:
+        def run(number: int, phases: Phases) -> dict[str, float]:
             batch = dict(self._batches[number % len(self._batches)])
             with torch.autocast(DEVICE.type, dtype=dtype, enabled=dtype is not None):
                 with phases.measure("data"):
@@ -163,6 +190,7 @@ class Bench:
             if (number + 1) % len(self._batches) == 0:
                 with phases.measure("optimizer"):
                     BaseTrainer.optimizer_step(trainer)
+            return {}
 
         return run
 

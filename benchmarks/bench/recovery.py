@@ -39,7 +39,7 @@ class Saves:
         import torch
         from ultralytics.utils.torch_utils import ModelEMA
 
-        from distill_trainer.models.precision import student_precision
+        from distill_trainer.models.precision import Precision
         from distill_trainer.models.student import neck_channels
         from distill_trainer.training.distillation.losses.registry import LOSSES
         from distill_trainer.training.distillation.projector import Projector
@@ -56,7 +56,7 @@ class Saves:
         plan = TrainingPlan(epochs=5, steps_per_epoch=10, batch=8, images=80, classes=3)
         optimizer, _ = build_optimizer(task, self.student.args, plan)
         self.state = TrainingState(
-            task, ModelEMA(self.student), optimizer, student_precision("fp32", CPU).scaler(), TrainingProgress()
+            task, ModelEMA(self.student), optimizer, Precision.of("fp32", CPU).scaler(), TrainingProgress()
         )
         cut, batch = Teacher(whole, CPU, torch.float32), preprocessed(shard_batch(8, imgsz=imgsz))
 

@@ -27,6 +27,7 @@ from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.bench.candidates import NOMINAL_BATCH, PAIRS, Bench, Pair
+from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.parallel.collectives import process_group
 from distill_trainer.training.parallel.environment import from_torchrun
@@ -109,7 +110,7 @@ def predicted(work: Work, machines: Machines) -> Prediction:
 def worker(pair: Pair, rounds: int) -> None:
     """A rank: trains, and rank 0 prints a line of JSON for each round and the sizes of the work."""
     environment = from_torchrun(False)
-    with process_group(environment, 600):
+    with process_group(environment, timeouts(1200)):
         everybody = replace(pair, batch=pair.batch * environment.world_size)
         bench = Bench(everybody, environment, compiled=False)
         run = bench.candidate("distilled", "fp32")

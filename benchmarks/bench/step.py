@@ -9,7 +9,8 @@ rounds with their spread, the ratios within a round, milliseconds by phase, and 
 build/bench/step.json with every sample. All candidates train on the same recorded batches; data.py measures data
 loading. Ultralytics' candidates use its DistillationModel, optimizer, scaler, clipping and EMA in the same way as its
 training loop. "two ranks" is this project's distilled step on two DDP ranks (gloo) with one thread and half of the
-batch each, which Ultralytics does not support on CPUs. The teacher's precision is auto.
+batch each, which Ultralytics does not support on CPUs. The teacher's precision is auto, decided
+once for all candidates.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ import torch.distributed as dist
 
 from benchmarks import ROOT
 from benchmarks.bench.candidates import DEVICE, FORMATS, PAIRS, Bench, Pair
-from distill_trainer.models.precision import teacher_dtype
+from distill_trainer.models.precision import DTYPES, WORTHWHILE, teacher_format
+from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.machine.allocator import keep_freed_memory
 from distill_trainer.process.machine.cpus import available_cpus, threads_per_rank
 from distill_trainer.process.telemetry.phases import Phases
@@ -41,6 +43,9 @@ CANDIDATES = (
     *(f"{kind} {format_}" for format_ in FORMATS for kind in ("plain", "distilled", "ultralytics")),
     "two-ranks fp32",
 )
+SAME, BEST = "distilled / Ultralytics, fp32", "best / best"
+BARS = {True: (BEST, 0.75), False: (SAME, 0.85)}
+"""The ratio that counts and its bar, by whether the machine multiplies bf16 WORTHWHILE times as fast as fp32."""
 Samples = dict[str, list[dict[str, Any]]]
 """Rounds by candidate."""
 
@@ -48,11 +53,12 @@ Samples = dict[str, list[dict[str, Any]]]
 class Candidate:
     """A candidate in a separate process, so that memory and allocator settings are not shared."""
 
-    def __init__(self, pair: str, name: str, compiled: bool) -> None:
+    def __init__(self, pair: Pair, name: str, teacher: str, compiled: bool) -> None:
         command = [sys.executable]
         if name.startswith("two-ranks"):
             command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-        command += ["-m", "benchmarks.bench.step", "--worker", f"{pair}/{name}"]
+        asked = {"pair": vars(pair), "name": name, "teacher": teacher}
+        command += ["-m", "benchmarks.bench.step", "--worker", json.dumps(asked)]
         if compiled:
             command.append("--compile")
         threads = threads_per_rank(2 if name.startswith("two-ranks") else 1, available_cpus())
@@ -78,14 +84,14 @@ class Candidate:
         self._process.communicate()
 
 
-def work(pair: Pair, name: str, compiled: bool) -> None:
+def work(pair: Pair, name: str, teacher: str, compiled: bool) -> None:
     """The process of a Candidate: runs one round for each line on rank 0's stdin."""
     kind, format_ = name.split()
     environment = from_torchrun(DEVICE.type == "cuda")
     if kind != "ultralytics" and DEVICE.type == "cpu":
         keep_freed_memory()
-    with process_group(environment, 600):
-        run = Bench(pair, environment, compiled).candidate(kind, format_)
+    with process_group(environment, timeouts(1200)):
+        run = Bench(pair, environment, compiled, DTYPES[teacher]).candidate(kind, format_)
         done = 0
         while _next_round(environment):
             phases = Phases()
@@ -105,7 +111,11 @@ def work(pair: Pair, name: str, compiled: bool) -> None:
 
 
 def _peak_mib() -> float:
-    """Peak memory of this process. (getrusage would return the parent's peak if that is higher.)"""
+    """Peak memory of this process, on a GPU of its allocator. (getrusage would return the parent's peak if that is
+    higher.)
+    """
+    if DEVICE.type == "cuda":
+        return torch.cuda.max_memory_reserved() / 2**20
     (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:")]
     return int(line.split()[1]) / 1024
 
@@ -118,13 +128,13 @@ def _next_round(environment: Environment) -> bool:
     return bool(requested)
 
 
-def measure(pair: str, names: tuple[str, ...], rounds: int, compiled: bool) -> Samples:
+def measure(pair: Pair, names: tuple[str, ...], rounds: int, teacher: str, compiled: bool = False) -> Samples:
     """Run all rounds of all candidates, interleaved."""
     candidates: dict[str, Candidate] = {}
     samples: Samples = {name: [] for name in names}
     try:
         for name in names:  # one after the other, because starting loads the machine too
-            candidates[name] = Candidate(pair, name, compiled)
+            candidates[name] = Candidate(pair, name, teacher, compiled)
             print(f"  warming up: {name} {candidates[name].run()['seconds']:.2f} s per step", flush=True)
         for turn in range(rounds):
             shift = turn % len(names)  # another candidate is first in each round
@@ -180,9 +190,9 @@ def report(pair: Pair, samples: Samples) -> dict[str, list[float]]:
         print(f"  {name:<20}  " + ", ".join(f"{phase} {value:.0f}" for phase, value in _phases(rounds).items()))
     best_own, best_theirs = best(samples, "distilled", "two-ranks"), best(samples, "ultralytics")
     pairs = {
-        "distilled / Ultralytics, fp32": ("distilled fp32", "ultralytics fp32"),
+        SAME: ("distilled fp32", "ultralytics fp32"),
         "distilled / Ultralytics, bf16": ("distilled bf16", "ultralytics bf16"),
-        f"best / best ({best_own}, {best_theirs})": (best_own, best_theirs),
+        f"{BEST} ({best_own}, {best_theirs})": (best_own, best_theirs),
         "distilled / plain, fp32": ("distilled fp32", "plain fp32"),
     }
     ratios = {title: ratio(samples, *names) for title, names in pairs.items() if samples.keys() >= set(names)}
@@ -192,6 +202,16 @@ def report(pair: Pair, samples: Samples) -> dict[str, list[float]]:
         print(f"  {title}: {_spread(values)}")
     print(f"  peak memory, distilled / plain, fp32: {memory:.3f}")
     return ratios | {"peak memory, distilled / plain, fp32": [memory]}
+
+
+def verdict(ratios: dict[str, list[float]], rates: dict[str, float]) -> str:
+    """Whether the bar for this kind of machine is met. `rates`: multiplications in fp32 and bf16."""
+    title, bar = BARS[rates["bf16"] >= WORTHWHILE * rates["fp32"]]
+    found = [values for name, values in ratios.items() if name.startswith(title)]
+    if not found:
+        return f"bar on this machine: {title} at most {bar}; not measured"
+    median = statistics.median(found[0])
+    return f"bar on this machine: {title} at most {bar}: {median:.3f}, {'met' if median <= bar else 'missed'}"
 
 
 def main() -> None:
@@ -204,8 +224,8 @@ def main() -> None:
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        pair, name = args.worker.split("/")
-        work(PAIRS[pair], name, args.compile)
+        asked = json.loads(args.worker)
+        work(Pair(**asked["pair"]), asked["name"], asked["teacher"], args.compile)
         return
     candidates = tuple(name for name in CANDIDATES if args.format is None or name.endswith(args.format))
     if args.compile:  # which takes minutes for a single process
@@ -215,7 +235,7 @@ def main() -> None:
             "device": torch.cuda.get_device_name() if DEVICE.type == "cuda" else _processor(),
             "threads": torch.get_num_threads(),
             "torch": torch.__version__,
-            "teacher": str(teacher_dtype("auto", DEVICE)),
+            "teacher": teacher_format(DEVICE),
             "gflops_per_second": {name: multiplication_rate(FORMATS[name] or torch.float32) for name in FORMATS},
         },
         "settings": vars(args),
@@ -227,13 +247,10 @@ def main() -> None:
         print(
             f"{PAIRS[name].title}; GFLOP a step: " + ", ".join(f"{k} {v:.0f}" for k, v in work_of.items()), flush=True
         )
-        samples = measure(name, candidates, args.rounds, args.compile)
-        results[name] = {
-            "pair": vars(PAIRS[name]),
-            "gflop": work_of,
-            "samples": samples,
-            "ratios": report(PAIRS[name], samples),
-        }
+        samples = measure(PAIRS[name], candidates, args.rounds, results["machine"]["teacher"], args.compile)
+        ratios = report(PAIRS[name], samples)
+        print(f"  {verdict(ratios, results['machine']['gflops_per_second'])}")
+        results[name] = {"pair": vars(PAIRS[name]), "gflop": work_of, "samples": samples, "ratios": ratios}
     file = ROOT / "build" / "bench" / "step.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(results, indent=2) + "\n")

@@ -60,7 +60,7 @@ class Jobs:
             "volumes": {name: {"claimName": claim} for name, claim in CLAIMS.items()},
         }
         if teacher is not None:
-            spec["teacher"] = {"model": teacher}
+            spec["teacher"] = {"model": teacher, "precision": "fp32"}
         return spec
 
     def create(self, name: str, spec: dict[str, Any], *, workspace: bool = True) -> None:

@@ -37,7 +37,7 @@ def job_spec(**fields: Any) -> DistillJobSpec:
     claim = {"claimName": "claim"}
     spec = {
         "student": {"model": "yolo26n.yaml"},
-        "teacher": {"model": "teacher.pt"},
+        "teacher": {"model": "teacher.pt", "precision": "fp32"},
         "dataset": {"config": "data.yaml"},
         "accelerators": {"perNode": 0},
         "volumes": {"checkpoints": claim, "data": claim, "models": claim},

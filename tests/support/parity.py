@@ -1,9 +1,13 @@
-"""Ultralytics' own training loop on recorded batches, and what it did: the reference of test_twenty_steps.py."""
+"""Twenty steps on recorded batches: Ultralytics' own training loop, this trainer's, and what they did.
+
+For test_twenty_steps.py, and for `make gpu-check` on a GPU.
+"""
 
 from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +18,17 @@ from ultralytics.models.yolo.obb import OBBTrainer
 from ultralytics.models.yolo.pose import PoseTrainer
 from ultralytics.models.yolo.segment import SegmentationTrainer
 
-from tests.support.models import CLASSES, KEYPOINTS, shard_batch
+from distill_trainer.data import Shards
+from distill_trainer.models.precision import Precision
+from distill_trainer.models.student import set_class_weights
+from distill_trainer.training.distillation.plan import DistillationPlan
+from distill_trainer.training.distillation.schedule import WeightSchedule, constant
+from distill_trainer.training.loop import Loop
+from distill_trainer.training.optimizer import TrainingPlan
+from distill_trainer.training.parallel.environment import Environment
+from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.step_builder import StepBuilder
+from tests.support.models import ALONE, CLASSES, KEYPOINTS, shard_batch
 
 EPOCHS, STEPS_PER_EPOCH, BATCH = 5, 4, 4
 STEPS = EPOCHS * STEPS_PER_EPOCH
@@ -93,8 +107,12 @@ class Recording:
         """Ultralytics asks for new workers when mosaic ends; there are none."""
 
 
-def ultralytics(task: str, student: Any, teacher: Path, images: int, scratch: Path) -> tuple[Trace, dict[str, Tensor]]:
-    """Ultralytics' own training of a copy of `student`; and the projector that it began with."""
+def ultralytics(
+    task: str, student: Any, teacher: Path, images: int, scratch: Path, device: str = "cpu"
+) -> tuple[Trace, dict[str, Tensor]]:
+    """Ultralytics' own training of a copy of `student`; and the projector that it began with. `device`: its argument of
+    that name.
+    """
     trace, projector = Trace(), {}
 
     class Recorded(TRAINERS[task]):  # type: ignore[misc]
@@ -126,7 +144,14 @@ def ultralytics(task: str, student: Any, teacher: Path, images: int, scratch: Pa
     own = {key: getattr(student.args, key) for key in (*TRAINING, "optimizer", "cos_lr", "freeze", "cls_pw", "dis")}
     trainer = Recorded(
         overrides=own
-        | {"model": "yolo26n.yaml", "data": "recorded.yaml", "imgsz": 64, "device": "cpu", "amp": False, "plots": False}
+        | {
+            "model": "yolo26n.yaml",
+            "data": "recorded.yaml",
+            "imgsz": 64,
+            "device": device,
+            "amp": False,
+            "plots": False,
+        }
         | {"distill_model": str(teacher), "save_dir": str(scratch / "theirs"), "val": False, "save": False}
     )
     trainer.model = deepcopy(student)  # as YOLO().train() hands its model over
@@ -145,3 +170,51 @@ def ultralytics(task: str, student: Any, teacher: Path, images: int, scratch: Pa
 
 def without_teacher(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value for name, value in state.items() if not name.startswith("teacher_model.")}
+
+
+def ours(
+    task_name: str,
+    student: Any,
+    teacher: Any,
+    projector: dict[str, Tensor],
+    images: int,
+    teacher_dtype: torch.dtype = torch.float32,
+    environment: Environment = ALONE,
+) -> Trace:
+    """This trainer's training of `student` on one rank, in fp32 or whatever `student` and `teacher` are in."""
+    trace, arguments = Trace(), student.args
+    set_class_weights(student, LABELS[0]["cls"][:, 0], arguments.cls_pw)
+    plan = TrainingPlan(EPOCHS, STEPS_PER_EPOCH, BATCH, images, len(CLASSES))
+    weight = WeightSchedule(arguments.dis, constant, STEPS + 1)  # so that the projector is there to be compared
+    distillation = DistillationPlan(weight, teacher_dtype=teacher_dtype)
+    precision = Precision.of("fp32", environment.device)
+    builder = StepBuilder(student, teacher, plan, distillation, Shards(1, (0,)), environment, precision)
+    state, schedule = builder.build_state()
+    state.task.projector.load_state_dict(projector)
+    step = builder.build_step(state, schedule)
+
+    def step_finished(_: TrainingProgress, result: Any, *__: Any) -> None:
+        trace.losses.append(result.losses)
+        trace.groups.append(trained_groups(state.task, state.optimizer))
+        trace.moves.append(state.ema.updates)
+
+    class Batches:
+        def batches(self, start: int, end: int) -> Iterator[list[dict[str, Any]]]:
+            for number in range(start, end):
+                yield [recorded(number, task_name)]
+
+    nothing: Any = lambda *_: None  # noqa: E731
+    Loop(
+        plan,
+        step,
+        Batches(),
+        commits=SimpleNamespace(commit=nothing, due=nothing, commit_and_wait=nothing),
+        observer=SimpleNamespace(epoch_started=nothing, step_finished=step_finished, committing=nothing),
+        end_epoch=state.progress.finish_epoch,
+        stop=SimpleNamespace(requested=False),
+        beat=nothing,
+    ).run()
+    trace.weights = dict(state.task.state_dict())
+    trace.remembered = remembered(state.task, state.optimizer)
+    trace.average = dict(state.ema.ema.state_dict())
+    return trace

@@ -24,6 +24,7 @@ from distill_trainer.training.build import (
     build_step,
     build_train_data,
     build_val_data,
+    load_saved,
     resume,
 )
 from distill_trainer.training.commits import Commits, commit_interval
@@ -69,31 +70,35 @@ def _train_and_validate(setup: Setup, data: TrainData, val_data: ValData, starte
     context = setup.context
     context.watchdog.beat("building the models")
     plan = build_plan(setup, data)
-    distillation = build_distillation(setup, plan)
+    saved = load_saved(setup, plan)
+    formats = saved.formats
+    distillation = build_distillation(setup, plan, formats)
     data.end_unlabelled(distillation.weight.end)
-    state, schedule = resume(setup, plan, distillation)
-    teacher, scoring_seconds = _score_teacher(setup, val_data, state.progress.step)
+    state, schedule = resume(setup, plan, distillation, saved)
+    del saved  # the state's tensors
+    half = formats.validates_in_half(setup.environment.device)
+    teacher, scoring_seconds = _score_teacher(setup, val_data, state.progress.step, half)
     context.watchdog.beat("building the models")
-    step = build_step(setup, plan, distillation, state, schedule)
+    step = build_step(setup, plan, distillation, formats, state, schedule)
     commits = _build_commits(setup, state)
     shard_images = setup.shards.images(setup.spec.training.batch)
     reporter = Reporter(context, plan, state, images_per_step=len(setup.shards.local) * shard_images)
     if teacher is not None:
         reporter.teacher_evaluated(teacher.map50, teacher.map50_95)
     period = setup.spec.training.val_period if setup.spec.training.val else None
-    evaluation = Evaluation(plan, state, val_data, context, reporter, commits, setup.validates_in_half, period)
+    evaluation = Evaluation(plan, state, val_data, context, reporter, commits, half, period)
     context.metrics.phase("start", time.perf_counter() - started - scoring_seconds)
     Loop(plan, step, data, commits, reporter, evaluation.end_epoch, context.stop, context.watchdog.beat).run()
     return _finished(setup, evaluation, teacher, data.dataset.labels)
 
 
-def _score_teacher(setup: Setup, val_data: ValData, step: int) -> tuple[Score | None, float]:
+def _score_teacher(setup: Setup, val_data: ValData, step: int, half: bool) -> tuple[Score | None, float]:
     """The teacher's score on the validation images (None without a teacher), and the seconds it took."""
     model, digest = setup.prepared.teacher, setup.prepared.teacher_sha256
     if model is None or digest is None:
         return None, 0.0
     started = time.perf_counter()
-    comparison = Comparison(val_data, setup.prepared, setup.context, setup.validates_in_half)
+    comparison = Comparison(val_data, setup.prepared, setup.context, half)
     score = comparison.score(model, "teacher", digest, stop_error=lambda: Stopped(step, step))
     return score, time.perf_counter() - started
 

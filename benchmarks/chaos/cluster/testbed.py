@@ -60,7 +60,7 @@ class Testbed:
             "metadata": {"name": name, "namespace": NAMESPACE},
             "spec": {
                 "student": {"model": "yolo26n.yaml"},
-                "teacher": {"model": "models/teacher.pt"},
+                "teacher": {"model": "models/teacher.pt", "precision": "fp32"},
                 "dataset": {"config": "digits.yaml"},
                 "training": {
                     "epochs": epochs, "batch": BATCH, "nbs": 2 * BATCH, "imgsz": IMGSZ, "optimizer": "SGD",

@@ -31,7 +31,7 @@ class Training(Model):
     """Optimizer; auto chooses optimizer and learning rate from the number of iterations, as Ultralytics does."""
     amp: Literal["auto", "bf16", "fp16", "fp32"] = "auto"
     """Precision of the student's forward pass. auto: on CUDA bf16, or fp16 with loss scaling before Ampere; fp32 on
-    CPU."""
+    CPU; checkpoints keep what was chosen."""
     compile: bool = False
     """Compile the models with torch.compile. Slower to start."""
     seed: Annotated[int, Field(ge=0)] = 0

@@ -84,11 +84,17 @@ class Volumes:
         return name
 
     def run(
-        self, job: str, student: str | dict[str, Any], teacher: str | None, stop_after: int | None = None, **spec: Any
+        self,
+        job: str,
+        student: str | dict[str, Any],
+        teacher: str | None,
+        stop_after: int | None = None,
+        precision: str = "fp32",
+        **spec: Any,
     ) -> Any:
         """The next attempt of `job`, to its end. Its Result, or the step at which it was stopped and committed.
 
-        `student`: its model, or all of spec.student.
+        `student`: its model, or all of spec.student. `precision`: of the teacher.
         """
         claim = {"claimName": "claim"}
         training = {"epochs": EPOCHS, "batch": 4, "nbs": 4, "imgsz": IMGSZ, "optimizer": "SGD", "workers": 0}
@@ -102,7 +108,7 @@ class Volumes:
                 "directories": {name: str(self.root / name) for name in ("checkpoints", "data", "models")},
                 "spec": {
                     "student": student if isinstance(student, dict) else {"model": student},
-                    "teacher": {"model": teacher} if teacher else None,
+                    "teacher": {"model": teacher, "precision": precision} if teacher else None,
                     "dataset": {"config": "digits.yaml"},
                     "accelerators": {"perNode": 0},
                     "volumes": {"checkpoints": claim, "data": claim, "models": claim},

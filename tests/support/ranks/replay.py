@@ -100,10 +100,11 @@ class Notes:
         self.finished = 0
         self.samples: dict[int, list[str]] = {}
         self.results: dict[int, Pending] = {}
+        self.teacher = ""
 
     def forget(self) -> None:
         """Begin anew, for the next scenario."""
-        self.finished, self.samples, self.results = 0, {}, {}
+        self.finished, self.samples, self.results, self.teacher = 0, {}, {}, ""
 
     def listen(self) -> None:
         """Put an ear between the loop, its data and its step."""
@@ -118,6 +119,7 @@ class Notes:
         def run_and_note(step: Any, number: int, *arguments: Any) -> Any:
             result = run(step, number, *arguments)
             self.results[number], self.finished = result, number + 1
+            self.teacher = str(step._teacher.dtype) if step._teacher is not None else self.teacher
             return result
 
         TrainData.batches, Step.run = noted, run_and_note  # type: ignore[method-assign,assignment]
@@ -162,6 +164,7 @@ def play(root: Path, scenario: Scenario, rank: int, notes: Notes) -> None:
     found = {
         "samples": notes.samples,
         "losses": {step: result.read().losses for step, result in notes.results.items()},
+        "teacher": notes.teacher,
         "resumed": context.status.read().resumed_from_step,
         "execution": context.status.read().execution,
         "stopped": stopped,

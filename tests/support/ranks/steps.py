@@ -20,7 +20,7 @@ import torch
 
 from distill_local.trainer_process import free_port
 from distill_trainer.data import Shards
-from distill_trainer.models.precision import student_precision
+from distill_trainer.models.precision import Precision
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.losses.registry import LOSSES
@@ -93,7 +93,7 @@ class Rank:
             ),
             Shards.of_rank(environment.rank, environment.world_size, order.shards),
             environment,
-            student_precision("fp32", environment.device),
+            Precision.of("fp32", environment.device),
         )
         loaded = torch.load(order.state, weights_only=True) if order.state and environment.is_main else None
         self.training, schedule = builder.build_state(broadcast_state(loaded, environment.device))

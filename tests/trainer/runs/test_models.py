@@ -75,6 +75,23 @@ def test_a_student_that_inherits_resumes_bitwise_and_reports_it(volumes: MakeVol
         assert "100.0% of the first weights inherited from the teacher" in (folder / "report.html").read_text()
 
 
+def test_a_run_keeps_the_number_formats_that_it_began_with(
+    volumes: MakeVolumes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The machine of the first attempt is said to be fast in bf16, and that of the second one not."""
+    place = volumes()
+    models = "yolo26n.yaml", place.save_model("yolo26s.yaml")
+    monkeypatch.setattr("distill_trainer.models.precision.WORTHWHILE", 0.0)
+    assert place.run("moved", *models, stop_after=1, precision="auto") == 2
+    monkeypatch.setattr("distill_trainer.models.precision.WORTHWHILE", float("inf"))
+    with caplog.at_level(logging.INFO):
+        place.run("moved", *models, precision="auto")
+    assert "teacher.precision auto stands for bf16, as when the run began" in caplog.text
+    place.run("explicit", *models, precision="bf16")
+    place.run("fp32", *models)
+    assert place.final_state("moved") == place.final_state("explicit") != place.final_state("fp32")
+
+
 def test_recipe_auto_is_what_it_stands_for_resumes_bitwise_and_is_told(volumes: MakeVolumes) -> None:
     place = volumes()
     teacher = place.save_model("yolo26s.yaml")

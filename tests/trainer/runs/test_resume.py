@@ -21,7 +21,7 @@ WORLDS = (1, 2, 4)
 STEPS = 6
 SPEC: dict[str, Any] = {
     "student": {"model": "yolo26n.yaml"},
-    "teacher": {"model": "teacher.pt"},
+    "teacher": {"model": "teacher.pt", "precision": "fp32"},
     "dataset": {"config": "digits.yaml"},
     "accelerators": {"perNode": 0, "processesPerNode": 4},
     "training": {
@@ -59,6 +59,8 @@ def scenarios() -> Iterator[Scenario]:
     yield Scenario("killed-4", 4, begins_as=("calm-4", 2), spec=SPEC)
     yield Scenario("late-2", 2, stop_at=2, late=True, spec=SPEC)
     yield Scenario("late-2", 2, attempt=2, late=True, spec=SPEC)
+    bf16 = SPEC | {"teacher": SPEC["teacher"] | {"precision": "bf16"}}
+    yield Scenario("bf16", 2, stop_at=1, spec=bf16)
     for attempt, (world, stop_at) in ELASTIC.items():
         yield Scenario("elastic", world, attempt=attempt, stop_at=stop_at, spec=SPEC)
 
@@ -195,3 +197,8 @@ def test_every_ranks_share_is_readable_to_the_next_attempt(root: Path) -> None:
     loaded = load_newest(root / "checkpoints/elastic/checkpoints", "uid", pytest.fail)
     assert loaded is not None
     assert (loaded.step, loaded.manifest.attempt) == (STEPS, 4)
+
+
+def test_every_rank_computes_in_the_formats_that_rank_0_decided_for(root: Path) -> None:
+    assert [record_of(root, "bf16", 1, rank)["teacher"] for rank in range(2)] == ["torch.bfloat16"] * 2
+    assert [record_of(root, "calm-2", 1, rank)["teacher"] for rank in range(2)] == ["torch.float32"] * 2

@@ -60,7 +60,7 @@ class Volumes:
             },
             "spec": {
                 "student": {"model": "yolo26n.yaml"},
-                "teacher": {"model": "teacher.pt", "sha256": self.teacher_sha256},
+                "teacher": {"model": "teacher.pt", "sha256": self.teacher_sha256, "precision": "fp32"},
                 "dataset": {"config": "digits.yaml"},
                 "accelerators": {"perNode": 0, "processesPerNode": world_size},
                 "volumes": {"checkpoints": claim, "data": claim, "models": claim},

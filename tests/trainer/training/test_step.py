@@ -2,7 +2,6 @@
 
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ from torch import nn
 from ultralytics.nn.modules import Conv
 
 from distill_trainer.data import Shards
-from distill_trainer.models.precision import student_precision, teacher_dtype
+from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.device.results import StepResult
@@ -49,7 +48,7 @@ class Run:
             DistillationPlan(WeightSchedule(6.0, constant, end), [Term(LOSSES[loss])], min_improvement=min_improvement),
             Shards(2, (0, 1)),
             ALONE,
-            student_precision(amp, CPU),
+            Precision.of(amp, CPU),
         )
         self.state, schedule = builder.build_state()
         self.task = self.state.task
@@ -232,38 +231,6 @@ def test_multi_scale_sizes_depend_on_the_step_alone() -> None:
     batch = preprocess(shard_batch(2, imgsz=128), 0)
     assert batch["img"].shape[-1] == sizes[0]
     assert float(batch["img"].max()) <= 1.0
-
-
-@pytest.mark.parametrize(
-    ("flags", "dtype"),
-    [("avx2 avx512_bf16 amx_bf16", torch.bfloat16), ("avx2 avx512_bf16", torch.float32), ("avx2", torch.float32)],
-)
-def test_the_teacher_is_bf16_on_cpus_that_multiply_it_in_tiles_alone(
-    tmp_path: Path, flags: str, dtype: torch.dtype
-) -> None:
-    cpuinfo = tmp_path / "cpuinfo"
-    cpuinfo.write_text(f"flags\t\t: fpu {flags}\n")
-    assert teacher_dtype("auto", CPU, cpuinfo) is dtype
-
-
-@pytest.mark.parametrize(
-    ("asked", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", torch.float16)]
-)
-def test_the_teacher_computes_in_the_format_that_is_asked_for(asked: str, dtype: torch.dtype) -> None:
-    assert teacher_dtype(asked, CPU) is dtype
-
-
-@pytest.mark.parametrize(
-    ("capability", "dtype"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)]
-)
-def test_auto_is_bf16_on_gpus_that_have_it(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: torch.dtype
-) -> None:
-    device = torch.device("cuda", 0)
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
-    assert student_precision("auto", device).dtype is teacher_dtype("auto", device) is dtype
-    assert student_precision("fp16", device).dtype is torch.float16
-    assert student_precision("auto", CPU).dtype is None
 
 
 def test_images_are_channels_last_on_every_device() -> None:

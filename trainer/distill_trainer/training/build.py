@@ -6,7 +6,9 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from ultralytics.utils.torch_utils import init_seeds
 
 from distill_api.pod.run import RunConfig
@@ -14,7 +16,7 @@ from distill_api.spec.fields import DistillJobSpec
 from distill_trainer.data import DatasetInfo, Shards, TrainData
 from distill_trainer.data.config import DatasetConfig
 from distill_trainer.models.compiling import check_compiler, keep_compiled
-from distill_trainer.models.precision import Precision, student_precision, teacher_dtype, use_fast_kernels
+from distill_trainer.models.precision import Formats, Precision, choose_formats, use_fast_kernels
 from distill_trainer.models.setup import Prepared, prepare
 from distill_trainer.models.student import set_class_weights
 from distill_trainer.process.liveness.timeouts import Timeouts, timeouts
@@ -55,6 +57,7 @@ class Setup:
         environment = from_torchrun(run.spec.uses_cuda)
         if environment.device.type == "cpu":
             keep_freed_memory()
+            torch.set_num_threads(torch.get_num_threads())  # or MKL may take fewer, and adds up in another order then
         init_seeds(run.spec.training.seed, deterministic=run.spec.training.deterministic)
         if environment.device.type == "cuda" and not run.spec.training.deterministic:
             use_fast_kernels()
@@ -85,19 +88,19 @@ class Setup:
         return Shards.of_rank(self.environment.rank, self.environment.world_size, self.spec.world_size)
 
     @property
-    def precision(self) -> Precision:
-        """Precision of the student."""
-        return student_precision(self.spec.training.amp, self.environment.device)
-
-    @property
-    def validates_in_half(self) -> bool:
-        """Whether models are validated in fp16."""
-        return self.environment.device.type == "cuda" and self.precision.dtype is not None
-
-    @property
     def timeouts(self) -> Timeouts:
         """The timeouts for a stalled attempt."""
         return timeouts(self.spec.recovery.stall_timeout_seconds)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What rank 0 found on the checkpoints volume and decided, the same on every rank."""
+
+    state: dict[str, Any] | None
+    """The newest checkpoint's; None for a run that begins."""
+    formats: Formats
+    """The run's number formats."""
 
 
 def build_train_data(setup: Setup) -> TrainData:
@@ -135,7 +138,7 @@ def build_plan(setup: Setup, data: TrainData) -> TrainingPlan:
     return TrainingPlan(arguments.epochs, data.steps_per_epoch, arguments.batch, data.images, dataset.nc)
 
 
-def build_distillation(setup: Setup, plan: TrainingPlan) -> DistillationPlan:
+def build_distillation(setup: Setup, plan: TrainingPlan, formats: Formats) -> DistillationPlan:
     """What the run distils."""
     spec, teacher = setup.spec, setup.spec.teacher
     weight = weight_schedule(spec, plan.steps_per_epoch)
@@ -146,7 +149,7 @@ def build_distillation(setup: Setup, plan: TrainingPlan) -> DistillationPlan:
         setup.terms,
         share=spec.distillation.share,
         linear=spec.distillation.projector == "linear",
-        teacher_dtype=teacher_dtype(teacher.precision, setup.environment.device),
+        teacher_dtype=formats.teacher_dtype,
         batch_fraction=teacher.batch_fraction,
         labelled=setup.shards.images(spec.training.batch) if spec.dataset.unlabelled is not None else None,
         neck=setup.prepared.inherited.neck if setup.prepared.inherited is not None else None,
@@ -154,18 +157,30 @@ def build_distillation(setup: Setup, plan: TrainingPlan) -> DistillationPlan:
     )
 
 
-def resume(setup: Setup, plan: TrainingPlan, distillation: DistillationPlan) -> tuple[TrainingState, Schedule]:
-    """Build the training state and restore it from the newest checkpoint. Only rank 0 reads the volume."""
+def load_saved(setup: Setup, plan: TrainingPlan) -> Saved:
+    """The newest checkpoint's state, and the run's number formats. Only rank 0 reads the volume and decides."""
     context, environment = setup.context, setup.environment
     context.watchdog.beat("resuming")
-    loaded = context.checkpointer.newest() if environment.is_main else None
-    if loaded is not None and loaded.manifest.run is not None:
-        check_distillation(setup.spec, loaded.manifest.run, loaded.step, plan.steps_per_epoch)
-    state_of_rank0 = loaded.state if loaded is not None else None
-    sent = {"state": state_of_rank0, "execution": context.checkpointer.execution}
+    saved, execution = Saved(None, Formats("fp32")), context.checkpointer.execution
+    if environment.is_main:
+        loaded = context.checkpointer.newest()
+        if loaded is not None and loaded.manifest.run is not None:
+            check_distillation(setup.spec, loaded.manifest.run, loaded.step, plan.steps_per_epoch)
+        state = loaded.state if loaded is not None else None
+        saved = Saved(state, choose_formats(setup.spec, environment.device, (state or {}).get("formats")))
+    sent = {"state": saved.state, "formats": saved.formats, "execution": execution}
     received = broadcast_state(sent, environment.device) or sent
     context.joined(received["execution"])
-    state, schedule = _step_builder(setup, plan, distillation).build_state(received["state"])
+    return Saved(received["state"], received["formats"])
+
+
+def resume(
+    setup: Setup, plan: TrainingPlan, distillation: DistillationPlan, saved: Saved
+) -> tuple[TrainingState, Schedule]:
+    """Build the training state and restore it from the newest checkpoint."""
+    context = setup.context
+    state, schedule = _step_builder(setup, plan, distillation, saved.formats).build_state(saved.state)
+    state.formats = dict(saved.formats.auto)
     at = context.checkpointer.committed_at
     context.status.resumed(state.progress.step, at)
     context.metrics.resumed(state.progress.step, at)
@@ -173,15 +188,20 @@ def resume(setup: Setup, plan: TrainingPlan, distillation: DistillationPlan) -> 
 
 
 def build_step(
-    setup: Setup, plan: TrainingPlan, distillation: DistillationPlan, state: TrainingState, schedule: Schedule
+    setup: Setup,
+    plan: TrainingPlan,
+    distillation: DistillationPlan,
+    formats: Formats,
+    state: TrainingState,
+    schedule: Schedule,
 ) -> Step:
     """Build the step, and free the full teacher's memory."""
-    step = _step_builder(setup, plan, distillation).build_step(state, schedule)
+    step = _step_builder(setup, plan, distillation, formats).build_step(state, schedule)
     setup.prepared.release_teacher()
     return step
 
 
-def _step_builder(setup: Setup, plan: TrainingPlan, distillation: DistillationPlan) -> StepBuilder:
+def _step_builder(setup: Setup, plan: TrainingPlan, distillation: DistillationPlan, formats: Formats) -> StepBuilder:
     return StepBuilder(
         setup.prepared.student,
         setup.prepared.teacher,
@@ -189,6 +209,6 @@ def _step_builder(setup: Setup, plan: TrainingPlan, distillation: DistillationPl
         distillation,
         setup.shards,
         setup.environment,
-        setup.precision,
+        Precision.of(formats.student, setup.environment.device),
         compile=setup.spec.training.compile,
     )

@@ -74,6 +74,9 @@ class TrainingState:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     progress: TrainingProgress
+    formats: dict[str, str] = field(default_factory=dict)
+    """What auto stands for where the spec leaves a number format to it, by field (`models.precision`). The trainer that
+    resumes reads it before it builds the state."""
 
     def collect(self) -> dict[str, Any]:
         """The state as a nested dict. It refers to the live tensors; a checkpoint copies them."""
@@ -85,6 +88,7 @@ class TrainingState:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
             "progress": asdict(self.progress),
+            **({"formats": dict(self.formats)} if self.formats else {}),
             **({"balance": dict(balance.state_dict())} if (balance := self.task.balance) is not None else {}),
         }
 

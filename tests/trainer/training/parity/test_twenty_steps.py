@@ -20,36 +20,14 @@ Ultralytics' known defects and how each is kept out of the comparison:
 
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
-from distill_trainer.data import Shards
-from distill_trainer.models.precision import student_precision
-from distill_trainer.models.student import set_class_weights
-from distill_trainer.training.distillation.plan import DistillationPlan
-from distill_trainer.training.distillation.schedule import WeightSchedule, constant
-from distill_trainer.training.loop import Loop
-from distill_trainer.training.optimizer import TrainingPlan
-from distill_trainer.training.state import TrainingProgress
-from distill_trainer.training.step_builder import StepBuilder
-from tests.support.models import ALONE, CLASSES, CPU, SUFFIX, build, teach
-from tests.support.parity import (
-    BATCH,
-    EPOCHS,
-    LABELS,
-    STEPS,
-    STEPS_PER_EPOCH,
-    TRAINING,
-    Trace,
-    recorded,
-    remembered,
-    trained_groups,
-    ultralytics,
-)
+from tests.support.models import SUFFIX, build, teach
+from tests.support.parity import STEPS, TRAINING, ours, ultralytics
 
 MANY = 40_000
 """Images of a data set for which `auto` chooses MuSGD: more than 10,000 iterations."""
@@ -63,46 +41,6 @@ def _double_precision(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_default_dtype(torch.float64)
     yield
     torch.set_default_dtype(torch.float32)
-
-
-def ours(task_name: str, student: Any, teacher: Any, projector: dict[str, Tensor], images: int) -> Trace:
-    """This trainer's training of `student` on one rank."""
-    trace, arguments = Trace(), student.args
-    set_class_weights(student, LABELS[0]["cls"][:, 0], arguments.cls_pw)
-    plan = TrainingPlan(EPOCHS, STEPS_PER_EPOCH, BATCH, images, len(CLASSES))
-    weight = WeightSchedule(arguments.dis, constant, STEPS + 1)  # so that the projector is there to be compared
-    distillation = DistillationPlan(weight, teacher_dtype=torch.float64)
-    precision = student_precision("fp32", CPU)
-    builder = StepBuilder(student, teacher, plan, distillation, Shards(1, (0,)), ALONE, precision)
-    state, schedule = builder.build_state()
-    state.task.projector.load_state_dict(projector)
-    step = builder.build_step(state, schedule)
-
-    def step_finished(_: TrainingProgress, result: Any, *__: Any) -> None:
-        trace.losses.append(result.losses)
-        trace.groups.append(trained_groups(state.task, state.optimizer))
-        trace.moves.append(state.ema.updates)
-
-    class Batches:
-        def batches(self, start: int, end: int) -> Iterator[list[dict[str, Any]]]:
-            for number in range(start, end):
-                yield [recorded(number, task_name)]
-
-    nothing: Any = lambda *_: None  # noqa: E731
-    Loop(
-        plan,
-        step,
-        Batches(),
-        commits=SimpleNamespace(commit=nothing, due=nothing, commit_and_wait=nothing),
-        observer=SimpleNamespace(epoch_started=nothing, step_finished=step_finished, committing=nothing),
-        end_epoch=state.progress.finish_epoch,
-        stop=SimpleNamespace(requested=False),
-        beat=nothing,
-    ).run()
-    trace.weights = dict(state.task.state_dict())
-    trace.remembered = remembered(state.task, state.optimizer)
-    trace.average = dict(state.ema.ema.state_dict())
-    return trace
 
 
 def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float, what: str) -> None:
@@ -137,7 +75,7 @@ def test_twenty_steps_are_ultralytics(case: str, tmp_path: Path) -> None:
     teacher = teach(build(f"{family}s{SUFFIX[task]}.yaml", task, seed=1).double())
     torch.save({"model": teacher}, tmp_path / "teacher.pt")
     theirs, projector = ultralytics(task, student, tmp_path / "teacher.pt", images, tmp_path)
-    mine = ours(task, student, teacher, projector, images)
+    mine = ours(task, student, teacher, projector, images, teacher_dtype=torch.float64)
 
     optimizer = case.rsplit("-", 1)[-1]
     assert theirs.optimizer == optimizer
