@@ -8,7 +8,7 @@ NODES ?= 2
 GPUS ?= 2
 
 .PHONY: help demo test test-fast bench-step bench-loader bench-scale bench-data bench-parity bench-accuracy bench-recovery gpu-check chaos \
-  chaos-cluster model-check fault-api lint format generate dashboard-preview venv constraints lowest \
+  chaos-cluster model-check fault-api lint format generate dashboard-preview docs venv constraints lowest \
   binaries cluster-up cluster-down clean
 
 help: ## Show the targets.
@@ -52,8 +52,11 @@ lint: venv ## ruff, mypy, import-linter, helm lint, kube-score, checkov, generat
 format: venv ## Format the Python code.
 	@$(BIN)/ruff check --fix --quiet . ; $(BIN)/ruff format .
 
-generate: venv ## Write the generated files: CRD, reasons, commands, boards.
+generate: venv ## Write the generated files: CRD, reference, reasons, commands, boards.
 	@scripts/generate.sh
+
+docs: venv ## Build the documentation site into build/site; a link that leads nowhere is an error.
+	@scripts/docs.sh build/site
 
 venv: .venv/.stamp ## Make .venv.
 

@@ -27,6 +27,7 @@ generate() {
 mode=${1:-}
 generate distill_api.generate.crd crds/distilljob.yaml charts/distill-operator/files/distilljob.yaml
 generate distill_api.generate.reasons docs/reasons.md
+generate distill_api.generate.reference docs/distilljob.md
 generate distill_cli.reference docs/commands.md
 generate dashboards.boards.fleet charts/distill-operator/dashboards/distill-fleet.json
 generate dashboards.boards.job charts/distill-operator/dashboards/distilljob.json

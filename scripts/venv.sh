@@ -43,5 +43,5 @@ echo "· virtual environment .venv from $("$python" --version) (PyTorch is large
 [ -x .venv/bin/uv ] || .venv/bin/python -m pip install --quiet "uv==$uv_version"
 # Bytecode at once: where Python may not write it, each of a test's processes would compile PyTorch again.
 .venv/bin/uv pip install --quiet --python .venv/bin/python --compile-bytecode \
-    --constraints constraints.txt --overrides overrides.txt -e '.[operator,trainer,cli,examples,dev]'
+    --constraints constraints.txt --overrides overrides.txt -e '.[operator,trainer,cli,examples,docs,dev]'
 echo "  done in $((SECONDS - start)) s"

@@ -7,21 +7,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
+from tests.support.documents import every_document
 from tests.support.machine.python import ROOT
 
 SOURCES = (
     *("crds", "operator", "trainer", "cli", "charts", "images", "scripts"),
     *("tests", "hack", "benchmarks", "examples"),
 )
-WITH_DOCUMENTS = ("docs", "charts", "examples", "benchmarks", "tests")
-DOCUMENTS = sorted({*ROOT.glob("*.md"), *(path for name in WITH_DOCUMENTS for path in (ROOT / name).rglob("*.md"))})
-
-
-def every_document(test: Any) -> Any:
-    return pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))(test)
 
 
 def code(document: Path) -> str:
