@@ -19,7 +19,7 @@ import pstats
 import statistics
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
 from itertools import chain, islice, repeat
@@ -85,15 +85,15 @@ def cpu_seconds() -> float:
     return time.process_time() + ticks / os.sysconf("SC_CLK_TCK")
 
 
-def rate(batches: Iterable[Any], steps: int, batch: int) -> float:
-    """Images per CPU second over `steps` batches after the first WARM_UP ones."""
+def rate(batches: Iterable[Any], steps: int, batch: int, clock: Callable[[], float] = cpu_seconds) -> float:
+    """Images per second of `clock` over `steps` batches after the first WARM_UP ones."""
     iterator = iter(batches)
     for _ in islice(iterator, WARM_UP):
         pass
-    started = cpu_seconds()
+    started = clock()
     for _ in islice(iterator, steps):
         pass
-    return steps * batch / (cpu_seconds() - started)
+    return steps * batch / (clock() - started)
 
 
 @contextmanager

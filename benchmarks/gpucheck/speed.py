@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.bench import step as bench
 from benchmarks.bench.candidates import DEVICE, GPU_PAIRS, Bench, Pair
-from benchmarks.bench.data import rate
+from benchmarks.bench.loader import rate
 from benchmarks.gpucheck.findings import Findings, Place
 from benchmarks.gpucheck.steps import alone
 from distill_trainer.models.precision import teacher_format

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _PORT = re.compile(r"serving metrics and status on port (\d+)")
+_BAR_WIDTH = 24
 _POLL_SECONDS = 0.5
 
 
@@ -49,7 +50,7 @@ def run_with_bar(trainer: TrainerProcess, console: Console) -> TrainerEnd:
     from rich.progress import BarColumn, Progress, TextColumn
 
     reader, losses, done = StatusReader(trainer.run.uid), [""], threading.Event()
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[more]}"))
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=_BAR_WIDTH), TextColumn("{task.fields[more]}"))
     with Progress(*columns, console=console, transient=True, refresh_per_second=2) as progress:
         task = progress.add_task("starting", total=1.0, more="")
 
@@ -57,7 +58,7 @@ def run_with_bar(trainer: TrainerProcess, console: Console) -> TrainerEnd:
             while not done.wait(_POLL_SECONDS):
                 status = reader.read()
                 if status is not None:
-                    name, more = bar_text(status, losses[0])
+                    name, more = bar_text(status, losses[0], console.width - _BAR_WIDTH - 2)
                     progress.update(task, completed=fraction(status.progress), description=name, more=more)
 
         thread = threading.Thread(target=poll, daemon=True)

@@ -183,6 +183,9 @@ def test_the_bar_of_a_run_has_losses_map_and_eta() -> None:
         images_per_second=1234.5, eta_seconds=80,
     )  # fmt: skip
     status = TrainerStatus(job="a", uid="u", attempt=1, rank=0, world_size=1, state="training", progress=progress)
-    name, more = bar_text(status, "epoch 2/4  box 1.5  dis 9  mAP50-95 0.4000  1.5s")
+    line = "epoch 2/4  box 1.5  dis 9  mAP50-95 0.4000  1.5s"
+    name, more = bar_text(status, line, 134)
     assert name == "epoch 3/4"
     assert more == "50.0%  box 1.5  dis 1.25  mAP 0.400 of 0.600  1,234 images/s  ETA 1m20s"
+    assert bar_text(status, line, 54)[1] == "50.0%  mAP 0.400 of 0.600  ETA 1m20s"
+    assert bar_text(status, line, 1)[1] == "50.0%"

@@ -72,7 +72,7 @@ class Local:
         process = subprocess.Popen(
             [sys.executable, "-m", "distill_cli.main", "run", "job.yaml", *options],
             cwd=self.root,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color"},
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,

@@ -113,7 +113,7 @@ def test_little_shared_memory_does_not_matter(
 ) -> None:
     task, root, expected = reference
     piped = []
-    monkeypatch.setattr(workers, "fits_shared_memory", lambda _: False)
+    monkeypatch.setattr(workers, "fits_shared_memory", lambda *_: False)
     made = data(root, task, 1, [0], workers=2, **EVERYTHING)
     made._on_piped = lambda: piped.append(True)
     assert run(made) == expected
