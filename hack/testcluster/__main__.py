@@ -5,13 +5,14 @@ import sys
 import time
 
 from testcluster import settings, teardown
-from testcluster.artifacts import binaries, images
+from testcluster.artifacts import binaries, debian, images
 from testcluster.cluster import Cluster
 
 
 def _binaries(_: argparse.Namespace) -> None:
     started = time.monotonic()
     binaries.ensure()
+    binaries.ensure_packages(debian.missing_browser())
     print(f"binaries are in {settings.cache_dir()} ({time.monotonic() - started:.1f} s)")
 
 
@@ -68,7 +69,9 @@ def _running() -> Cluster:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="testcluster", description="A Kubernetes cluster on this one machine.")
     verbs = parser.add_subparsers(required=True, metavar="VERB")
-    verbs.add_parser("binaries", help="build or download all programs").set_defaults(run=_binaries)
+    verbs.add_parser(
+        "binaries", help="build or download all programs, and what tests need beside the cluster"
+    ).set_defaults(run=_binaries)
     up = verbs.add_parser("up", help="start the cluster, if it is not running")
     up.add_argument("--nodes", type=int, default=2)
     up.add_argument("--gpus", type=int, default=2, help="simulated GPUs per node")

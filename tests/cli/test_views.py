@@ -170,6 +170,7 @@ def test_compare_names_the_best_and_what_differs(tmp_path: Path) -> None:
     view = compare_view([first, second], {"other": Curves([1, 2], {"dis": [2.0, 1.0]}, [0.1, 0.2], [1, 1])})
     assert view.settings == {"training.epochs": ["100", "7"]}
     assert (view.best, view.outcome["student mAP"]) == (0, ["0.500", "–"])
+    assert (view.outcome["teacher mAP"][0], view.outcome["of the teacher's"]) == ("0.600", ["83%", "–"])
     drawing = picture.svg(view, NOW)
     assert drawing.count("<polyline") == 2
     assert "its pods are gone" in drawing

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from testcluster import settings
+from testcluster.artifacts import debian
 from testcluster.linux import cgroups, mounts, tree
 from testcluster.linux.processes import ProcessId, ProcessTable, end, kill_all
 from testcluster.nodes.node import Node
@@ -37,6 +38,14 @@ def test_finds_control_groups_of_both_versions() -> None:
 def test_mounts_come_innermost_first_and_only_those_below() -> None:
     outer = Path("/state/node0/with blank")
     assert mounts.below(Path("/state"), MOUNTINFO) == [outer / "inner", outer]
+
+
+def test_a_browser_is_only_installed_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert debian.missing_browser() == [debian.BROWSER]
+    (tmp_path / "google-chrome").write_text("#!/bin/sh\n")
+    (tmp_path / "google-chrome").chmod(0o755)
+    assert debian.missing_browser() == []
 
 
 def test_address_ranges_do_not_overlap() -> None:

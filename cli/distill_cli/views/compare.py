@@ -42,6 +42,7 @@ def compare_view(jobs: Sequence[Job], curves: Mapping[str, Curves]) -> CompareVi
         "phase": [str(job.phase) for job in jobs],
         "student mAP": [text.score(value) for value in maps],
         "teacher mAP": [text.score(teacher_map(job)) for job in jobs],
+        "of the teacher's": [text.percent(_of_teacher(job)) for job in jobs],
         "epochs": [_epochs(job) for job in jobs],
         "images/s": [text.number(p.images_per_second if (p := job.status.progress) else None) for job in jobs],
         "goodput": [text.percent(g.ratio if (g := job.status.goodput) else None) for job in jobs],
@@ -71,6 +72,12 @@ def teacher_map(job: Job) -> float | None:
     if result is not None and result.teacher_map is not None:
         return result.teacher_map
     return progress.teacher_map if progress else None
+
+
+def _of_teacher(job: Job) -> float | None:
+    """The student's mAP as a part of its teacher's."""
+    student, teacher = student_map(job), teacher_map(job)
+    return student / teacher if student is not None and teacher else None
 
 
 def _epochs(job: Job) -> str:

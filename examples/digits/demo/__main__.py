@@ -1,12 +1,13 @@
 """`make demo`: trains a teacher, distils a student and recovers from a preemption, all on this machine."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from digits.demo import stage, story, table
+from digits.demo import closing, stage, story, table
 from digits.demo.narrator import Narrator
 from distill_api.constants import Phase
 from testcluster.artifacts import debian
@@ -62,7 +63,10 @@ def on_cluster(narrator: Narrator) -> None:
         best = RUNS / "demo" / "best.pt"
         best.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(volumes / "runs" / job["status"]["result"]["checkpoint"], best)
+        report = best.with_name("report.html")
+        shutil.copy(run / "report.html", report)
         prove(best, volumes / "data" / "digits.yaml", job["status"]["result"].get("studentMap"))
+        show(report, closing.on_cluster(story.NAMESPACE, story.TEACHER, story.STUDENT, kept=keep))
     finally:
         if keep:
             narrator.say(f"the cluster keeps running: export KUBECONFIG={cluster.kubeconfig}")
@@ -87,6 +91,12 @@ def prove(best: Path, data: Path, student_map: float | None) -> None:
     print(f'YOLO("{shown}").val(): mAP50-95 {measured:.3f}; in the status: {table.number(student_map)}')
 
 
+def show(report: Path, next_steps: list[str]) -> None:
+    """Print what the demo cannot measure in its time, where to see more, and what to try next."""
+    parts = closing.recorded(), closing.where(report.relative_to(stage.ROOT)), next_steps
+    print("\n" + "\n\n".join("\n".join(part) for part in parts) + "\n")
+
+
 def locally(narrator: Narrator) -> None:
     """Run the same YAML files without Kubernetes: two CPU ranks on this machine."""
     volumes = RUNS / "volumes"
@@ -97,9 +107,11 @@ def locally(narrator: Narrator) -> None:
         narrator.say("$ " + " ".join(command))
         program = Path(sys.executable).with_name("distill")
         subprocess.run([str(program), *command[1:], "--runs", str(RUNS)], check=True, cwd=stage.ROOT)
-    run = volumes / "runs" / "digits-student"
-    print(f"\n{table.learned(run / 'report.json')}")
+    run = volumes / "runs" / story.STUDENT
+    print(f"\n{closing.scores(json.loads((run / 'report.json').read_text()))}")
+    print(table.learned(run / "report.json"))
     prove(run / "weights" / "best.pt", volumes / "digits" / "digits.yaml", None)
+    show(run / "report.html", closing.without_cluster())
 
 
 def main() -> int:

@@ -13,6 +13,8 @@ from testcluster import Cluster
 
 NAMESPACE = "distill-demo"
 EXAMPLES = Path(__file__).parents[1]
+TEACHER, STUDENT = "digits-teacher", "digits-student"
+"""Names of the jobs in teacher.yaml and distilljob.yaml."""
 PREEMPTOR = "urgent"
 PREEMPTOR_SECONDS = 5
 
@@ -146,10 +148,10 @@ def node_of_worker(cluster: Cluster, name: str) -> str:
 
 def tell(cluster: Cluster, narrator: Narrator, *, gpus: int) -> dict[str, Any]:
     """Run the demo and return the final distilled job. Raises TourFailed."""
-    for file, name in (("teacher.yaml", "digits-teacher"), ("distilljob.yaml", "digits-student")):
+    for file, name in (("teacher.yaml", TEACHER), ("distilljob.yaml", STUDENT)):
         narrator.say(f"kubectl apply -f examples/digits/{file}")
         stage.apply(cluster, in_namespace(stage.with_workspace(stage.read_yaml(EXAMPLES / file))))
-        if name == "digits-teacher":
+        if name == TEACHER:
             watch(cluster, narrator, name, succeeded, seconds=600)
     watch(cluster, narrator, name, training, seconds=300)
 

@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,13 +63,19 @@ class Part:
 def ensure(names: Iterable[str] | None = None, report: Callable[[str], None] = print) -> None:
     """Get the named parts (default: all, and the Debian packages) that are not in the cache yet."""
     wanted = [_PARTS[name] for name in (_PARTS if names is None else names)]
-    if names is None and (missing := debian.missing_packages()):
-        started = time.monotonic()
-        report(f"Debian packages: {' '.join(missing)} …")
-        debian.install_packages()
-        report(f"Debian packages: installed in {time.monotonic() - started:.0f} s")
+    if names is None:
+        ensure_packages(debian.missing_packages(), report)
     for part in wanted:
         part.ensure(report)
+
+
+def ensure_packages(missing: Sequence[str], report: Callable[[str], None] = print) -> None:
+    """Install Debian packages, if there are any to install."""
+    if missing:
+        started = time.monotonic()
+        report(f"Debian packages: {' '.join(missing)} …")
+        debian.install_packages(missing)
+        report(f"Debian packages: installed in {time.monotonic() - started:.0f} s")
 
 
 def path(program: str) -> Path:

@@ -1,8 +1,11 @@
 """What a finished run leaves beside its weights, from real runs: every file is there, is what it says, and is true."""
 
+import base64
 import csv
+import io
 import json
 import pickletools
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,8 +29,10 @@ from distill_trainer.data import load_dataset
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
 from distill_trainer.models.weights import save_weights
+from distill_trainer.outputs.report.agreement import Compared, Detections, mean_agreement
 from distill_trainer.outputs.report.report import Report
 from distill_trainer.process.liveness.stop import StopFlag
+from tests.support.machine.browser import address_of, headless
 from tests.support.models import SUFFIX, job_spec, preprocessed, train_data
 from tests.support.ranks import in_process
 from tests.support.ranks.in_process import IMGSZ, Volumes
@@ -125,6 +130,7 @@ def test_every_picture_shows_something_and_there_are_no_others(ended: Ended) -> 
 
 def test_without_plots_nothing_is_drawn(ended: Ended) -> None:
     assert not [path for path in ended.folder("plain").rglob("*") if path.suffix in (".png", ".jpg")]
+    assert "data:image/jpeg" not in (ended.folder("plain") / "report.html").read_text()
     assert {"report.json", "report.html", "results.csv", "args.yaml", "tensorboard"} <= {
         path.name for path in ended.folder("plain").iterdir()
     }
@@ -191,13 +197,60 @@ def test_every_file_that_the_report_names_exists(ended: Ended) -> None:
 def test_the_page_says_what_the_report_says_and_needs_no_other_file(ended: Ended) -> None:
     text, report = (ended.folder() / "report.html").read_text(), ended.report()
     for who in ("student", "teacher", "baseline"):
-        assert f"<th>{who}</th>" in text
+        assert f'<th scope="col">{who}</th>' in text
         assert f"<td>{report.models[who].map:.4f}</td>" in text  # type: ignore[index]
     for name in report.models["student"].map_by_class:
-        assert f"<td>{name}</td>" in text
-    assert text.count("<svg") == 2
+        assert f'<th scope="row">{name}</th>' in text
+    assert text.count("<svg") == 5, "classes, mAP, training and validation losses, learning rate"
     assert "<script" not in text
-    assert "http" not in text.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    assert "http" not in text
+
+
+def test_the_report_says_how_the_run_came_to_be(ended: Ended) -> None:
+    report = ended.report()
+    assert report.attempt is not None
+    assert (report.attempt.number, report.attempt.nodes, report.attempt.ranks) == (1, 1, 1)
+    assert report.attempt.seconds.training > 0
+    assert report.versions["torch"] == torch.__version__
+    assert {"ultralytics", "python"} <= report.versions.keys()
+    assert report.spec["teacher"]["model"] == "known.pt"
+    assert report.spec["training"]["epochs"] == EPOCHS
+
+
+def test_pictures_show_what_student_and_teacher_predict(ended: Ended) -> None:
+    report, text = ended.report(), (ended.folder() / "report.html").read_text()
+    assert report.agreement is not None
+    assert report.agreement.images == 12
+    both = []
+    for path in sorted((ended.root / "data/images/train").iterdir()):
+        student, teacher = (
+            YOLO(weights).predict(str(path), imgsz=IMGSZ, device="cpu", agnostic_nms=True, verbose=False)[0]
+            for weights in (ended.best(), ended.root / "models/known.pt")
+        )
+        found = [
+            Detections(result.boxes.xyxy, result.boxes.cls, torch.zeros(len(result), 4, 2))
+            for result in (student, teacher)
+        ]
+        both.append(Compared(path.name, dict(zip(("student", "teacher"), found, strict=True))))
+    assert report.agreement.student == pytest.approx(mean_agreement(both, "student"), abs=1e-6)
+    shown = set(re.findall(r"<figcaption>(\d+\.jpg): agreement", text))
+    assert shown
+    assert shown <= {image.image for image in both}
+    for encoded in re.findall(r"data:image/jpeg;base64,([\w+/=]+)", text):
+        with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+            assert max(picture.size) == 300
+    assert text.count("data:image/jpeg") == 3 * text.count('<div class="panels">'), "student, teacher and baseline"
+
+
+def test_a_browser_shows_the_page_and_asks_for_nothing_else(ended: Ended) -> None:
+    with headless() as page:
+        page.open(address_of(ended.folder() / "report.html"), 390)
+        assert page.complaints() == []
+        assert [url for url in page.requests() if not url.startswith("data:")] == [
+            address_of(ended.folder() / "report.html")
+        ]
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_tensorboard_shows_results_csv(ended: Ended) -> None:

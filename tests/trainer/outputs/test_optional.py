@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from distill_trainer.outputs.export import export as exporting
 from distill_trainer.outputs.export.export import export_weights
 from distill_trainer.outputs.optional import OutputProblem, try_output
 from distill_trainer.outputs.pictures import draw_labels, draw_results
-from distill_trainer.outputs.report.chart import Line, line_chart, nice_ticks, whole_ticks
+from distill_trainer.outputs.report.chart import Line, dot_plot, line_chart, nice_ticks, whole_ticks
 from distill_trainer.outputs.results import ResultsCsv
 from distill_trainer.outputs.tensorboard import write_events
 from distill_trainer.training.evaluation.comparison import Comparison, find_baseline
@@ -185,7 +186,17 @@ def test_ticks_are_round_and_enclose_the_data() -> None:
 
 
 def test_a_chart_leaves_out_lines_without_points() -> None:
-    assert line_chart([Line("none", [])], "epoch", "loss") == ""
-    drawn = line_chart([Line("none", []), Line("a < b", [(1, 0.5)])], "epoch", "loss")
-    assert "a &lt; b" in drawn
-    assert "none</text>" not in drawn
+    assert line_chart("loss", [Line("none", [])], "epoch") == ""
+    drawn = line_chart("loss", [Line("none", []), Line("a < b", [(1, 0.5)])], "epoch")
+    assert "</span> a &lt; b</li>" in drawn
+    assert "none" not in drawn
+    assert 'aria-label="loss by epoch. a &lt; b: 0.5."' in drawn
+
+
+def test_dots_of_a_class_are_where_its_values_are() -> None:
+    assert dot_plot("mAP", {}) == ""
+    drawn = dot_plot("mAP", {"a < b": {"student": 1.0, "teacher": 0.0}, "c" * 30: {"student": 0.5}})
+    assert [float(x) for x in re.findall(r'<circle class="dot c0" cx="([\d.]+)"', drawn)] == [388.0, 249.0]
+    assert re.findall(r'<path class="ring c1" d="M([\d.]+) ', drawn) == ["110.0"]
+    assert ">a &lt; b</text>" in drawn
+    assert f">{'c' * 15}…</text>" in drawn

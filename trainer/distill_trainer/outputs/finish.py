@@ -7,9 +7,10 @@ handled between two outputs and during an export; the next attempt has nothing l
 from __future__ import annotations
 
 import logging
+import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from ultralytics import __version__ as ultralytics_version
 from distill_api.constants import JobFile
 from distill_api.errors import Stopped
 from distill_api.pod.run import RunConfig
+from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.store.storage import atomic_write
 from distill_trainer.models.loading import load_checkpoint
 from distill_trainer.models.setup import Prepared
@@ -27,9 +29,11 @@ from distill_trainer.outputs import pictures
 from distill_trainer.outputs.export.export import export_weights
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.outputs.optional import try_output
+from distill_trainer.outputs.report.examples import Examples, examples
 from distill_trainer.outputs.report.html import report_html
 from distill_trainer.outputs.report.measure import ModelCost, device_name, measure
 from distill_trainer.outputs.report.report import (
+    Attempt,
     Dataset,
     Inherited,
     Measured,
@@ -108,9 +112,14 @@ class Finish:
             if problem is not None:
                 outputs.append(Output(name=f"cost of the {model.role}", problem=problem))
             models[model.role] = _model_report(model, cost)
-        report, _ = try_output("report.json", lambda: self._report(models, outputs))
+        shown = None
+        if self._compares:
+            shown, problem = try_output("pictures of the report", self._examples)
+            outputs += [Output(name="pictures of the report", problem=problem)] if problem is not None else []
+        shown = shown or Examples()
+        report, _ = try_output("report.json", lambda: self._report(models, outputs, shown))
         if report is not None:
-            try_output(JobFile.REPORT, lambda: atomic_write(self._root / JobFile.REPORT, report_html(report)))
+            try_output(JobFile.REPORT, lambda: atomic_write(self._root / JobFile.REPORT, report_html(report, shown)))
             log.info("report written to %s", self._root / JobFile.REPORT)
 
     @property
@@ -188,6 +197,32 @@ class Finish:
             check_stop=self._check_stop,
         )
 
+    @property
+    def _compares(self) -> bool:
+        """Whether there is a teacher to compare the student's detections with, and pictures are wanted."""
+        return self.finished.figures is not None and self.finished.teacher is not None
+
+    def _examples(self) -> Examples:
+        models = {model.role: partial(load_checkpoint, model.path, trust_pickle=model.trust_pickle)
+                  for model in self._models()}  # fmt: skip
+        return examples(
+            models,
+            self.prepared.dataset.val.images,
+            task=self.prepared.task,
+            imgsz=self.prepared.imgsz,
+            device=self.environment.device,
+            names=self.prepared.dataset.names,
+            check_stop=self._check_stop,
+        )
+
+    def _attempt(self) -> Attempt:
+        return Attempt(
+            number=self.run_config.attempt,
+            nodes=self.run_config.nodes,
+            ranks=self.environment.world_size,
+            seconds=self.context.status.read().seconds,
+        )
+
     def _inherited(self) -> Inherited | None:
         inherited = self.prepared.inherited
         if inherited is None:
@@ -200,7 +235,7 @@ class Finish:
             left=inherited.reasons(),
         )
 
-    def _report(self, models: dict[ModelRole, ModelReport], outputs: list[Output]) -> Report:
+    def _report(self, models: dict[ModelRole, ModelReport], outputs: list[Output], shown: Examples) -> Report:
         spec, finished, prepared = self.run_config.spec, self.finished, self.prepared
         distilled = spec.distillation if spec.teacher is not None and spec.distillation.losses else None
         report = Report(
@@ -226,12 +261,23 @@ class Finish:
                 schedule=distilled.schedule if distilled else None,
                 inherited=self._inherited(),
             ),
+            attempt=self._attempt(),
+            agreement=shown.agreement,
+            versions=_versions(),
+            spec={name: value for name, value in spec.to_wire().items() if name != "template"},
             models=models,
             epochs=finite_rows(ResultsCsv(self.context.files.results_csv).rows()),
             outputs=outputs,
         )
         atomic_write(self._root / "report.json", report.to_json())
         return report
+
+
+def _versions() -> dict[str, str]:
+    packages = asdict(Versions.present(torch.__version__)) | {"python": platform.python_version()}
+    if torch.version.cuda is not None:
+        packages["CUDA"] = torch.version.cuda
+    return {name: found for name, found in packages.items() if found is not None}
 
 
 def _model_report(model: _Model, cost: ModelCost | None) -> ModelReport:

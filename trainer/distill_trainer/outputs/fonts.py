@@ -13,14 +13,20 @@ from pathlib import Path
 FAMILY = "DejaVu Sans"
 
 
+def font_file() -> Path:
+    """The file of the font."""
+    import matplotlib
+
+    return Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+
+
 @contextmanager
 def fixed_font() -> Iterator[None]:
     """Make Ultralytics and Matplotlib use that font and Matplotlib's default style. Not thread-safe."""
-    import matplotlib
     from matplotlib import style
     from ultralytics.utils import plotting
 
-    font = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+    font = font_file()
     check_font = plotting.check_font
     plotting.check_font = lambda *_: font
     try:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from distill_api.base import Model
+from distill_api.pod.report import RankSeconds
 
 VERSION = 1
 """Incremented when a key is removed or changes its meaning, not when a key is added."""
@@ -105,6 +106,32 @@ class Training(Model):
     """What the first weights took from the teacher's; null if student.init is default."""
 
 
+class Agreement(Model):
+    """Mean agreement of models with the teacher: the share of detections that both have, with a confidence of at least
+    0.25, the same class and an IoU of at least 0.5.
+    """
+
+    images: int
+    """Validation images that were compared, evenly spaced over the split."""
+    student: float
+    """From 0 to 1."""
+    baseline: float | None = None
+    """The baseline's; null without one."""
+
+
+class Attempt(Model):
+    """The attempt that finished the run."""
+
+    number: int
+    """1: the run was never interrupted."""
+    nodes: int
+    """Nodes of this attempt."""
+    ranks: int
+    """torchrun processes of this attempt."""
+    seconds: RankSeconds
+    """Where rank 0's time went in this attempt, up to the report."""
+
+
 class Output(Model):
     """An output of the run."""
 
@@ -133,6 +160,14 @@ class Report(Model):
     """Where costs were measured."""
     training: Training
     """How the student was trained."""
+    attempt: Attempt | None = None
+    """The attempt that finished the run; its predecessors are in the status of the DistillJob."""
+    agreement: Agreement | None = None
+    """Agreement with the teacher; null without a teacher and with training.plots: false."""
+    versions: dict[str, str] = {}
+    """Versions of the programs that trained and measured, by name."""
+    spec: dict[str, Any] = {}
+    """The spec of the DistillJob, without null fields and without `template`, which may have credentials."""
     models: dict[ModelRole, ModelReport]
     """By role: student always; teacher and baseline if the job has them."""
     epochs: list[dict[str, float]]
