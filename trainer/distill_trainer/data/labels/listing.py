@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,10 @@ Progress = Callable[[int], None]
 
 _STEP = 1000
 """Files between two calls of Progress."""
+_SLOW_S = 50e-6
+"""Time per file from which threads pay. Of a local disk's files each takes 3 µs, or 10 µs with threads."""
+_THREADS = 16
+"""They hide the latency of a network file system."""
 _MISSING = (-1, -1)
 
 
@@ -116,10 +122,15 @@ def _fraction(images: list[str], fraction: float) -> list[str]:
 
 
 def _stats(paths: Sequence[str], on_progress: Progress) -> NDArray[np.int64]:
+    """Sizes and times of files, in their order. Threads look at them as soon as that has proved to be slow."""
     stats: list[tuple[int, int]] = []
-    for start in range(0, len(paths), _STEP):
-        on_progress(start)
-        stats += map(_stat, paths[start : start + _STEP])
+    slow = False
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(paths), _STEP):
+            on_progress(start)
+            part, begun = paths[start : start + _STEP], monotonic()
+            stats += pool.map(_stat, part) if slow else map(_stat, part)
+            slow = slow or monotonic() - begun > _SLOW_S * len(part)
     return np.array(stats, np.int64).reshape(-1, 2)
 
 
