@@ -15,6 +15,7 @@ from ultralytics.data import YOLODataset
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.labels.table import LabelTable
 from distill_trainer.data.labels.truncated import completed, lacks_end_marker
+from distill_trainer.data.pixels import make_fast
 from distill_trainer.data.randomness import preserve_rng_state
 
 _NO_FILE = Path(os.devnull) / "none"
@@ -71,6 +72,12 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
         self.im_files = list(range(len(table)))
         super().set_rectangle()
         self.labels, self.im_files = table.sorted_by(self.im_files), []
+
+    def build_transforms(self, hyp: Any = None) -> Any:
+        """Ultralytics' transforms for these arguments, made faster."""
+        transforms = super().build_transforms(hyp)
+        make_fast(transforms)
+        return transforms
 
     def load_image(self, i: int, *arguments: Any, **keywords: Any) -> Any:
         """Ultralytics' image of a number, its original and its present size."""
