@@ -15,6 +15,7 @@ from distill_api.job import InvalidJob, parse_job
 from distill_api.spec import rules
 from distill_api.spec.distillation import DISTILLATION, UNTIL
 from distill_api.spec.exit_codes import EXIT_CODES
+from distill_api.spec.volumes import SOURCE_VOLUME, VOLUME
 from testcluster import ControlPlane
 from tests.support.apiserver.api import Api, Object, Refused
 from tests.support.apiserver.team import manifest
@@ -41,11 +42,13 @@ def changed(path: str, value: object, base: Object | None = None) -> Object:
 TEMPLATE = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
 RULES = (
-    *rules.SPEC, *rules.RESOURCES, *rules.SCHEDULING, *rules.VOLUME, *DISTILLATION, *UNTIL, *EXIT_CODES
+    *rules.SPEC, *rules.RESOURCES, *rules.SCHEDULING, *VOLUME, *SOURCE_VOLUME, *DISTILLATION, *UNTIL, *EXIT_CODES
 )  # fmt: skip
 
 BROKEN: dict[str, Object] = {
-    "give either claimName": changed("volumes.data", {"subPath": "x"}),
+    "give either claimName": changed("volumes.checkpoints", {"subPath": "x"}),
+    "give exactly one of claimName": changed("volumes.data", {"claimName": "coco", "image": {"reference": "coco:1"}}),
+    "an emptyDir has no files": changed("volumes.data", {"emptyDir": {}}),
     "training.batch is the global batch": changed("training.batch", 18),
     "elastic.minNodes is larger": changed("elastic.minNodes", 3),
     "each CUDA process needs one accelerator": changed(

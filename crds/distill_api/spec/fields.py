@@ -11,10 +11,11 @@ from distill_api.base import Model
 from distill_api.spec import rules
 from distill_api.spec.distillation import Dataset, Distillation, Student, Teacher, Until
 from distill_api.spec.outputs import Export, Report
-from distill_api.spec.pods import Accelerators, ClaimRetentionPolicy, Resources, Scheduling, SecretName, Volume, Volumes
+from distill_api.spec.pods import Accelerators, Resources, Scheduling, SecretName
 from distill_api.spec.recipe import RecipeName
 from distill_api.spec.recovery import Checkpoint, Elastic, Reachable, Recovery, Seconds
 from distill_api.spec.training import Training
+from distill_api.spec.volumes import ClaimRetentionPolicy, Volume, Volumes
 
 __all__ = [
     "Accelerators", "Checkpoint", "Dataset", "DistillJobSpec", "Distillation", "Elastic", "Export", "Recovery",
