@@ -139,6 +139,9 @@ def test_a_broken_rule_is_refused_alike_by_the_api_server_and_by_python(api: Api
         ("resources.requests", {"cpu": "much"}, "spec.resources.requests.cpu"),
         ("resources.requests", {"cpu": 0.5}, "spec.resources.requests.cpu"),
         ("resources.limits", {"cpu": True}, "spec.resources.limits.cpu"),
+        ("dataCache", {"medium": "node"}, "spec.dataCache.size"),
+        ("dataCache", {"size": "much"}, "spec.dataCache.size"),
+        ("volumes.data", {"image": {"reference": ""}}, "spec.volumes.data.image.reference"),
         ("recovery.gracePeriodSeconds", 5, "spec.recovery.gracePeriodSeconds"),
     ],
 )
@@ -255,6 +258,7 @@ def test_the_status_of_a_job_that_was_scaled_can_be_written(api: Api, elastic: C
         {"imagePullSecrets": [{"name": "registry"}]},
         {"checkpoint": {"keep": 5}},
         {"elastic": {"minNodes": 1}},
+        {"dataCache": {"medium": "ram", "size": "10Gi"}},
     ],
     ids=lambda change: next(iter(change)),
 )

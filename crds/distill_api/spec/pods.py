@@ -1,6 +1,6 @@
 """What the pods have, and where they run: accelerators, volumes, nodes."""
 
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
@@ -47,6 +47,18 @@ class Resources(Model):
     @model_validator(mode="after")
     def _check(self) -> Self:
         return rules.check(self, rules.RESOURCES)
+
+
+class DataCache(Model):
+    """Copies of the images on each node. The first process of a node that reads an image makes its copy; after that all
+    processes of the node read the copy. What is trained does not change."""
+
+    medium: Literal["node", "ram"] = "node"
+    """node: the node's disk, of which the pod requests size as ephemeral-storage. ram: memory, which counts to the
+    container's: size is added to its default request, but a limit must have room for it."""
+    size: Quantity
+    """How much copies may take on each node, such as 200Gi. Images for which there is no room are read from the data
+    volume every time."""
 
 
 class Scheduling(Model):

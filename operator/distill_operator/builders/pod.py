@@ -9,7 +9,7 @@ from distill_api.job import DistillJob
 from distill_api.logs import FORMAT_VARIABLE
 from distill_api.pod.run import Directories, RunConfig
 from distill_api.spec.fields import DistillJobSpec
-from distill_api.spec.pods import Scheduling
+from distill_api.spec.pods import DataCache, Scheduling
 from distill_api.spec.recipe import applied
 from distill_api.spec.recovery import Recovery
 from distill_api.spec.shared_memory import needed_bytes
@@ -154,7 +154,10 @@ def run_config(job: DistillJob, namespace: str, attempt: int, nodes: int) -> Run
         rendezvous=naming.rendezvous(name, namespace, attempt),
         spec=applied(spec, recipe),
         recipe=recipe,
-        directories=Directories(models=Path.MODELS if job.spec.volumes.models else None),
+        directories=Directories(
+            models=Path.MODELS if job.spec.volumes.models else None,
+            cache=Path.DATA_CACHE if job.spec.data_cache else None,
+        ),
     )
 
 
@@ -186,7 +189,14 @@ def _volumes(job: DistillJob) -> list[dict[str, Any]]:
         ),
         {"name": "tmp", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shm_mib(job.spec)}Mi"}},
+        *([] if job.spec.data_cache is None else [_data_cache(job.spec.data_cache)]),
     ]
+
+
+def _data_cache(cache: DataCache) -> dict[str, Any]:
+    """The volume of the copies. On a disk the trainer alone keeps the size: the kubelet would evict the pod for it."""
+    in_memory = {"medium": "Memory", "sizeLimit": cache.size}
+    return {"name": "data-cache", "emptyDir": in_memory if cache.medium == "ram" else {}}
 
 
 def _source(job: DistillJob, volume: str, source: Volume) -> dict[str, Any]:
@@ -212,4 +222,5 @@ def _mounts(job: DistillJob) -> list[dict[str, Any]]:
         if volume != "checkpoints":
             mount["readOnly"] = True
         mounts.append(mount)
-    return [*mounts, {"name": "tmp", "mountPath": Path.SCRATCH}, {"name": "shm", "mountPath": Path.SHM}]
+    cache = [{"name": "data-cache", "mountPath": Path.DATA_CACHE}] if job.spec.data_cache is not None else []
+    return [*mounts, {"name": "tmp", "mountPath": Path.SCRATCH}, {"name": "shm", "mountPath": Path.SHM}, *cache]

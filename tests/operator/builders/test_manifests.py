@@ -400,3 +400,32 @@ def test_data_and_models_can_have_sources_of_their_own(source: dict[str, Any], v
     ]
     assert pod["initContainers"] == FILLS["spec"]["initContainers"]
     assert RunConfig.model_validate_json(pod["containers"][0]["env"][0]["value"]).directories.models == "/models"
+
+
+@pytest.mark.parametrize(
+    ("medium", "volume", "requests"),
+    [
+        ("node", {"emptyDir": {}}, {"cpu": "2500m", "memory": "3072Mi", "ephemeral-storage": "204800Mi"}),
+        (
+            "ram",
+            {"emptyDir": {"medium": "Memory", "sizeLimit": "200Gi"}},
+            {"cpu": "2500m", "memory": f"{3072 + 204800}Mi"},
+        ),
+    ],
+)
+def test_a_data_cache_has_a_volume_and_is_requested(
+    medium: str, volume: dict[str, Any], requests: dict[str, str]
+) -> None:
+    pod = gang_job(job(dataCache={"medium": medium, "size": "200Gi"}))["spec"]["template"]["spec"]
+    assert pod["volumes"][-1] == {"name": "data-cache", **volume}
+    (trainer,) = pod["containers"]
+    assert trainer["volumeMounts"][-1] == {"name": "data-cache", "mountPath": "/data-cache"}
+    assert trainer["resources"]["requests"] == requests
+    told = RunConfig.model_validate_json(trainer["env"][0]["value"])
+    assert told.directories.cache == "/data-cache"
+    assert told.spec.data_cache is not None
+
+
+def test_a_job_without_a_data_cache_tells_the_trainer_nothing_of_it() -> None:
+    told = gang_job(job())["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"]
+    assert "cache" not in told.lower(), "an older trainer would refuse it"

@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int], None]
 """Called repeatedly with the number of files or images that were looked at."""
 
+_ARRAYS = 2
+"""Version of a label file's arrays; a file with older ones is made anew."""
 _STEP = 1000
 """Files between two calls of Progress."""
 _SLOW_S = 50e-6
@@ -56,7 +58,7 @@ class Listing:
 
 def list_files(config: DatasetConfig, on_progress: Progress) -> Listing:
     """Find all files of a data set. No file is read but list files. Raises Permanent(DatasetInvalid)."""
-    digest = sha256(repr((DATASET_CACHE_VERSION, config.identity)).encode())
+    digest = sha256(repr((_ARRAYS, DATASET_CACHE_VERSION, config.identity)).encode())
     splits: dict[str, SplitFiles] = {}
     for split, sources in config.sources.items():
         images = _images(sources, config, split)

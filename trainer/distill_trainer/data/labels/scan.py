@@ -83,6 +83,7 @@ def scan(files: SplitFiles, config: DatasetConfig, split: str, on_progress: Prog
         boxes[:, 0] = 0
     arrays = {
         **_names([files.images[number] for number in usable], config.root),
+        "files": files.image_stats[usable],
         "shapes": np.concatenate([chunk["shapes"] for chunk in chunks]),
         "boxes": boxes,
         "box_ends": np.cumsum(np.concatenate([chunk["box_counts"] for chunk in chunks])),
