@@ -113,9 +113,12 @@ def _directories(job: DistillJob, machine: Machine, termination: Path) -> Direct
         claim = _claim(job, name, volume)
         path = machine.claims.get(claim, machine.runs / "volumes" / claim) / (volume.sub_path or "")
         if must_exist and not path.is_dir():
+            what = f"claim {claim} (volumes.{name})"
+            if not volume.is_claim:
+                what = f"{claim} (volumes.{name}; a local run pulls no image and runs no init container)"
             raise UserError(
-                f"directory {path} for claim {claim} (volumes.{name}) does not exist; create it, or choose "
-                f"another directory for the claim (volume {claim}=DIR)"
+                f"directory {path} for {what} does not exist; create it, or choose another directory "
+                f"(volume {claim}=DIR)"
             )
         return str(path.resolve())
 

@@ -106,6 +106,7 @@ class Path:
     CHECKPOINTS: Final = "/checkpoints"
     DATA: Final = "/data"
     MODELS: Final = "/models"
+    DATA_CACHE: Final = "/data-cache"
     SHM: Final = "/dev/shm"
     SCRATCH: Final = "/tmp"
     TERMINATION: Final = "/dev/termination-log"

@@ -213,8 +213,8 @@ class Reason(ReasonWord):
         "Check the network between the nodes, NetworkPolicies, and the logs of all pods.",
         Place.TERMINATION, echo=True, lost_node_explains=True)
     IMAGE_PULL = unstartable(
-        "ImagePullFailed", "An image of the pods cannot be pulled.",
-        "Correct spec.image or the image in spec.template, or add imagePullSecrets there.")
+        "ImagePullFailed", "An image of the pods, or of an image volume, cannot be pulled.",
+        "Correct spec.image, the image in spec.volumes or the image in spec.template, or add spec.imagePullSecrets.")
     POD_CANNOT_START = unstartable(
         "PodCannotStart",
         "A pod has a node but its containers cannot start: a Secret or ConfigMap that does not exist, a volume that"

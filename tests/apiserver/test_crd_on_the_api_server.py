@@ -15,6 +15,7 @@ from distill_api.job import InvalidJob, parse_job
 from distill_api.spec import rules
 from distill_api.spec.distillation import DISTILLATION, UNTIL
 from distill_api.spec.exit_codes import EXIT_CODES
+from distill_api.spec.volumes import SOURCE_VOLUME, VOLUME
 from testcluster import ControlPlane
 from tests.support.apiserver.api import Api, Object, Refused
 from tests.support.apiserver.team import manifest
@@ -41,11 +42,13 @@ def changed(path: str, value: object, base: Object | None = None) -> Object:
 TEMPLATE = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
 RULES = (
-    *rules.SPEC, *rules.RESOURCES, *rules.SCHEDULING, *rules.VOLUME, *DISTILLATION, *UNTIL, *EXIT_CODES
+    *rules.SPEC, *rules.RESOURCES, *rules.SCHEDULING, *VOLUME, *SOURCE_VOLUME, *DISTILLATION, *UNTIL, *EXIT_CODES
 )  # fmt: skip
 
 BROKEN: dict[str, Object] = {
-    "give either claimName": changed("volumes.data", {"subPath": "x"}),
+    "give either claimName": changed("volumes.checkpoints", {"subPath": "x"}),
+    "give exactly one of claimName": changed("volumes.data", {"claimName": "coco", "image": {"reference": "coco:1"}}),
+    "an emptyDir has no files": changed("volumes.data", {"emptyDir": {}}),
     "training.batch is the global batch": changed("training.batch", 18),
     "elastic.minNodes is larger": changed("elastic.minNodes", 3),
     "each CUDA process needs one accelerator": changed(
@@ -136,6 +139,9 @@ def test_a_broken_rule_is_refused_alike_by_the_api_server_and_by_python(api: Api
         ("resources.requests", {"cpu": "much"}, "spec.resources.requests.cpu"),
         ("resources.requests", {"cpu": 0.5}, "spec.resources.requests.cpu"),
         ("resources.limits", {"cpu": True}, "spec.resources.limits.cpu"),
+        ("dataCache", {"medium": "node"}, "spec.dataCache.size"),
+        ("dataCache", {"size": "much"}, "spec.dataCache.size"),
+        ("volumes.data", {"image": {"reference": ""}}, "spec.volumes.data.image.reference"),
         ("recovery.gracePeriodSeconds", 5, "spec.recovery.gracePeriodSeconds"),
     ],
 )
@@ -252,6 +258,7 @@ def test_the_status_of_a_job_that_was_scaled_can_be_written(api: Api, elastic: C
         {"imagePullSecrets": [{"name": "registry"}]},
         {"checkpoint": {"keep": 5}},
         {"elastic": {"minNodes": 1}},
+        {"dataCache": {"medium": "ram", "size": "10Gi"}},
     ],
     ids=lambda change: next(iter(change)),
 )

@@ -63,9 +63,19 @@ MISTAKES = {
     "batch not divisible": (job_with(training__batch=15), "divisible by nodes"),
     "two sources of a volume": (
         job_with(volumes__data={"claimName": "a", "claimTemplate": {"resources": {"requests": {"storage": "1Gi"}}}}),
-        "either claimName",
+        "exactly one of claimName",
     ),
-    "no source of a volume": (job_with(volumes__data={}), "either claimName"),
+    "a claim and an image": (
+        job_with(volumes__models={"claimName": "a", "image": {"reference": "models:1"}}),
+        "exactly one of claimName",
+    ),
+    "no source of a volume": (job_with(volumes__data={}), "exactly one of claimName"),
+    "no claim for checkpoints": (job_with(volumes__checkpoints={}), "either claimName"),
+    "checkpoints in an image": (
+        job_with(volumes__checkpoints={"image": {"reference": "runs:1"}}),
+        "spec.volumes.checkpoints.image",
+    ),
+    "nobody fills an emptyDir": (job_with(volumes__data={"emptyDir": {}}), "until an init container fills it"),
     "shared checkpoints on ReadWriteOnce": (
         job_with(
             volumes__checkpoints={

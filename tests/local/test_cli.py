@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from distill_api.job import DistillJob, parse_job
 from distill_api.spec.recipe import FROM_RANDOM
+from distill_api.spec.volumes import SourceVolume
 from distill_cli.main import app
 from distill_local.machine import Machine, UserError, local_uid, next_attempt, run_config
 
@@ -75,6 +76,18 @@ def test_a_claim_may_be_any_directory(tmp_path: Path) -> None:
 def test_a_missing_data_directory_is_named_with_the_option_that_gives_it(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"\(volumes.data\) does not exist; create it, or .*volume digits=DIR"):
         run_config(job(), Machine(tmp_path, {}, None), 1, tmp_path / "t")
+
+
+def test_a_source_that_is_no_claim_needs_a_directory(tmp_path: Path) -> None:
+    source = SourceVolume.model_validate({"image": {"reference": "coco:1"}})
+    made = job()
+    volumes = made.spec.volumes.model_copy(update={"data": source})
+    made = made.model_copy(update={"spec": made.spec.model_copy(update={"volumes": volumes})})
+    name = f"{made.metadata.name}-data"
+    with pytest.raises(UserError, match=rf"a local run pulls no image .* \(volume {name}=DIR\)"):
+        run_config(made, Machine(tmp_path, {}, None), 1, tmp_path / "t")
+    config = run_config(made, Machine(tmp_path, {name: tmp_path}, None), 1, tmp_path / "t")
+    assert config.directories.data == str(tmp_path)
 
 
 def test_the_next_attempt_follows_the_fence_of_the_same_run(tmp_path: Path) -> None:

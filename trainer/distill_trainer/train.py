@@ -82,7 +82,10 @@ def _train_and_validate(setup: Setup, data: TrainData, val_data: ValData, starte
     step = build_step(setup, plan, distillation, formats, state, schedule)
     commits = _build_commits(setup, state)
     shard_images = setup.shards.images(setup.spec.training.batch)
-    reporter = Reporter(context, plan, state, images_per_step=len(setup.shards.local) * shard_images)
+    cache = setup.prepared.dataset.cache
+    reporter = Reporter(
+        context, plan, state, len(setup.shards.local) * shard_images, cache.progress if cache is not None else None
+    )
     if teacher is not None:
         reporter.teacher_evaluated(teacher.map50, teacher.map50_95)
     period = setup.spec.training.val_period if setup.spec.training.val else None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from distill_api.spec.recipe import chosen
+from distill_api.spec.volumes import SourceVolume, Volume
 from distill_cli.views import text
 from distill_cli.views.changes import Change, changes
 from distill_client import Job
@@ -52,12 +53,18 @@ def creation(job: Job) -> ApplyPlan:
             size = volume.claim_template.resources.requests["storage"]
             notes.append(f"{name}: the operator makes claim {job.name}-{name} of {size}, {fate}")
         else:
-            notes.append(f"{name}: claim {volume.claim_name}{f', {volume.sub_path}' if volume.sub_path else ''}")
+            notes.append(f"{name}: {_source(volume)}{f', {volume.sub_path}' if volume.sub_path else ''}")
     if (recipe := chosen(spec)) is not None:
         notes.append(f"recipe: auto stands for {_words(recipe)}")
     if spec.suspend:
         notes.append("it is created suspended: distill resume starts it")
     return ApplyPlan(job.name, new=True, notes=notes)
+
+
+def _source(volume: Volume) -> str:
+    if isinstance(volume, SourceVolume) and volume.image is not None:
+        return f"image {volume.image.reference}"
+    return f"claim {volume.claim_name}" if volume.is_claim else "what template's init containers fetch, in each pod"
 
 
 def update(stored: Job, wanted: Mapping[str, Any]) -> ApplyPlan:

@@ -24,6 +24,7 @@ from distill_api.spec import corrections, rules
 from distill_api.spec.distillation import DISTILLATION, UNTIL
 from distill_api.spec.exit_codes import EXIT_CODES
 from distill_api.spec.fields import DistillJobSpec
+from distill_api.spec.volumes import SOURCE_VOLUME, VOLUME
 from distill_api.status import LIST_KEYS, DistillJobStatus
 
 Schema = dict[str, Any]
@@ -128,8 +129,8 @@ def _spec() -> Schema:
     schema["x-kubernetes-validations"] = validations(rules.SPEC)
     properties = schema["properties"]
     properties["template"] = pod_template()
-    for volume in properties["volumes"]["properties"].values():
-        volume["x-kubernetes-validations"] = validations(rules.VOLUME)
+    for name, volume in properties["volumes"]["properties"].items():
+        volume["x-kubernetes-validations"] = validations(VOLUME if name == "checkpoints" else SOURCE_VOLUME)
     properties["resources"]["x-kubernetes-validations"] = validations(rules.RESOURCES)
     distillation = properties["distillation"]
     distillation["x-kubernetes-validations"] = validations(DISTILLATION)

@@ -18,6 +18,8 @@ class Directories(Model):
     """Root of the data volume."""
     models: str | None = Path.MODELS
     """Root of the models volume, if the job has one."""
+    cache: str | None = None
+    """Folder on the node for copies of images, if the job has a data cache."""
     termination: str | None = Path.TERMINATION
     """File for the termination message; null for none."""
 

@@ -11,10 +11,11 @@ from distill_api.base import Model
 from distill_api.spec import rules
 from distill_api.spec.distillation import Dataset, Distillation, Student, Teacher, Until
 from distill_api.spec.outputs import Export, Report
-from distill_api.spec.pods import Accelerators, ClaimRetentionPolicy, Resources, Scheduling, SecretName, Volume, Volumes
+from distill_api.spec.pods import Accelerators, DataCache, Resources, Scheduling, SecretName
 from distill_api.spec.recipe import RecipeName
 from distill_api.spec.recovery import Checkpoint, Elastic, Reachable, Recovery, Seconds
 from distill_api.spec.training import Training
+from distill_api.spec.volumes import ClaimRetentionPolicy, Volume, Volumes
 
 __all__ = [
     "Accelerators", "Checkpoint", "Dataset", "DistillJobSpec", "Distillation", "Elastic", "Export", "Recovery",
@@ -25,8 +26,9 @@ __all__ = [
 class DistillJobSpec(Model):
     """A training run. Fields that define the run can be corrected only while the job is suspended: all until a step is
     committed, then only some of training. image, imagePullSecrets, template, resources, scheduling, elastic,
-    checkpoint, export, report, recovery, suspend, activeDeadlineSeconds, cleanPodPolicy, ttlSecondsAfterFinished and,
-    if elastic is set, nodes may change at any time; what concerns the pods applies from the next attempt."""
+    dataCache, checkpoint, export, report, recovery, suspend, activeDeadlineSeconds, cleanPodPolicy,
+    ttlSecondsAfterFinished and, if elastic is set, nodes may change at any time; what concerns the pods applies from
+    the next attempt."""
 
     student: Student
     """The model to train."""
@@ -65,6 +67,9 @@ class DistillJobSpec(Model):
     """What happens when an attempt ends before the training is complete."""
     volumes: Volumes
     """Where data, models and checkpoints are."""
+    data_cache: DataCache | None = None
+    """Copies of the images on each node, so that an attempt reads each of them from the data volume only once a node:
+    for network storage that is slower than the training. Default: none."""
     persistent_volume_claim_retention_policy: ClaimRetentionPolicy = ClaimRetentionPolicy()
     """What happens to claims that the operator creates from claim templates when the job is deleted."""
     scheduling: Scheduling = Scheduling()

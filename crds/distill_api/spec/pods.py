@@ -49,61 +49,16 @@ class Resources(Model):
         return rules.check(self, rules.RESOURCES)
 
 
-class ClaimResources(Model):
-    """Requested size of a claim."""
+class DataCache(Model):
+    """Copies of the images on each node. The first process of a node that reads an image makes its copy; after that all
+    processes of the node read the copy. What is trained does not change."""
 
-    requests: dict[Literal["storage"], str]
-    """For example storage: 10Gi."""
-
-
-class ClaimTemplate(Model):
-    """A PersistentVolumeClaim that the operator creates for the job."""
-
-    storage_class_name: str | None = None
-    """Storage class; default: the cluster's default class."""
-    access_modes: Annotated[
-        list[Literal["ReadWriteOnce", "ReadWriteMany", "ReadOnlyMany", "ReadWriteOncePod"]],
-        Field(min_length=1),
-    ] = ["ReadWriteMany"]
-    """Access modes. Jobs with more than one node need ReadWriteMany."""
-    resources: ClaimResources
-    """Size of the volume."""
-
-
-class Volume(Model):
-    """A volume: an existing claim, or a template for a claim."""
-
-    claim_name: DnsLabel | None = None
-    """Name of an existing PersistentVolumeClaim in the job's namespace."""
-    claim_template: ClaimTemplate | None = None
-    """Template for a claim that the operator creates. It is deleted with the job, unless
-    persistentVolumeClaimRetentionPolicy retains it."""
-    sub_path: str | None = None
-    """Directory inside the volume to use instead of its root."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        return rules.check(self, rules.VOLUME)
-
-
-class Volumes(Model):
-    """The volumes of the job. They may share a claim."""
-
-    checkpoints: Volume
-    """Checkpoints and results, written below <job name>/."""
-    data: Volume
-    """The data set; mounted read-only."""
-    models: Volume | None = None
-    """The .pt files of student and teacher; mounted read-only."""
-
-
-class ClaimRetentionPolicy(Model):
-    """What happens to claims that the operator creates from claim templates. Existing claims are never deleted."""
-
-    when_deleted: Literal["Delete", "Retain"] = "Delete"
-    """What happens to them when the DistillJob is deleted, also by ttlSecondsAfterFinished. Delete: Kubernetes deletes
-    them, with all checkpoints and results in them. Retain: they stay, and another job can name them with claimName.
-    No claim is deleted while its job exists."""
+    medium: Literal["node", "ram"] = "node"
+    """node: the node's disk, of which the pod requests size as ephemeral-storage. ram: memory, which counts to the
+    container's: size is added to its default request, but a limit must have room for it."""
+    size: Quantity
+    """How much copies may take on each node, such as 200Gi. Images for which there is no room are read from the data
+    volume every time."""
 
 
 class Scheduling(Model):

@@ -13,7 +13,7 @@ from distill_api.constants import TRAINER_CONTAINER
 from distill_api.reading.quantity import amount
 
 if TYPE_CHECKING:
-    from distill_api.spec.fields import DistillJobSpec, Resources, Scheduling, Volume
+    from distill_api.spec.fields import DistillJobSpec, Resources, Scheduling
 
 T = TypeVar("T")
 
@@ -35,8 +35,11 @@ def check(model: T, rules: Sequence[Rule]) -> T:
     return model
 
 
-def _one_claim(volume: Volume) -> bool:
-    return (volume.claim_name is None) != (volume.claim_template is None)
+def _empty_directories_are_filled(spec: DistillJobSpec) -> bool:
+    read = (volume for volume in (spec.volumes.data, spec.volumes.models) if volume is not None)
+    pod = (spec.template or {}).get("spec")
+    fillers = pod.get("initContainers") if isinstance(pod, Mapping) else None
+    return bool(fillers) or all(volume.empty_dir is None for volume in read)
 
 
 def _ends_within_the_run(spec: DistillJobSpec) -> bool:
@@ -141,14 +144,6 @@ def _paths_stay_inside(spec: DistillJobSpec) -> bool:
     paths += [spec.report.baseline] if spec.report.baseline else []
     return not any(path.startswith("/") or ".." in path.split("/") for path in paths)
 
-
-VOLUME: Sequence[Rule] = (
-    Rule(
-        "has(self.claimName) != has(self.claimTemplate)",
-        "give either claimName (an existing claim) or claimTemplate (a claim to create), and not both",
-        _one_claim,
-    ),
-)
 
 RESOURCES: Sequence[Rule] = (
     Rule(
@@ -276,6 +271,14 @@ SPEC: Sequence[Rule] = (
         "has(self.volumes.models) || !(has(self.teacher) || self.student.model.endsWith('.pt'))",
         "a .pt file is read from the models volume: set volumes.models",
         _models_volume,
+    ),
+    Rule(
+        "!has(self.volumes.data.emptyDir) && (!has(self.volumes.models) || !has(self.volumes.models.emptyDir))"
+        " || has(self.template) && has(self.template.spec) && has(self.template.spec.initContainers)"
+        " && self.template.spec.initContainers.size() > 0",
+        "an emptyDir has no files until an init container fills it: add one to template.spec.initContainers, or use"
+        " another source",
+        _empty_directories_are_filled,
     ),
     Rule(
         "[self.student.model, self.dataset.config, has(self.teacher) ? self.teacher.model : 'none',"

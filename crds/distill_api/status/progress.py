@@ -67,6 +67,10 @@ class Progress(Model):
     """mAP50-95 of the teacher on the same images."""
     map_gap: Measured = None
     """teacherMap minus studentMap."""
+    cached_images: Count | None = None
+    """Images that spec.dataCache has copies of on rank 0's node."""
+    cacheable_images: Count | None = None
+    """Images for which its size has room."""
     updated_at: Moment | None = None
     """When rank 0 last reported new progress (operator's clock)."""
 

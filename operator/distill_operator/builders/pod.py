@@ -9,10 +9,11 @@ from distill_api.job import DistillJob
 from distill_api.logs import FORMAT_VARIABLE
 from distill_api.pod.run import Directories, RunConfig
 from distill_api.spec.fields import DistillJobSpec
-from distill_api.spec.pods import ClaimRetentionPolicy, Scheduling
+from distill_api.spec.pods import DataCache, Scheduling
 from distill_api.spec.recipe import applied
 from distill_api.spec.recovery import Recovery
 from distill_api.spec.shared_memory import needed_bytes
+from distill_api.spec.volumes import ClaimRetentionPolicy, SourceVolume, Volume, Volumes
 from distill_operator.builders.affinity import avoiding
 from distill_operator.builders.metadata import labels
 from distill_operator.builders.resources import build_resources
@@ -143,7 +144,8 @@ def run_config(job: DistillJob, namespace: str, attempt: int, nodes: int) -> Run
     full = attempts.full_nodes(job.status, job.spec)
     recovery = job.spec.recovery.model_copy(update=NOT_THE_TRAINERS_RECOVERY)
     recipe = attempts.recipe(job.status, job.spec)
-    spec = job.spec.model_copy(update={**NOT_THE_TRAINERS, "nodes": full, "recovery": recovery})
+    changed = {"nodes": full, "recovery": recovery, "volumes": _as_claims(job.spec.volumes)}
+    spec = job.spec.model_copy(update={**NOT_THE_TRAINERS, **changed})
     return RunConfig(
         job=name,
         uid=job.metadata.uid or "",
@@ -152,34 +154,57 @@ def run_config(job: DistillJob, namespace: str, attempt: int, nodes: int) -> Run
         rendezvous=naming.rendezvous(name, namespace, attempt),
         spec=applied(spec, recipe),
         recipe=recipe,
-        directories=Directories(models=Path.MODELS if job.spec.volumes.models else None),
+        directories=Directories(
+            models=Path.MODELS if job.spec.volumes.models else None,
+            cache=Path.DATA_CACHE if job.spec.data_cache else None,
+        ),
+    )
+
+
+def _as_claims(volumes: Volumes) -> Volumes:
+    """The volumes for the trainer, which reads files wherever they are from and may be older than other sources."""
+    read = {name: volume for name in ("data", "models") if (volume := getattr(volumes, name)) is not None}
+    return volumes.model_copy(
+        update={name: SourceVolume(claim_name=name) for name, volume in read.items() if not volume.is_claim}
     )
 
 
 def _pod_volume_of(job: DistillJob) -> dict[str, str]:
     """The pod volume of each of the job's volumes: one for each claim, named after the first volume that uses it."""
     first: dict[str, str] = {}
+    claims = naming.claims(job.metadata.name, job.spec)
     return {
-        volume: first.setdefault(naming.claim_name(job.metadata.name, volume, source), volume)
-        for volume, source in naming.volumes(job.spec).items()
+        volume: first.setdefault(claims[volume][0], volume) if volume in claims else volume
+        for volume in naming.volumes(job.spec)
     }
 
 
 def _volumes(job: DistillJob) -> list[dict[str, Any]]:
     sources = naming.volumes(job.spec)
-    claims = [
-        {
-            "name": volume,
-            "persistentVolumeClaim": {"claimName": naming.claim_name(job.metadata.name, volume, sources[volume])},
-        }
-        for volume, pod_volume in _pod_volume_of(job).items()
-        if volume == pod_volume
-    ]
     return [
-        *claims,
+        *(
+            {"name": volume, **_source(job, volume, sources[volume])}
+            for volume, pod_volume in _pod_volume_of(job).items()
+            if volume == pod_volume
+        ),
         {"name": "tmp", "emptyDir": {}},
         {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shm_mib(job.spec)}Mi"}},
+        *([] if job.spec.data_cache is None else [_data_cache(job.spec.data_cache)]),
     ]
+
+
+def _data_cache(cache: DataCache) -> dict[str, Any]:
+    """The volume of the copies. On a disk the trainer alone keeps the size: the kubelet would evict the pod for it."""
+    in_memory = {"medium": "Memory", "sizeLimit": cache.size}
+    return {"name": "data-cache", "emptyDir": in_memory if cache.medium == "ram" else {}}
+
+
+def _source(job: DistillJob, volume: str, source: Volume) -> dict[str, Any]:
+    if isinstance(source, SourceVolume) and source.image is not None:
+        return {"image": source.image.to_wire()}
+    if isinstance(source, SourceVolume) and source.empty_dir is not None:
+        return {"emptyDir": source.empty_dir.to_wire()}
+    return {"persistentVolumeClaim": {"claimName": naming.claim_name(job.metadata.name, volume, source)}}
 
 
 def shm_mib(spec: DistillJobSpec) -> int:
@@ -197,4 +222,5 @@ def _mounts(job: DistillJob) -> list[dict[str, Any]]:
         if volume != "checkpoints":
             mount["readOnly"] = True
         mounts.append(mount)
-    return [*mounts, {"name": "tmp", "mountPath": Path.SCRATCH}, {"name": "shm", "mountPath": Path.SHM}]
+    cache = [{"name": "data-cache", "mountPath": Path.DATA_CACHE}] if job.spec.data_cache is not None else []
+    return [*mounts, {"name": "tmp", "mountPath": Path.SCRATCH}, {"name": "shm", "mountPath": Path.SHM}, *cache]

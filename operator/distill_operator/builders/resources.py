@@ -1,8 +1,10 @@
 """Resources of the trainer container: its accelerators, and the CPU and memory that it requests by default."""
 
+from math import ceil
 from typing import Any
 
 from distill_api.constants import Requests
+from distill_api.reading.quantity import amount
 from distill_api.spec.fields import DistillJobSpec, Resources
 from distill_api.spec.rules import trainers_resources
 
@@ -26,7 +28,11 @@ def _defaults(spec: DistillJobSpec) -> dict[str, str]:
     workers = min(spec.training.workers, Requests.WORKERS)
     cpu = spec.processes_per_node * (Requests.CPU_PER_PROCESS + workers * Requests.CPU_PER_WORKER)
     memory = spec.processes_per_node * (Requests.MEMORY_PER_PROCESS + workers * Requests.MEMORY_PER_WORKER)
-    return {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}
+    cache = spec.data_cache
+    size = ceil(amount(cache.size) / 2**20) if cache is not None else 0
+    if cache is not None and cache.medium == "node":
+        return {"cpu": f"{cpu}m", "memory": f"{memory}Mi", "ephemeral-storage": f"{size}Mi"}
+    return {"cpu": f"{cpu}m", "memory": f"{memory + size}Mi"}
 
 
 def _templates_limits(spec: DistillJobSpec) -> set[str]:

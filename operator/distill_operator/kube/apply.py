@@ -75,6 +75,11 @@ async def _reserve(kube: Kube, namespace: str, action: Reserve) -> None:
 async def _create(kube: Kube, namespace: str, owner_uid: str, action: Create) -> Rejection | None:
     kind = action.manifest["kind"]
     try:
+        if objects.image_volumes(action.manifest):
+            stored = await kube.try_create(kind, namespace, action.manifest)
+            if dropped := objects.image_volumes(action.manifest) - objects.image_volumes(stored):
+                message = texts.NO_IMAGE_VOLUMES.format(volumes=", ".join(sorted(dropped)))
+                return Rejection(action.what, message, Reason.NOT_ADMITTED)
         await kube.create(kind, namespace, action.manifest)
     except ApiError as error:
         if texts.is_refusal(error.code, error.message):

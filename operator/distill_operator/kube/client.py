@@ -110,6 +110,11 @@ class Kube:
         query = {"fieldManager": FIELD_MANAGER}
         return await self._request("POST", self._path(kind, namespace), query, manifest)
 
+    async def try_create(self, kind: str, namespace: str, manifest: Object) -> Object:
+        """The object that `create` would store; nothing is stored. Raises ApiError as `create` does."""
+        query = {"fieldManager": FIELD_MANAGER, "dryRun": "All"}
+        return await self._request("POST", self._path(kind, namespace), query, manifest)
+
     async def replace_status(self, kind: str, obj: Object) -> Object:
         """Store the status of `obj`. Raises ApiError, with code 409 if the object was changed after it was read."""
         return await self.replace(kind, obj, "/status")

@@ -34,6 +34,12 @@ NEVER = datetime(1971, 1, 1, tzinfo=UTC)
 """Container runtimes write 1970 as the start of a container that they could not start."""
 
 
+def image_volumes(job: Object) -> set[str]:
+    """Names of the image volumes of a Job's pods; empty for other objects."""
+    template = (job.get("spec") or {}).get("template") or {}
+    return {volume["name"] for volume in (template.get("spec") or {}).get("volumes") or () if "image" in volume}
+
+
 def parse_time(text: str) -> datetime:
     """RFC 3339 as the API server writes it."""
     return datetime.fromisoformat(text)

@@ -180,8 +180,7 @@ class Observer:
         return observed
 
     async def _claims(self, observed: Observed) -> tuple[ClaimFacts, ...]:
-        volumes = naming.volumes(observed.job.spec).items()
-        names = {naming.claim_name(observed.name, volume, source) for volume, source in volumes}
+        names = {claim for claim, _ in naming.claims(observed.name, observed.job.spec).values()}
         found = await asyncio.gather(
             *(self._kube.get("PersistentVolumeClaim", observed.namespace, name) for name in sorted(names))
         )

@@ -31,6 +31,12 @@ _PERMANENT_TEXT: Final = re.compile(
 )
 """The same in a message, for events, which have no code; and from Pod Security admission."""
 
+NO_IMAGE_VOLUMES: Final = (
+    "this cluster has no image volumes, so the API server drops the volume {volumes}; use Kubernetes 1.35, enable the"
+    " feature gate ImageVolume (from 1.33), or use a claim"
+)
+"""The operator's own words: the API server drops fields of a disabled feature and says nothing."""
+
 _OF_JOB_CONTROLLER: Final = re.compile(r"^(?:\(combined from similar events\): )?Error creating: ")
 """Beginning of the Job controller's FailedCreate events, of which similar ones are combined after the tenth."""
 

@@ -44,3 +44,9 @@ def volumes(spec: DistillJobSpec) -> dict[str, Volume]:
     """The job's volumes by name, in mount order; without models if the job has no such volume."""
     all_three = {"checkpoints": spec.volumes.checkpoints, "data": spec.volumes.data, "models": spec.volumes.models}
     return {name: volume for name, volume in all_three.items() if volume is not None}
+
+
+def claims(job: str, spec: DistillJobSpec) -> dict[str, tuple[str, Volume]]:
+    """The claim's name and the volume of each of the job's volumes that is on a claim."""
+    on_claims = ((name, volume) for name, volume in volumes(spec).items() if volume.is_claim)
+    return {name: (claim_name(job, name, volume), volume) for name, volume in on_claims}

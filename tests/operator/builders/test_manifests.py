@@ -369,3 +369,63 @@ def test_the_template_is_read_and_not_changed() -> None:
     before = json.dumps([OURS, users])
     merged(OURS, users)
     assert json.dumps([OURS, users]) == before
+
+
+IMAGE = {"reference": "registry.example.com/coco@sha256:12", "pullPolicy": "IfNotPresent"}
+FILLS = {"spec": {"initContainers": [{"name": "fetch", "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}}
+
+
+@pytest.mark.parametrize(
+    ("source", "volume"),
+    [
+        ({"image": IMAGE}, {"image": IMAGE}),
+        ({"image": {"reference": "coco:1"}}, {"image": {"reference": "coco:1"}}),
+        ({"emptyDir": {}}, {"emptyDir": {}}),
+        ({"emptyDir": {"sizeLimit": "20Gi"}}, {"emptyDir": {"sizeLimit": "20Gi"}}),
+    ],
+)
+def test_data_and_models_can_have_sources_of_their_own(source: dict[str, Any], volume: dict[str, Any]) -> None:
+    runs = {"claimName": "runs"}
+    made = job(volumes={"checkpoints": runs, "data": {**source, "subPath": "a"}, "models": source}, template=FILLS)
+    pod = gang_job(made)["spec"]["template"]["spec"]
+    assert pod["volumes"][:3] == [
+        {"name": "checkpoints", "persistentVolumeClaim": {"claimName": "runs"}},
+        {"name": "data", **volume},
+        {"name": "models", **volume},
+    ]
+    assert pod["containers"][0]["volumeMounts"][:3] == [
+        {"name": "checkpoints", "mountPath": "/checkpoints"},
+        {"name": "data", "mountPath": "/data", "subPath": "a", "readOnly": True},
+        {"name": "models", "mountPath": "/models", "readOnly": True},
+    ]
+    assert pod["initContainers"] == FILLS["spec"]["initContainers"]
+    assert RunConfig.model_validate_json(pod["containers"][0]["env"][0]["value"]).directories.models == "/models"
+
+
+@pytest.mark.parametrize(
+    ("medium", "volume", "requests"),
+    [
+        ("node", {"emptyDir": {}}, {"cpu": "2500m", "memory": "3072Mi", "ephemeral-storage": "204800Mi"}),
+        (
+            "ram",
+            {"emptyDir": {"medium": "Memory", "sizeLimit": "200Gi"}},
+            {"cpu": "2500m", "memory": f"{3072 + 204800}Mi"},
+        ),
+    ],
+)
+def test_a_data_cache_has_a_volume_and_is_requested(
+    medium: str, volume: dict[str, Any], requests: dict[str, str]
+) -> None:
+    pod = gang_job(job(dataCache={"medium": medium, "size": "200Gi"}))["spec"]["template"]["spec"]
+    assert pod["volumes"][-1] == {"name": "data-cache", **volume}
+    (trainer,) = pod["containers"]
+    assert trainer["volumeMounts"][-1] == {"name": "data-cache", "mountPath": "/data-cache"}
+    assert trainer["resources"]["requests"] == requests
+    told = RunConfig.model_validate_json(trainer["env"][0]["value"])
+    assert told.directories.cache == "/data-cache"
+    assert told.spec.data_cache is not None
+
+
+def test_a_job_without_a_data_cache_tells_the_trainer_nothing_of_it() -> None:
+    told = gang_job(job())["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"]
+    assert "cache" not in told.lower(), "an older trainer would refuse it"

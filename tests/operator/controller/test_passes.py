@@ -127,6 +127,33 @@ def test_a_policy_of_an_earlier_configuration_is_changed(
     assert server.present == policy_of(uid, **spec), "resourceVersion and owner are kept"
 
 
+class Older(Server):
+    """An API server whose feature gate ImageVolume is off: it drops such volumes and says nothing, as Kubernetes."""
+
+    def __init__(self, *, drops: bool) -> None:
+        super().__init__(job(), {})
+        self.drops, self.made = drops, 0
+
+    async def try_create(self, kind: str, namespace: str, manifest: Object) -> Object:
+        return {**manifest, "spec": {"template": {"spec": {"volumes": []}}}} if self.drops else manifest
+
+    async def create(self, kind: str, namespace: str, manifest: Object) -> Object:
+        self.made += 1
+        return manifest
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_no_pod_is_made_whose_image_volume_would_be_dropped(drops: bool) -> None:
+    volumes = [{"name": "data", "image": {"reference": "coco:1"}}, {"name": "tmp", "emptyDir": {}}]
+    manifest = {"kind": "Job", "metadata": {"name": "tiny-a1"}, "spec": {"template": {"spec": {"volumes": volumes}}}}
+    server = Older(drops=drops)
+    rejection = asyncio.run(act(server, "team", UID, (Create(manifest),)))
+    assert (server.made, rejection is not None) == (0 if drops else 1, drops)
+    if rejection is not None:
+        assert rejection.reason == Reason.NOT_ADMITTED
+        assert "this cluster has no image volumes, so the API server drops the volume data;" in rejection.message
+
+
 def test_a_webhook_that_is_away_is_a_refusal_and_no_error_of_the_operator() -> None:
     away = ApiError(500, "InternalError", 'Internal error occurred: failed calling webhook "w": refused')
     manifest = {"kind": "Job", "metadata": {"name": "tiny-a1"}}

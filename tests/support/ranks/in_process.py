@@ -4,7 +4,7 @@ Starting Python and torch takes longer than training a small model for six steps
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,6 +59,8 @@ class Volumes:
 
     root: Path
     task: str = "detect"
+    last_progress: dict[str, Any] = field(default_factory=dict)
+    """Of the last run, as /status had it at its end."""
 
     def __post_init__(self) -> None:
         generate.generate(self.root / "data", self.task, {"train": 12, "val": 4}, imgsz=IMGSZ, seed=0)
@@ -105,7 +107,7 @@ class Volumes:
                 "attempt": len(list(self.root.glob(f"{job}-attempt-*"))) + 1,
                 "nodes": 1,
                 "rendezvous": "127.0.0.1:0",
-                "directories": {name: str(self.root / name) for name in ("checkpoints", "data", "models")},
+                "directories": {name: str(self.root / name) for name in ("checkpoints", "data", "models", "cache")},
                 "spec": {
                     "student": student if isinstance(student, dict) else {"model": student},
                     "teacher": {"model": teacher, "precision": precision} if teacher else None,
@@ -121,7 +123,41 @@ class Volumes:
         (self.root / f"{job}-attempt-{config.attempt}").touch()
         recipe = chosen(config.spec)
         chose = {"spec": applied(config.spec, recipe), "recipe": recipe}
-        return _run(config.model_copy(update=chose), stop_after)
+        return self._run(config.model_copy(update=chose), stop_after)
+
+    def _run(self, config: RunConfig, stop_after: int | None) -> Result | int | None:
+        metrics = TrainerMetrics(rank=0, world_size=1, checkpoint_interval=1, versions={})
+        status = RankStatus(
+            job=config.job, uid=config.uid, attempt=config.attempt, rank=0, world_size=1, images_per_second=lambda: None
+        )
+        stop = StopAfter(stop_after, lambda: status.read().progress.step)
+        files = RunFiles.of(config)
+        checkpointer = Checkpointer(
+            files.checkpoints, uid=config.uid, attempt=config.attempt, keep=2, is_writer=True, events=Events(),
+            definition=definition(config.spec),
+        )  # fmt: skip
+        context = RankContext(
+            env=TorchrunEnv.from_environ({}),
+            stop=stop,
+            status=status,
+            metrics=metrics,
+            watchdog=Watchdog(
+                timeout=600, stopping_timeout=600, stop_requested=lambda: stop.requested, on_stall=lambda _: None
+            ),
+            checkpointer=checkpointer,
+            files=files,
+            console=Console(enabled=False),
+        )
+        threads = torch.get_num_threads()
+        try:
+            return train(config, context)
+        except Stopped as stopped:
+            return stopped.committed_step
+        finally:
+            self.last_progress = status.read().progress.model_dump()
+            checkpointer.close()
+            torch.set_num_threads(threads)
+            unset_deterministic()
 
     def final_state(self, job: str, step: int = STEPS) -> bytes:
         """What the job's last checkpoint holds."""
@@ -130,37 +166,3 @@ class Volumes:
     def results(self, job: str) -> list[dict[str, str]]:
         rows = ResultsCsv(self.root / "checkpoints" / job / "results.csv").rows()
         return [{key: value for key, value in row.items() if key != "time"} for row in rows]
-
-
-def _run(config: RunConfig, stop_after: int | None) -> Result | int | None:
-    metrics = TrainerMetrics(rank=0, world_size=1, checkpoint_interval=1, versions={})
-    status = RankStatus(
-        job=config.job, uid=config.uid, attempt=config.attempt, rank=0, world_size=1, images_per_second=lambda: None
-    )
-    stop = StopAfter(stop_after, lambda: status.read().progress.step)
-    files = RunFiles.of(config)
-    checkpointer = Checkpointer(
-        files.checkpoints, uid=config.uid, attempt=config.attempt, keep=2, is_writer=True, events=Events(),
-        definition=definition(config.spec),
-    )  # fmt: skip
-    context = RankContext(
-        env=TorchrunEnv.from_environ({}),
-        stop=stop,
-        status=status,
-        metrics=metrics,
-        watchdog=Watchdog(
-            timeout=600, stopping_timeout=600, stop_requested=lambda: stop.requested, on_stall=lambda _: None
-        ),
-        checkpointer=checkpointer,
-        files=files,
-        console=Console(enabled=False),
-    )
-    threads = torch.get_num_threads()
-    try:
-        return train(config, context)
-    except Stopped as stopped:
-        return stopped.committed_step
-    finally:
-        checkpointer.close()
-        torch.set_num_threads(threads)
-        unset_deterministic()

@@ -281,6 +281,8 @@ def test_an_unreadable_image_is_left_out_with_a_warning(root: Path, caplog: pyte
     (root / "images/train/000002.jpg").write_bytes(b"not a picture")
     assert load_train(root).images == 23
     assert "000002.jpg" in caplog.text
+    assert "the file is damaged, or is no image of a known format" in caplog.text
+    assert "No module named" not in caplog.text
 
 
 def test_fraction_takes_the_first_images(root: Path) -> None:

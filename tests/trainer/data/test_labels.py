@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from distill_api.errors import Permanent, Retryable
 from distill_api.reasons import Reason
 from distill_trainer.data import load_dataset
 from distill_trainer.data.config import DatasetConfig, DatasetInfo, read_dataset
-from distill_trainer.data.labels import scan
+from distill_trainer.data.labels import listing, scan
 from distill_trainer.data.labels.opening import LabelFolder
 from distill_trainer.data.labels.table import LabelTable
 from tests.support.machine.python import environment
@@ -232,3 +234,26 @@ def test_on_a_read_only_volume_an_image_without_end_marker_is_used(make_digits: 
         for path in (root, *root.rglob("*")):
             path.chmod(0o755)
     assert output.stdout == f"24 {image} (96, 96)\n", output.stderr
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.001])
+def test_slow_stats_are_side_by_side_and_keep_their_order(tmp_path: Path, monkeypatch: Any, delay: float) -> None:
+    paths = [str(tmp_path / f"{number}.txt") for number in range(300)]
+    for number, path in enumerate(paths[::2]):  # the others do not exist
+        Path(path).write_bytes(b"x" * number)
+    expected = [(number // 2, Path(path).stat().st_mtime_ns) if not number % 2 else (-1, -1) for number, path in
+                enumerate(paths)]  # fmt: skip
+    threads = set()
+
+    def slow_stat(path: str) -> os.stat_result:
+        threads.add(threading.get_ident())
+        time.sleep(delay)
+        return real(path)
+
+    real = os.stat
+    monkeypatch.setattr(listing, "_STEP", 100)
+    monkeypatch.setattr(listing.os, "stat", slow_stat)
+    if not delay:
+        monkeypatch.setattr(listing, "_SLOW_S", 1.0)  # whatever else the machine does
+    assert listing._stats(paths, lambda _: None).tolist() == [list(pair) for pair in expected]
+    assert len(threads) > 1 if delay else threads == {threading.get_ident()}

@@ -60,7 +60,7 @@ def assert_equal(ours: list[Any], theirs: list[Any]) -> None:
 def stock(root: Path, task: str, monkeypatch: pytest.MonkeyPatch, **training: Any) -> list[Any]:
     """What Ultralytics' own transforms make of the same data."""
     with monkeypatch.context() as patch:
-        patch.setattr("distill_trainer.data.train.use_fast_pixels", lambda _: None)
+        patch.setattr("distill_trainer.data.scanned.make_fast", lambda _: None)
         made = data(root, task, **training)
     assert kinds(made.dataset.transforms).isdisjoint(pixels._FAST.values())
     return samples(made)
@@ -95,7 +95,7 @@ def test_images_without_three_channels_are_those_of_ultralytics(channels: int) -
     image = np.random.RandomState(0).randint(0, 256, (48, 64, channels)).astype(np.uint8)
     theirs = Compose([RandomPerspective(degrees=10, size=(64, 64))])
     ours = copy.deepcopy(theirs)
-    pixels._make_fast(ours)
+    pixels.make_fast(ours)
     assert type(ours.transforms[0]) is pixels.FastPerspective
     found = []
     for transform in (ours, theirs):
@@ -123,6 +123,6 @@ def test_validation_images_are_those_of_ultralytics(make_digits: Any, monkeypatc
     info = load_dataset(root / "digits.yaml", root, "detect")
     ours = val_data(info, Training(imgsz=96), batch=2)
     assert pixels.FastFormat in kinds(ours.dataset.transforms)
-    monkeypatch.setattr("distill_trainer.training.evaluation.val_data.use_fast_pixels", lambda _: None)
+    monkeypatch.setattr("distill_trainer.data.scanned.make_fast", lambda _: None)
     theirs = val_data(info, Training(imgsz=96), batch=2)
     assert_equal(list(ours.batches()), list(theirs.batches()))

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,3 +52,17 @@ def test_the_teacher_is_scored_again_when_labels_have_changed(volumes: Volumes) 
     again = json.loads(score.read_text())
     assert again["dataset"] != first["dataset"]
     assert again["per_class"].keys() != first["per_class"].keys()
+
+
+def test_a_data_cache_changes_no_result_and_tells_how_full_it_is(volumes: Volumes, caplog: Any) -> None:
+    caplog.set_level("INFO")
+    volumes.run("plain", "yolo26n.yaml", None)
+    half = {"size": "9Ki"}  # two blocks of 4 KiB
+    assert volumes.run("job", "yolo26n.yaml", None, stop_after=FIRST + 1, dataCache=half) < STEPS
+    volumes.run("job", "yolo26n.yaml", None)  # it can be removed
+    volumes.run("other", "yolo26n.yaml", None, dataCache={"medium": "ram", "size": "1Gi"})
+    for job in ("job", "other"):
+        assert volumes.final_state(job, STEPS) == volumes.final_state("plain", STEPS)
+    assert "dataCache: 2 of 2 images are on this node" in caplog.text
+    assert "dataCache: 16 of 16 images are on this node" in caplog.text
+    assert volumes.last_progress["cached_images"] == volumes.last_progress["cacheable_images"] == 16

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from distill_api.reading.mistakes import nearest
 from distill_api.reading.yamltext import problem
 from distill_api.reasons import Reason
 from distill_trainer.data.labels.table import LabelTable
+from distill_trainer.data.node_cache import NodeCache
 
 _MAX_LISTED = 8
 """Most names that an error message lists."""
@@ -79,6 +80,13 @@ class DatasetInfo(DatasetConfig):
     """The images without labels; None if the job has none."""
     digest: str
     """SHA-256 of names, keypoints, images (paths, sizes in bytes and in pixels) and contents of labels."""
+    cache: NodeCache | None = None
+    """Copies of the images on this node, if the job wants them."""
+
+    def with_cache(self, folder: Path, capacity: int) -> DatasetInfo:
+        """The data set with copies of its images in this folder, of at most `capacity` bytes. Raises OSError."""
+        tables = [self.train, self.val, *([self.unlabelled] if self.unlabelled is not None else [])]
+        return replace(self, cache=NodeCache(folder, capacity, tables))
 
 
 def invalid(message: str) -> Permanent:

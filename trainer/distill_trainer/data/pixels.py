@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from ultralytics.data.augment import Compose, Format, Mosaic, RandomHSV, RandomPerspective
+from ultralytics.data.augment import Format, Mosaic, RandomHSV, RandomPerspective
 
 Image = NDArray[np.uint8]
 """[H, W, C]"""
@@ -102,21 +102,17 @@ class FastFormat(Format):
 _FAST: Final = {Mosaic: FastMosaic, RandomPerspective: FastPerspective, RandomHSV: FastHSV, Format: FastFormat}
 
 
-def use_fast_pixels(dataset: Any) -> None:
-    """Let all transforms of an Ultralytics data set do the same with less work, in place."""
-    for transform in vars(dataset).values():
-        if isinstance(transform, Compose):
-            _make_fast(transform)
+def make_fast(transform: Any) -> None:
+    """Let a transform of Ultralytics, and all that it is made of, do the same with less work, in place.
 
-
-def _make_fast(transform: Any) -> None:
-    """Only the class changes: transforms share others, and keep their state and arguments."""
+    Only the class changes: transforms share others, and keep their state and arguments.
+    """
     if type(transform) in _FAST:
         transform.__class__ = _FAST[type(transform)]
     for part in getattr(transform, "transforms", None) or []:
-        _make_fast(part)
+        make_fast(part)
     if (before := getattr(transform, "pre_transform", None)) is not None:
-        _make_fast(before)
+        make_fast(before)
 
 
 def _is_colour(image: NDArray[Any]) -> bool:

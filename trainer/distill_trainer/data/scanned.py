@@ -5,6 +5,7 @@ Ultralytics reads, writes and deletes <image>.npy beside an image. Here .npy fil
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from ultralytics.data import YOLODataset
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.labels.table import LabelTable
 from distill_trainer.data.labels.truncated import completed, lacks_end_marker
+from distill_trainer.data.pixels import make_fast
 from distill_trainer.data.randomness import preserve_rng_state
 
 _NO_FILE = Path(os.devnull) / "none"
@@ -48,6 +50,7 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
         """`labels`: of one of the splits of `info`. `arguments`: those of Ultralytics' data set."""
         self.info = info
         self._table = labels
+        self._copies = info.cache.of(labels) if info.cache is not None else None
         super().__init__(img_path="", data=info.as_ultralytics(), task=info.task, cache=False, **arguments)
         self.im_files = self.labels.images
         self.npy_files = NoFiles(self.ni)
@@ -72,21 +75,35 @@ class ScannedDataset(YOLODataset):  # type: ignore[misc]
         super().set_rectangle()
         self.labels, self.im_files = table.sorted_by(self.im_files), []
 
+    def build_transforms(self, hyp: Any = None) -> Any:
+        """Ultralytics' transforms for these arguments, made faster."""
+        transforms = super().build_transforms(hyp)
+        make_fast(transforms)
+        return transforms
+
     def load_image(self, i: int, *arguments: Any, **keywords: Any) -> Any:
         """Ultralytics' image of a number, its original and its present size."""
-        try:
-            return super().load_image(i, *arguments, **keywords)
-        except FileNotFoundError:
-            image = self.im_files[i]
-            if not lacks_end_marker(image):
-                raise
-        files = self.im_files
-        with completed(image) as copy:
-            self.im_files = {i: copy}
+
+        def load(file: str) -> Any:
+            files, self.im_files = self.im_files, {i: file}
             try:
-                return super().load_image(i, *arguments, **keywords)
+                return super(ScannedDataset, self).load_image(i, *arguments, **keywords)
             finally:
                 self.im_files = files
+
+        image = self.im_files[i]
+        if self._copies is not None:
+            copy = self._copies.path(self.labels.row(i), image)
+            if copy != image:
+                with contextlib.suppress(FileNotFoundError):  # or the file itself is read
+                    return load(copy)
+        try:
+            return load(image)
+        except FileNotFoundError:
+            if not lacks_end_marker(image):
+                raise
+        with completed(image) as copy:
+            return load(copy)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """One sample. Does not change the trainer's random state."""

@@ -15,7 +15,6 @@ from distill_api.spec.training import Training
 from distill_trainer.data.config import DatasetInfo
 from distill_trainer.data.dataset import TrainDataset
 from distill_trainer.data.order import SampleOrder, ShardBatchSampler
-from distill_trainer.data.pixels import use_fast_pixels
 from distill_trainer.data.shards import Shards
 from distill_trainer.data.unlabelled import Joined, JoinedSampler, Unlabelled, UnlabelledDataset, unlabelled_order
 from distill_trainer.data.workers import BatchLoader
@@ -48,7 +47,6 @@ class TrainData:
         """
         shape = {"imgsz": imgsz, "stride": stride, "seed": training.seed}
         self.dataset = TrainDataset(dataset, training, **shape)
-        use_fast_pixels(self.dataset)
         self.order = SampleOrder(
             images=len(self.dataset),
             batch=training.batch,
@@ -59,7 +57,6 @@ class TrainData:
         self._unlabelled: Unlabelled | None = None
         if unlabelled_ratio > 0:
             more = UnlabelledDataset(dataset, training, **shape)
-            use_fast_pixels(more)
             per_shard = max(1, round(unlabelled_ratio * self._shard_batch))
             order = unlabelled_order(len(more), per_shard * shards.count, training.seed)
             self._unlabelled = Unlabelled(more, order, per_shard, self.steps_per_epoch * training.epochs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,6 +18,11 @@ from distill_trainer.training.distillation.task import DISTILLATION_LOSS
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.state import TrainingProgress, TrainingState
 
+log = logging.getLogger(__name__)
+
+_CACHE_SECONDS = 10
+"""Time between two looks at how much is cached."""
+
 
 class Reporter:
     """Records the events of one rank. Only rank 0 records those of the whole job."""
@@ -27,14 +33,16 @@ class Reporter:
         plan: TrainingPlan,
         state: TrainingState,
         images_per_step: int,
+        cached: Callable[[], tuple[int, int]] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`images_per_step`: images of this rank in a step."""
+        """`images_per_step`: images of this rank in a step. `cached`: images that the data cache has, and can have."""
         progress = state.progress
         self._context, self._plan, self._progress = context, plan, progress
         self._optimizer, self._scaler, self._images = state.optimizer, state.scaler, images_per_step
         self._clock, self._epoch_started_at = clock, clock()
         self._first_step = progress.step
+        self._cached, self._cached_before, self._asked_cache_at = cached, -1, -_CACHE_SECONDS
         self._csv = ResultsCsv(context.files.results_csv, context.checkpointer.check_fence)
         self._tensorboard = True
         context.metrics.planned(steps=plan.total_steps)
@@ -78,6 +86,7 @@ class Reporter:
         self._context.status.progress(
             step=progress.step, distillation_loss=progress.mean_losses().get(DISTILLATION_LOSS)
         )
+        self._tell_cache()
         self._context.console.batch_done(losses)
 
     def committing(self) -> None:
@@ -109,9 +118,21 @@ class Reporter:
         self._context.console.epoch_done(
             progress.epochs_finished, self._plan.epochs, short_names(losses), seconds, map50_95
         )
+        self._tell_cache(at_epoch=True)
         if self._context.env.is_main:
             self._csv.append(self._row(losses, validation))
             self._write_events()
+
+    def _tell_cache(self, *, at_epoch: bool = False) -> None:
+        now = self._clock()
+        if self._cached is None or (now - self._asked_cache_at < _CACHE_SECONDS and not at_epoch):
+            return
+        self._asked_cache_at = now
+        cached, cacheable = self._cached()
+        self._context.status.progress(cached_images=cached, cacheable_images=cacheable)
+        if at_epoch and self._context.env.local_rank == 0 and cached != self._cached_before:
+            self._cached_before = cached
+            log.info("dataCache: %d of %d images are on this node", cached, cacheable)
 
     def _write_events(self) -> None:
         if self._tensorboard:

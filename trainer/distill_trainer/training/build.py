@@ -6,12 +6,14 @@ import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics.utils.torch_utils import init_seeds
 
 from distill_api.pod.run import RunConfig
+from distill_api.reading.quantity import amount
 from distill_api.spec.fields import DistillJobSpec
 from distill_trainer.data import DatasetInfo, Shards, TrainData
 from distill_trainer.data.config import DatasetConfig
@@ -72,7 +74,7 @@ class Setup:
                 context.watchdog.beat("compiling")
                 keep_compiled(context.files.compiled)
                 check_compiler(environment.device)
-            return labels.open(config)
+            return _with_cache(run, labels.open(config))
 
         prepared = prepare(run.spec, run.directories, context.watchdog.beat, open_labels)
         return cls(run, context, environment, prepared, terms, labels)
@@ -91,6 +93,21 @@ class Setup:
     def timeouts(self) -> Timeouts:
         """The timeouts for a stalled attempt."""
         return timeouts(self.spec.recovery.stall_timeout_seconds)
+
+
+def _with_cache(run: RunConfig, dataset: DatasetInfo) -> DatasetInfo:
+    """The data set with its copies on this node, if the job wants them and the folder can be used."""
+    wanted, folder = run.spec.data_cache, run.directories.cache
+    if wanted is None:
+        return dataset
+    if folder is None:
+        log.info("dataCache is for pods: a local run reads the images where they are")
+        return dataset
+    try:
+        return dataset.with_cache(Path(folder), int(amount(wanted.size)))
+    except OSError as error:
+        log.warning("dataCache is not used, because %s cannot be: %s", folder, error)
+        return dataset
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ MANY_READERS = frozenset({"ReadWriteMany", "ReadOnlyMany"})
 def problem(spec: DistillJobSpec, name: str, namespace: str, claims: tuple[ClaimFacts, ...]) -> Notice | None:
     """The first problem with the claims of the job `name`; None when all can be used."""
     found = {claim.name: claim for claim in claims}
-    for volume, source in naming.volumes(spec).items():
-        present = found.get(naming.claim_name(name, volume, source))
+    for volume, (wanted_claim, source) in naming.claims(name, spec).items():
+        present = found.get(wanted_claim)
         if present is not None and present.deleting:
             return Notice(Reason.NAME_TAKEN, messages.CLAIM_DELETING.format(claim=present.name, volume=volume))
         if source.claim_name is None:

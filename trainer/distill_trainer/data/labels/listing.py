@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +23,14 @@ log = logging.getLogger(__name__)
 Progress = Callable[[int], None]
 """Called repeatedly with the number of files or images that were looked at."""
 
+_ARRAYS = 2
+"""Version of a label file's arrays; a file with older ones is made anew."""
 _STEP = 1000
 """Files between two calls of Progress."""
+_SLOW_S = 50e-6
+"""Time per file from which threads pay. Of a local disk's files each takes 3 µs, or 10 µs with threads."""
+_THREADS = 16
+"""They hide the latency of a network file system."""
 _MISSING = (-1, -1)
 
 
@@ -50,7 +58,7 @@ class Listing:
 
 def list_files(config: DatasetConfig, on_progress: Progress) -> Listing:
     """Find all files of a data set. No file is read but list files. Raises Permanent(DatasetInvalid)."""
-    digest = sha256(repr((DATASET_CACHE_VERSION, config.identity)).encode())
+    digest = sha256(repr((_ARRAYS, DATASET_CACHE_VERSION, config.identity)).encode())
     splits: dict[str, SplitFiles] = {}
     for split, sources in config.sources.items():
         images = _images(sources, config, split)
@@ -116,10 +124,15 @@ def _fraction(images: list[str], fraction: float) -> list[str]:
 
 
 def _stats(paths: Sequence[str], on_progress: Progress) -> NDArray[np.int64]:
+    """Sizes and times of files, in their order. Threads look at them as soon as that has proved to be slow."""
     stats: list[tuple[int, int]] = []
-    for start in range(0, len(paths), _STEP):
-        on_progress(start)
-        stats += map(_stat, paths[start : start + _STEP])
+    slow = False
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(paths), _STEP):
+            on_progress(start)
+            part, begun = paths[start : start + _STEP], monotonic()
+            stats += pool.map(_stat, part) if slow else map(_stat, part)
+            slow = slow or monotonic() - begun > _SLOW_S * len(part)
     return np.array(stats, np.int64).reshape(-1, 2)
 
 

@@ -36,6 +36,7 @@ _THREADS = 8
 """They hide the latency of a network file system."""
 _NO_FILE = os.path.join(os.devnull, "none")
 """The label file of images without labels; exists nowhere."""
+_NO_HEIF = "No module named 'pi_heif'"
 
 
 class Scan:
@@ -82,6 +83,7 @@ def scan(files: SplitFiles, config: DatasetConfig, split: str, on_progress: Prog
         boxes[:, 0] = 0
     arrays = {
         **_names([files.images[number] for number in usable], config.root),
+        "files": files.image_stats[usable],
         "shapes": np.concatenate([chunk["shapes"] for chunk in chunks]),
         "boxes": boxes,
         "box_ends": np.cumsum(np.concatenate([chunk["box_counts"] for chunk in chunks])),
@@ -153,10 +155,18 @@ class _Images(Dataset[Any]):
 def _verify(image: str, *others: Any) -> Any:
     """Ultralytics' check of an image and its label file; of a copy of an image that it would write anew."""
     if not lacks_end_marker(image):
-        return verify_image_label((image, *others))
+        found, *result, message = verify_image_label((image, *others))
+        return [found, *result, _true_cause(message, image)]
     with completed(image) as copy:
         found, *result, message = verify_image_label((copy, *others))
     return [found and image, *result, message.replace(copy, image)]
+
+
+def _true_cause(message: str, image: str) -> str:
+    """Ultralytics takes a file that Pillow does not know for HEIF, and says only that it has no reader for that."""
+    if image.lower().endswith((".heic", ".heif")):
+        return message.replace(_NO_HEIF, f"HEIF needs a trainer image with the package pi-heif ({_NO_HEIF})")
+    return message.replace(_NO_HEIF, "the file is damaged, or is no image of a known format")
 
 
 def _flatten(checks: Sequence[tuple[int, Any, bool]]) -> dict[str, Any]:

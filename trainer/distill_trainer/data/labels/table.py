@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 Arrays = Mapping[str, NDArray[Any]]
 """names uint8: the images' paths relative to the data volume, one behind the other; name_ends int64 [images].
-shapes int32 [images, 2]: height, width. boxes float32 [boxes, 5]: class, centre, size; box_ends int64 [images].
+files int64 [images, 2]: size in bytes, time of change in ns. shapes int32 [images, 2]: height, width.
+boxes float32 [boxes, 5]: class, centre, size; box_ends int64 [images].
 points float32 [points, 2] and outline_ends int64 [boxes]: the boxes' outlines; without any, outline_ends is empty.
 keypoints float32 [boxes, keypoints, 3]: only for pose. Coordinates are relative to the image."""
 
@@ -60,6 +61,20 @@ class LabelTable(Sequence[dict[str, Any]]):
         """[images, 2]: height and width of each image."""
         shapes = self._arrays["shapes"]
         return shapes if self._order is None else shapes[self._order]
+
+    @property
+    def sizes(self) -> NDArray[np.int64]:
+        """The images' sizes in bytes as they were listed, by row."""
+        return self._arrays["files"][:, 0]
+
+    def listed(self, row: int) -> tuple[int, int]:
+        """Size in bytes and time of change in ns of the image in a row, as they were listed."""
+        size, changed_ns = self._arrays["files"][row].tolist()
+        return size, changed_ns
+
+    def row(self, number: int) -> int:
+        """Row of an item in the arrays, whatever order the items are in."""
+        return _row(self._order, number)
 
     def sorted_by(self, order: Sequence[int]) -> LabelTable:
         """The same labels in another order, given by numbers of items of this table."""

@@ -9,7 +9,6 @@ from typing import Any
 from distill_api.spec.training import Training
 from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.pixels import use_fast_pixels
 from distill_trainer.data.scanned import ScannedDataset
 from distill_trainer.data.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
@@ -51,7 +50,6 @@ class ValData:
             prefix="val: ",
         )
         self._on_piped = on_piped
-        use_fast_pixels(self.dataset)
         self._loader: BatchLoader | None = None
         self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._on_cuda = environment.device.type == "cuda"
