@@ -10,6 +10,7 @@ from distill_api.spec import corrections, rules
 from distill_api.spec.corrections import DEFINING, LATER, STARTED
 from distill_api.spec.distillation import DISTILLATION, UNTIL
 from distill_api.spec.exit_codes import EXIT_CODES
+from distill_api.spec.volumes import SOURCE_VOLUME, VOLUME
 
 _LISTED = 12
 """Longer lists of words are those of reasons."""
@@ -62,7 +63,16 @@ def document() -> str:
     """The page."""
     (version,) = crd()["spec"]["versions"]
     job = version["schema"]["openAPIV3Schema"]["properties"]
-    told = [*rules.SPEC, *rules.VOLUME, *rules.RESOURCES, *rules.SCHEDULING, *DISTILLATION, *UNTIL, *EXIT_CODES]
+    told = [
+        *rules.SPEC,
+        *VOLUME,
+        *SOURCE_VOLUME,
+        *rules.RESOURCES,
+        *rules.SCHEDULING,
+        *DISTILLATION,
+        *UNTIL,
+        *EXIT_CODES,
+    ]
     listed = "".join(f"- {rule.message}\n" for rule in told)
     changes = "".join(f"- {rule.message}\n" for rule in corrections.JOB)
     spec, status = "\n".join(_sections(job["spec"], "spec")), "\n".join(_sections(job["status"], "status"))

@@ -16,15 +16,12 @@ Fields = Mapping[str, Any]
 RecipeName = Literal["auto", "ultralytics"]
 
 _HEAD: Final = [{"loss": "bckd"}, {"loss": "iou"}]
-FROM_RANDOM: Final[Fields] = {
-    "student": {"init": "inherit"},
-    "distillation": {"terms": _HEAD, "schedule": "cosine", "until": {"fraction": 0.4}},
-}
-"""For an architecture. Inheriting makes nearly all of the gain. The teacher's scores and boxes help the one-to-one head
-at first; later, and on a part of the images, they cost more than they give.
+FROM_WEIGHTS: Final[Fields] = {"distillation": {"terms": _HEAD, "schedule": "cosine", "until": {"fraction": 0.4}}}
+"""For a student that has weights of its own: they are worth more than a slice of the teacher's if they were trained for
+long. The teacher's scores and boxes help at first; later, and on a part of the images, they cost more than they give.
 """
-FROM_WEIGHTS: Final[Fields] = {"distillation": {"schedule": "stop", "until": {"fraction": 0.33}}}
-"""For a student that has weights of its own."""
+FROM_RANDOM: Final[Fields] = {"student": {"init": "inherit"}, **FROM_WEIGHTS}
+"""For an architecture. Inheriting makes nearly all of the gain."""
 WITH_UNLABELLED: Final[Fields] = {"distillation": {"terms": _HEAD}}
 """For images that only the teacher can label, whatever the student starts from."""
 
