@@ -121,7 +121,7 @@ def test_a_preempted_job_resumes_from_its_commit_and_pays_no_failure(team: Team,
     team.api.delete("Pod", team.ns, urgent, gracePeriodSeconds=0)
     resumed = team.train(2, step=60, committed=57, resumed=57)
     assert (resumed.attempts[1].resumed_from_step, resumed.attempts[1].lost_steps) == (57, 0)
-    assert team.operator.metrics().count(f'namespace="{team.ns}",reason="Preempted"') >= 1
+    assert f'namespace="{team.ns}",outcome="Disrupted",reason="Preempted"}} 1.0' in team.operator.metrics()
     team.finish(2)
     assert restarts_of(team.reaches(Phase.SUCCEEDED)) == (0, 1)
     events = wait_for(lambda: e if "Completed" in (e := team.events()) else None)
