@@ -18,7 +18,7 @@ from tests.support.prometheus.server import PrometheusServer, prometheus_of
 BOARDS = sorted((stage.CHART / "dashboards").glob("*.json"))
 RULES = [stage.CHART / "files" / "recording-rules.yaml"]
 MOMENTARY = {"Restarts by reason", "Loss scale and skipped steps", "Teacher's mAP reached"}
-"""Panels that are empty unless something has just happened, or the teacher scores more than 0, which this one does not."""
+"""Panels that are empty unless something has just happened, or the teacher scores more than 0, as this one does not."""
 
 
 @pytest.fixture
