@@ -12,8 +12,9 @@ import argparse
 from pathlib import Path
 
 from benchmarks import ROOT
-from benchmarks.accuracy.arms import ARMS, DEFAULT_ARMS, SCENARIOS, SIZES, SUFFIX, Plan
+from benchmarks.accuracy.arms import ARMS, DEFAULT_ARMS, SCENARIOS, SIZES, SUFFIX
 from benchmarks.accuracy.lanes import Lanes
+from benchmarks.accuracy.plan import Plan
 from benchmarks.accuracy.report.curves import draw
 from benchmarks.accuracy.report.report import report
 from benchmarks.accuracy.rows import by_digest, read_rows

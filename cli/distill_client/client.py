@@ -8,7 +8,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal
 
-from distill_api.constants import KIND, TERMINAL_PHASES, TRAINER_CONTAINER, Component, ConditionType, Label, Phase
+from distill_api.constants import (
+    COMPLETION_INDEX,
+    KIND,
+    TERMINAL_PHASES,
+    TRAINER_CONTAINER,
+    Component,
+    ConditionType,
+    Label,
+    Phase,
+)
 from distill_api.reading.mistakes import nearest
 from distill_api.status import Result
 from distill_client import logs
@@ -25,7 +34,6 @@ Objects = list[Object]
 Until = Literal["finished", "running", "suspended"]
 _MERGE: Final = "application/merge-patch+json"
 _PODS_OF: Final = f"{Label.JOB}={{}},{Label.COMPONENT}={Component.TRAINER}"
-_INDEX: Final = "batch.kubernetes.io/job-completion-index"
 _WATCH_SECONDS: Final = 300
 
 
@@ -120,7 +128,7 @@ class Client:
             if seen is not None and seen < job.generation:
                 continue  # the operator has not seen the last change yet
             if job.phase == Phase.FAILED:
-                raise JobFailed(f"DistillJob {name} is Failed: {failure(job)}", f"distill why {name} says more")
+                raise _failed(job)
             if job.phase in _REACHED[until]:
                 return job
             if job.phase in TERMINAL_PHASES:
@@ -132,7 +140,7 @@ class Client:
         """The result of a finished job. Raises JobFailed, and Conflict if it is not finished."""
         job = self.get(name)
         if job.phase == Phase.FAILED:
-            raise JobFailed(f"DistillJob {name} is Failed: {failure(job)}", f"distill why {name} says more")
+            raise _failed(job)
         if job.status.result is None:
             raise Conflict(f"DistillJob {name} is {job.phase} and has no result yet", f"distill status {name} -w")
         return job.status.result
@@ -234,14 +242,21 @@ _REACHED: Final[Mapping[Until, frozenset[Phase]]] = {
 
 def failure(job: Job) -> str:
     """Why a Failed job failed: reason and message of its condition."""
-    failed = next((c for c in job.status.conditions if c.type == ConditionType.FAILED and c.status == "True"), None)
-    return f"{failed.reason}: {failed.message}".rstrip(": ") if failed else "no reason is recorded"
+    failed = job.condition(ConditionType.FAILED)
+    if failed is None or failed.status != "True":
+        return "no reason is recorded"
+    return f"{failed.reason}: {failed.message}".rstrip(": ")
+
+
+def _failed(job: Job) -> JobFailed:
+    return JobFailed(f"DistillJob {job.name} is Failed: {failure(job)}", f"distill why {job.name} says more")
 
 
 def node_rank(pod: Object) -> int:
     """The index of a training pod in its gang."""
     metadata = pod["metadata"]
-    found = (metadata.get("labels") or {}).get(_INDEX) or (metadata.get("annotations") or {}).get(_INDEX)
+    labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+    found = labels.get(COMPLETION_INDEX) or annotations.get(COMPLETION_INDEX)
     return int(found) if found is not None else -1
 
 

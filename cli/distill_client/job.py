@@ -8,11 +8,11 @@ from functools import cached_property
 
 from pydantic import ValidationError
 
-from distill_api.constants import Phase
+from distill_api.constants import ConditionType, Phase
 from distill_api.job import DistillJob, read_stored
 from distill_api.reading.mistakes import explain
 from distill_api.spec.fields import DistillJobSpec
-from distill_api.status import DistillJobStatus
+from distill_api.status import Condition, DistillJobStatus
 from distill_client.errors import ClientError
 from distill_client.kinds import Object
 
@@ -63,6 +63,10 @@ class Job:
     def status(self) -> DistillJobStatus:
         """What the operator says of it. Raises ClientError if this version cannot read it."""
         return self._model.status
+
+    def condition(self, kind: ConditionType) -> Condition | None:
+        """The condition of a type, if the operator has set it."""
+        return next((condition for condition in self.status.conditions if condition.type == kind), None)
 
     @property
     def committed_step(self) -> int:

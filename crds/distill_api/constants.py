@@ -23,6 +23,9 @@ SCHEMA_HASH: Final = f"{GROUP}/schema-hash"
 AVOIDED_NODES: Final = f"{GROUP}/avoided-nodes"
 """Annotation of a Job: the nodes that its pods must not run on, separated by commas."""
 
+COMPLETION_INDEX: Final = "batch.kubernetes.io/job-completion-index"
+"""Kubernetes' label and annotation of an Indexed Job's pods: their node rank."""
+
 
 class OpenEnum(StrEnum):
     """Words of which a newer version may have more. Stored objects are read with all of them."""

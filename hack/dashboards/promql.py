@@ -1,6 +1,6 @@
 """Pieces of PromQL that the panels share. The board's variables choose namespaces and jobs."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -72,9 +72,14 @@ def quantile(share: float, series: str, labels: str = "") -> str:
     return _quantile(share, rate(series), labels)
 
 
+def quantiles(series: str, *shares: float) -> list[Query]:
+    """One query for each quantile of histograms over Grafana's window: p50, p99 … `series`: of the buckets."""
+    return _quantiles(rate(series), shares)
+
+
 def quantiles_of_range(metric: str, *shares: float) -> list[Query]:
     """One query for each quantile of the operator's histogram in the time range of the board: p50, p99 …"""
-    return [Query(_quantile(share, increase(f"{metric}_bucket"), ""), f"p{share * 100:g}") for share in shares]
+    return _quantiles(increase(f"{metric}_bucket"), shares)
 
 
 def job_time(matchers: dict[str, str] | None = None) -> str:
@@ -102,6 +107,10 @@ def phase_number(of: Callable[[str, dict[str, str]], str]) -> str:
     """The phase of each job as a number: its place in PHASES. `of`: selects the jobs."""
     terms = (f"{index} * {of(OperatorMetric.JOB_PHASE, {'phase': phase})}" for index, phase in enumerate(PHASES))
     return by(OF_JOB, "max", " or ".join(terms))
+
+
+def _quantiles(counts: str, shares: Sequence[float]) -> list[Query]:
+    return [Query(_quantile(share, counts, ""), f"p{share * 100:g}") for share in shares]
 
 
 def _quantile(share: float, counts: str, labels: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from digits.demo import stage
-from distill_api.constants import Label
+from distill_api.constants import COMPLETION_INDEX, Label
 from testcluster import Cluster
 
 NAMESPACE = "distill-e2e"
@@ -90,8 +90,7 @@ class Jobs:
     def pods(self, name: str) -> list[dict[str, Any]]:
         """The job's pods, by node rank."""
         pods = json.loads(self.kubectl("get", "pods", "-l", f"{Label.JOB}={name}", "-o", "json"))["items"]
-        index = "batch.kubernetes.io/job-completion-index"
-        return sorted(pods, key=lambda pod: int(pod["metadata"]["labels"].get(index, "-1")))
+        return sorted(pods, key=lambda pod: int(pod["metadata"]["labels"].get(COMPLETION_INDEX, "-1")))
 
     def logs(self, name: str) -> str:
         """All that the job's pods have written; nothing of a pod that is deleted meanwhile."""

@@ -7,7 +7,8 @@ import pytest
 
 from benchmarks.accuracy import parity
 from benchmarks.accuracy.__main__ import command_of, main, parse
-from benchmarks.accuracy.arms import ARMS, DEFAULT_ARMS, SCENARIOS, SIZES, UNLABELLED, Plan, equal_epochs
+from benchmarks.accuracy.arms import ARMS, DEFAULT_ARMS, SCENARIOS, SIZES, UNLABELLED
+from benchmarks.accuracy.plan import Plan, equal_epochs
 from benchmarks.accuracy.report.report import reached, report
 from benchmarks.accuracy.report.statistics import mean_interval, paired
 from benchmarks.accuracy.rows import Row, append_row, by_digest, read_rows

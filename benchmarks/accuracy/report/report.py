@@ -5,7 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from benchmarks.accuracy.arms import ARMS, SCENARIOS, SIZES, Plan
+from benchmarks.accuracy.arms import ARMS, SCENARIOS, SIZES
+from benchmarks.accuracy.plan import Plan
 from benchmarks.accuracy.report.statistics import paired
 from benchmarks.accuracy.rows import Row
 from benchmarks.accuracy.run import Run

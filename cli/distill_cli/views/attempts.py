@@ -117,10 +117,14 @@ class AttemptRow:
     """Steps that the next attempt had to repeat."""
 
 
+def repeated_steps(job: Job) -> dict[int, int]:
+    """By the number of an attempt: steps that the next one had to repeat."""
+    return {later.number - 1: later.lost_steps or 0 for later in job.status.attempts}
+
+
 def attempt_rows(job: Job, now: datetime) -> list[AttemptRow]:
     """The attempts that the status lists, newest first."""
-    listed = job.status.attempts
-    repeated = {later.number - 1: later.lost_steps or 0 for later in listed}
+    listed, repeated = job.status.attempts, repeated_steps(job)
     rows = []
     for attempt in reversed(listed):
         until = attempt.ended_at or (job.status.finished_at or now)

@@ -72,7 +72,7 @@ def pair(job: Job) -> str:
 
 
 def _reason(job: Job) -> str:
-    running = next((c for c in job.status.conditions if c.type == ConditionType.RUNNING), None)
+    running = job.condition(ConditionType.RUNNING)
     if running is None or running.reason in ("Training", "Completed", "SuspendedByUser"):
         return ""
     return running.reason

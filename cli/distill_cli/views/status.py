@@ -115,7 +115,7 @@ def _headline(job: Job) -> str:
         return "the operator has not seen the job yet"
     kind = ConditionType.FAILED if status.phase == Phase.FAILED else ConditionType.RUNNING
     kind = ConditionType.COMPLETE if status.phase == Phase.SUCCEEDED else kind
-    found = next((c for c in status.conditions if c.type == kind), None)
+    found = job.condition(kind)
     return f"{found.reason}: {found.message}".rstrip(": ") if found else ""
 
 

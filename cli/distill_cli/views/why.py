@@ -8,9 +8,9 @@ from datetime import datetime
 
 from distill_api.constants import ConditionType, Outcome, Phase
 from distill_api.reasons import Reason
-from distill_api.status import Attempt, Condition
+from distill_api.status import Attempt
 from distill_cli.views import text
-from distill_cli.views.attempts import PARTS
+from distill_cli.views.attempts import PARTS, repeated_steps
 from distill_cli.views.pods import event_rows, pod_rows
 from distill_cli.views.status import ProgressView, progress_view
 from distill_client import Job
@@ -94,8 +94,8 @@ def _state(job: Job, pods: Sequence[Object], events: Sequence[Object], now: date
     status = job.status
     if status.observed_generation is None or status.observed_generation < 0:
         return
-    condition = _condition(job, _KIND.get(status.phase, ConditionType.RUNNING))
-    validated = _condition(job, ConditionType.VALIDATED)
+    condition = job.condition(_KIND.get(status.phase, ConditionType.RUNNING))
+    validated = job.condition(ConditionType.VALIDATED)
     if status.waiting is not None:
         waited = text.since(status.waiting.since, now)
         says = f"The job cannot create its pods. {status.waiting.reason.facts.cause} It has waited for {waited}."
@@ -151,7 +151,7 @@ def _seen(job: Job, pods: Sequence[Object], events: Sequence[Object]) -> list[st
 
 def _slow(job: Job, now: datetime) -> Iterator[Finding]:
     status = job.status
-    degraded = _condition(job, ConditionType.DEGRADED)
+    degraded = job.condition(ConditionType.DEGRADED)
     if degraded is not None and degraded.status == "True" and not status.over:
         reason = Reason.read(degraded.reason)
         yield _finding("It runs on fewer nodes than it asks for.", reason, reason.facts.cause, [degraded.message])
@@ -198,8 +198,8 @@ def _stale(job: Job, progress: ProgressView) -> Finding:
 
 def _ended(job: Job, count: int) -> Iterator[Finding]:
     ended = [attempt for attempt in job.status.attempts if attempt.outcome not in (Outcome.RUNNING, Outcome.SUCCEEDED)]
-    shown = _condition(job, _KIND.get(job.status.phase, ConditionType.RUNNING))
-    repeated = {later.number - 1: later.lost_steps or 0 for later in job.status.attempts}
+    shown = job.condition(_KIND.get(job.status.phase, ConditionType.RUNNING))
+    repeated = repeated_steps(job)
     for attempt in list(reversed(ended))[:count]:
         newest = attempt.number == job.status.attempt
         known = newest and shown is not None and attempt.reason == shown.reason
@@ -231,7 +231,3 @@ _CHARGED = {
     Outcome.FAILED: "It counts as a failure (spec.recovery.maxFailures).",
     Outcome.DISRUPTED: "It counts as a disruption, not as a failure.",
 }
-
-
-def _condition(job: Job, kind: ConditionType) -> Condition | None:
-    return next((c for c in job.status.conditions if c.type == kind), None)

@@ -8,7 +8,7 @@ from typing import Any
 
 from digits.demo import stage
 from digits.demo.narrator import Narrator
-from distill_api.constants import Label
+from distill_api.constants import COMPLETION_INDEX, Label
 from testcluster import Cluster
 
 NAMESPACE = "distill-demo"
@@ -142,8 +142,7 @@ def node_of_worker(cluster: Cluster, name: str) -> str:
     pods = json.loads(cluster.kubectl("get", "pods", "-n", NAMESPACE, "-l", f"{Label.JOB}={name}", "-o", "json"))[
         "items"
     ]
-    index = "batch.kubernetes.io/job-completion-index"
-    return next(str(pod["spec"]["nodeName"]) for pod in pods if pod["metadata"]["labels"].get(index) == "1")
+    return next(str(pod["spec"]["nodeName"]) for pod in pods if pod["metadata"]["labels"].get(COMPLETION_INDEX) == "1")
 
 
 def tell(cluster: Cluster, narrator: Narrator, *, gpus: int) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from dashboards.board import Row
 from dashboards.panels import RED, graph, number
-from dashboards.promql import Query, by, increase, newest, of_job, quantile
+from dashboards.promql import Query, by, increase, newest, of_job, quantiles
 from distill_api.metrics import TrainerMetric as Trainer
 
 
@@ -25,16 +25,14 @@ def row() -> Row:
             graph(
                 "Stall by checkpoints",
                 "Time that training stands still for a snapshot.",
-                Query(quantile(0.5, stall), "p50"),
-                Query(quantile(0.99, stall), "p99"),
+                *quantiles(stall, 0.5, 0.99),
                 unit="s",
                 interval="1m",
             ),
             graph(
                 "Time to commit",
                 "From snapshot to a durable checkpoint: write, fsync, digest, rename, in the background.",
-                Query(quantile(0.5, persist), "p50"),
-                Query(quantile(0.99, persist), "p99"),
+                *quantiles(persist, 0.5, 0.99),
                 unit="s",
                 interval="1m",
             ),

@@ -2,7 +2,7 @@
 
 from dashboards.board import Row
 from dashboards.panels import ORANGE, RED, Panel, graph, number
-from dashboards.promql import Query, quantile, rate
+from dashboards.promql import Query, quantiles, rate
 from distill_api.metrics import OperatorMetric as Operator
 
 
@@ -16,8 +16,7 @@ def row() -> Row:
             graph(
                 "Duration of passes",
                 "Time of one reconcile pass over one job.",
-                Query(quantile(0.5, buckets), "p50"),
-                Query(quantile(0.99, buckets), "p99"),
+                *quantiles(buckets, 0.5, 0.99),
                 unit="s",
                 width=6,
             ),

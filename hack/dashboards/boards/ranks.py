@@ -4,7 +4,7 @@ from typing import Final
 
 from dashboards.board import Row
 from dashboards.panels import RANK_PHASES, Panel, graph
-from dashboards.promql import OWN_WORK, RANK, Query, by, of_job, of_job_time, quantile, rate
+from dashboards.promql import OWN_WORK, RANK, Query, by, of_job, of_job_time, quantile, quantiles, rate
 from distill_api.metrics import TrainerMetric as Trainer
 
 OF_RANK = "node {{node_rank}} rank {{local_rank}}"
@@ -40,8 +40,7 @@ def _throughput() -> Row:
             graph(
                 "Step duration",
                 "Time of a global step.",
-                Query(quantile(0.5, buckets), "p50"),
-                Query(quantile(0.99, buckets), "p99"),
+                *quantiles(buckets, 0.5, 0.99),
                 unit="s",
                 width=6,
             ),

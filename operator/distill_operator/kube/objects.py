@@ -8,7 +8,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from distill_api.constants import AVOIDED_NODES, JOB_NAME, JOB_NAME_LENGTH, KIND, TRAINER_CONTAINER, Component, Label
+from distill_api.constants import (
+    AVOIDED_NODES,
+    COMPLETION_INDEX,
+    JOB_NAME,
+    JOB_NAME_LENGTH,
+    KIND,
+    TRAINER_CONTAINER,
+    Component,
+    Label,
+)
 from distill_api.pod.report import TerminationMessage
 from distill_operator.kube import texts
 from distill_operator.types.observed import (
@@ -24,7 +33,6 @@ from distill_operator.types.observed import (
 
 Object = dict[str, Any]
 
-COMPLETION_INDEX = "batch.kubernetes.io/job-completion-index"
 RESTARTED = frozenset({"Always", "OnFailure"})
 """Restart policies of an init container whose ends are no end of its pod."""
 REPEATED = timedelta(seconds=150)

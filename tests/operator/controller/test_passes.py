@@ -8,7 +8,7 @@ from typing import Any
 import kopf
 import pytest
 
-from distill_api.constants import Label
+from distill_api.constants import COMPLETION_INDEX, Label
 from distill_api.job import DistillJob
 from distill_api.reasons import Reason
 from distill_operator.controller import handlers
@@ -18,7 +18,7 @@ from distill_operator.controller.telemetry.metrics import Metrics
 from distill_operator.kube.answers import NO_ANSWER, ApiError
 from distill_operator.kube.apply import act
 from distill_operator.kube.client import Kube
-from distill_operator.kube.objects import COMPLETION_INDEX, Object, claim_facts, pod_facts
+from distill_operator.kube.objects import Object, claim_facts, pod_facts
 from distill_operator.kube.observe import Observer
 from distill_operator.kube.pod_cache import PodCache
 from distill_operator.types.actions import Create, Reserve

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from distill_api.constants import Label
+from distill_api.constants import COMPLETION_INDEX, Label
 from distill_operator.controller.operator import Operator
-from distill_operator.kube.objects import COMPLETION_INDEX, Object, attempt_of, job_of_child, pod_facts
+from distill_operator.kube.objects import Object, attempt_of, job_of_child, pod_facts
 from distill_operator.kube.observe import Observer
 from distill_operator.kube.pod_cache import PodCache
 from tests.support.operator.samples import SETTINGS, UID, at, job

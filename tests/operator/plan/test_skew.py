@@ -7,13 +7,12 @@ from typing import Any
 import pytest
 import yaml
 
-from distill_api.constants import Label
+from distill_api.constants import COMPLETION_INDEX, Label
 from distill_api.generate.crd import crd
 from distill_api.job import read_stored
 from distill_api.reading.unknown import unknown_fields
 from distill_api.reasons import Reason
 from distill_api.status import DistillJobStatus
-from distill_operator.kube.objects import COMPLETION_INDEX
 from distill_operator.plan.plan import make_plan
 from tests.support.operator.golden import GOLDEN, schema_of, stored_objects
 from tests.support.operator.samples import SETTINGS, UID, at, attempt, child, closed, job, observed, pod, status

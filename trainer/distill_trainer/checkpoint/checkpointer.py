@@ -19,7 +19,7 @@ from distill_trainer.checkpoint.buffer import SharedBuffer
 from distill_trainer.checkpoint.format import encoding, layout
 from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.reading import LoadedCheckpoint, check_formats, check_present, load_newest
-from distill_trainer.checkpoint.store.fence import check_fence, raise_fence, successor, superseded
+from distill_trainer.checkpoint.store.fence import check_fence, check_not_superseded, raise_fence
 from distill_trainer.checkpoint.store.storage import discard, probe, storage_errors
 from distill_trainer.checkpoint.writer.background import BackgroundWriter, Response
 
@@ -145,9 +145,8 @@ class Checkpointer:
 
     def check_fence(self) -> None:
         """On the writer, raise Retryable(Superseded) if another life of the job has raised the fence since."""
-        newer = successor(self.directory, self._fence) if self._writer is not None else None
-        if newer is not None:
-            raise superseded(self._fence, newer)
+        if self._writer is not None:
+            check_not_superseded(self.directory, self._fence)
 
     def newest(self) -> LoadedCheckpoint | None:
         """Load the newest intact checkpoint, with tensors on the CPU; None for a fresh start.

@@ -16,12 +16,12 @@ from distill_operator.status.events import restarted
 from distill_operator.types import attempts
 
 RESTART_BUCKETS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600)
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nothing reads
 WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 43200, 86400)
 
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nothing reads
 
 ENDS = [(r.facts.outcome, r) for r in Reason if r.facts.outcome not in (None, Outcome.SUCCEEDED)]
-"""Restarts of a job start at zero: an increase from nothing to 1 is none to Prometheus."""
+"""How attempts can end without success."""
 
 
 class Metrics:
@@ -116,12 +116,11 @@ class Metrics:
     def state(self, key: Key, job: DistillJob) -> None:
         """Set the gauges of a job."""
         status = job.status
+        if key not in self._phases:
+            self._start_at_zero(key)
         self._set_phase(key, status.phase)
         occupied = attempts.nodes_occupied(status) * job.spec.accelerators.per_node
         self._accelerators.labels(*key, job.spec.accelerators.resource).set(occupied)
-        self._lost_steps.labels(*key)
-        for outcome, reason in ENDS:
-            self._restarts.labels(*key, outcome, reason)
         if status.progress is not None:
             self._committed.labels(*key).set(status.progress.committed_step)
         if status.goodput is not None:
@@ -160,6 +159,12 @@ class Metrics:
         self._time.forget(key)
         for metric in (self._committed, self._lost_steps, self._restarts, self._goodput, self._accelerators):
             metric.remove_by_labels(dict(zip(("namespace", JOB_LABEL), key, strict=True)))
+
+    def _start_at_zero(self, key: Key) -> None:
+        """An increase from nothing to 1 is none to Prometheus."""
+        self._lost_steps.labels(*key)
+        for outcome, reason in ENDS:
+            self._restarts.labels(*key, outcome, reason)
 
     def _set_phase(self, key: Key, phase: Phase | None) -> None:
         old = self._phases.pop(key, None)

@@ -111,6 +111,13 @@ def successor(directory: Path, mine: Fence) -> Fence | None:
     return _newer_claim(directory, mine)
 
 
+def check_not_superseded(directory: Path, mine: Fence) -> None:
+    """Raise Retryable(Superseded) if another life of the job has replaced `mine`. Raises Permanent, too."""
+    newer = successor(directory, mine)
+    if newer is not None:
+        raise superseded(mine, newer)
+
+
 def check_owner(directory: Path, uid: str, found: str) -> None:
     """Raise Permanent if the directory belongs to another job of the same name."""
     if found != uid:

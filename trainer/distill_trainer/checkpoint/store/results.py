@@ -1,10 +1,11 @@
 """Replaces result files, such as weights/best.pt, on behalf of one life of the job."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 from distill_api.errors import TrainerError
-from distill_trainer.checkpoint.store.fence import Fence, successor, superseded
+from distill_trainer.checkpoint.store.fence import Fence, check_not_superseded
 from distill_trainer.checkpoint.store.storage import atomic_write
 
 
@@ -15,11 +16,7 @@ def replace_files(paths: Iterable[Path], content: bytes | memoryview, directory:
     Permanent (read-only, full) or Retryable, naming the path.
     """
 
-    def guard() -> None:
-        newer = successor(directory, fence)
-        if newer is not None:
-            raise superseded(fence, newer)
-
+    guard = partial(check_not_superseded, directory, fence)
     for path in paths:
         try:
             atomic_write(path, content, guard)

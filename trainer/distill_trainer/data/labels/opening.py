@@ -82,21 +82,9 @@ class LabelFolder:
                 discard(other)
 
 
-def load_dataset(
-    config_path: Path,
-    data_root: Path,
-    task: str,
-    *,
-    single_cls: bool = False,
-    fraction: float = 1.0,
-    unlabelled: str | None = None,
-) -> DatasetInfo:
-    """Read a data set's YAML file and scan its labels into this process's memory; see `read_dataset`.
-
-    Raises Permanent(DatasetInvalid).
-    """
-    config = read_dataset(config_path, data_root, task, single_cls=single_cls, fraction=fraction, unlabelled=unlabelled)
-    return scan_dataset(config)
+def load_dataset(config_path: Path, data_root: Path, task: str, **settings: Any) -> DatasetInfo:
+    """`scan_dataset` of `read_dataset`, with its arguments. Raises Permanent(DatasetInvalid)."""
+    return scan_dataset(read_dataset(config_path, data_root, task, **settings))
 
 
 def scan_dataset(config: DatasetConfig, on_progress: Progress = no_op) -> DatasetInfo:
