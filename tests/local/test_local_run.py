@@ -69,10 +69,13 @@ class Local:
             },
         }
         (self.root / "job.yaml").write_text(yaml.safe_dump(document))
+        environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         process = subprocess.Popen(
             [sys.executable, "-m", "distill_cli.main", "run", "job.yaml", *options],
             cwd=self.root,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color"},
+            env=environ | {"OMP_NUM_THREADS": "1", "TERM": "xterm-256color"},
+            # As in a shell: what a caller's own terminal measures counts for nothing.
+            stdin=subprocess.DEVNULL if output == subprocess.PIPE else output,
             stdout=output,
             stderr=subprocess.STDOUT,
             text=True,
