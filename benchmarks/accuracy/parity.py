@@ -55,9 +55,13 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "spec": {"accelerators": {"perNode": 0, "processesPerNode": 2}},
         "switches": ("statistics-of-all-shards",),
     },
+    "all": {"switches": ("ultralytics-data", "contiguous")},
     "exact-musgd": {"switches": ("exact-musgd",)},
+    "all-exact-musgd": {"switches": ("ultralytics-data", "contiguous", "exact-musgd")},
 }
-"""Changes of a run of ours, by name. `exact-musgd` is a defect that the trainer once had: the bench should see it."""
+"""Changes of a run of ours, by name. With `all`, a plain training on one shard is Ultralytics' own bit for bit.
+`exact-musgd` is a defect that the trainer once had: a comparison should see it.
+"""
 
 
 def plan(args: argparse.Namespace) -> list[Run]:
@@ -132,6 +136,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Run the comparison."""
     args = parse()
+    args.work, args.results = args.work.absolute(), args.results.absolute()
     runs = plan(args)
     rows = Lanes(args.work, args.results / "parity.csv").train(runs, args.lanes)
     compared = differences(runs, rows)

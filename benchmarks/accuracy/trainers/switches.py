@@ -5,10 +5,13 @@ The last switch is no difference but a defect that the trainer once had: a measu
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from itertools import chain, repeat
 from typing import Any
+
+import numpy as np
 
 ENV = "BENCH_SWITCHES"
 """Environment variable with the switches of a process, separated by commas."""
@@ -34,7 +37,9 @@ def _short_last_batch() -> None:
 
 
 def _ultralytics_data() -> None:
-    """Batches come from Ultralytics' own loader: its order, its mosaic, its last batch."""
+    """Batches come from Ultralytics' own loader: its order, mosaic, last batch, and random numbers, of which it takes
+    some for each split while it looks at a few files.
+    """
     from ultralytics.data import build_dataloader, build_yolo_dataset
 
     from distill_trainer.data import train
@@ -45,8 +50,12 @@ def _ultralytics_data() -> None:
     def init(data: Any, info: Any, training: Any, **others: Any) -> None:
         build(data, info, training, **others)
         arguments = data_arguments(training, info.task, others["imgsz"])
-        folder = str(info.config.parent / "images" / "train")
-        theirs = build_yolo_dataset(arguments, folder, training.batch, info.as_ultralytics())
+        random.seed(training.seed)
+        np.random.seed(training.seed)
+        images, meaning = info.file.parent / "images", info.as_ultralytics()
+        theirs, _ = (
+            build_yolo_dataset(arguments, str(images / split), training.batch, meaning) for split in ("train", "val")
+        )
         data.theirs, data.arguments = build_dataloader(theirs, training.batch, 0, device="cpu"), arguments
         data.closed_from = training.epochs - training.close_mosaic if training.close_mosaic else None
 

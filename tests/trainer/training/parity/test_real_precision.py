@@ -1,8 +1,8 @@
 """The optimizer in the precision that it trains in, where parity in double precision is blind.
 
 MuSGD iterates in bfloat16. A version that iterated in fp32 passed twenty steps of parity in double precision, and cost
-0.03 mAP over a whole training (docs/decisions/0007-musgd-as-it-is.md). Whole trainings beside Ultralytics' own are
-`make bench-parity`.
+0.03 mAP over a whole training (docs/decisions/0007-musgd-as-it-is.md). Whole trainings beside Ultralytics' own are in
+tests/local/test_accuracy_bench.py and `make bench-parity`.
 """
 
 import importlib.util
