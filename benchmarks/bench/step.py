@@ -41,7 +41,7 @@ from distill_trainer.training.parallel.environment import Environment, from_torc
 
 CANDIDATES = (
     *(f"{kind} {format_}" for format_ in FORMATS for kind in ("plain", "distilled", "ultralytics")),
-    "two-ranks fp32",
+    *(f"two-ranks {format_}" for format_ in FORMATS),
 )
 SAME, BEST = "distilled / Ultralytics, fp32", "best / best"
 BARS = {True: (BEST, 0.75), False: (SAME, 0.85)}
