@@ -30,9 +30,15 @@ class Arm:
     """Whether it learns from images without labels, which only some scenarios have."""
     auto: bool = False
     """The fields are those that recipe: auto chooses for the scenario."""
+    switches: tuple[str, ...] = ()
+    """Names in trainers.switches.SWITCHES."""
 
 
 INHERIT = {"student": {"init": "inherit"}}
+BY_IMPORTANCE = {
+    "student": {"init": "inherit", "inherit": {"channels": "importance"}},
+    "distillation": {"weight": 0},
+}
 THIRD = {"schedule": "stop", "until": {"fraction": 0.33}}
 COSINE = {"schedule": "cosine", "until": {"fraction": 0.5}}
 HALF = {"terms": [{"loss": "spkd"}], "share": 0.5, **COSINE}
@@ -63,7 +69,19 @@ ARMS: dict[str, Arm] = {
     "inherit-importance": Arm(
         "inherit alone, channels by importance",
         teacher=True,
-        spec={"student": {"init": "inherit", "inherit": {"channels": "importance"}}, "distillation": {"weight": 0}},
+        spec=BY_IMPORTANCE,
+    ),
+    "inherit-activations": Arm(
+        "inherit alone, channels by mean activation",
+        teacher=True,
+        spec=BY_IMPORTANCE,
+        switches=("importance-activations",),
+    ),
+    "inherit-taylor": Arm(
+        "inherit alone, channels by Taylor's score",
+        teacher=True,
+        spec=BY_IMPORTANCE,
+        switches=("importance-taylor",),
     ),
     "inherit-stop": Arm("inherit, `sl2` until a third", teacher=True, spec=INHERIT | {"distillation": THIRD}),
     "balance": Arm("`spkd` at half the task's gradient, cosine", teacher=True, spec={"distillation": HALF}),

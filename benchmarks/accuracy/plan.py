@@ -106,6 +106,7 @@ class Plan:
             trainer=rule.trainer,
             training=self._training(SIZES[self.size].epochs),
             spec=self._auto() if rule.auto else rule.spec,
+            switches=rule.switches,
         )
 
     def _auto(self) -> dict[str, Any]:

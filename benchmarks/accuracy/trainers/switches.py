@@ -1,6 +1,7 @@
 """Takes differences from Ultralytics (docs/deviations.md) back, one at a time, by patching the trainer in its process.
 
-The last switch is no difference but a defect that the trainer once had: a measurement should see it.
+`exact-musgd` is no difference but a defect that the trainer once had: a measurement should see it. The switches of
+importance are what was tried and not taken.
 """
 
 from __future__ import annotations
@@ -8,10 +9,13 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
+
+from benchmarks.accuracy.trainers import importance
 
 ENV = "BENCH_SWITCHES"
 """Environment variable with the switches of a process, separated by commas."""
@@ -136,6 +140,8 @@ SWITCHES: dict[str, Callable[[], None]] = {
     "contiguous": _contiguous,
     "initial-seed-plus-one": _initial_seed_plus_one,
     "exact-musgd": exact_musgd,
+    "importance-activations": partial(importance.use, importance.activations),
+    "importance-taylor": partial(importance.use, importance.taylor),
 }
 
 
