@@ -122,6 +122,20 @@ ARMS: dict[str, Arm] = {
     ),
 }
 """A new recipe is one line."""
+SCHEDULES = {
+    "constant": ("constant weight", {}),
+    "third": ("`stop` at a third", THIRD),
+    "balanced": ("half the task's gradient, cosine to zero at half", {"share": 0.5, **COSINE}),
+}
+ARMS |= {
+    f"{loss}-{name}": Arm(
+        f"`{loss}`, {title}", teacher=True, spec={"distillation": {"terms": [{"loss": loss}], **schedule}}
+    )
+    for loss in ("sl2", "cwd", "pkd", "spkd", "logit")
+    for name, (title, schedule) in SCHEDULES.items()
+    if loss != "logit" or name != "balanced"  # a share is one of the gradient at the neck
+}
+"""Every loss with every schedule, from random weights."""
 DEFAULT_ARMS = ("plain", "ultralytics", "inherit", "balance", "auto", "plain-equal", "plain-equal-all")
 
 
