@@ -80,7 +80,7 @@ cluster-up: venv ## Start the one-machine cluster: make cluster-up NODES=2 GPUS=
 cluster-down: venv ## Stop it and clean up.
 	@$(CLUSTER) down
 
-dashboard-preview: venv ## Draw both boards into docs/pictures, after a preemption of a real job (about ten minutes; TEACHER=weights.pt).
+dashboard-preview: venv ## Draw both boards into docs/pictures, after a preemption of a real job (about 15 minutes; TEACHER=weights.pt).
 	@folder=$$(mktemp -d) && OMP_NUM_THREADS=1 $(BIN)/python -m dashboards.preview all $$folder/fleet \
 	  $(if $(TEACHER),--teacher $(TEACHER)) $(ARGS) ; status=$$? ; rm -rf $$folder ; exit $$status
 

@@ -37,7 +37,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "cost": Entry("look.cost", _LOOK, "Show GPU-hours: useful, and lost by cause."),
     "compare": Entry("look.compare", _LOOK, "Compare jobs: settings that differ, scores, cost."),
     "download": Entry("files.download", _FILES, "Download weights, report and other files of a job."),
-    "open": Entry("files.open", _FILES, "Open a job's report, or its curves in TensorBoard."),
+    "open": Entry("files.open", _FILES, "Open a job's report, curves in TensorBoard, or board in Grafana."),
     "doctor": Entry("setup.doctor", _SETUP, "Check cluster, operator, rights, storage and GPUs."),
     "completion": Entry("setup.completion", _SETUP, "Print the shell's completion script."),
     "version": Entry("setup.version", _SETUP, "Print the versions of distill, operator and CRD."),

@@ -13,6 +13,7 @@ _NAMESPACED: Final[Mapping[str, str]] = {
     KIND: f"/apis/{API_VERSION}/{PLURAL}",
     "Pod": "/api/v1/pods",
     "Event": "/api/v1/events",
+    "Service": "/api/v1/services",
     "PersistentVolumeClaim": "/api/v1/persistentvolumeclaims",
     "ResourceQuota": "/api/v1/resourcequotas",
     "Deployment": "/apis/apps/v1/deployments",

@@ -5,6 +5,8 @@ from typing import Final
 PREFIX: Final = "distill_"
 JOB_LABEL: Final = "distilljob"
 """The label that names the DistillJob. `job` is Prometheus' own: the scrape configuration that a target belongs to."""
+JOB_BOARD: Final = "distilljob"
+"""uid of the Grafana board of one job; its variables are `namespace` and JOB_LABEL."""
 
 
 class TrainerMetric:

@@ -11,9 +11,10 @@ from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import dashboard as model
 
 from dashboards.panels import DATA_SOURCE, Panel
+from distill_api.metrics import JOB_BOARD
 
 FLEET: Final = "distill-fleet"
-JOB: Final = "distilljob"
+JOB: Final = JOB_BOARD
 """The boards' uids, and the names of their files."""
 TAG: Final = "distill-operator"
 

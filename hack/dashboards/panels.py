@@ -102,9 +102,10 @@ def graph(
     dashed: str = "",
     logarithmic: bool = False,
     interval: str = "",
+    none: str = "",
 ) -> Panel:
     """Lines over time. `stack`: as areas on each other; `names`: words and colours by series; `dashed`: a series that
-    is a limit or an aim.
+    is a limit or an aim; `none`: what is shown without data.
     """
     panel = titled(lines.Panel(), title, description, queries, unit=unit, instant=False)
     panel.draw_style(look.GraphDrawStyle.BARS if bars else look.GraphDrawStyle.LINE)
@@ -123,6 +124,8 @@ def graph(
         panel.max(high)
     if interval:
         panel.interval(interval)
+    if none:
+        panel.no_value(none)
     if dashed:
         style = [model.DynamicConfigValue("custom.lineStyle", {"fill": "dash", "dash": [8, 6]})]
         panel.override_by_name(dashed, [*style, model.DynamicConfigValue("custom.fillOpacity", 0)])

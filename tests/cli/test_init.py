@@ -75,3 +75,13 @@ def test_a_wrong_name_writes_nothing(tmp_path: Path) -> None:
     assert code == 78
     assert "metadata.name" in output
     assert not file.exists()
+
+
+@pytest.mark.parametrize(
+    ("nodes", "gpus", "says"), [("1", "1", "images per step\n"), ("2", "4", "images per step over all 8 ranks\n")]
+)
+def test_the_batch_counts_ranks_only_where_there_are_several(tmp_path: Path, nodes: str, gpus: str, says: str) -> None:
+    file = tmp_path / "job.yaml"
+    assert run("init", str(file), "--nodes", nodes, "--gpus", gpus)[0] == 0
+    assert says in file.read_text()
+    assert "1 ranks" not in file.read_text()

@@ -10,6 +10,7 @@ import pytest
 from digits.demo import stage, table
 from testcluster import Cluster
 from tests.e2e.jobs import NAMESPACE, Jobs, attempts, conditions, phase
+from tests.support.opened import opened
 
 
 def test_the_operator_passes_its_own_helm_test(jobs: Jobs) -> None:
@@ -46,6 +47,18 @@ def test_apply_ends_in_a_distilled_student(jobs: Jobs) -> None:
         assert word in printed
     assert not [pod for pod in jobs.pods("whole") if pod["status"]["phase"] in ("Pending", "Running")]
     jobs.kubectl("wait", "--for=condition=Complete", "dj/whole", "--timeout=1s")
+    look_at_the_report(jobs, "whole")
+
+
+def look_at_the_report(jobs: Jobs, name: str) -> None:
+    """`distill open` of a job whose pods have ended: from a reader pod, through the kubelet's port-forward."""
+    reader = ("get", "pods", "-l", "app.kubernetes.io/component=reader", "-o", "name")
+    with opened(jobs.cluster.kubeconfig, NAMESPACE, name) as shown:
+        assert shown.get() == (jobs.volumes / "runs" / name / "report.html").read_bytes()
+        assert b"epoch" in shown.get("results.csv")
+        assert len(jobs.kubectl(*reader).split()) == 1
+        assert shown.interrupt() == 0
+    assert jobs.kubectl(*reader).split() == []
 
 
 def test_training_pods_hold_no_token_and_run_restricted(jobs: Jobs) -> None:

@@ -1,9 +1,10 @@
-"""A real Prometheus scrapes operator and ranks as the chart's monitors say; every panel of the dashboard has data."""
+"""A real Prometheus scrapes operator and ranks as the chart's monitors say: panels have data, and alerts fire."""
 
 import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,12 +12,14 @@ import yaml
 from digits.demo import stage
 from distill_api import metrics
 from testcluster import Cluster
-from tests.e2e.jobs import NAMESPACE, Jobs, progress
+from tests.e2e.jobs import NAMESPACE, Jobs, phase, progress
 from tests.support.prometheus.dashboards import panel_queries
 from tests.support.prometheus.server import PrometheusServer, prometheus_of
 
 BOARDS = sorted((stage.CHART / "dashboards").glob("*.json"))
-RULES = [stage.CHART / "files" / "recording-rules.yaml"]
+RULES, ALERTS = (stage.CHART / "files" / f"{name}.yaml" for name in ("recording-rules", "alerts"))
+HURRY = 30
+"""What the `for` of every alert is divided by here. Nothing else of the chart's rules is changed."""
 MOMENTARY = {"Restarts by reason", "Loss scale and skipped steps", "Teacher's mAP reached"}
 """Panels that are empty unless something has just happened, or the teacher scores more than 0, as this one does not."""
 
@@ -33,9 +36,19 @@ def prometheus(cluster: Cluster, tmp_path: Path) -> Iterator[PrometheusServer]:
     )  # fmt: skip
     monitors = [doc for doc in yaml.safe_load_all(rendered) if doc and doc["kind"] in ("PodMonitor", "ServiceMonitor")]
     assert {monitor["kind"] for monitor in monitors} == {"PodMonitor", "ServiceMonitor"}
-    options = {"prefix": cluster.nsenter_prefix(), "rule_files": RULES}
+    options = {"prefix": cluster.nsenter_prefix(), "rule_files": [RULES, hurried(tmp_path / "alerts.yaml")]}
     with prometheus_of(monitors, cluster.kubeconfig, tmp_path, **options) as server:
         yield server
+
+
+def hurried(path: Path) -> Path:
+    """The chart's alerts with shorter times to wait."""
+    rules = yaml.safe_load(ALERTS.read_text())
+    for rule in (rule for group in rules["groups"] for rule in group["rules"]):
+        assert rule["for"].endswith("m")
+        rule["for"] = f"{60 * int(rule['for'][:-1]) // HURRY}s"
+    path.write_text(yaml.safe_dump(rules))
+    return path
 
 
 def test_every_panel_of_the_boards_shows_something(jobs: Jobs, prometheus: PrometheusServer) -> None:
@@ -71,3 +84,58 @@ def test_every_panel_of_the_boards_shows_something(jobs: Jobs, prometheus: Prome
     assert all(sample.value > 0 for sample in losses)
     restarts = prometheus.query(f"{metrics.OperatorMetric.RESTARTS}{{{of_job}}} > 0")
     assert [sample.labels["reason"] for sample in restarts] == ["PodDeleted"]
+
+
+def test_alerts_fire_when_it_happens(jobs: Jobs, prometheus: PrometheusServer) -> None:
+    """A job that fails, a checkpoint that is damaged, and an operator that is gone."""
+    jobs.create("wrong", jobs.spec(teacher="models/other-classes.pt"))
+    jobs.create("damaged", {**jobs.spec(epochs=2000, teacher=None), "nodes": 1})
+    checkpoints = jobs.volumes / "runs" / "damaged" / "checkpoints"
+    jobs.wait("damaged", lambda _: len(committed(checkpoints)) > 1, seconds=120, what="two checkpoints")
+    wait_for_alert(prometheus, "DistillJobFailed", {"namespace": NAMESPACE, "distilljob": "wrong"})
+    assert {alert["labels"]["alertname"] for alert in firing(prometheus)} == {"DistillJobFailed"}
+
+    jobs.kill_a_rank(jobs.pods("damaged")[0]["metadata"]["name"])
+    jobs.wait("damaged", lambda job: phase(job) == "Recovering", seconds=30, what="the end of the attempt")
+    flip_a_byte(committed(checkpoints)[-1] / "tensors.bin")
+    of_job = {"namespace": NAMESPACE, "distilljob": "damaged", "attempt": "2"}
+    wait_for_alert(prometheus, "DistillJobCheckpointFallback", of_job, seconds=90)
+
+    operator = ("-n", stage.SYSTEM_NAMESPACE, "deployment/distill-operator")
+    jobs.cluster.kubectl("scale", *operator, "--replicas=0")
+    try:
+        absent = wait_for_alert(prometheus, "DistillOperatorAbsent", {"severity": "critical"}, seconds=60)
+        assert absent["annotations"]["runbook_url"].endswith("#distilloperatorabsent")
+    finally:
+        jobs.cluster.kubectl("scale", *operator, "--replicas=1")
+        jobs.cluster.kubectl("rollout", "status", *operator, "--timeout=60s")
+
+
+def firing(prometheus: PrometheusServer) -> list[dict[str, Any]]:
+    return [alert for alert in prometheus.alerts() if alert["state"] == "firing"]
+
+
+def wait_for_alert(
+    prometheus: PrometheusServer, name: str, labels: dict[str, str], *, seconds: float = 45
+) -> dict[str, Any]:
+    """The alert of this name and these labels, as soon as Prometheus says that it is firing."""
+    deadline = time.monotonic() + seconds
+    while True:
+        for alert in firing(prometheus):
+            if labels.items() | {("alertname", name)} <= alert["labels"].items():
+                return alert
+        assert time.monotonic() < deadline, f"{name} does not fire: {prometheus.alerts()}"
+        time.sleep(0.5)
+
+
+def committed(checkpoints: Path) -> list[Path]:
+    """The folders of the checkpoints that are committed."""
+    folders = (folder for folder in checkpoints.glob("step-*") if "." not in folder.name)
+    return sorted(folders, key=lambda folder: int(folder.name.removeprefix("step-")))
+
+
+def flip_a_byte(file: Path) -> None:
+    """As a disk does that loses what it has written."""
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)

@@ -51,7 +51,7 @@ def test_the_commands_that_are_named_exist(kept: bool) -> None:
     assert ("KEEP=1" in first) == (not kept)
     words = [line.split() for line in lines]
     assert {line[0] for line in words} == {".venv/bin/distill"}
-    assert {line[1] for line in words} == {"status", "why", "compare"}
+    assert {line[1] for line in words} == {"status", "why", "open", "compare"}
     assert {line[1] for line in words} <= COMMANDS.keys()
     assert words[-1][-2:] == ["teacher", "student"]
 

@@ -64,7 +64,7 @@ def skeleton(answers: Answers) -> str:
           else []),
         "  training:  # Ultralytics' arguments; kubectl explain dj.spec.training lists them",
         f"    epochs: {a.epochs}",
-        f"    batch: {_BATCH * ranks}  # global: images per step over all {ranks} ranks",
+        f"    batch: {_BATCH * ranks}  # {_global(ranks)}",
         "    imgsz: 640",
         f"  nodes: {a.nodes}  # pods, each on a node of its own",
         *(["  elastic:", "    minNodes: 1  # go on with fewer nodes when capacity is short; the result is the same"]
@@ -94,6 +94,10 @@ def _teacher(teacher: str | None) -> list[str]:
         f"    model: {teacher}  # trained on the same classes; a .pt file on the models claim",
         "    # sha256: …  # 64 hex digits: refuse any other file",
     ]
+
+
+def _global(ranks: int) -> str:
+    return "images per step" if ranks == 1 else f"global: images per step over all {ranks} ranks"
 
 
 def _gpus(gpus: int) -> str:

@@ -41,7 +41,7 @@ def where(report: Path) -> list[str]:
 
 def on_cluster(namespace: str, teacher: str, student: str, *, kept: bool) -> list[str]:
     """Commands for the cluster of the demo."""
-    commands = [f"distill {verb} -n {namespace} {student}" for verb in ("status", "why")]
+    commands = [f"distill {verb} -n {namespace} {student}" for verb in ("status", "why", "open")]
     commands.append(f"distill compare -n {namespace} {teacher} {student}")
     first = "Next:" if kept else "Next, on a cluster that stays (KEEP=1 make demo; it says which KUBECONFIG):"
     return [first, *(f"  .venv/bin/{command}" for command in commands)]

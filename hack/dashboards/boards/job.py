@@ -188,6 +188,7 @@ def learning() -> Row:
                 unit="none",
                 width=6,
                 low=None,
+                none="no share",
             ),
             _scale(),
         ],

@@ -18,7 +18,6 @@ def rows() -> list[Row]:
 def _throughput() -> Row:
     buckets = of_job(f"{Trainer.STEP_DURATION}_bucket")
     all_time = f"scalar(sum({of_job_time()}))"
-    steps = f"sum({rate(of_job(Trainer.STEPS))})"
     return Row(
         "Throughput",
         [
@@ -55,20 +54,12 @@ def _throughput() -> Row:
                 high=1,
                 names=RANK_PHASES,
             ),
-            graph(
-                "Batches through pipes",
-                "Share of the batches that came through pipes, which is slower, because /dev/shm is too small for them "
-                "(docs/gpu.md).",
-                Query(f"clamp_max(sum({rate(of_job(Trainer.PIPED_BATCHES))}) / {steps}, 1)", "through pipes"),
-                unit="percentunit",
-                width=24,
-                high=1,
-            ),
         ],
     )
 
 
 def _ranks() -> Row:
+    steps = f"sum({rate(of_job(Trainer.STEPS))})"
     versions = by("torch, ultralytics", "count", of_job(Trainer.BUILD_INFO))
     own = by(RANK, "sum", of_job_time(OWN_WORK))
     buckets = of_job(f"{Trainer.STEP_DURATION}_bucket")
@@ -113,14 +104,23 @@ def _ranks() -> Row:
                 "GPU memory that PyTorch has reserved. 0 on CPUs.",
                 Query(by(RANK, "max", of_job(Trainer.GPU_MEMORY)), OF_RANK),
                 unit="bytes",
-                width=12,
+                width=8,
+            ),
+            graph(
+                "Batches through pipes",
+                "Share of the batches that came through pipes, which is slower, because /dev/shm is too small for them "
+                "(docs/gpu.md).",
+                Query(f"clamp_max(sum({rate(of_job(Trainer.PIPED_BATCHES))}) / {steps}, 1)", "through pipes"),
+                unit="percentunit",
+                width=8,
+                high=1,
             ),
             graph(
                 "Versions",
                 "Ranks by the versions of PyTorch and Ultralytics that they run.",
                 Query(versions, "torch {{torch}}, ultralytics {{ultralytics}}"),
                 unit="none",
-                width=12,
+                width=8,
             ),
         ],
     )

@@ -136,7 +136,8 @@ def state_timeline(canvas: Canvas, panel: Panel, source: Source) -> None:
     axes.set_ylim(len(found) - 0.5, -0.5)
     step = source.step(panel)
     for row, named in enumerate(found):
-        for start, end, value in _runs(named, step):
+        for start, last, value in _runs(named, step):
+            end = min(last, source.window.end)
             text, tint = mapped(value, mappings) or (f"{value:g}", DIM)
             axes.add_patch(Rectangle((start, row - 0.4), end - start, 0.8, color=tint, alpha=0.8, linewidth=0))
             wide = (end - start) / (source.window.end - source.window.start) * (1 - left) * canvas.width

@@ -32,8 +32,9 @@ from tests.support.prometheus.server import PrometheusServer
 CHART = ROOT / "charts" / "distill-operator"
 RULES = CHART / "files" / "recording-rules.yaml"
 NAMESPACE = "vision"
-IMAGES = {"train": 192, "val": 48}
-TRAINING = {"batch": 16, "nbs": 16, "imgsz": 96, "optimizer": "AdamW", "lr0": 0.002, "mosaic": 0.0, "fliplr": 0.0,
+IMAGES = {"train": 192, "val": 64}
+IMGSZ = 128
+TRAINING = {"batch": 8, "nbs": 8, "imgsz": IMGSZ, "optimizer": "AdamW", "lr0": 0.004, "mosaic": 0.0, "fliplr": 0.0,
             "warmup_epochs": 1, "workers": 0}  # fmt: skip
 SCRAPE_SECONDS = 5.0
 PATIENCE_SECONDS = 1800.0
@@ -75,19 +76,17 @@ def job(name: str, student: str, epochs: int, **spec: Any) -> Object:
 
 def distilled(name: str, student: str, epochs: int) -> Object:
     """A student of the teacher."""
-    return job(
-        name, student, epochs, teacher={"model": "teacher.pt"}, distillation={"terms": [{"loss": "sl2"}], "share": 0.5}
-    )
+    return job(name, student, epochs, teacher={"model": "teacher.pt"}, recipe="auto")
 
 
 def play(folder: Path, teacher: Path | None, report: Callable[[str], None] = print) -> None:
-    """Let it happen; `folder` then has Prometheus' data and story.json. Takes about ten minutes on two idle cores.
+    """Let it happen; `folder` then has Prometheus' data and story.json. Takes a quarter of an hour on two idle cores.
 
     `teacher`: weights of a detector of digits; None trains one first, which takes some minutes more.
     """
     volumes = {"checkpoints": folder / "runs", "data": folder / "digits", "models": folder / "runs"}
     volumes["checkpoints"].mkdir(parents=True)
-    generate(volumes["data"], "detect", IMAGES, 96, seed=0)
+    generate(volumes["data"], "detect", IMAGES, IMGSZ, seed=0)
     if teacher is not None:
         shutil.copy(teacher, volumes["models"] / "teacher.pt")
     with ControlPlane.start(folder / "control") as plane:
@@ -161,10 +160,10 @@ def _train_a_teacher(scene: Scene, weights: Path) -> None:
 
 
 def _happen(scene: Scene) -> None:
-    scene.submit(distilled("digits-nano", "yolo26n.yaml", 18))
-    scene.submit(distilled("digits-small", "yolo26n.yaml", 10))
+    scene.submit(distilled("digits-nano", "yolo26n.yaml", 36))
+    scene.submit(distilled("digits-small", "yolo26n.yaml", 22))
     time.sleep(20)
-    scene.submit(distilled("digits-next", "yolo26n.yaml", 3))
+    scene.submit(distilled("digits-next", "yolo26n.yaml", 12))
     scene.commits("digits-nano", 0.3)
     _evict(scene, scene.pod("digits-nano"))
     scene.reaches("digits-nano", "Recovering")

@@ -1,8 +1,10 @@
 """A real Prometheus (Debian's) for a test: started on a scratch directory, asked with PromQL, and stopped."""
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -120,6 +122,14 @@ class PrometheusServer:
                 raise TimeoutError(f"no answer to {expr} in {timeout_seconds} s; targets up: {up}")
             time.sleep(0.5)
         return samples
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """What /api/v1/alerts lists: alerts that are pending or firing, each with labels, annotations and state."""
+        read = f"import urllib.request as u; print(u.urlopen('{self.url}/api/v1/alerts', timeout=30).read().decode())"
+        command = [*self.prefix, sys.executable, "-c", read]
+        environment = {**os.environ, "no_proxy": "127.0.0.1"}
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True, env=environment)
+        return list(json.loads(done.stdout)["data"]["alerts"])
 
     def stop(self) -> None:
         """End the server; SIGKILL when it is not gone after 10 s."""

@@ -15,7 +15,7 @@ from distill_cli import output
 from distill_cli.cluster import JobName, with_cluster
 from distill_cli.views import text
 from distill_client import Client, ClientError, Job, NotFound
-from distill_client.files import Files, RemoteFile, files_of
+from distill_client.pods.files import Files, RemoteFile, files_of
 
 BULK = ("checkpoints/*", "tensorboard/*")
 """What is left out unless it is asked for."""

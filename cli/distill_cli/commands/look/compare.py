@@ -46,7 +46,7 @@ def command(
 
 def _of_claim(client: Client, job: Job) -> Curves:
     from distill_cli.views.curves import curves_of_results
-    from distill_client.files import files_of
+    from distill_client.pods.files import files_of
 
     with TemporaryDirectory() as folder, files_of(client, job) as files:
         target = Path(folder) / "results.csv"

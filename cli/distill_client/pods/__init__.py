@@ -1,0 +1,1 @@
+"""What happens inside pods: files of a job's claim, and connections to ports."""
