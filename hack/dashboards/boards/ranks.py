@@ -18,7 +18,6 @@ def rows() -> list[Row]:
 def _throughput() -> Row:
     buckets = of_job(f"{Trainer.STEP_DURATION}_bucket")
     all_time = f"scalar(sum({of_job_time()}))"
-    steps = f"sum({rate(of_job(Trainer.STEPS))})"
     return Row(
         "Throughput",
         [
@@ -54,15 +53,6 @@ def _throughput() -> Row:
                 stack=True,
                 high=1,
                 names=RANK_PHASES,
-            ),
-            graph(
-                "Batches through pipes",
-                "Share of the batches that came through pipes, which is slower, because /dev/shm is too small for them "
-                "(docs/gpu.md).",
-                Query(f"clamp_max(sum({rate(of_job(Trainer.PIPED_BATCHES))}) / {steps}, 1)", "through pipes"),
-                unit="percentunit",
-                width=24,
-                high=1,
             ),
         ],
     )

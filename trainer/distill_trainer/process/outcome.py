@@ -117,7 +117,7 @@ def ending_of(
         advice = "lower training.batch or training.imgsz, or use accelerators with more memory"
         return end(FAILURE_EXIT_CODE, "failed", Reason.OUT_OF_MEMORY, f"{text}; {advice}")
     if "DataLoader worker" in text and "killed by signal" in text:
-        advice = "too little memory or /dev/shm; lower training.workers or raise the pod's limits"
+        advice = "too little memory; lower training.workers or raise the pod's limits"
         return end(FAILURE_EXIT_CODE, "failed", Reason.PROCESS_KILLED, f"{text} ({advice})")
     if type(error).__name__ in _DEVICE_ERROR_TYPES and _PROGRAM_TEXT.search(text):
         text = f"{text}; {_PROGRAM_ADVICE}"
@@ -247,7 +247,7 @@ def _killed(end: RankEnd, attempt: int, world_size: int, stop_requested: bool, o
             reason = Reason.PEER_LOST
             text += ", as PyTorch does when a peer of a collective is gone"
         elif -end.exit_code == signal.SIGBUS:
-            text += ": /dev/shm is probably full; enlarge it or lower training.workers"
+            text += ": a file that it had mapped could not be read, or /dev/shm is full"
     else:
         text = f"rank {end.rank} ended with exit code {end.exit_code} and without a report"
         code = end.exit_code if end.exit_code not in (0, *ExitCode) else FAILURE_EXIT_CODE

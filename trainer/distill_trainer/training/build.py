@@ -130,7 +130,6 @@ def build_train_data(setup: Setup) -> TrainData:
         shards=setup.shards,
         device=setup.environment.device,
         unlabelled_ratio=setup.spec.dataset.unlabelled.ratio if setup.spec.dataset.unlabelled is not None else 0.0,
-        on_piped=setup.context.metrics.piped_batch,
     )
 
 
@@ -144,7 +143,6 @@ def build_val_data(setup: Setup) -> ValData:
         stride=setup.prepared.stride,
         batch=shard_batch * (1 if setup.prepared.task == "obb" else 2),
         environment=setup.environment,
-        on_piped=setup.context.metrics.piped_batch,
     )
 
 

@@ -118,9 +118,7 @@ def _chunks(files: SplitFiles, config: DatasetConfig, on_progress: Progress) -> 
     numbers = range(len(files.images))
     chunks = [list(numbers[start : start + _CHUNK]) for start in numbers[::_CHUNK]]
     workers = min(available_cpus(), len(chunks) // 2)
-    loader = BatchLoader(
-        _Images(files, config), chunks, _flatten, workers=workers, batch_bytes=0, ranks_on_node=1, pin_memory=False
-    )
+    loader = BatchLoader(_Images(files, config), chunks, _flatten, workers=workers)
     with closing(loader):
         for chunk, result in zip(chunks, loader, strict=True):
             on_progress(chunk[-1] + 1)
