@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from distill_api.errors import Stopped
-from distill_trainer.models.loading import file_sha256, load_checkpoint
+from distill_trainer.models.loading import file_sha256, load_tensors
 from distill_trainer.models.weights import weights_bytes
 from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.commits import Commits
@@ -89,7 +89,7 @@ class Evaluation:
         """
         path = self.context.files.best
         model = deepcopy(self.state.ema.ema)
-        state = dict(load_checkpoint(path).state_dict()) if self._environment.is_main else None
+        state = load_tensors(path) if self._environment.is_main else None
         model.load_state_dict(broadcast_state(state, self._environment.device) or {})
         metrics = self._validate(model, figures)
         return file_sha256(path) if self._environment.is_main else "", metrics
