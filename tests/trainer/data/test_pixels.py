@@ -12,9 +12,9 @@ import torch
 from ultralytics.data.augment import Compose, RandomPerspective
 
 from distill_api.spec.training import Training
-from distill_trainer.data import load_dataset, pixels
+from distill_trainer.data import pixels
 from distill_trainer.data.train import TrainData
-from tests.support.models import train_data, val_data
+from tests.support.models import load_dataset, train_data, val_data
 
 TASKS = {
     "detect": {"mixup": 0.5, "cutmix": 0.5},

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from distill_api.spec.training import Training
-from distill_trainer.data import Shards, TrainData, dataset, load_dataset, train
+from distill_trainer.data import Shards, TrainData, dataset, train
 from distill_trainer.process.machine import cpus
 from tests.support.machine.processes import ANONYMOUS_SHARED, mapped_file
-from tests.support.models import train_data
+from tests.support.models import load_dataset, train_data
 
 TASKS = ("detect", "segment", "pose", "obb")
 EVERYTHING = {

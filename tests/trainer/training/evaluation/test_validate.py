@@ -20,13 +20,12 @@ from ultralytics.utils import nms
 from distill_api.errors import Stopped
 from distill_api.metrics import TrainerMetric
 from distill_api.spec.training import Training
-from distill_trainer.data import load_dataset
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.training.evaluation.epoch_end import validate_with_telemetry
 from distill_trainer.training.evaluation.validate import SUFFIX, VALIDATORS, validate
 from tests.support.machine.processes import ANONYMOUS_SHARED, mapped_file
-from tests.support.models import train_data, val_data
+from tests.support.models import load_dataset, train_data, val_data
 from tests.support.ranks.validate import on_ranks
 
 MODEL: dict[str, tuple[type[DetectionModel], str]] = {
