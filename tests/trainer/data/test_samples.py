@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from distill_api.spec.training import Training
-from distill_trainer.data import Shards, TrainData, dataset, train
+from distill_trainer.data import Shards, TrainData, train
+from distill_trainer.data.datasets import dataset
 from distill_trainer.process.machine import cpus
 from tests.support.machine.processes import ANONYMOUS_SHARED, mapped_file
 from tests.support.models import load_dataset, train_data

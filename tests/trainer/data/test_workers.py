@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from distill_trainer.data.slots import Slots
-from distill_trainer.data.workers import PREFETCH, BatchLoader
+from distill_trainer.data.loading.slots import Slots
+from distill_trainer.data.loading.workers import PREFETCH, BatchLoader
 from distill_trainer.process.liveness.heartbeat import is_alive
 from tests.support.machine.processes import wait_until_gone
 from tests.support.machine.python import command, environment

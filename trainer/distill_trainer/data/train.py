@@ -13,11 +13,17 @@ from torch.utils.data import Dataset
 
 from distill_api.spec.training import Training
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.dataset import TrainDataset
-from distill_trainer.data.order import SampleOrder, ShardBatchSampler
-from distill_trainer.data.shards import Shards
-from distill_trainer.data.unlabelled import Joined, JoinedSampler, Unlabelled, UnlabelledDataset, unlabelled_order
-from distill_trainer.data.workers import BatchLoader
+from distill_trainer.data.datasets.dataset import TrainDataset
+from distill_trainer.data.datasets.unlabelled import (
+    Joined,
+    JoinedSampler,
+    Unlabelled,
+    UnlabelledDataset,
+    unlabelled_order,
+)
+from distill_trainer.data.loading.order import SampleOrder, ShardBatchSampler
+from distill_trainer.data.loading.shards import Shards
+from distill_trainer.data.loading.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from distill_trainer.data.shards import Shards
+from distill_trainer.data.loading.shards import Shards
 from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases

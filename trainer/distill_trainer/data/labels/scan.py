@@ -22,7 +22,7 @@ from distill_trainer.data.config import DatasetConfig, invalid
 from distill_trainer.data.labels.listing import Progress, SplitFiles
 from distill_trainer.data.labels.rules import LabelRules, check_label_files
 from distill_trainer.data.labels.truncated import completed, lacks_end_marker
-from distill_trainer.data.workers import BatchLoader
+from distill_trainer.data.loading.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus
 
 log = logging.getLogger(__name__)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from distill_api.spec.training import Training
-from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.scanned import ScannedDataset
-from distill_trainer.data.workers import BatchLoader
+from distill_trainer.data.datasets.arguments import data_arguments
+from distill_trainer.data.datasets.scanned import ScannedDataset
+from distill_trainer.data.loading.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 from distill_trainer.training.parallel.environment import Environment
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from distill_trainer.data.slots import Piped, Slots
+from distill_trainer.data.loading.slots import Piped, Slots
 from distill_trainer.process.liveness.stop import stop_signals_blocked
 from distill_trainer.process.machine.prctl import PR_SET_PDEATHSIG, prctl
 
