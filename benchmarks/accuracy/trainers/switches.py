@@ -75,7 +75,7 @@ def _statistics_of_all_shards() -> None:
 
 def _contiguous() -> None:
     """The student computes in PyTorch's own layout, as on CPUs in Ultralytics, instead of channels-last."""
-    from distill_trainer.training.preprocess import Preprocess
+    from distill_trainer.training.device.preprocess import Preprocess
     from distill_trainer.training.step_builder import StepBuilder
 
     build, call = StepBuilder._build_task, Preprocess.__call__

@@ -27,7 +27,7 @@ from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.store.commit import Commit, commit
 from distill_trainer.checkpoint.store.fence import Fence, read_fence
 from distill_trainer.checkpoint.store.storage import clear_temporaries
-from distill_trainer.training.commits import Commits
+from distill_trainer.training.saving.commits import Commits
 from tests.support.checkpoints.opener import Events, Opener, events, save
 from tests.support.machine.leaving_out import leave_out
 from tests.support.machine.syscalls import slow_fsync

@@ -50,7 +50,7 @@ from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.evaluation.comparison import Baseline
 from distill_trainer.training.evaluation.scores import Score
 from distill_trainer.training.parallel.environment import Environment
-from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.saving.state import TrainingProgress
 
 log = logging.getLogger(__name__)
 

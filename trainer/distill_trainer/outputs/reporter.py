@@ -17,7 +17,7 @@ from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.device.results import StepResult
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS
 from distill_trainer.training.optimizer import TrainingPlan
-from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.saving.state import TrainingProgress, TrainingState
 
 log = logging.getLogger(__name__)
 

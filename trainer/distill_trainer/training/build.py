@@ -24,7 +24,6 @@ from distill_trainer.models.student import set_class_weights
 from distill_trainer.process.liveness.timeouts import Timeouts, timeouts
 from distill_trainer.process.machine.allocator import keep_freed_memory
 from distill_trainer.process.rank.context import RankContext
-from distill_trainer.training.corrected import check_distillation
 from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import weight_schedule
 from distill_trainer.training.distillation.task import Term
@@ -34,7 +33,8 @@ from distill_trainer.training.optimizer import Schedule, TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_state
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
 from distill_trainer.training.parallel.labels import SharedLabels
-from distill_trainer.training.state import TrainingState
+from distill_trainer.training.saving.corrected import check_distillation
+from distill_trainer.training.saving.state import TrainingState
 from distill_trainer.training.step import Step
 from distill_trainer.training.step_builder import StepBuilder
 

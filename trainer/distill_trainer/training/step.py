@@ -20,6 +20,7 @@ from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.device.gate import Buffers, optimizer_tensors, undone_unless
+from distill_trainer.training.device.preprocess import Preprocess
 from distill_trainer.training.device.results import Pending, StepResult
 from distill_trainer.training.device.upload import Uploaded
 from distill_trainer.training.distillation.balance import NeckGradients
@@ -31,8 +32,7 @@ from distill_trainer.training.optimizer import MAX_GRADIENT_NORM, Schedule, remo
 from distill_trainer.training.parallel.collectives import all_reduce_async, no_sync, replicate
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.parallel.shards import frozen_running_statistics, seed_shard
-from distill_trainer.training.preprocess import Preprocess
-from distill_trainer.training.state import TrainingState
+from distill_trainer.training.saving.state import TrainingState
 
 log = logging.getLogger(__name__)
 

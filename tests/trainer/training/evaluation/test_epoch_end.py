@@ -7,7 +7,7 @@ import pytest
 
 from distill_trainer.training.evaluation.epoch_end import Evaluation, validates
 from distill_trainer.training.evaluation.validate import ValMetrics
-from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.saving.state import TrainingProgress
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ from distill_api.errors import Stopped
 from distill_trainer.models.loading import file_sha256, load_tensors
 from distill_trainer.models.weights import weights_bytes
 from distill_trainer.process.rank.context import RankContext
-from distill_trainer.training.commits import Commits
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS
 from distill_trainer.training.evaluation.validate import Figures, Interrupted, ValData, ValMetrics, validate
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_buffers, broadcast_state
 from distill_trainer.training.parallel.environment import Environment
-from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.saving.commits import Commits
+from distill_trainer.training.saving.state import TrainingProgress, TrainingState
 
 
 class EvaluationObserver(Protocol):

@@ -14,7 +14,7 @@ from distill_api.errors import Retryable
 from distill_api.reasons import Reason
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.checkpoint.interval import History, auto_interval
-from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.saving.state import TrainingProgress, TrainingState
 
 
 class Commits:
