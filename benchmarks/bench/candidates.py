@@ -26,7 +26,7 @@ from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSche
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.environment import Environment
-from distill_trainer.training.state import TrainingState
+from distill_trainer.training.saving.state import TrainingState
 from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import build, preprocessed, shard_batch, teach
 

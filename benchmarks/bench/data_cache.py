@@ -28,7 +28,8 @@ import torch
 from benchmarks import ROOT
 from benchmarks.bench.loader import generate
 from distill_api.spec.training import Training
-from distill_trainer.data import DatasetInfo, Shards, TrainData, load_dataset, node_cache
+from distill_trainer.data import DatasetInfo, Shards, TrainData, node_cache
+from tests.support.models import load_dataset
 
 VOLUMES = {"local": (0.0, float("inf")), "network": (0.003, 100e6), "object storage": (0.03, 30e6)}
 """Latency of a file in seconds, and bytes per second of a stream."""

@@ -35,8 +35,9 @@ from ultralytics.utils import LOGGER
 
 from benchmarks import ROOT
 from distill_api.spec.training import Training
-from distill_trainer.data import DatasetInfo, Shards, TrainData, load_dataset, train
-from distill_trainer.data.arguments import data_arguments
+from distill_trainer.data import DatasetInfo, Shards, TrainData, train
+from distill_trainer.data.datasets.arguments import data_arguments
+from tests.support.models import load_dataset
 
 WARM_UP = 6
 """Batches before the clock starts: more than a worker loads before the first one is read."""

@@ -46,7 +46,7 @@ class Saves:
         from distill_trainer.training.distillation.task import OBJECTIVE, DistillTask, Term
         from distill_trainer.training.distillation.teacher import Teacher
         from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
-        from distill_trainer.training.state import TrainingProgress, TrainingState
+        from distill_trainer.training.saving.state import TrainingProgress, TrainingState
         from tests.support.models import CPU, build, preprocessed, shard_batch, teach
 
         self.student = build(f"{student}.yaml", optimizer="SGD", imgsz=imgsz)

@@ -43,7 +43,7 @@ def main() -> None:
         )
 
         def in_background() -> None:
-            checkpointer.replace_files(paths, weights_bytes(model, train_args={}))
+            checkpointer.replace_files(dict.fromkeys(paths, weights_bytes(model, train_args={})))
 
         def by_the_rank() -> None:
             for path in paths:

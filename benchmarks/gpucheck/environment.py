@@ -15,7 +15,7 @@ from distill_trainer.process.machine.cpus import available_cpus
 
 _QUERY = "index,name,driver_version,memory.total,memory.used,pcie.link.gen.current,pcie.link.width.current"
 SHM_PER_GPU = 1 << 30
-"""Bytes of /dev/shm that a rank's loader needs at 640 px."""
+"""Bytes of /dev/shm that a pod has for each GPU. NCCL connects those through it that have no direct connection."""
 
 
 def check(place: Place, found: Findings) -> None:
@@ -34,7 +34,7 @@ def check(place: Place, found: Findings) -> None:
         _gpus(place, found)
         found.expect(
             shm >= SHM_PER_GPU * place.gpus,
-            f"/dev/shm has {shm / 2**30:.1f} GiB for {place.gpus} GPUs: raise it to 1 GiB a GPU, or use fewer workers",
+            f"/dev/shm has {shm / 2**30:.1f} GiB for {place.gpus} GPUs: raise it to 1 GiB a GPU, for NCCL",
         )
 
 

@@ -52,7 +52,8 @@ def loader(place: Place, found: Findings) -> None:
     """Images/s of the loader with 0, 1, 2, 4 … workers, mosaic and all, and what a GPU takes."""
     from digits.generate import generate
     from distill_api.spec.training import Training
-    from distill_trainer.data import Shards, TrainData, load_dataset, train
+    from distill_trainer.data import Shards, TrainData, train
+    from tests.support.models import load_dataset
 
     imgsz, images, batches, most = (640, 64, 12, 16) if place.cuda else (64, 16, 3, 1)
     generate(place.folder, "detect", {"train": images, "val": 1}, imgsz, seed=0)

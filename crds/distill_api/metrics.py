@@ -16,7 +16,6 @@ class TrainerMetric:
     IMAGES: Final = "distill_images_total"
     STEPS: Final = "distill_steps_total"
     SKIPPED_STEPS: Final = "distill_skipped_steps_total"  # {reason}
-    PIPED_BATCHES: Final = "distill_piped_batches_total"
     TIME: Final = "distill_time_seconds_total"  # {phase}
     STEP_DURATION: Final = "distill_step_duration_seconds"  # histogram
     IMAGES_PER_SECOND: Final = "distill_images_per_second"

@@ -195,7 +195,7 @@ class Reason(ReasonWord):
         Place.TERMINATION, blames_node=Blame.ONCE)
     PROCESS_KILLED = failure(
         "ProcessKilled", "A process of the trainer was killed (SIGKILL).",
-        "Look at the pod's events and the node's kernel log: most often memory or /dev/shm was short.",
+        "Look at the pod's events and the node's kernel log: most often memory was short.",
         Place.TERMINATION, blames_node=Blame.REPEATED)
     TRAINER_ERROR = failure(
         "TrainerError", "Training failed with an unexpected error, or a container ended without a report.",

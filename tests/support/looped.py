@@ -20,7 +20,7 @@ from distill_trainer.training.distillation.schedule import WeightSchedule, const
 from distill_trainer.training.distillation.task import Term
 from distill_trainer.training.loop import Loop
 from distill_trainer.training.optimizer import TrainingPlan
-from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.saving.state import TrainingProgress
 from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import ALONE, build, shard_batch, teach
 

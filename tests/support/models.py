@@ -1,5 +1,6 @@
 """Small models and batches for the trainer's tests: real architectures of Ultralytics, random weights and images."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +10,8 @@ import distill_trainer  # noqa: F401  (first: it keeps ultralytics offline)
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.spec.training import Training
 from distill_trainer.data import DatasetInfo, Shards, TrainData
+from distill_trainer.data.config import read_dataset
+from distill_trainer.data.labels.opening import scan_dataset
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
 from distill_trainer.training.evaluation.val_data import ValData
@@ -20,6 +23,11 @@ ALONE = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node
 CLASSES = {0: "cat", 1: "dog", 2: "owl"}
 SUFFIX = {"detect": "", "segment": "-seg", "pose": "-pose", "obb": "-obb"}
 KEYPOINTS = (4, 3)
+
+
+def load_dataset(config: Path, root: Path, task: str, **settings: Any) -> DatasetInfo:
+    """A data set, scanned into this process's memory; `settings` are those of `read_dataset`."""
+    return scan_dataset(read_dataset(config, root, task, **settings))
 
 
 def train_data(info: DatasetInfo, training: Training, shards: Shards = Shards(1, (0,))) -> TrainData:  # noqa: B008

@@ -27,14 +27,14 @@ from distill_trainer.training.build import (
     load_saved,
     resume,
 )
-from distill_trainer.training.commits import Commits, commit_interval
 from distill_trainer.training.evaluation.comparison import Comparison
 from distill_trainer.training.evaluation.epoch_end import Evaluation
 from distill_trainer.training.evaluation.scores import Score
 from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.loop import Loop
 from distill_trainer.training.parallel.collectives import process_group
-from distill_trainer.training.state import TrainingState
+from distill_trainer.training.saving.commits import Commits, commit_interval
+from distill_trainer.training.saving.state import TrainingState
 
 
 def train(run: RunConfig, context: RankContext) -> Result | None:

@@ -23,14 +23,14 @@ ENV = "BENCH_SWITCHES"
 
 def _mosaic_pool_256() -> None:
     """A mosaic's other tiles come from 256 positions of the shuffle, about as many images as Ultralytics remembers."""
-    from distill_trainer.data import order
+    from distill_trainer.data.loading import order
 
     order.MOSAIC_POOL = 256
 
 
 def _short_last_batch() -> None:
     """The last batch of an epoch is smaller. For one shard; a rank with several would have an empty one."""
-    from distill_trainer.data.order import SampleOrder
+    from distill_trainer.data.loading.order import SampleOrder
 
     whole = SampleOrder.shard
 
@@ -47,7 +47,7 @@ def _ultralytics_data() -> None:
     from ultralytics.data import build_dataloader, build_yolo_dataset
 
     from distill_trainer.data import train
-    from distill_trainer.data.arguments import data_arguments
+    from distill_trainer.data.datasets.arguments import data_arguments
 
     build = train.TrainData.__init__
 
@@ -88,7 +88,7 @@ def _statistics_of_all_shards() -> None:
 
 def _contiguous() -> None:
     """The student computes in PyTorch's own layout, as on CPUs in Ultralytics, instead of channels-last."""
-    from distill_trainer.training.preprocess import Preprocess
+    from distill_trainer.training.device.preprocess import Preprocess
     from distill_trainer.training.step_builder import StepBuilder
 
     build, call = StepBuilder._build_task, Preprocess.__call__

@@ -1,18 +1,15 @@
 """Pod template of a training pod; it complies with the restricted Pod Security Standard."""
 
 from collections.abc import Sequence
-from math import ceil
 from typing import Any
 
 from distill_api.constants import METRICS_PORT, TRAINER_CONTAINER, Env, Label, Path
 from distill_api.job import DistillJob
 from distill_api.logs import FORMAT_VARIABLE
 from distill_api.pod.run import Directories, RunConfig
-from distill_api.spec.fields import DistillJobSpec
 from distill_api.spec.pods import DataCache, Scheduling
 from distill_api.spec.recipe import applied
 from distill_api.spec.recovery import Recovery
-from distill_api.spec.shared_memory import needed_bytes
 from distill_api.spec.volumes import ClaimRetentionPolicy, SourceVolume, Volume, Volumes
 from distill_operator.builders.affinity import avoiding
 from distill_operator.builders.metadata import labels
@@ -21,8 +18,10 @@ from distill_operator.builders.template import merged
 from distill_operator.types import attempts, naming
 from distill_operator.types.settings import Settings
 
-LEAST_SHM_MIB_PER_PROCESS = 1024
-"""Shared memory for batches from data-loading workers, at least; a volume named shm in spec.template replaces it."""
+SHM_GIB_PER_PROCESS = 1
+"""Limit of /dev/shm, through which NCCL connects GPUs that cannot read each other's memory. Only what is used takes
+memory. A volume named shm in spec.template replaces it.
+"""
 NOT_THE_TRAINERS: dict[str, Any] = {
     "template": None,
     "resources": None,
@@ -188,7 +187,10 @@ def _volumes(job: DistillJob) -> list[dict[str, Any]]:
             if volume == pod_volume
         ),
         {"name": "tmp", "emptyDir": {}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": f"{shm_mib(job.spec)}Mi"}},
+        {
+            "name": "shm",
+            "emptyDir": {"medium": "Memory", "sizeLimit": f"{SHM_GIB_PER_PROCESS * job.spec.processes_per_node}Gi"},
+        },
         *([] if job.spec.data_cache is None else [_data_cache(job.spec.data_cache)]),
     ]
 
@@ -205,11 +207,6 @@ def _source(job: DistillJob, volume: str, source: Volume) -> dict[str, Any]:
     if isinstance(source, SourceVolume) and source.empty_dir is not None:
         return {"emptyDir": source.empty_dir.to_wire()}
     return {"persistentVolumeClaim": {"claimName": naming.claim_name(job.metadata.name, volume, source)}}
-
-
-def shm_mib(spec: DistillJobSpec) -> int:
-    """Size limit of /dev/shm in MiB. Only what is used of it takes memory, and counts towards the container's limit."""
-    return max(LEAST_SHM_MIB_PER_PROCESS * spec.processes_per_node, ceil(needed_bytes(spec) / 2**20))
 
 
 def _mounts(job: DistillJob) -> list[dict[str, Any]]:

@@ -99,7 +99,7 @@ POD_SPEC: dict[str, Any] = {
         {"name": "checkpoints", "persistentVolumeClaim": {"claimName": "runs"}},
         {"name": "data", "persistentVolumeClaim": {"claimName": "digits"}},
         {"name": "tmp", "emptyDir": {}},
-        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1407Mi"}},
+        {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "1Gi"}},
     ],
 }
 
@@ -284,12 +284,10 @@ def test_a_sub_path_reaches_its_mount() -> None:
     assert sum("persistentVolumeClaim" in volume for volume in spec["volumes"]) == 1
 
 
-@pytest.mark.parametrize(("workers", "limit"), [(0, "1024Mi"), (8, "2813Mi"), (16, "5625Mi")])
-def test_shared_memory_holds_the_batches_of_the_workers(workers: int, limit: str) -> None:
-    """Of 16 images of 640 px for training and 32 for validation."""
-    large = job(training={"batch": 16, "workers": workers}, nodes=1)
+def test_shared_memory_is_for_every_process_of_the_pod() -> None:
+    large = job(accelerators={"perNode": 8}, training={"batch": 16}, nodes=1)
     volumes = {volume["name"]: volume for volume in gang_job(large)["spec"]["template"]["spec"]["volumes"]}
-    assert volumes["shm"] == {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": limit}}
+    assert volumes["shm"] == {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": "8Gi"}}
 
 
 OURS: dict[str, Any] = {

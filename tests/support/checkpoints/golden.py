@@ -19,7 +19,7 @@ from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.checkpoint.format.manifest import FORMAT
-from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.saving.state import TrainingProgress, TrainingState
 from tests.support.checkpoints.opener import Events
 from tests.support.machine.python import ROOT
 

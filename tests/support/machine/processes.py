@@ -5,7 +5,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+import torch
+
 from distill_trainer.process.liveness.heartbeat import is_alive
+
+ANONYMOUS_SHARED = "/dev/zero (deleted)"
+"""The kernel's name of shared memory that no file stands for."""
 
 
 def children(pid: int) -> list[int]:
@@ -52,3 +57,15 @@ def wait_until_stopped(pid: int, seconds: float) -> None:
     while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
         assert time.monotonic() < deadline, f"process {pid} does not stop"
         time.sleep(0.005)
+
+
+def mapped_file(tensor: torch.Tensor) -> str:
+    """The file that this process has mapped where the tensor's memory is; empty for memory of its own."""
+    address = tensor.data_ptr()
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        addresses, _, _, _, _, *name = line.split(maxsplit=5)
+        first, end = (int(number, 16) for number in addresses.split("-"))
+        if first <= address < end:
+            return name[0] if name else ""
+    assert not tensor.numel(), "mapped nowhere"
+    return ""

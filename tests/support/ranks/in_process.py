@@ -23,7 +23,7 @@ from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
 from distill_trainer.models.weights import save_weights
-from distill_trainer.outputs.results import ResultsCsv
+from distill_trainer.outputs.results import read_rows
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.watchdog import Watchdog
 from distill_trainer.process.rank.context import RankContext
@@ -164,5 +164,5 @@ class Volumes:
         return (self.root / "checkpoints" / job / "checkpoints" / f"step-{step}" / "tensors.bin").read_bytes()
 
     def results(self, job: str) -> list[dict[str, str]]:
-        rows = ResultsCsv(self.root / "checkpoints" / job / "results.csv").rows()
+        rows = read_rows(self.root / "checkpoints" / job / "results.csv")
         return [{key: value for key, value in row.items() if key != "time"} for row in rows]

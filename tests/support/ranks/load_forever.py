@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from distill_api.spec.training import Training
-from distill_trainer.data import Shards, TrainData, load_dataset, train
+from distill_trainer.data import Shards, TrainData, train
+from tests.support.models import load_dataset
 
 root, workers, steps = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 train.available_cpus = lambda: workers

@@ -20,11 +20,11 @@ from ultralytics.models.yolo.detect import DetectionValidator
 
 from distill_api.spec.training import Training
 from distill_local.trainer_process import free_port
-from distill_trainer.data import load_dataset
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.evaluation.validate import Interrupted, validate
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
+from tests.support.models import load_dataset
 from tests.support.ranks.start import start_ranks
 
 

@@ -11,7 +11,7 @@ import torch
 from distill_api.errors import Permanent, Retryable
 from distill_api.reasons import Reason
 from distill_trainer.checkpoint.format.layout import committed_steps, damaged_steps
-from distill_trainer.training.commits import Commits
+from distill_trainer.training.saving.commits import Commits
 from tests.support.checkpoints.opener import Opener, events, save
 
 

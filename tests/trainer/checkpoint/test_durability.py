@@ -27,8 +27,7 @@ from distill_trainer.checkpoint.format.versions import Versions
 from distill_trainer.checkpoint.store.commit import Commit, commit
 from distill_trainer.checkpoint.store.fence import Fence, read_fence
 from distill_trainer.checkpoint.store.storage import clear_temporaries
-from distill_trainer.outputs.results import ResultsCsv
-from distill_trainer.training.commits import Commits
+from distill_trainer.training.saving.commits import Commits
 from tests.support.checkpoints.opener import Events, Opener, events, save
 from tests.support.machine.leaving_out import leave_out
 from tests.support.machine.syscalls import slow_fsync
@@ -373,17 +372,6 @@ def test_a_commit_that_never_ends_ends_the_training_and_not_in_silence(open_at: 
         with pytest.raises(Retryable, match=r"rank 0 has waited 1 s in phase checkpoint for a commit to") as caught:
             commits.due()
     assert caught.value.reason is Reason.STALLED
-
-
-def test_an_older_attempt_that_wakes_up_replaces_no_results(open_at: Opener, tmp_path: Path) -> None:
-    old, results = open_at(attempt=1), tmp_path / "results.csv"
-    rows = ResultsCsv(results, old.check_fence)
-    rows.append({"epoch": 1, "loss": 1.0})
-    open_at(attempt=2)
-    with pytest.raises(Retryable, match="attempt 2 of this job has started"):
-        rows.append({"epoch": 2, "loss": 0.5})
-    assert [row["epoch"] for row in rows.rows()] == ["1"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "results.csv"]
 
 
 def test_what_an_interrupted_write_has_left_is_cleared_away(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from distill_trainer.checkpoint.interval import (
     auto_interval,
     daly_interval,
 )
-from distill_trainer.training.commits import commit_interval
+from distill_trainer.training.saving.commits import commit_interval
 
 costs = st.floats(1e-4, 100)
 betweens = st.floats(60, 1e6)

@@ -17,8 +17,8 @@ from ultralytics.utils import LOGGER
 from distill_api.errors import Permanent
 from distill_api.reasons import Reason
 from distill_api.spec.training import Training
-from distill_trainer.data import TrainData, load_dataset
-from tests.support.models import train_data
+from distill_trainer.data import TrainData
+from tests.support.models import load_dataset, train_data
 
 Edit = Callable[[Path, dict[str, Any]], None]
 

@@ -13,8 +13,8 @@ from ultralytics.cfg import get_cfg
 from digits import scenes
 from digits.generate import generate
 from digits.glyphs import FLIP_IDX, SIDE, load
-from distill_trainer.data import load_dataset
-from distill_trainer.data.scanned import ScannedDataset
+from distill_trainer.data.datasets.scanned import ScannedDataset
+from tests.support.models import load_dataset
 
 COLUMNS = {"detect": {5}, "segment": set(range(9, 400, 2)), "pose": {5 + 5 * 3}, "obb": {1 + 8}}
 

@@ -17,12 +17,12 @@ import pytest
 
 from distill_api.errors import Permanent, Retryable
 from distill_api.reasons import Reason
-from distill_trainer.data import load_dataset
 from distill_trainer.data.config import DatasetConfig, DatasetInfo, read_dataset
 from distill_trainer.data.labels import listing, scan
 from distill_trainer.data.labels.opening import LabelFolder
 from distill_trainer.data.labels.table import LabelTable
 from tests.support.machine.python import environment
+from tests.support.models import load_dataset
 
 TASKS = ("detect", "segment", "pose", "obb")
 
@@ -206,7 +206,7 @@ def test_an_invalid_label_leaves_no_file(root: Path, folder: LabelFolder) -> Non
 _READ = """
 import sys
 from pathlib import Path
-from distill_trainer.data import load_dataset
+from tests.support.models import load_dataset
 from distill_api.spec.training import Training
 from tests.support.models import train_data
 root = Path(sys.argv[1])

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from distill_api.spec.training import Training
-from distill_trainer.data import DatasetInfo, load_dataset, node_cache
+from distill_trainer.data import DatasetInfo, node_cache
 from distill_trainer.data.labels.truncated import lacks_end_marker
 from distill_trainer.data.node_cache import NodeCache
-from tests.support.models import train_data, val_data
+from tests.support.models import load_dataset, train_data, val_data
 
 ALL = 10**9
 

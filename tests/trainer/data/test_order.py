@@ -7,8 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distill_trainer.data.order import MOSAIC_POOL, SampleOrder, SampleSpec, ShardBatchSampler, permutation, sample_seed
-from distill_trainer.data.unlabelled import JoinedSampler, Unlabelled, unlabelled_order
+from distill_trainer.data.datasets.unlabelled import JoinedSampler, Unlabelled, unlabelled_order
+from distill_trainer.data.loading.order import (
+    MOSAIC_POOL,
+    SampleOrder,
+    SampleSpec,
+    ShardBatchSampler,
+    permutation,
+    sample_seed,
+)
 
 
 def positions(tokens: list[SampleSpec]) -> list[int]:

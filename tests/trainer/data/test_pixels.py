@@ -12,9 +12,9 @@ import torch
 from ultralytics.data.augment import Compose, RandomPerspective
 
 from distill_api.spec.training import Training
-from distill_trainer.data import load_dataset, pixels
+from distill_trainer.data.datasets import pixels
 from distill_trainer.data.train import TrainData
-from tests.support.models import train_data, val_data
+from tests.support.models import load_dataset, train_data, val_data
 
 TASKS = {
     "detect": {"mixup": 0.5, "cutmix": 0.5},
@@ -60,7 +60,7 @@ def assert_equal(ours: list[Any], theirs: list[Any]) -> None:
 def stock(root: Path, task: str, monkeypatch: pytest.MonkeyPatch, **training: Any) -> list[Any]:
     """What Ultralytics' own transforms make of the same data."""
     with monkeypatch.context() as patch:
-        patch.setattr("distill_trainer.data.scanned.make_fast", lambda _: None)
+        patch.setattr("distill_trainer.data.datasets.scanned.make_fast", lambda _: None)
         made = data(root, task, **training)
     assert kinds(made.dataset.transforms).isdisjoint(pixels._FAST.values())
     return samples(made)
@@ -123,6 +123,6 @@ def test_validation_images_are_those_of_ultralytics(make_digits: Any, monkeypatc
     info = load_dataset(root / "digits.yaml", root, "detect")
     ours = val_data(info, Training(imgsz=96), batch=2)
     assert pixels.FastFormat in kinds(ours.dataset.transforms)
-    monkeypatch.setattr("distill_trainer.data.scanned.make_fast", lambda _: None)
+    monkeypatch.setattr("distill_trainer.data.datasets.scanned.make_fast", lambda _: None)
     theirs = val_data(info, Training(imgsz=96), batch=2)
     assert_equal(list(ours.batches()), list(theirs.batches()))

@@ -12,9 +12,11 @@ import pytest
 import torch
 
 from distill_api.spec.training import Training
-from distill_trainer.data import Shards, TrainData, dataset, load_dataset, train, workers
+from distill_trainer.data import Shards, TrainData, train
+from distill_trainer.data.datasets import dataset
 from distill_trainer.process.machine import cpus
-from tests.support.models import train_data
+from tests.support.machine.processes import ANONYMOUS_SHARED, mapped_file
+from tests.support.models import load_dataset, train_data
 
 TASKS = ("detect", "segment", "pose", "obb")
 EVERYTHING = {
@@ -108,16 +110,17 @@ def test_the_image_cache_does_not_matter(
     assert run(data(root, task, 1, [0], **EVERYTHING)) == expected
 
 
-def test_little_shared_memory_does_not_matter(
-    reference: tuple[str, Path, list[list[str]]], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("shards", "count"), [(1, 2), (4, 1)])
+def test_images_come_in_slots_and_nothing_through_dev_shm(
+    reference: tuple[str, Path, list[list[str]]], shards: int, count: int
 ) -> None:
-    task, root, expected = reference
-    piped = []
-    monkeypatch.setattr(workers, "fits_shared_memory", lambda *_: False)
-    made = data(root, task, 1, [0], workers=2, **EVERYTHING)
-    made._on_piped = lambda: piped.append(True)
-    assert run(made) == expected
-    assert len(piped) >= len(expected)
+    task, root, _ = reference
+    for step in data(root, task, shards, range(shards), workers=count, **EVERYTHING).batches(0, 9):
+        for batch in step:
+            files = {key: mapped_file(value) for key, value in batch.items() if isinstance(value, torch.Tensor)}
+            assert files.pop("img") == ANONYMOUS_SHARED
+            assert {"cls", "bboxes", "batch_idx"} <= set(files)
+            assert set(files.values()) <= {"", "[heap]"}
 
 
 def test_the_seed_matters(make_digits: Any) -> None:

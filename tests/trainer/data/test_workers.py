@@ -7,21 +7,16 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
-from distill_api.spec.shared_memory import PREFETCH, in_flight_bytes
-from distill_trainer.data import workers
-from distill_trainer.data.slots import Slots
-from distill_trainer.data.workers import BatchLoader, fits_shared_memory
+from distill_trainer.data.loading.slots import Slots
+from distill_trainer.data.loading.workers import PREFETCH, BatchLoader
 from distill_trainer.process.liveness.heartbeat import is_alive
 from tests.support.machine.processes import wait_until_gone
 from tests.support.machine.python import command, environment
-
-ONE_RANK: dict[str, Any] = {"batch_bytes": 1, "ranks_on_node": 1, "pin_memory": False}
 
 
 def collate(items: list[int]) -> dict[str, torch.Tensor]:
@@ -74,10 +69,9 @@ def test_workers_ignore_a_request_to_stop_from_their_first_instruction(request_t
             os.kill(os.getpid(), request_to_stop)
         return pid
 
-    options = ONE_RANK | {"workers": 2}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fork", fork_and_tell)
-        loader = BatchLoader(Told(), [[0], [1], [2]], collate, **options)
+        loader = BatchLoader(Told(), [[0], [1], [2]], collate, workers=2)
         with closing(loader):
             assert [batch["n"].item() for batch in loader] == [0, 1, 2]
 
@@ -97,8 +91,7 @@ class Broken(torch.utils.data.Dataset[int]):
 
 
 def test_a_killed_worker_is_an_error_and_not_a_hang() -> None:
-    options = ONE_RANK | {"workers": 1}
-    loader = BatchLoader(Broken(), [[0], [1], [2], [3]], collate, **options)
+    loader = BatchLoader(Broken(), [[0], [1], [2], [3]], collate, workers=1)
     with closing(loader), pytest.raises(RuntimeError, match="worker"):
         list(loader)
 
@@ -108,10 +101,8 @@ class Pid(torch.utils.data.Dataset[int]):
         return os.getpid()
 
 
-@pytest.mark.parametrize("pipes", [False, True])
-def test_every_iteration_uses_the_same_workers(pipes: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(workers, "fits_shared_memory", lambda *_: not pipes)
-    loader = BatchLoader(Pid(), [[0], [1], [2], [3]], collate, **ONE_RANK | {"workers": 2})
+def test_every_iteration_uses_the_same_workers() -> None:
+    loader = BatchLoader(Pid(), [[0], [1], [2], [3]], collate, workers=2)
     with closing(loader):
         first = [batch["n"].item() for batch in loader]
         assert [batch["n"].item() for batch in loader] == first
@@ -119,18 +110,6 @@ def test_every_iteration_uses_the_same_workers(pipes: bool, monkeypatch: pytest.
         assert [batch["n"].item() for batch in loader] == first
         assert len(set(first) - {os.getpid()}) == 2
     assert not any(is_alive(pid) for pid in first)
-
-
-def test_open_loaders_share_the_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    reserved: list[int] = []
-    monkeypatch.setattr(workers, "fits_shared_memory", lambda *given: reserved.append(given[-1]) or True)
-    first = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1, "batch_bytes": 1000})
-    second = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1})
-    first.close()
-    third = BatchLoader(Pid(), [[0]], collate, **ONE_RANK | {"workers": 1})
-    second.close()
-    third.close()
-    assert reserved == [0, in_flight_bytes(1000, 1, 1), in_flight_bytes(1, 1, 1)]
 
 
 class Images(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
@@ -148,7 +127,7 @@ def stacked(samples: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
 def test_a_batch_that_is_kept_is_never_overwritten(size: int) -> None:
     """Also when there are more of them than slots, or none fits a slot."""
     pairs = [[2 * n, 2 * n + 1] for n in range(100)]
-    loader = BatchLoader(Images(), pairs, stacked, **ONE_RANK | {"workers": 2, "batch_bytes": size})
+    loader = BatchLoader(Images(), pairs, stacked, workers=2, images_bytes=size)
     with closing(loader):
         for _ in range(2):
             kept = [batch["img"][1] for batch in loader]  # views, of which each keeps its batch
@@ -179,16 +158,3 @@ def test_slots_are_used_again_once_their_batch_is_dropped() -> None:
     assert again.slot == 2
     assert slots.stack([torch.ones(5, dtype=torch.uint8)], 0) is None
     assert slots.stack([torch.ones(1)], 0) is None
-
-
-@pytest.mark.parametrize(
-    ("free", "fits"),
-    [(64 * 2**20, False), (2 * 2**30, True)],
-)
-def test_shared_memory_must_hold_all_batches_under_way(
-    free: int, fits: bool, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """16 images of 640 px by 8 workers are 0.75 GiB and more; Docker's default /dev/shm is 64 MiB."""
-    monkeypatch.setattr(workers.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
-    assert fits_shared_memory(in_flight_bytes(16 * 3 * 640**2, workers=8, ranks=1)) is fits
-    assert ("64 MiB free, and batches on their way need 938 MiB: they go through pipes" in caplog.text) is not fits

@@ -20,7 +20,7 @@ from ultralytics.nn import tasks
 from distill_api.constants import ExitCode
 from distill_api.errors import Permanent
 from distill_api.reasons import Reason
-from distill_trainer.models.loading import load_checkpoint
+from distill_trainer.models.loading import load_checkpoint, load_tensors
 from distill_trainer.models.student import build_student
 from tests.support.models import dataset
 
@@ -83,6 +83,31 @@ def test_no_attribute_of_the_file_shadows_a_method(original: Path, tmp_path: Pat
     model = load_checkpoint(changed(original, tmp_path / "n.pt", change))
     assert callable(model.forward)
     assert callable(model.float)
+
+
+def test_tensors_are_those_of_the_model_without_one(original: Path, tmp_path: Path) -> None:
+    model = load_checkpoint(original).state_dict()
+    tensors = load_tensors(original)
+    assert tensors.keys() == model.keys()
+    assert all(torch.equal(tensors[name], value) for name, value in model.items())
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32, torch.int64}
+    for name in ("NaN", "a cycle of modules"):
+        change, says = BAD[name]
+        with pytest.raises(Permanent, match=says) as refused:
+            load_tensors(changed(original, tmp_path / "n.pt", change))
+        assert refused.value.reason is Reason.MODEL_INVALID
+
+
+def test_a_large_architecture_is_refused_where_new_memory_is_filled(original: Path, tmp_path: Path) -> None:
+    change, says = BAD["too wide"]
+    bad, before = changed(original, tmp_path / "n.pt", change), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert says in refusal(bad)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MEMORY
+    assert torch.utils.deterministic.fill_uninitialized_memory
 
 
 def layer(row: list[Any]) -> Callable[[Any], None]:

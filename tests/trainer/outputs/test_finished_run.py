@@ -25,7 +25,6 @@ from ultralytics.models.yolo.segment import SegmentationTrainer
 
 from distill_api.spec.training import Training
 from distill_api.status import Result
-from distill_trainer.data import load_dataset
 from distill_trainer.models.arguments import ultralytics_arguments
 from distill_trainer.models.student import build_student, student_source
 from distill_trainer.models.weights import save_weights
@@ -33,7 +32,7 @@ from distill_trainer.outputs.report.agreement import Compared, Detections, mean_
 from distill_trainer.outputs.report.report import Report
 from distill_trainer.process.liveness.stop import StopFlag
 from tests.support.machine.browser import address_of, headless
-from tests.support.models import SUFFIX, job_spec, preprocessed, train_data
+from tests.support.models import SUFFIX, job_spec, load_dataset, preprocessed, train_data
 from tests.support.ranks import in_process
 from tests.support.ranks.in_process import IMGSZ, Volumes
 

@@ -21,8 +21,8 @@ from distill_trainer.outputs.export.export import export_weights
 from distill_trainer.outputs.optional import OutputProblem, try_output
 from distill_trainer.outputs.pictures import draw_labels, draw_results
 from distill_trainer.outputs.report.chart import Line, dot_plot, line_chart, nice_ticks, whole_ticks
-from distill_trainer.outputs.results import ResultsCsv
-from distill_trainer.outputs.tensorboard import write_events
+from distill_trainer.outputs.results import results_csv, with_row
+from distill_trainer.outputs.tensorboard import event_files
 from distill_trainer.training.evaluation.comparison import Comparison, find_baseline
 from tests.support.machine.processes import children, command
 from tests.support.models import ALONE, build
@@ -84,11 +84,14 @@ def test_a_missing_package_is_named_and_nothing_is_installed(best: Path, monkeyp
 
 
 def test_events_follow_results_csv_when_a_resumed_run_goes_back(tmp_path: Path) -> None:
-    path, folder = tmp_path / "results.csv", tmp_path / "tensorboard"
+    folder, kept = tmp_path / "tensorboard", []
+    folder.mkdir()
 
     def finish(epoch: int, loss: float) -> None:
-        ResultsCsv(path).append({"epoch": epoch, "time": 1.0, "train/box_loss": loss})
-        write_events(folder, ResultsCsv(path).rows(), wall_time=float(epoch))
+        nonlocal kept
+        kept = with_row(kept, {"epoch": epoch, "time": 1.0, "train/box_loss": loss})
+        for path, content in event_files(folder, kept, wall_time=float(epoch)).items():
+            path.write_bytes(content)
 
     def shown() -> list[tuple[int, float]]:
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -99,7 +102,6 @@ def test_events_follow_results_csv_when_a_resumed_run_goes_back(tmp_path: Path) 
 
     for epoch in (1, 2, 3):
         finish(epoch, loss=epoch)
-    (folder / ".events.out.tfevents.00000004.abc.tmp").write_bytes(b"of a write that was killed")
     finish(2, loss=20.0)
     assert shown() == [(1, 1.0), (2, 20.0)]
     finish(3, loss=30.0)
@@ -110,12 +112,13 @@ def test_events_follow_results_csv_when_a_resumed_run_goes_back(tmp_path: Path) 
 
 
 def test_curves_are_drawn_also_of_epochs_that_were_not_validated(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
+    path, kept = tmp_path / "results.csv", []
     for epoch in (1, 2, 3):
         row = {"epoch": epoch, "time": epoch, "train/box_loss": 1.0 / epoch, "train/dis_loss": 2.0 / epoch}
         if epoch == 3:
             row |= {"metrics/mAP50(B)": 0.5, "val/box_loss": 1.0}
-        ResultsCsv(path).append(row)
+        kept = with_row(kept, row)
+    path.write_bytes(results_csv(kept))
     assert draw_results(path) == ["results.png"]
     assert (tmp_path / "results.png").stat().st_size > 10_000
     assert sorted(os.listdir(tmp_path)) == ["results.csv", "results.png"]

@@ -20,7 +20,7 @@ from distill_api.errors import Retryable
 from distill_trainer.checkpoint.store.storage import atomic_write
 from distill_trainer.models.loading import file_sha256
 from distill_trainer.models.weights import save_weights
-from distill_trainer.outputs.results import ResultsCsv, write_args
+from distill_trainer.outputs.results import read_rows, results_csv, with_row, write_args
 
 
 def rows(path: Path) -> list[list[str]]:
@@ -29,10 +29,12 @@ def rows(path: Path) -> list[list[str]]:
 
 
 def test_a_resumed_run_replaces_the_rows_it_does_again(tmp_path: Path) -> None:
-    path = tmp_path / "results.csv"
+    path, kept = tmp_path / "results.csv", read_rows(tmp_path / "results.csv")
     for epoch in (1, 2, 3):
-        ResultsCsv(path).append({"epoch": epoch, "time": epoch + 0.5, "train/box_loss": 1 / 3})
-    ResultsCsv(path).append({"epoch": 2, "time": 9.0, "train/box_loss": 2.0, "train/dis_loss": 4.0})
+        kept = with_row(kept, {"epoch": epoch, "time": epoch + 0.5, "train/box_loss": 1 / 3})
+    path.write_bytes(results_csv(kept))
+    again = {"epoch": 2, "time": 9.0, "train/box_loss": 2.0, "train/dis_loss": 4.0}
+    path.write_bytes(results_csv(with_row(read_rows(path), again)))
 
     assert rows(path) == [
         ["epoch", "time", "train/box_loss", "train/dis_loss"],

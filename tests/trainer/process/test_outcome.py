@@ -139,16 +139,24 @@ def reported(rank: int, code: int, outcome: str, reason: Reason, at: float = 100
     return RankEnd(rank, code, at, RankReport(exit_code=code, at=at, message=message))
 
 
-def silent(
-    rank: int, code: int, at: float = 100.0, stepped: bool = False, missed: MissedHeartbeat | None = None
-) -> RankEnd:
-    return RankEnd(rank, code, at, None, stepped, missed)
+def silent(rank: int, code: int, at: float = 100.0, **more: Any) -> RankEnd:
+    return RankEnd(rank, code, at, None, **more)
+
+
+def aborted(rank: int, error: str, at: float = 100.0) -> RankEnd:
+    """A rank that c10d's watchdog ended."""
+    said = (
+        f"INFO step 7\n[PG ID 0 Rank {rank}] Process group watchdog thread terminated with exception: {error}\nframe #0"
+    )
+    return silent(rank, -6, at, said=said)
 
 
 def waited(rank: int, at: float) -> RankEnd:
     return reported(rank, 1, "failed", Reason.PEER_LOST, at, waited=True)
 
 
+ECC = "uncorrectable ECC error encountered"
+LOST = "NCCL error: remote process exited or there was a network error, NCCL version 2.27.3"
 DONE_0 = reported(0, 0, "done", Reason.COMPLETED)
 STOPPED_0 = reported(0, 143, "stopped", Reason.STOPPED)
 STOPPED_1 = reported(1, 143, "stopped", Reason.STOPPED)
@@ -192,6 +200,14 @@ PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
         ([silent(0, -11)], {}, 139, Reason.TRAINER_ERROR, 0),
         ([silent(0, -6)], {}, 134, Reason.PEER_LOST, 0),
         ([silent(0, -6)], {"world_size": 1}, 134, Reason.TRAINER_ERROR, 0),
+        # The one whose device failed, whoever was aborted first.
+        ([aborted(0, LOST), aborted(1, f"CUDA error: {ECC}", at=101)], {}, 134, Reason.ACCELERATOR_FAILED, 1),
+        ([aborted(0, LOST), aborted(1, f"Cuda failure 214 '{ECC}'")], {}, 134, Reason.ACCELERATOR_FAILED, 1),
+        ([ECHO_0, aborted(1, "CUDA error: device-side assert triggered")], {}, 134, Reason.TRAINER_ERROR, 1),
+        ([aborted(0, LOST), aborted(1, "CUDA error: out of memory")], {}, 134, Reason.OUT_OF_MEMORY, 1),
+        ([aborted(0, LOST), ERROR_1], {}, 1, Reason.TRAINER_ERROR, 1),
+        ([aborted(0, LOST), aborted(1, LOST)], {}, 134, Reason.PEER_LOST, 0),
+        ([aborted(0, LOST)], {"world_size": 4}, 134, Reason.PEER_LOST, 0),
         ([silent(0, -7)], {}, 135, Reason.TRAINER_ERROR, 0),
         ([silent(0, 5)], {}, 5, Reason.TRAINER_ERROR, 0),
         # These codes promise what only a report can.

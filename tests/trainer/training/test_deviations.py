@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from distill_trainer.data.order import SampleOrder
+from distill_trainer.data.loading.order import SampleOrder
 from distill_trainer.models.student import neck_channels
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.projector import Projector

@@ -13,6 +13,7 @@ from distill_trainer.data import Shards
 from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
+from distill_trainer.training.device.preprocess import Preprocess
 from distill_trainer.training.device.results import StepResult
 from distill_trainer.training.distillation.losses.registry import LOSSES
 from distill_trainer.training.distillation.plan import DistillationPlan
@@ -22,7 +23,6 @@ from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.distillation.terms import TASK_OF
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.shards import frozen_running_statistics
-from distill_trainer.training.preprocess import Preprocess
 from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import ALONE, CPU, build, shard_batch, teach
 

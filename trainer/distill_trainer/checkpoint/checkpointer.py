@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -202,24 +203,28 @@ class Checkpointer:
         self._events.checkpoint_stalled(stalled)
         return stalled
 
-    def replace_files(self, paths: Iterable[Path], content: bytes) -> None:
-        """Replace each of `paths` by `content` in the background, atomically. Only the writer does.
+    def replace_files(self, files: Mapping[Path, bytes]) -> None:
+        """Replace each file by its content in the background, atomically. Only the writer does.
 
-        Files are replaced in the order of the calls, after a commit in progress and before any later one. Waits for
-        the files of an earlier call. Raises the error of the previous commit or file, as `wait`.
+        Files are replaced in their order and that of the calls, after a commit in progress and before any later one.
+        Waits for the files of an earlier call. Raises the error of the previous commit or file, as `wait`.
         """
         if self._writer is None:
             return
         self._wait(buffer=self._file.descriptor)
-        memory = self._file.reserve(len(content), pinned=False)
-        memory.numpy()[: len(content)] = np.frombuffer(content, dtype=np.uint8)
+        contents = {id(content): content for content in files.values()}  # each once: best.pt often is last.pt
+        ends = dict(zip(contents, accumulate(map(len, contents.values())), strict=True))
+        size = sum(map(len, contents.values()))
+        memory = self._file.reserve(size, pinned=False).numpy()
+        for number, content in contents.items():
+            memory[ends[number] - len(content) : ends[number]] = np.frombuffer(content, dtype=np.uint8)
         self._writer.submit(
             {
                 "buffer": self._file.descriptor,
-                "bytes": len(content),
+                "bytes": size,
                 "directory": str(self.directory),
                 "fence": asdict(self._fence),
-                "paths": [str(path) for path in paths],
+                "files": {str(path): (ends[id(c)] - len(c), ends[id(c)]) for path, c in files.items()},
             }
         )
 

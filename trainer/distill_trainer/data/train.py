@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -13,11 +13,17 @@ from torch.utils.data import Dataset
 
 from distill_api.spec.training import Training
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.dataset import TrainDataset
-from distill_trainer.data.order import SampleOrder, ShardBatchSampler
-from distill_trainer.data.shards import Shards
-from distill_trainer.data.unlabelled import Joined, JoinedSampler, Unlabelled, UnlabelledDataset, unlabelled_order
-from distill_trainer.data.workers import BatchLoader
+from distill_trainer.data.datasets.dataset import TrainDataset
+from distill_trainer.data.datasets.unlabelled import (
+    Joined,
+    JoinedSampler,
+    Unlabelled,
+    UnlabelledDataset,
+    unlabelled_order,
+)
+from distill_trainer.data.loading.order import SampleOrder, ShardBatchSampler
+from distill_trainer.data.loading.shards import Shards
+from distill_trainer.data.loading.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 
 log = logging.getLogger(__name__)
@@ -40,11 +46,8 @@ class TrainData:
         shards: Shards,
         device: torch.device,
         unlabelled_ratio: float = 0.0,
-        on_piped: Callable[[], None] = lambda: None,
     ) -> None:
-        """`unlabelled_ratio`: unlabelled images per labelled one in each batch. `on_piped` is called for each batch for
-        which shared memory is too small.
-        """
+        """`unlabelled_ratio`: unlabelled images per labelled one in each batch."""
         shape = {"imgsz": imgsz, "stride": stride, "seed": training.seed}
         self.dataset = TrainDataset(dataset, training, **shape)
         self.order = SampleOrder(
@@ -60,18 +63,18 @@ class TrainData:
             per_shard = max(1, round(unlabelled_ratio * self._shard_batch))
             order = unlabelled_order(len(more), per_shard * shards.count, training.seed)
             self._unlabelled = Unlabelled(more, order, per_shard, self.steps_per_epoch * training.epochs)
-        self._local_shards, self._on_piped = shards.local, on_piped
+        self._local_shards = shards.local
         loaded = self._shard_batch + (self._unlabelled.shard_batch if self._unlabelled is not None else 0)
-        self._batch_bytes = loaded * dataset.channels * imgsz * imgsz
-        self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        self._images_bytes = loaded * dataset.channels * imgsz * imgsz
+        ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._pin_memory = device.type == "cuda"
         cpus = available_cpus()
-        self.workers = worker_count(training.workers, self._ranks_on_node, cpus)
+        self.workers = worker_count(training.workers, ranks_on_node, cpus)
         if self.workers < training.workers:
             log.info(
                 "training.workers is %d, but %d ranks share %d CPUs; using %d data loader workers per rank",
                 training.workers,
-                self._ranks_on_node,
+                ranks_on_node,
                 cpus,
                 self.workers,
             )
@@ -108,10 +111,9 @@ class TrainData:
             sampler,
             self.dataset.collate_fn,
             workers=min(self.workers, len(sampler)),
-            batch_bytes=self._batch_bytes,
-            ranks_on_node=self._ranks_on_node,
+            images_bytes=self._images_bytes,
+            held=2 * len(self._local_shards),  # those of a step, while the next ones are taken
             pin_memory=self._pin_memory,
-            on_piped=self._on_piped,
         )
         with closing(loader):
             shard_batches = iter(loader)

@@ -44,13 +44,13 @@ from distill_trainer.outputs.report.report import (
     Training,
     finite_rows,
 )
-from distill_trainer.outputs.results import ResultsCsv, write_args
-from distill_trainer.outputs.tensorboard import write_events
+from distill_trainer.outputs.results import read_rows, write_args
+from distill_trainer.outputs.tensorboard import event_files
 from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.evaluation.comparison import Baseline
 from distill_trainer.training.evaluation.scores import Score
 from distill_trainer.training.parallel.environment import Environment
-from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.saving.state import TrainingProgress
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +161,8 @@ class Finish:
 
     def _events(self) -> list[str]:
         folder = self.context.files.tensorboard
-        write_events(folder, ResultsCsv(self.context.files.results_csv).rows(), time.time())
+        for path, content in event_files(folder, read_rows(self.context.files.results_csv), time.time()).items():
+            atomic_write(path, content)
         return [folder.name]
 
     def _export(self, export_format: str) -> list[str]:
@@ -266,7 +267,7 @@ class Finish:
             versions=_versions(),
             spec={name: value for name, value in spec.to_wire().items() if name != "template"},
             models=models,
-            epochs=finite_rows(ResultsCsv(self.context.files.results_csv).rows()),
+            epochs=finite_rows(read_rows(self.context.files.results_csv)),
             outputs=outputs,
         )
         atomic_write(self._root / "report.json", report.to_json())

@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from distill_trainer.outputs.optional import try_output
-from distill_trainer.outputs.results import ResultsCsv
-from distill_trainer.outputs.tensorboard import write_events
+from distill_trainer.outputs.results import read_rows, results_csv, with_row
+from distill_trainer.outputs.tensorboard import event_files
 from distill_trainer.process.rank.context import RankContext
 from distill_trainer.training.device.results import StepResult
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS
 from distill_trainer.training.optimizer import TrainingPlan
-from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.saving.state import TrainingProgress, TrainingState
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Reporter:
         self._clock, self._epoch_started_at = clock, clock()
         self._first_step = progress.step
         self._cached, self._cached_before, self._asked_cache_at = cached, -1, -_CACHE_SECONDS
-        self._csv = ResultsCsv(context.files.results_csv, context.checkpointer.check_fence)
+        self._rows = read_rows(context.files.results_csv) if context.env.is_main else []
         self._tensorboard = True
         context.metrics.planned(steps=plan.total_steps)
         context.status.progress(
@@ -102,8 +103,10 @@ class Reporter:
         self._context.metrics.evaluated("teacher", map50=map50, map50_95=map50_95)
         self._context.status.progress(teacher_map=map50_95)
 
-    def epoch_finished(self, losses: Mapping[str, float], validation: Any | None) -> None:
-        """An epoch is finished; `losses` are its means, `validation` its ValMetrics or None."""
+    def epoch_finished(self, losses: Mapping[str, float], validation: Any | None) -> dict[Path, bytes]:
+        """An epoch is finished; `losses` are its means, `validation` its ValMetrics or None. Returns the files that
+        tell of it, on rank 0.
+        """
         progress = self._progress
         map50_95 = validation.map if validation is not None else None
         if validation is not None:
@@ -119,9 +122,10 @@ class Reporter:
             progress.epochs_finished, self._plan.epochs, short_names(losses), seconds, map50_95
         )
         self._tell_cache(at_epoch=True)
-        if self._context.env.is_main:
-            self._csv.append(self._row(losses, validation))
-            self._write_events()
+        if not self._context.env.is_main:
+            return {}
+        self._rows = with_row(self._rows, self._row(losses, validation))
+        return {self._context.files.results_csv: results_csv(self._rows)} | self._events()
 
     def _tell_cache(self, *, at_epoch: bool = False) -> None:
         now = self._clock()
@@ -134,13 +138,13 @@ class Reporter:
             self._cached_before = cached
             log.info("dataCache: %d of %d images are on this node", cached, cacheable)
 
-    def _write_events(self) -> None:
-        if self._tensorboard:
-            _, problem = try_output(
-                "TensorBoard",
-                lambda: write_events(self._context.files.tensorboard, self._csv.rows(), time.time()),
-            )
-            self._tensorboard = problem is None  # logged once; tried again at the end of the run
+    def _events(self) -> dict[Path, bytes]:
+        if not self._tensorboard:
+            return {}
+        folder = self._context.files.tensorboard
+        files, problem = try_output("TensorBoard", lambda: event_files(folder, self._rows, time.time()))
+        self._tensorboard = problem is None  # logged once; tried again at the end of the run
+        return files or {}
 
     def _row(self, losses: Mapping[str, float], validation: Any | None) -> dict[str, float]:
         """A row of results.csv, with Ultralytics' columns, order and rounding."""

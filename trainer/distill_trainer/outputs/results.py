@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,32 +14,35 @@ from distill_trainer.checkpoint.store.storage import atomic_write
 _EPOCH = "epoch"
 
 
-class ResultsCsv:
-    """results.csv with Ultralytics' columns. Every write replaces the file atomically."""
+Row = Mapping[str, str]
+"""A row of results.csv, by column."""
 
-    def __init__(self, path: Path, guard: Callable[[], None] = lambda: None) -> None:
-        """`guard` is called before the file is replaced and can prevent that by raising."""
-        self._path, self._guard = path, guard
 
-    def append(self, row: Mapping[str, float]) -> None:
-        """Add the row of an epoch; `row["epoch"]` counts from 1. Raises TrainerError.
+def read_rows(path: Path) -> list[Row]:
+    """The rows of results.csv, oldest first; none if there is no file."""
+    if not path.exists():
+        return []
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
-        Rows of this and later epochs, written before a resume, are removed. New columns are empty in earlier rows.
-        """
-        kept = [old for old in self.rows() if float(old[_EPOCH]) < row[_EPOCH]]
-        columns = list(dict.fromkeys([*(name for old in kept for name in old), *row]))
-        stream = io.StringIO()
-        writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows([*kept, {name: _number(value) for name, value in row.items()}])
-        atomic_write(self._path, stream.getvalue().encode(), self._guard)
 
-    def rows(self) -> list[dict[str, str]]:
-        """All rows, oldest first; empty if there is no file."""
-        if not self._path.exists():
-            return []
-        with open(self._path, newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+def with_row(rows: Sequence[Row], row: Mapping[str, float]) -> list[Row]:
+    """`rows` with the one of an epoch; `row["epoch"]` counts from 1.
+
+    Rows of this and later epochs, written before a resume, are left out.
+    """
+    kept = [old for old in rows if float(old[_EPOCH]) < row[_EPOCH]]
+    return [*kept, {name: _number(value) for name, value in row.items()}]
+
+
+def results_csv(rows: Sequence[Row]) -> bytes:
+    """results.csv with Ultralytics' columns. Columns that only later rows have are empty in earlier ones."""
+    stream = io.StringIO()
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue().encode()
 
 
 def write_args(path: Path, args: Mapping[str, Any]) -> None:

@@ -12,33 +12,33 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from distill_trainer.checkpoint.store.storage import atomic_write
 from distill_trainer.outputs.optional import OutputProblem
+from distill_trainer.outputs.results import Row
 
 _NAME = "events.out.tfevents."
 _EPOCH = "epoch"
 _DIGITS = 8
 
 
-def write_events(folder: Path, rows: Sequence[Mapping[str, str]], wall_time: float) -> None:
-    """Update the event files in `folder` to match `rows`, the rows of results.csv, oldest first.
+def event_files(folder: Path, rows: Sequence[Row], wall_time: float) -> dict[Path, bytes]:
+    """The event files that `folder` needs to match `rows`, those of results.csv, oldest first.
 
-    The newest row's file is always written, others only if they are missing. Files of other epochs are deleted. Tags
-    are column names and steps are epochs. `wall_time` (Unix seconds) is the time of the new events.
-    Raises OutputProblem if tensorboardX is not installed, and TrainerError if a file cannot be written.
+    The newest row's file is always one of them, others only if they are missing. Files of other epochs are deleted.
+    Tags are column names and steps are epochs. `wall_time` (Unix seconds) is the time of the new events.
+    Raises OutputProblem if tensorboardX is not installed.
     """
-    for unfinished in folder.glob(f".{_NAME}*"):  # left by a killed write; TensorBoard would read it
-        unfinished.unlink(missing_ok=True)
     existing = {path.name: path for path in folder.glob(f"{_NAME}*")}
     wanted = {f"{_NAME}{int(row[_EPOCH]):0{_DIGITS}}": row for row in rows}
     for name in existing.keys() - wanted.keys():
         existing[name].unlink(missing_ok=True)
-    for position, (name, row) in enumerate(wanted.items(), start=1):
-        if name not in existing or position == len(wanted):
-            atomic_write(folder / name, _events(_scalars(row), int(row[_EPOCH]), wall_time))
+    return {
+        folder / name: _events(_scalars(row), int(row[_EPOCH]), wall_time)
+        for position, (name, row) in enumerate(wanted.items(), start=1)
+        if name not in existing or position == len(wanted)
+    }
 
 
-def _scalars(row: Mapping[str, str]) -> dict[str, float]:
+def _scalars(row: Row) -> dict[str, float]:
     """The row's finite numbers. Columns of an epoch without validation are empty."""
     scalars = {}
     for name, text in row.items():

@@ -35,6 +35,9 @@ _PROGRAM_ADVICE = (
     "the usual cause is an index outside its range, such as a class that the model does not have; for the line where "
     "it happens, set CUDA_LAUNCH_BLOCKING=1 in spec.template"
 )
+_CUDA_ERROR = re.compile(r"(?:CUDA error: |Cuda failure )[^\n]+")
+_ABORT_TEXT = "watchdog thread terminated with exception"
+"""Written by c10d's watchdog before it aborts the process, after an error of NCCL or of the rank's own device."""
 _WAITED_TEXT = re.compile(r"[Tt]imed out|[Tt]imeout")
 _ECHO_EXIT_SIGNALS = frozenset({signal.SIGTERM, signal.SIGKILL})
 _ECHO_SECONDS = 2.0
@@ -66,6 +69,8 @@ class RankEnd:
     """Whether it finished a step in this attempt, by its last status."""
     missed: MissedHeartbeat | None = None
     """Set if the launcher killed the rank because its heartbeat stopped."""
+    said: str = ""
+    """The end of what it wrote to stderr."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +122,7 @@ def ending_of(
         advice = "lower training.batch or training.imgsz, or use accelerators with more memory"
         return end(FAILURE_EXIT_CODE, "failed", Reason.OUT_OF_MEMORY, f"{text}; {advice}")
     if "DataLoader worker" in text and "killed by signal" in text:
-        advice = "too little memory or /dev/shm; lower training.workers or raise the pod's limits"
+        advice = "too little memory; lower training.workers or raise the pod's limits"
         return end(FAILURE_EXIT_CODE, "failed", Reason.PROCESS_KILLED, f"{text} ({advice})")
     if type(error).__name__ in _DEVICE_ERROR_TYPES and _PROGRAM_TEXT.search(text):
         text = f"{text}; {_PROGRAM_ADVICE}"
@@ -205,6 +210,8 @@ def _is_echo(end: RankEnd, started: float, stop_requested: bool) -> bool:
         return end.report.message.reason.facts.echo
     if end.missed is not None:
         return False
+    if end.exit_code == -signal.SIGABRT and _ABORT_TEXT in end.said:
+        return not _CUDA_ERROR.search(end.said)
     if end.exit_code == -signal.SIGTERM:
         return True
     late = end.at - started > _ECHO_SECONDS
@@ -242,12 +249,15 @@ def _killed(end: RankEnd, attempt: int, world_size: int, stop_requested: bool, o
                     ": it did not commit its checkpoint within the grace period; see its log for what it waited for, "
                     "or raise recovery.gracePeriodSeconds"
                 )
+        elif -end.exit_code == signal.SIGABRT and (error := _CUDA_ERROR.search(end.said)):
+            own = ending_of(RuntimeError(error[0]), None, rank=end.rank, attempt=attempt).message
+            reason, text = own.reason, f"{text} after {own.message.removeprefix('RuntimeError: ')}"
         elif -end.exit_code == signal.SIGABRT and world_size > 1:
             # NCCL's watchdog aborts the process when a collective times out.
             reason = Reason.PEER_LOST
             text += ", as PyTorch does when a peer of a collective is gone"
         elif -end.exit_code == signal.SIGBUS:
-            text += ": /dev/shm is probably full; enlarge it or lower training.workers"
+            text += ": a file that it had mapped could not be read, or /dev/shm is full"
     else:
         text = f"rank {end.rank} ended with exit code {end.exit_code} and without a report"
         code = end.exit_code if end.exit_code not in (0, *ExitCode) else FAILURE_EXIT_CODE

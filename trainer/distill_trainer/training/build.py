@@ -24,7 +24,6 @@ from distill_trainer.models.student import set_class_weights
 from distill_trainer.process.liveness.timeouts import Timeouts, timeouts
 from distill_trainer.process.machine.allocator import keep_freed_memory
 from distill_trainer.process.rank.context import RankContext
-from distill_trainer.training.corrected import check_distillation
 from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.schedule import weight_schedule
 from distill_trainer.training.distillation.task import Term
@@ -34,7 +33,8 @@ from distill_trainer.training.optimizer import Schedule, TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_state
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
 from distill_trainer.training.parallel.labels import SharedLabels
-from distill_trainer.training.state import TrainingState
+from distill_trainer.training.saving.corrected import check_distillation
+from distill_trainer.training.saving.state import TrainingState
 from distill_trainer.training.step import Step
 from distill_trainer.training.step_builder import StepBuilder
 
@@ -130,7 +130,6 @@ def build_train_data(setup: Setup) -> TrainData:
         shards=setup.shards,
         device=setup.environment.device,
         unlabelled_ratio=setup.spec.dataset.unlabelled.ratio if setup.spec.dataset.unlabelled is not None else 0.0,
-        on_piped=setup.context.metrics.piped_batch,
     )
 
 
@@ -144,7 +143,6 @@ def build_val_data(setup: Setup) -> ValData:
         stride=setup.prepared.stride,
         batch=shard_batch * (1 if setup.prepared.task == "obb" else 2),
         environment=setup.environment,
-        on_piped=setup.context.metrics.piped_batch,
     )
 
 

@@ -12,11 +12,11 @@ from distill_api.errors import Retryable, Stopped
 from distill_api.reasons import Reason
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.telemetry.phases import Phases
-from distill_trainer.training.commits import Commits
 from distill_trainer.training.device.results import Results, StepResult
 from distill_trainer.training.device.upload import Uploads
 from distill_trainer.training.optimizer import TrainingPlan
-from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.saving.commits import Commits
+from distill_trainer.training.saving.state import TrainingProgress
 from distill_trainer.training.step import Step
 
 MAX_SKIPPED_STEPS = 20

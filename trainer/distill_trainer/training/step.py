@@ -15,11 +15,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
-from distill_trainer.data.shards import Shards
+from distill_trainer.data.loading.shards import Shards
 from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import train_mode
 from distill_trainer.process.telemetry.phases import Phases
-from distill_trainer.training.device.gate import optimizer_tensors, restore_buffers, undone_unless
+from distill_trainer.training.device.gate import Buffers, optimizer_tensors, undone_unless
+from distill_trainer.training.device.preprocess import Preprocess
 from distill_trainer.training.device.results import Pending, StepResult
 from distill_trainer.training.device.upload import Uploaded
 from distill_trainer.training.distillation.balance import NeckGradients
@@ -31,8 +32,7 @@ from distill_trainer.training.optimizer import MAX_GRADIENT_NORM, Schedule, remo
 from distill_trainer.training.parallel.collectives import all_reduce_async, no_sync, replicate
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.parallel.shards import frozen_running_statistics, seed_shard
-from distill_trainer.training.preprocess import Preprocess
-from distill_trainer.training.state import TrainingState
+from distill_trainer.training.saving.state import TrainingState
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Step:
         self._shards, self._environment = shards, environment
         self._task, self._optimizer, self._scaler = state.task, state.optimizer, state.scaler
         self._averages = [value for value in state.ema.ema.state_dict().values() if value.is_floating_point()]
+        self._buffers = Buffers(state.task.student_model, state.ema.ema)
         self._pending: Pending | None = None
         self._cosines: Sequence[float] = ()
         self._last_optimizer_step = state.progress.step - 1  # commits happen right after an optimizer step
@@ -246,7 +247,7 @@ class Step:
             self._optimizer.step()
             self.state.ema.update(self._task.student_model)
         else:  # the average was not updated in this step
-            restore_buffers(self._task.student_model, self.state.ema.ema, finite)
+            self._buffers.restore_unless(finite)
 
     def _optimizer_step_on_device(self, finite: Tensor) -> None:
         """The same without a host that waits: an optimizer step that is undone where gradients were not finite."""
@@ -255,7 +256,7 @@ class Step:
         with undone_unless(finite, [*optimizer_tensors(self._optimizer), *self._averages]):
             self._optimizer.step()
             self.state.ema.update(self._task.student_model)
-        restore_buffers(self._task.student_model, self.state.ema.ema, finite)
+        self._buffers.restore_unless(finite)
 
     def _amp_scale(self) -> Tensor | None:
         """The loss scale, with fp16, on the device."""

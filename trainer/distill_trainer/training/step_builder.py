@@ -12,7 +12,7 @@ from ultralytics.utils.torch_utils import ModelEMA
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import grid_size, neck_channels
-from distill_trainer.training.corrected import check_optimizer, hyperparameters, set_hyperparameters
+from distill_trainer.training.device.preprocess import Preprocess
 from distill_trainer.training.distillation.balance import Balance
 from distill_trainer.training.distillation.losses.registry import Signal
 from distill_trainer.training.distillation.plan import DistillationPlan
@@ -21,8 +21,8 @@ from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.optimizer import Schedule, TrainingPlan, build_optimizer
 from distill_trainer.training.parallel.environment import Environment
-from distill_trainer.training.preprocess import Preprocess
-from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.saving.corrected import check_optimizer, hyperparameters, set_hyperparameters
+from distill_trainer.training.saving.state import TrainingProgress, TrainingState
 from distill_trainer.training.step import Step
 
 

@@ -32,6 +32,12 @@ log = logging.getLogger(__name__)
 
 STEPS = int(os.environ.get("FAKE_STEPS", "40"))
 SECONDS = float(os.environ.get("FAKE_STEP_SECONDS", "0.02"))
+AFTER_ECC = """\
+[rank{rank}]:[E1129 18:50:00.123 ProcessGroupNCCL.cpp:2042] [PG ID 0 PG GUID 0(default_pg) Rank {rank}] Process group \
+watchdog thread terminated with exception: CUDA error: uncorrectable ECC error encountered
+CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace below might be incorrect.
+terminate called after throwing an instance of 'c10::DistBackendError'
+""".format(rank=os.environ.get("RANK"))
 if "FAKE_READABLE" in os.environ:
     manifest.READABLE = frozenset(map(int, os.environ["FAKE_READABLE"].split()))  # type: ignore[misc]
 
@@ -46,6 +52,9 @@ def misbehave(what: str) -> None:
         raise Permanent(Reason.DATASET_INVALID, "data.yaml names no val images; add val: images/val")
     elif what == "exit":
         os._exit(5)
+    elif what == "ecc":  # as c10d's watchdog does after an error of the device
+        os.write(2, AFTER_ECC.encode())
+        os.abort()
     elif what == "hang":
         time.sleep(3600)
     elif what == "freeze":  # every thread, the watchdog's too

@@ -108,6 +108,15 @@ def test_a_hanging_thread_is_named_although_other_ranks_give_up_first(gang: Gang
 
 
 @EACH_BACKEND
+def test_a_rank_that_is_aborted_for_its_device_is_the_cause(gang: Gang) -> None:
+    (node,) = gang.start(processes=2, plan={"1": {"at": 7, "do": "ecc"}}, recovery=RECOVERY)
+    code, message = node.end()
+    assert (code, message.reason, message.rank) == (134, Reason.ACCELERATOR_FAILED, 1)
+    assert message.message == "rank 1 was killed by SIGABRT after CUDA error: uncorrectable ECC error encountered"
+    assert node.log.read_text().count("terminate called after throwing") == 1, "passed on, once"
+
+
+@EACH_BACKEND
 def test_a_stopped_process_on_another_node_is_named_by_that_node(gang: Gang) -> None:
     nodes = gang.start(nodes=2, processes=1, plan={"1": {"at": 7, "do": "freeze"}}, recovery=RECOVERY)
     _, echo = nodes[0].end()

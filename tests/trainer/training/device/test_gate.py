@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from distill_trainer.training.device.gate import optimizer_tensors, restore_buffers, undone_unless
+from distill_trainer.training.device.gate import Buffers, optimizer_tensors, undone_unless
 
 
 def tensors() -> list[Tensor]:
@@ -43,6 +43,7 @@ def test_an_optimizer_has_its_parameters_and_its_state() -> None:
 @pytest.mark.parametrize("applied", [True, False])
 def test_only_buffers_that_are_not_finite_come_from_the_average(applied: bool) -> None:
     model, average = (nn.Sequential(nn.BatchNorm2d(2), nn.BatchNorm2d(3)) for _ in range(2))
+    buffers = Buffers(model, average)
     for number, buffer in enumerate(average.buffers()):
         buffer.fill_(number)
     model[0].running_mean[1], model[1].running_var[0] = math.nan, -math.inf
@@ -51,6 +52,6 @@ def test_only_buffers_that_are_not_finite_come_from_the_average(applied: bool) -
     if not applied:
         for name in ("0.running_mean", "1.running_var"):
             expected[name] = average.get_buffer(name).clone()
-    restore_buffers(model, average, torch.tensor(applied))
+    buffers.restore_unless(torch.tensor(applied))
     for name, buffer in model.named_buffers():
         torch.testing.assert_close(buffer, expected[name], rtol=0, atol=0, equal_nan=True)

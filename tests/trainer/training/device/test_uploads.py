@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from distill_trainer.training.device.preprocess import Preprocess
 from distill_trainer.training.device.upload import Uploaded, Uploads
-from distill_trainer.training.preprocess import Preprocess
 from tests.support.models import CPU, shard_batch
 
 VARYING = Preprocess(CPU, 128, 32, 0.5, seed=4)

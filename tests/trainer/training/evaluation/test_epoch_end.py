@@ -7,7 +7,7 @@ import pytest
 
 from distill_trainer.training.evaluation.epoch_end import Evaluation, validates
 from distill_trainer.training.evaluation.validate import ValMetrics
-from distill_trainer.training.state import TrainingProgress
+from distill_trainer.training.saving.state import TrainingProgress
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_patience_counts_epochs_also_those_without_validation(patience: int, sto
             task=SimpleNamespace(student_model=SimpleNamespace(args=SimpleNamespace(patience=patience))),
         ),
         "data": SimpleNamespace(environment=SimpleNamespace(is_main=False)),
-        "observer": SimpleNamespace(epoch_finished=lambda _, validation: told.append(validation is not None)),
+        "observer": SimpleNamespace(epoch_finished=lambda _, validation: told.append(validation is not None) or {}),
         "context": None,
         "commits": None,
     }

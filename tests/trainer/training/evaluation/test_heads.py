@@ -14,9 +14,8 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.tasks import DetectionModel
 
 from distill_api.spec.training import Training
-from distill_trainer.data import load_dataset
 from distill_trainer.training.evaluation.validate import ValMetrics, validate
-from tests.support.models import CPU, train_data, val_data
+from tests.support.models import CPU, load_dataset, train_data, val_data
 from tests.support.ranks.validate import on_ranks
 
 IMGSZ, IMAGES, STEPS = 96, 9, 45

@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 import multiprocessing
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,12 +20,12 @@ from ultralytics.utils import nms
 from distill_api.errors import Stopped
 from distill_api.metrics import TrainerMetric
 from distill_api.spec.training import Training
-from distill_trainer.data import load_dataset
 from distill_trainer.outputs.figures import ValidationFigures
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
 from distill_trainer.training.evaluation.epoch_end import validate_with_telemetry
 from distill_trainer.training.evaluation.validate import SUFFIX, VALIDATORS, validate
-from tests.support.models import train_data, val_data
+from tests.support.machine.processes import ANONYMOUS_SHARED, mapped_file
+from tests.support.models import load_dataset, train_data, val_data
 from tests.support.ranks.validate import on_ranks
 
 MODEL: dict[str, tuple[type[DetectionModel], str]] = {
@@ -158,6 +159,17 @@ def test_a_slow_clock_takes_no_detections_away(trained: Any, monkeypatch: pytest
     monkeypatch.setattr(nms, "time", SimpleNamespace(time=lambda: next(hours)))
     assert validate(model, data).results == expected
     assert next(hours) > 3600, "NMS did not look at the clock"
+
+
+def test_images_of_validation_come_in_slots(make_digits: Any) -> None:
+    """They are larger than imgsz, which Ultralytics pads by half a stride."""
+    root = make_digits("detect", train=IMAGES, val=6)
+    data = val_data(load_dataset(root / "digits.yaml", root, "detect"), Training(imgsz=96), batch=2)
+    data.workers = 2
+    with closing(data):
+        images = [batch["img"] for batch in data.batches()]
+    assert {tuple(image.shape) for image in images} == {(2, 3, 128, 128)}
+    assert {mapped_file(image) for image in images} == {ANONYMOUS_SHARED}
 
 
 def test_every_validation_uses_the_same_workers(make_digits: Any, tmp_path: Path) -> None:

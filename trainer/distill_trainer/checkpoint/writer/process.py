@@ -27,7 +27,7 @@ def handle(request: dict[str, Any]) -> dict[str, Any]:
     """Carry out one request and return the response."""
     started, cpu_before = time.monotonic(), time.process_time()
     try:
-        done = _replace(request) if "paths" in request else _commit(request)
+        done = _replace(request) if "files" in request else _commit(request)
     except Fenced as fenced:
         return {"fencedBy": asdict(fenced.newer)}
     except OSError as error:
@@ -53,9 +53,10 @@ def _commit(request: dict[str, Any]) -> dict[str, Any]:
 
 
 def _replace(request: dict[str, Any]) -> dict[str, Any]:
-    content, fence = _shared(request, request["bytes"]), Fence(**request["fence"])
-    replace_files(map(Path, request["paths"]), content, Path(request["directory"]), fence)
-    return {"replaced": request["paths"]}
+    shared, places = _shared(request, request["bytes"]), request["files"]
+    files = {Path(path): shared[start:end] for path, (start, end) in places.items()}
+    replace_files(files, Path(request["directory"]), Fence(**request["fence"]))
+    return {"replaced": list(places)}
 
 
 def _shared(request: dict[str, Any], size: int) -> memoryview:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from distill_api.errors import Retryable
 from distill_api.reasons import Reason
 from distill_trainer.checkpoint.store.storage import atomic_write, clear_temporaries, discard, storage_errors
-from distill_trainer.data.config import DatasetConfig, DatasetInfo, read_dataset
+from distill_trainer.data.config import DatasetConfig, DatasetInfo
 from distill_trainer.data.labels import file
 from distill_trainer.data.labels.listing import Listing, Progress, list_files
 from distill_trainer.data.labels.scan import Scan, check_sample, scan
@@ -80,11 +80,6 @@ class LabelFolder:
                 guard()  # a newer life of the job may have written one, and map it
             for other in others:
                 discard(other)
-
-
-def load_dataset(config_path: Path, data_root: Path, task: str, **settings: Any) -> DatasetInfo:
-    """`scan_dataset` of `read_dataset`, with its arguments. Raises Permanent(DatasetInvalid)."""
-    return scan_dataset(read_dataset(config_path, data_root, task, **settings))
 
 
 def scan_dataset(config: DatasetConfig, on_progress: Progress = no_op) -> DatasetInfo:

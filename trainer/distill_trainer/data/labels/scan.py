@@ -22,7 +22,7 @@ from distill_trainer.data.config import DatasetConfig, invalid
 from distill_trainer.data.labels.listing import Progress, SplitFiles
 from distill_trainer.data.labels.rules import LabelRules, check_label_files
 from distill_trainer.data.labels.truncated import completed, lacks_end_marker
-from distill_trainer.data.workers import BatchLoader
+from distill_trainer.data.loading.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus
 
 log = logging.getLogger(__name__)
@@ -118,9 +118,7 @@ def _chunks(files: SplitFiles, config: DatasetConfig, on_progress: Progress) -> 
     numbers = range(len(files.images))
     chunks = [list(numbers[start : start + _CHUNK]) for start in numbers[::_CHUNK]]
     workers = min(available_cpus(), len(chunks) // 2)
-    loader = BatchLoader(
-        _Images(files, config), chunks, _flatten, workers=workers, batch_bytes=0, ranks_on_node=1, pin_memory=False
-    )
+    loader = BatchLoader(_Images(files, config), chunks, _flatten, workers=workers)
     with closing(loader):
         for chunk, result in zip(chunks, loader, strict=True):
             on_progress(chunk[-1] + 1)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from ultralytics.nn import tasks
 
 _ACTIVATION: Final = re.compile(r"(torch\.)?nn\.[A-Z]\w*\((\w+=)?[\w.-]*(, ?\w+=[\w.-]+)*\)")
@@ -72,8 +77,22 @@ def _is_layer(name: Any) -> bool:
     return own and name not in _NOT_LAYERS
 
 
-def count_values(architecture: Mapping[str, Any], channels: int) -> int:
-    """Numbers in all tensors of the model, found without allocating them. Raises what building raises."""
-    with torch.device("meta"):
-        layers, _ = tasks.parse_model(plain(architecture), ch=channels, verbose=False)
-    return sum(tensor.numel() for tensor in layers.state_dict().values())
+@contextmanager
+def at_most(values: int) -> Iterator[None]:
+    """Raise BadArchitecture when the layers that are built inside need more numbers, before their memory is touched."""
+    left, settings = values, torch.utils.deterministic
+
+    def count(_module: nn.Module, _name: str, tensor: torch.Tensor | None) -> None:
+        nonlocal left
+        left -= tensor.numel() if tensor is not None else 0
+        if left < 0:
+            raise BadArchitecture("its architecture is much larger than its tensors")
+
+    fills, settings.fill_uninitialized_memory = settings.fill_uninitialized_memory, False
+    hooks = [register_module_parameter_registration_hook(count), register_module_buffer_registration_hook(count)]
+    try:
+        yield
+    finally:
+        settings.fill_uninitialized_memory = fills
+        for hook in hooks:
+            hook.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import logging
@@ -9,12 +10,11 @@ import os
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from ultralytics.nn.tasks import BaseModel, guess_model_task, torch_safe_load
 from ultralytics.utils.checks import check_yolov5u_filename
 
@@ -23,7 +23,7 @@ from distill_api.reasons import Reason
 from distill_trainer.models.loading import inert
 from distill_trainer.models.loading.architecture import BadArchitecture
 from distill_trainer.models.loading.pickled import foreign_classes, is_model_class, is_pickle, refused_class
-from distill_trainer.models.loading.rebuild import is_model, rebuild
+from distill_trainer.models.loading.rebuild import is_model, rebuild, tensors_of
 
 log = logging.getLogger(__name__)
 
@@ -80,6 +80,20 @@ def load_checkpoint(path: Path, *, trust_pickle: bool = False) -> nn.Module:
     return _model_of(_content(path), path, trust_pickle=trust_pickle)
 
 
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of the model in a .pt file, in fp32, by their names in a state_dict; no model is built.
+
+    Raises as `load_checkpoint`.
+    """
+    try:
+        saved = _saved_model(_content(path), path)
+    except inert.Refused as error:
+        raise _refusal(path, error) from error
+    with _reported(path):
+        found = tensors_of(saved)
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in found.items()}
+
+
 def _content(path: Path) -> bytes:
     try:
         if (size := path.stat().st_size) > MOST_BYTES:
@@ -90,20 +104,21 @@ def _content(path: Path) -> bytes:
 
 
 def _model_of(content: bytes, path: Path, *, trust_pickle: bool) -> nn.Module:
-    _check_name(path)
-    _check_zip(content, path)
     try:
-        checkpoint = inert.read(content)
+        saved = _saved_model(content, path)
     except inert.Refused as error:
         refusal = _refusal(path, error)
         if not trust_pickle or refusal.reason is not Reason.MODEL_UNSAFE:
             raise refusal from error
         return _add_missing_attributes(_model_in(_load_trusted(content, path, error), path).float().eval())
-    except Exception as error:  # a damaged pickle decides what is called with what, and can raise anything
-        raise _damaged(path, error) from error
-    saved = _saved_model(checkpoint, path)
-    try:
+    with _reported(path):
         return _add_missing_attributes(rebuild(saved).float().eval())
+
+
+@contextlib.contextmanager
+def _reported(path: Path) -> Iterator[None]:
+    try:
+        yield
     except BadArchitecture as error:
         raise Permanent(
             Reason.MODEL_INVALID,
@@ -169,8 +184,16 @@ def _load_trusted(content: bytes, path: Path, refused: Exception) -> dict[str, o
     return dict(loaded)
 
 
-def _saved_model(checkpoint: Any, path: Path) -> inert.StandIn:
-    """What stands for the model in a checkpoint. Raises Permanent."""
+def _saved_model(content: bytes, path: Path) -> inert.StandIn:
+    """What stands for the model in a .pt file. Raises Permanent, or Refused for classes that are not allowed."""
+    _check_name(path)
+    _check_zip(content, path)
+    try:
+        checkpoint = inert.read(content)
+    except inert.Refused:
+        raise
+    except Exception as error:  # a damaged pickle decides what is called with what, and can raise anything
+        raise _damaged(path, error) from error
     model = checkpoint
     if isinstance(checkpoint, Mapping):
         model = checkpoint.get("ema") or checkpoint.get("model")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn import tasks
 
-from distill_trainer.models.loading.architecture import BadArchitecture, check_architecture, count_values, plain
+from distill_trainer.models.loading.architecture import BadArchitecture, at_most, check_architecture, plain
 from distill_trainer.models.loading.inert import StandIn
 
 _PACKAGE: Final = "ultralytics.nn.tasks."
@@ -42,10 +42,7 @@ def rebuild(saved: StandIn) -> nn.Module:
     tensors = tensors_of(saved)
     channels = architecture.get("channels", architecture.get("ch", 3))
     try:
-        values = count_values(architecture, channels)
-        if values > 2 * sum(tensor.numel() for tensor in tensors.values()) + _ROOM:
-            raise BadArchitecture("its architecture is much larger than its tensors")
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), at_most(2 * sum(map(Tensor.numel, tensors.values())) + _ROOM):
             model: Any = getattr(tasks, name)(architecture, ch=channels, verbose=False)
     except BadArchitecture:
         raise
@@ -57,7 +54,7 @@ def rebuild(saved: StandIn) -> nn.Module:
 
 
 def tensors_of(saved: StandIn) -> dict[str, Tensor]:
-    """The parameters and buffers below a module, by their names in a state_dict. Raises BadArchitecture."""
+    """The parameters and buffers below a module, by their names in a state_dict; all finite. Raises BadArchitecture."""
     found: dict[str, Tensor] = {}
     waiting: list[tuple[str, Any, int]] = [("", saved, 0)]
     seen = 0
@@ -78,6 +75,9 @@ def tensors_of(saved: StandIn) -> dict[str, Tensor]:
             for name, part in _dictionary(module, "_modules").items()
             if isinstance(part, StandIn)
         ]
+    for name, tensor in found.items():
+        if not torch.isfinite(tensor).all():
+            raise BadArchitecture(f"{name} has values that are no finite numbers, as after a training that diverged")
     return found
 
 
@@ -119,9 +119,6 @@ def _load(model: Any, tensors: Mapping[str, Tensor]) -> None:
             model.fuse(verbose=False)
     if (why := _fits(model, tensors)) is not None:
         raise BadArchitecture(why)
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise BadArchitecture(f"{name} has values that are no finite numbers, as after a training that diverged")
     model.load_state_dict(dict(tensors), strict=False)
 
 

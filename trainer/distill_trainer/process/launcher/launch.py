@@ -24,6 +24,7 @@ from distill_trainer.process import offline
 from distill_trainer.process.launcher import preload
 from distill_trainer.process.launcher.launcher import Launcher
 from distill_trainer.process.launcher.rendezvous import Endpoint
+from distill_trainer.process.launcher.stderr import RankStderr
 from distill_trainer.process.launcher.termination import conclude_attempt
 from distill_trainer.process.launcher.zygote import Zygote
 from distill_trainer.process.liveness.stop import STOP_SIGNALS
@@ -65,14 +66,15 @@ def main(rank: Callable[[], NoReturn], imports: Sequence[str]) -> int:
         os.environ["OMP_NUM_THREADS"] = str(threads_per_rank(run.local_world_size, available_cpus()))
     try:
         preload.preload((*preload.AGENT, *imports, *(() if run.spec.uses_cuda else preload.COMPILER)))
-        zygote = Zygote(rank)
+        stderr = RankStderr(run.local_world_size)
+        zygote = Zygote(rank, stderr.redirect)
     except Exception as error:
         log.error("importing the trainer's modules failed", exc_info=error)
         first_rank = node_rank * run.local_world_size
         return conclude_attempt(ending_of(error, None, rank=first_rank, attempt=run.attempt), termination)
     # TMPDIR may be a memory volume: the ranks write their status here every second.
     with tempfile.TemporaryDirectory(prefix="distill-", ignore_cleanup_errors=True) as folder:
-        ending = Launcher(run, node_rank, endpoint, zygote, Path(folder)).run()
+        ending = Launcher(run, node_rank, endpoint, zygote, stderr, Path(folder)).run()
     return conclude_attempt(ending, termination)
 
 

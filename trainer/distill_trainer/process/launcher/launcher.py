@@ -16,6 +16,7 @@ from distill_api.pod.run import RunConfig
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.process.launcher.agent import Failure, Gang, Torchrun
 from distill_trainer.process.launcher.rendezvous import Endpoint, wait_for_name
+from distill_trainer.process.launcher.stderr import RankStderr
 from distill_trainer.process.launcher.zygote import Zygote
 from distill_trainer.process.liveness.heartbeat import (
     HeartbeatMonitor,
@@ -41,12 +42,21 @@ _LONGEST_SLEEP = 1.0
 class Launcher:
     """One node of one attempt."""
 
-    def __init__(self, run: RunConfig, node_rank: int, endpoint: Endpoint, zygote: Zygote, folder: Path) -> None:
-        """`endpoint`: address of the rendezvous. `folder`: an empty folder for the ranks' files."""
+    def __init__(
+        self,
+        run: RunConfig,
+        node_rank: int,
+        endpoint: Endpoint,
+        zygote: Zygote,
+        stderr: RankStderr,
+        folder: Path,
+    ) -> None:
+        """`endpoint`: address of the rendezvous. `stderr`: the ranks'. `folder`: an empty one for their files."""
         self._run = run
         self._node_rank = node_rank
         self._endpoint = endpoint
         self._zygote = zygote
+        self._stderr = stderr
         self._folder = folder
         self._finished = threading.Event()
         self._stop_requested = False
@@ -63,6 +73,7 @@ class Launcher:
         killed_before = oom_kills()
         for number in STOP_SIGNALS:
             signal.signal(number, self._stop)
+        self._stderr.start()
         threading.Thread(target=self._run_agent, name="torchrun", daemon=True).start()
         # Without a timeout, the wait would not be interrupted by a signal that the kernel delivers to another thread.
         while not self._finished.wait(_LONGEST_SLEEP):
@@ -130,7 +141,8 @@ class Launcher:
         started = self._torchrun is not None and self._torchrun.started
         if self._stop_requested and not started:
             return stopped_before_first_step(self._run.attempt)
-        ends = [self._end_of(local_rank) for local_rank in range(self._run.local_world_size)]
+        said = self._stderr.stop()
+        ends = [self._end_of(local_rank, said(local_rank)) for local_rank in range(self._run.local_world_size)]
         if self._error is not None and not any(end.report for end in ends):
             ending = ending_of(self._error, None, rank=self._first_rank, attempt=self._run.attempt)
             if ending.unexpected:
@@ -154,14 +166,14 @@ class Launcher:
     def _first_rank(self) -> int:
         return self._node_rank * self._run.local_world_size
 
-    def _end_of(self, local_rank: int) -> RankEnd:
+    def _end_of(self, local_rank: int, said: str) -> RankEnd:
         rank = self._first_rank + local_rank
         failure = self._failures.get(rank, Failure(0, 0.0))
         files = RankFiles(self._folder, local_rank)
         report, status = files.report(), files.status()
         stepped = status is not None and status.steps_this_attempt > 0
         at = report.at if report else failure.at
-        return RankEnd(rank, failure.exit_code, at, report, stepped, self._missed.get(local_rank))
+        return RankEnd(rank, failure.exit_code, at, report, stepped, self._missed.get(local_rank), said)
 
     def _with_details(self, ending: Ending) -> Ending:
         """Add what a killed rank could not report: steps, and rank 0's progress."""

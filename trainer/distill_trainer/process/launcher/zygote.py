@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -56,8 +57,8 @@ class RankProcess:
 class Zygote:
     """Forks a zygote from the calling process, which must have only one thread."""
 
-    def __init__(self, rank: Callable[[], NoReturn]) -> None:
-        """Each rank calls `rank`, with its variables in the environment."""
+    def __init__(self, rank: Callable[[], NoReturn], prepare: Callable[[int], None] = lambda _: None) -> None:
+        """Each rank calls `prepare` with its number, from 0, then `rank`, with its variables in the environment."""
         sys.stdout.flush()
         sys.stderr.flush()
         self._socket, theirs = socket.socketpair()
@@ -67,7 +68,7 @@ class Zygote:
             self._pid = os.fork()
             if self._pid == 0:
                 self._socket.close()
-                _serve(theirs, launcher, rank)
+                _serve(theirs, launcher, prepare, rank)
         theirs.close()
 
     def start(self, environs: Sequence[Mapping[str, str]]) -> list[RankProcess]:
@@ -87,7 +88,9 @@ class Zygote:
         return [RankProcess(pid) for pid in response["pids"]]
 
 
-def _serve(connection: socket.socket, launcher: int, rank: Callable[[], NoReturn]) -> NoReturn:
+def _serve(
+    connection: socket.socket, launcher: int, prepare: Callable[[int], None], rank: Callable[[], NoReturn]
+) -> NoReturn:
     """Wait for one request, fork the ranks, respond and exit. Also exits when the launcher does."""
     zygote = os.getpid()
     Path("/proc/self/comm").write_text("zygote")
@@ -95,12 +98,12 @@ def _serve(connection: socket.socket, launcher: int, rank: Callable[[], NoReturn
     stream = connection.makefile("rw")
     try:
         request = stream.readline()
-        for environ in json.loads(request or "[]"):
+        for number, environ in enumerate(json.loads(request or "[]")):
             pid = os.fork()
             if pid == 0:
                 stream.close()
                 connection.close()
-                _become_rank(zygote, launcher, environ, rank)
+                _become_rank(zygote, launcher, environ, partial(prepare, number), rank)
             pids.append(pid)
             with suppress(OSError):  # the rank does the same, to avoid a race
                 os.setpgid(pid, pid)
@@ -115,8 +118,15 @@ def _serve(connection: socket.socket, launcher: int, rank: Callable[[], NoReturn
     os._exit(0)
 
 
-def _become_rank(zygote: int, launcher: int, environ: Mapping[str, str], rank: Callable[[], NoReturn]) -> NoReturn:
+def _become_rank(
+    zygote: int,
+    launcher: int,
+    environ: Mapping[str, str],
+    prepare: Callable[[], None],
+    rank: Callable[[], NoReturn],
+) -> NoReturn:
     try:
+        prepare()
         with suppress(PermissionError):
             os.setpgid(0, 0)  # so that its data loader workers can be killed with it
         os.environ.update(environ)

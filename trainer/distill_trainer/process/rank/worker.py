@@ -154,7 +154,7 @@ class Rank:
             definition=definition(run.spec),
         )
         if env.rank == 0:  # after raising the fence, so that an older attempt can no longer rename its own
-            for folder in (files.root, files.weights):
+            for folder in (files.root, files.weights, files.tensorboard):
                 clear_temporaries(folder)
         context = RankContext(
             env=env,

@@ -32,7 +32,6 @@ class TrainerMetrics:
         self._images = self._counter(Name.IMAGES, "Images this rank has trained on")
         self._steps = self._counter(Name.STEPS, "Global steps finished in this attempt")
         self._skipped = self._counter(Name.SKIPPED_STEPS, "Steps without an optimizer step, by reason", "reason")
-        self._piped = self._counter(Name.PIPED_BATCHES, "Batches for which /dev/shm was too small")
         self._time = self._counter(Name.TIME, "Seconds of this rank by phase", "phase")
         self._duration = self._histogram(Name.STEP_DURATION, "Duration of a step in seconds", _STEP_BUCKETS)
         self._epoch = self._gauge(Name.EPOCH, "Epochs finished")
@@ -132,10 +131,6 @@ class TrainerMetrics:
     def skipped(self, reason: str) -> None:
         """A step was skipped, without an optimizer step."""
         self._skipped.labels(reason).inc()
-
-    def piped_batch(self) -> None:
-        """A batch came through a pipe, because shared memory was too small."""
-        self._piped.inc()
 
     def gpu_memory(self, reserved: int) -> None:
         """Bytes of device memory reserved by PyTorch."""

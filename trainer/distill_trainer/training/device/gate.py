@@ -32,19 +32,26 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
     return [*parameters, *states]
 
 
-@torch.no_grad()
-def restore_buffers(model: nn.Module, average: nn.Module, applied: Tensor) -> None:
-    """Unless `applied` (0-dim bool), replace non-finite floating-point buffers of `model` by those of `average`."""
-    named = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
-    if not named:
-        return
-    averages, buffers = dict(average.named_buffers()), list(named.values())
-    finite = torch.stack([norm.isfinite() for norm in torch._foreach_norm(buffers, torch.inf)])
-    sizes = [buffer.numel() for buffer in buffers]
-    repeats = torch.tensor(sizes).to(applied.device, non_blocking=True)
-    good = (finite | applied).repeat_interleave(repeats, output_size=sum(sizes))
-    flat = torch.where(good, _flat(buffers), _flat([averages[name] for name in named]))
-    torch._foreach_copy_(buffers, [part.view_as(b) for part, b in zip(flat.split(sizes), buffers, strict=True)])
+class Buffers:
+    """The floating-point buffers of a model, which its forward pass changes in place."""
+
+    def __init__(self, model: nn.Module, average: nn.Module) -> None:
+        """`average`: a model with the same buffers. Both stay where they are."""
+        named = {name: buffer for name, buffer in model.named_buffers() if buffer.is_floating_point()}
+        averages = dict(average.named_buffers())
+        self._buffers, self._averages = list(named.values()), [averages[name] for name in named]
+        self._sizes = [buffer.numel() for buffer in self._buffers]
+        self._repeats = torch.tensor(self._sizes, device=self._buffers[0].device) if named else None
+
+    @torch.no_grad()
+    def restore_unless(self, applied: Tensor) -> None:
+        """Unless `applied` (0-dim bool on their device), replace buffers that are not finite by the average's."""
+        if self._repeats is None:
+            return
+        finite = torch.stack([norm.isfinite() for norm in torch._foreach_norm(self._buffers, torch.inf)])
+        good = (finite | applied).repeat_interleave(self._repeats, output_size=sum(self._sizes))
+        parts = torch.where(good, _flat(self._buffers), _flat(self._averages)).split(self._sizes)
+        torch._foreach_copy_(self._buffers, [part.view_as(b) for part, b in zip(parts, self._buffers, strict=True)])
 
 
 def _flat(tensors: Sequence[Tensor]) -> Tensor:

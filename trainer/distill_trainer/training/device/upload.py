@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from distill_trainer.training.preprocess import Preprocess
+from distill_trainer.training.device.preprocess import Preprocess
 
 
 class Uploaded(NamedTuple):

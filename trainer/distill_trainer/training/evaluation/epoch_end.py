@@ -7,26 +7,27 @@ import time
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from distill_api.errors import Stopped
-from distill_trainer.models.loading import file_sha256, load_checkpoint
+from distill_trainer.models.loading import file_sha256, load_tensors
 from distill_trainer.models.weights import weights_bytes
 from distill_trainer.process.rank.context import RankContext
-from distill_trainer.training.commits import Commits
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS
 from distill_trainer.training.evaluation.validate import Figures, Interrupted, ValData, ValMetrics, validate
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.collectives import broadcast_buffers, broadcast_state
 from distill_trainer.training.parallel.environment import Environment
-from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.saving.commits import Commits
+from distill_trainer.training.saving.state import TrainingProgress, TrainingState
 
 
 class EvaluationObserver(Protocol):
     """Callbacks for the end of an epoch."""
 
-    def epoch_finished(self, losses: Mapping[str, float], validation: ValMetrics | None) -> None:
-        """An epoch is finished; `losses` are its means."""
+    def epoch_finished(self, losses: Mapping[str, float], validation: ValMetrics | None) -> Mapping[Path, bytes]:
+        """An epoch is finished; `losses` are its means. Returns files to write before the next commit."""
 
     def stopping(self) -> None:
         """A stop was requested; the rank waits for the last commit."""
@@ -70,14 +71,16 @@ class Evaluation:
         losses = self.progress.mean_losses()
         epoch = self.progress.epochs_finished + 1
         validation = self._validate_student() if validates(epoch, self.plan.epochs, self.period) else None
-        if validation is not None:
-            self._record(validation)
+        improved = validation is not None and self._record(validation)
         if self.progress.epochs_finished == 0:
             self.progress.first_distillation_loss = losses.get(DISTILLATION_LOSS)
         self.progress.finish_epoch()
         if validation is not None:
             self.progress.stopped_early = self.progress.out_of_patience(self._arguments.patience)
-        self.observer.epoch_finished(losses, validation)
+        records = self.observer.epoch_finished(losses, validation)
+        if self._environment.is_main:
+            self.context.watchdog.beat("checkpoint")
+            self.commits.replace_files(lambda: self._weights(validation, improved) | records)
 
     def validate_best(self, figures: Figures | None) -> tuple[str, ValMetrics]:
         """Validate weights/best.pt on all ranks. Returns the file's digest (empty except on rank 0) and its metrics.
@@ -86,26 +89,25 @@ class Evaluation:
         """
         path = self.context.files.best
         model = deepcopy(self.state.ema.ema)
-        state = dict(load_checkpoint(path).state_dict()) if self._environment.is_main else None
+        state = load_tensors(path) if self._environment.is_main else None
         model.load_state_dict(broadcast_state(state, self._environment.device) or {})
         metrics = self._validate(model, figures)
         return file_sha256(path) if self._environment.is_main else "", metrics
 
-    def _record(self, validation: ValMetrics) -> None:
-        """Update the progress with the result, and have the weights written."""
+    def _record(self, validation: ValMetrics) -> bool:
+        """Update the progress with the result. Returns whether it is the best so far."""
         fitness = validation.fitness if math.isfinite(validation.fitness) else 0.0
         improved = self.progress.update_best(fitness)
         if improved:
             self.progress.student_map, self.progress.student_map50 = validation.map, validation.map50
-        if self._environment.is_main:
-            self.context.watchdog.beat("checkpoint")
-            files = self.context.files
-            paths = [files.best, files.last] if improved else [files.last]
-            self.commits.replace_files(paths, lambda: self._weights(validation))
+        return improved
 
-    def _weights(self, validation: ValMetrics) -> bytes:
-        results = dict(validation.results)
-        return weights_bytes(self.state.ema.ema, train_args=vars(self._arguments), metrics=results)
+    def _weights(self, validation: ValMetrics | None, improved: bool) -> dict[Path, bytes]:
+        if validation is None:
+            return {}
+        files, metrics = self.context.files, dict(validation.results)
+        content = weights_bytes(self.state.ema.ema, train_args=vars(self._arguments), metrics=metrics)
+        return dict.fromkeys([files.best, files.last] if improved else [files.last], content)
 
     def _validate_student(self) -> ValMetrics:
         broadcast_buffers(self.state.ema.ema)  # only rank 0, which has shard 0, updates running statistics

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from distill_api.spec.training import Training
-from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.scanned import ScannedDataset
-from distill_trainer.data.workers import BatchLoader
+from distill_trainer.data.datasets.arguments import data_arguments
+from distill_trainer.data.datasets.scanned import ScannedDataset
+from distill_trainer.data.loading.workers import BatchLoader
 from distill_trainer.process.machine.cpus import available_cpus, worker_count
 from distill_trainer.training.parallel.environment import Environment
 
@@ -27,9 +27,8 @@ class ValData:
         stride: int,
         batch: int,
         environment: Environment,
-        on_piped: Callable[[], None] = lambda: None,
     ) -> None:
-        """`batch`: images per batch. `on_piped` is called for each batch for which shared memory is too small."""
+        """`batch`: images per batch."""
         self.info = dataset
         self.training = training
         self.task = dataset.task
@@ -49,15 +48,14 @@ class ValData:
             single_cls=training.single_cls,
             prefix="val: ",
         )
-        self._on_piped = on_piped
         self._loader: BatchLoader | None = None
-        self._ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         self._on_cuda = environment.device.type == "cuda"
         # On CPUs the model uses all cores, so that workers would only compete for them.
         self.workers = 0
         """Data loader workers. They are started by the first validation and used by all."""
         if self._on_cuda:
-            self.workers = worker_count(training.workers, self._ranks_on_node, available_cpus())
+            ranks_on_node = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+            self.workers = worker_count(training.workers, ranks_on_node, available_cpus())
 
     @property
     def images(self) -> int:
@@ -96,8 +94,7 @@ class ValData:
             sampler,
             self.dataset.collate_fn,
             workers=min(self.workers, len(sampler)),
-            batch_bytes=self.batch * self.info.channels * self.imgsz**2,
-            ranks_on_node=self._ranks_on_node,
+            images_bytes=self.batch * self.info.channels * int(self.dataset.batch_shapes.prod(axis=1).max()),
+            held=2,
             pin_memory=self._on_cuda,
-            on_piped=self._on_piped,
         )

@@ -24,8 +24,8 @@ from ultralytics.models.yolo.obb import OBBValidator
 from ultralytics.models.yolo.pose import PoseValidator
 from ultralytics.models.yolo.segment import SegmentationValidator
 
-from distill_trainer.data.arguments import data_arguments
-from distill_trainer.data.scanned import ScannedDataset
+from distill_trainer.data.datasets.arguments import data_arguments
+from distill_trainer.data.datasets.scanned import ScannedDataset
 from distill_trainer.training.evaluation.nms import without_time_limit
 from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.parallel.collectives import any_rank, broadcast_state, gather_on_rank0

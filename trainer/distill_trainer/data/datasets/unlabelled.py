@@ -9,9 +9,9 @@ from typing import Any, Final
 from torch.utils.data import Dataset
 
 from distill_trainer.data.config import DatasetInfo
-from distill_trainer.data.dataset import TrainDataset
+from distill_trainer.data.datasets.dataset import TrainDataset
 from distill_trainer.data.labels.table import LabelTable
-from distill_trainer.data.order import SampleOrder, SampleSpec, ShardBatchSampler
+from distill_trainer.data.loading.order import SampleOrder, SampleSpec, ShardBatchSampler
 
 _SEED_OFFSET: Final = 2**40
 """Gives unlabelled images a shuffle and an augmentation of their own."""

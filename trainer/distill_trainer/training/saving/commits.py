@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from distill_api.errors import Retryable
 from distill_api.reasons import Reason
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.checkpoint.interval import History, auto_interval
-from distill_trainer.training.state import TrainingProgress, TrainingState
+from distill_trainer.training.saving.state import TrainingProgress, TrainingState
 
 
 class Commits:
@@ -70,14 +70,14 @@ class Commits:
             self._checkpointer.snapshot(self._state.collect(), self._state.progress.step)
         self._last = self._clock()
 
-    def replace_files(self, paths: Iterable[Path], content: Callable[[], bytes]) -> None:
-        """On rank 0, replace each of `paths` by what `content` returns, in the background and before any later commit.
+    def replace_files(self, files: Callable[[], Mapping[Path, bytes]]) -> None:
+        """On rank 0, replace each file that `files` returns, in the background and before any later commit.
 
         So a checkpoint whose progress tells of these files is never durable without them. Raises the error of the
         previous commit or files.
         """
         with self._measured():
-            self._checkpointer.replace_files(paths, content())
+            self._checkpointer.replace_files(files())
 
     def commit_and_wait(self) -> None:
         """Commit the state, and wait on every rank until rank 0 has committed it."""

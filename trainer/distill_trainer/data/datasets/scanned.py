@@ -14,10 +14,10 @@ from typing import Any
 from ultralytics.data import YOLODataset
 
 from distill_trainer.data.config import DatasetInfo
+from distill_trainer.data.datasets.pixels import make_fast
 from distill_trainer.data.labels.table import LabelTable
 from distill_trainer.data.labels.truncated import completed, lacks_end_marker
-from distill_trainer.data.pixels import make_fast
-from distill_trainer.data.randomness import preserve_rng_state
+from distill_trainer.data.loading.randomness import preserve_rng_state
 
 _NO_FILE = Path(os.devnull) / "none"
 """A file that exists nowhere."""

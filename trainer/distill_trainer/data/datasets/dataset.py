@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from distill_api.spec.training import Training
-from distill_trainer.data.arguments import data_arguments
 from distill_trainer.data.config import DatasetInfo
+from distill_trainer.data.datasets.arguments import data_arguments
+from distill_trainer.data.datasets.scanned import ScannedDataset
 from distill_trainer.data.labels.table import LabelTable
-from distill_trainer.data.order import SampleSpec, sample_seed
-from distill_trainer.data.randomness import preserve_rng_state, seed_all
-from distill_trainer.data.scanned import ScannedDataset
+from distill_trainer.data.loading.order import SampleSpec, sample_seed
+from distill_trainer.data.loading.randomness import preserve_rng_state, seed_all
 
 CACHE_BYTES = 128 * 2**20
 """Size of each worker's cache of decoded images; 16 images of 640 px take 20 MiB."""

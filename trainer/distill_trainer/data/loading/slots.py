@@ -1,8 +1,9 @@
-"""Shared memory for the images of batches, which is used again: to get and clear new pages takes longer than the copy.
+"""How batches come from data loader workers to their rank: images in slots, the rest through the worker's pipe.
 
-A data loader worker writes a batch into one of its own slots and sends only the slot's number. The slot is free again
-once the receiver has dropped the tensor. A worker without a free slot falls back to shared memory of its own, so that
-nothing waits, and no batch is overwritten while it is used.
+Slots are anonymous shared memory, which is used again: to get and clear new pages takes longer than the copy. A worker
+writes a batch's images into one of its own slots and sends only the slot's number. The slot is free again once the
+receiver has dropped the tensor. Without a free slot the images go through the pipe too, so that nothing waits, and no
+batch is overwritten while it is used. Labels are small, and cheaper to send than to map from /dev/shm, as torch would.
 """
 
 from __future__ import annotations
@@ -61,8 +62,18 @@ class Slots:
 
 
 @dataclass(frozen=True)
+class Piped:
+    """A tensor on its way from a worker, in the message itself: unpickled, it is a tensor."""
+
+    tensor: Tensor
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return torch.from_numpy, (self.tensor.numpy(),)
+
+
+@dataclass(frozen=True)
 class Sent:
-    """A batch's images on their way from a worker: unpickled, it is a tensor."""
+    """A batch's images on their way from a worker, in a slot: unpickled, it is a tensor."""
 
     key: int
     slot: int

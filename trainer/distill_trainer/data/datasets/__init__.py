@@ -1,0 +1,1 @@
+"""The data sets: Ultralytics' samples from checked labels, with its augmentation, made faster."""

@@ -1,0 +1,1 @@
+"""What of a run is saved, when, and what a corrected spec makes of it."""
