@@ -59,7 +59,6 @@ def _throughput() -> Row:
 
 
 def _ranks() -> Row:
-    steps = f"sum({rate(of_job(Trainer.STEPS))})"
     versions = by("torch, ultralytics", "count", of_job(Trainer.BUILD_INFO))
     own = by(RANK, "sum", of_job_time(OWN_WORK))
     buckets = of_job(f"{Trainer.STEP_DURATION}_bucket")
@@ -104,23 +103,14 @@ def _ranks() -> Row:
                 "GPU memory that PyTorch has reserved. 0 on CPUs.",
                 Query(by(RANK, "max", of_job(Trainer.GPU_MEMORY)), OF_RANK),
                 unit="bytes",
-                width=8,
-            ),
-            graph(
-                "Batches through pipes",
-                "Share of the batches that came through pipes, which is slower, because /dev/shm is too small for them "
-                "(docs/gpu.md).",
-                Query(f"clamp_max(sum({rate(of_job(Trainer.PIPED_BATCHES))}) / {steps}, 1)", "through pipes"),
-                unit="percentunit",
-                width=8,
-                high=1,
+                width=12,
             ),
             graph(
                 "Versions",
                 "Ranks by the versions of PyTorch and Ultralytics that they run.",
                 Query(versions, "torch {{torch}}, ultralytics {{ultralytics}}"),
                 unit="none",
-                width=8,
+                width=12,
             ),
         ],
     )
