@@ -16,7 +16,7 @@ Fields = Mapping[str, Any]
 RecipeName = Literal["auto", "ultralytics"]
 
 _HEAD: Final = [{"loss": "bckd"}, {"loss": "iou"}]
-FROM_WEIGHTS: Final[Fields] = {"distillation": {"terms": _HEAD, "schedule": "cosine", "until": {"fraction": 0.4}}}
+FROM_WEIGHTS: Final[Fields] = {"distillation": {"terms": _HEAD, "schedule": "cosine", "until": {"fraction": 0.3}}}
 """For a student that has weights of its own: they are worth more than a slice of the teacher's if they were trained for
 long. The teacher's scores and boxes help at first; later, and on a part of the images, they cost more than they give.
 """
