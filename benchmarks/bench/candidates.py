@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -16,6 +16,8 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.utils.torch_utils import ModelEMA
 
+from distill_api.spec.distillation import Distillation
+from distill_api.spec.recipe import FROM_RANDOM
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import neck_channels, train_mode
@@ -23,7 +25,9 @@ from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.projector import Projector
 from distill_trainer.training.distillation.schedule import SCHEDULES, WeightSchedule
+from distill_trainer.training.distillation.task import Term
 from distill_trainer.training.distillation.teacher import Teacher
+from distill_trainer.training.distillation.terms import ULTRALYTICS, terms_of
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.saving.state import TrainingState
@@ -114,32 +118,37 @@ class Bench:
         return digest.hexdigest()
 
     def candidate(self, kind: str, format_: str) -> TimedStep:
-        """One step of `kind`, with the student's forward pass in `format_`."""
+        """One step of `kind` (plain, distilled, auto: with the terms of recipe: auto, ultralytics), with the student's
+        forward pass in `format_`.
+        """
         if kind == "ultralytics":
             return self._ultralytics(FORMATS[format_])
-        return self._own(Precision.of(format_, DEVICE), self._teacher if kind == "distilled" else None)
+        terms = terms_of(Distillation.model_validate(FROM_RANDOM["distillation"])) if kind == "auto" else ULTRALYTICS
+        return self._own(Precision.of(format_, DEVICE), self._teacher if kind != "plain" else None, terms)
 
     def state(self) -> TrainingState:
         """The state of a distilled training before its first step, on DEVICE."""
         return self._builder(deepcopy(self._student), Precision(DEVICE.type, None), self._teacher).build_state()[0]
 
-    def _builder(self, student: Any, precision: Precision, teacher: Any | None) -> StepBuilder:
+    def _builder(
+        self, student: Any, precision: Precision, teacher: Any | None, terms: Sequence[Term] = ULTRALYTICS
+    ) -> StepBuilder:
         ranks = self._environment.world_size
         weight = WeightSchedule(6.0, SCHEDULES["constant"], self._plan.total_steps if teacher is not None else 0)
         return StepBuilder(
             student,
             teacher,
             self._plan,
-            DistillationPlan(weight, teacher_dtype=self._teacher_dtype),
+            DistillationPlan(weight, terms, teacher_dtype=self._teacher_dtype),
             Shards.of_rank(self._environment.rank, ranks, ranks),
             self._environment,
             precision,
             compile=self._compiled,
         )
 
-    def _own(self, precision: Precision, teacher: Any | None) -> TimedStep:
+    def _own(self, precision: Precision, teacher: Any | None, terms: Sequence[Term]) -> TimedStep:
         student = deepcopy(self._student)
-        builder = self._builder(student, precision, teacher)
+        builder = self._builder(student, precision, teacher, terms)
         self._trained = student
         train_mode(student, 0)
         step = builder.build_step(*builder.build_state())
