@@ -122,9 +122,10 @@ def telling(event: EventRow, pods: Iterable[PodRow]) -> bool:
 
 
 def doomed(job: Job, claims: Iterable[Object]) -> dict[str, str]:
-    """The job's claims that are being deleted, by volume."""
-    going = {claim["metadata"]["name"] for claim in claims if claim["metadata"].get("deletionTimestamp")}
-    return {volume: name for volume, name in job.claims.items() if name in going and not job.status.over}
+    """The job's claims that are being deleted, each with its volumes in the job, until the job has ended."""
+    going = sorted(claim["metadata"]["name"] for claim in claims if claim["metadata"].get("deletionTimestamp"))
+    uses = {name: ", ".join(volume for volume, used in job.claims.items() if used == name) for name in going}
+    return {} if job.status.over else uses
 
 
 def _line(text: object) -> str:

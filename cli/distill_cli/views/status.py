@@ -104,7 +104,7 @@ def status_view(
         pods=rows,
         events=[event for event in event_rows(events, job.name) if telling(event, rows)][-LAST_EVENTS:],
         result=_result(job),
-        notes=[*_notes(job), *(f"claim {name} is being deleted ({volume})" for volume, name in lost.items())],
+        notes=[*_notes(job), *(f"claim {name} is being deleted ({volumes})" for name, volumes in lost.items())],
     )
 
 

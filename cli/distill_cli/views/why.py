@@ -98,12 +98,12 @@ def _unseen(job: Job, now: datetime) -> Iterator[Finding]:
 
 
 def _doomed(job: Job, claims: Sequence[Object]) -> Iterator[Finding]:
-    for volume, name in doomed(job, claims).items():
+    for name, volumes in doomed(job, claims).items():
         yield Finding(
             "A claim is being deleted.",
             "",
-            f"Claim {name} of spec.volumes.{volume} goes as soon as no pod uses it. The job then waits for it, and its"
-            " files may be lost.",
+            f"Claim {name} ({volumes}) goes as soon as no pod uses it. The job then waits for it, and its files may be"
+            " lost.",
             todo="A deletion cannot be undone. To keep the files, set persistentVolumeReclaimPolicy of the claim's"
             " volume to Retain now, and create the claim again with that volume when it is gone.",
         )
