@@ -36,7 +36,8 @@ class Look:
         """Read it all once. Raises ClientError if the job cannot be read."""
         job = self.client.get(self.name)
         pods = self._pods(job)
-        return status_view(job, pods, self._events(), self._of(job, pods), datetime.now(UTC))
+        now, claims = datetime.now(UTC), self._claims(job)
+        return status_view(job, pods, self._events(), self._of(job, pods), now, claims=claims)
 
     def screen(self, attempts: int) -> RenderableType:
         """The view, drawn."""
@@ -47,6 +48,12 @@ class Look:
     def _pods(self, job: Job) -> list[Object]:
         try:
             return self.client.pods(job.name)
+        except Forbidden:
+            return []
+
+    def _claims(self, job: Job) -> list[Object]:
+        try:
+            return self.client.claims(job)
         except Forbidden:
             return []
 

@@ -189,6 +189,12 @@ class Client:
         selector = _PODS_OF.format(name) + (f",{Label.ATTEMPT}={attempt}" if attempt else "")
         return sorted(self.objects("Pod", self.namespace, labelSelector=selector), key=_place)
 
+    def claims(self, job: Job) -> Objects:
+        """The job's claims that exist."""
+        names = set(job.claims.values())
+        found = self.objects("PersistentVolumeClaim", job.namespace)
+        return [claim for claim in found if claim["metadata"]["name"] in names]
+
     def events(self, name: str) -> Objects:
         """Events of the job, its Jobs, pods and claims that the cluster still has, oldest first."""
         found = self.objects("Event", self.namespace)

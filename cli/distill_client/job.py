@@ -50,6 +50,14 @@ class Job:
         return datetime.fromisoformat(text) if text else None
 
     @property
+    def claims(self) -> dict[str, str]:
+        """Its claims by volume (checkpoints, data, models): those that spec.volumes names or has templates for."""
+        volumes = self.spec.volumes
+        found = {"checkpoints": volumes.checkpoints, "data": volumes.data, "models": volumes.models}
+        claims = {name: volume for name, volume in found.items() if volume is not None and volume.is_claim}
+        return {name: volume.claim_name or f"{self.name}-{name}" for name, volume in claims.items()}
+
+    @property
     def deleting(self) -> bool:
         """Whether its deletion was asked for."""
         return bool(self.raw["metadata"].get("deletionTimestamp"))

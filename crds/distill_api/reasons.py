@@ -31,12 +31,14 @@ class Reason(ReasonWord):
 
     CLAIM_NOT_FOUND = waiting(
         "ClaimNotFound", "A PersistentVolumeClaim that spec.volumes names does not exist in the job's namespace.",
-        "Create the claim within CLAIM_WAIT_SECONDS (60 s), after which the job is Failed. If the name is wrong,"
-        " create the job again with another claimName or a claimTemplate.",
+        "Create the claim soon: after 60 s (the operator's CLAIM_WAIT_SECONDS) the job is Failed. If the name is wrong,"
+        " create the job again with another claimName or a claimTemplate. A claim that somebody deleted must get its"
+        " old volume again (volumeName), or its files are lost.",
         Place.VALIDATED, Place.FAILED, Place.EVENT, wait=Wait.LIMITED, warning=True)
     CLAIM_NOT_BOUND = waiting(
         "ClaimNotBound", "A claim of the job has lost its volume (its phase is Lost).",
-        "Bind the claim to a volume within CLAIM_WAIT_SECONDS (60 s), or create the job again with another claim.",
+        "Bind the claim to a volume soon: after 60 s (the operator's CLAIM_WAIT_SECONDS) the job is Failed. Or create"
+        " the job again with another claim.",
         Place.VALIDATED, Place.FAILED, Place.EVENT, wait=Wait.LIMITED, warning=True)
     NAME_TAKEN = waiting(
         "NameTaken", "An object with a name that the job needs belongs to something else, or is being deleted.",
@@ -88,7 +90,8 @@ class Reason(ReasonWord):
     UNSCHEDULABLE = waiting(
         "Unschedulable",
         "The scheduler finds no node for some of the attempt's pods; the message has the scheduler's explanation.",
-        "Free or add nodes, or change spec.scheduling. With spec.elastic the job runs on fewer nodes meanwhile.")
+        "Free or add nodes, or change spec.scheduling: kubectl get nodes shows which are cordoned or not ready, and"
+        " distill top who has the accelerators. With spec.elastic the job runs on fewer nodes meanwhile.")
     PODS_STARTING = waiting(
         "PodsStarting", "The attempt's pods wait in a queue, are being created, or have not finished their first step.",
         "Nothing. If it takes long, kubectl describe pod shows what a pod waits for, and rank 0's log what it does.")
@@ -250,7 +253,8 @@ class Reason(ReasonWord):
     PAIR_MISMATCH = permanent(
         "PairMismatch",
         "Student and teacher, or the baseline of the report, do not fit together: task, classes, strides, channels.",
-        "Use models of one task and data set, and create the job again.", Place.TERMINATION)
+        "Use models of one task and data set, with the same class names in the same order, and create the job again.",
+        Place.TERMINATION)
     DATASET_INVALID = permanent(
         "DatasetInvalid", "The data set cannot be read or has invalid labels; the message names file and line.",
         "Correct the data set and create the job again.", Place.TERMINATION)

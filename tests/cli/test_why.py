@@ -7,6 +7,8 @@ import pytest
 
 from distill_api.reasons import Reason
 from distill_cli.screens.why import why
+from distill_cli.views.curves import Curves
+from distill_cli.views.status import status_view
 from distill_cli.views.why import Finding, remedy, why_view
 from distill_client import Job
 from tests.support.stored import ALL, NOW, drawn, stored
@@ -28,7 +30,7 @@ def test_a_failed_job_says_the_cause_and_the_remedy() -> None:
     first = findings(stored("failed"))[0]
     assert (first.title, first.reason, first.bad) == ("The job failed.", "ConfigInvalid", True)
     assert first.says == Reason.CONFIG_INVALID.facts.cause
-    assert first.todo == Reason.CONFIG_INVALID.facts.remedy
+    assert first.todo.startswith(Reason.CONFIG_INVALID.facts.remedy)
 
 
 def test_a_cause_is_explained_once() -> None:
@@ -95,6 +97,62 @@ def test_while_starting_pods_and_warnings_are_evidence() -> None:
         "pod tiny-a1-0: ImagePullBackOff: no such image",
         "Pod …a1-0: Failed: Error: ErrImagePull",
     ]
+
+
+def starting_pod(rank: int, **status: Any) -> dict[str, Any]:
+    labels = {"distilljob.dev/attempt": "1", "batch.kubernetes.io/job-completion-index": str(rank)}
+    return {"metadata": {"name": f"tiny-a1-{rank}", "labels": labels}, "spec": {}, "status": status}
+
+
+def warning(about: str, reason: str, message: str) -> dict[str, Any]:
+    return {"metadata": {}, "involvedObject": {"kind": "Pod", "name": about}, "type": "Warning", "reason": reason,
+            "message": message}  # fmt: skip
+
+
+def test_what_several_pods_wait_for_is_said_once() -> None:
+    waiting = {"name": "trainer", "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
+    pods = [starting_pod(rank, phase="Pending", containerStatuses=[waiting]) for rank in range(10)]
+    evidence = findings(stored("starting"), pods)[0].evidence
+    assert evidence[1:] == ["pods 0, 1, 2, 3, 4, 5, 6, 7, …: ImagePullBackOff: no such image"]
+    said = evidence[0]
+    blocked = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": said[-20:]}
+    pods = [starting_pod(rank, phase="Pending", conditions=[blocked]) for rank in range(2)]
+    assert findings(stored("starting"), pods)[0].evidence == [said]
+
+
+def test_warnings_that_are_over_are_no_evidence() -> None:
+    placed = starting_pod(0, phase="Running")
+    placed["spec"]["nodeName"] = "node0"
+    over = [warning("tiny-a1-0", "FailedScheduling", "0/2 nodes are available"),
+            warning("tiny-a1-0", "Unhealthy", "Readiness probe failed: connection refused")]  # fmt: skip
+    open_yet = warning("tiny-a1-1", "FailedScheduling", "0/2 nodes are available")
+    evidence = findings(stored("starting"), [placed], [*over, open_yet])[0].evidence
+    assert evidence[1:] == ["Pod …a1-1: FailedScheduling: 0/2 nodes are available"]
+
+
+def test_warnings_of_earlier_attempts_are_no_evidence_of_this_one() -> None:
+    events = [warning("tiny-a1-0", "Failed", "of this attempt"), warning("tiny-a2-0", "Failed", "of another")]
+    assert findings(stored("starting"), [], events)[0].evidence[1:] == ["Pod …a1-0: Failed: of this attempt"]
+
+
+def test_a_failed_job_says_how_to_run_it_again_and_that_no_retry_helps() -> None:
+    job = stored("failed")
+    first, attempt, *_ = findings(job)
+    assert "distill restart tiny --as NAME" in first.todo
+    assert "a retry cannot fix it" in attempt.says
+    assert job.status.attempts[-1].message not in attempt.evidence, "it is said above"
+
+
+def test_a_claim_that_is_being_deleted_is_said_before_it_hurts() -> None:
+    job = stored("running")
+    claims = [{"metadata": {"name": name}} for name in job.claims.values()]
+    assert job.claims["checkpoints"]
+    assert not any("claim" in found.title for found in why_view(job, [], [], NOW, claims=claims).findings)
+    claims[0]["metadata"]["deletionTimestamp"] = NOW.isoformat()
+    first = why_view(job, [], [], NOW, claims=claims).findings[0]
+    assert (first.title, first.bad, "Retain" in first.todo) == ("A claim is being deleted.", True, True)
+    notes = status_view(job, [], [], Curves(), NOW, claims=claims).notes
+    assert notes == [f"claim {job.claims['checkpoints']} is being deleted (checkpoints)"]
 
 
 def test_slow_is_explained_by_where_the_time_went() -> None:

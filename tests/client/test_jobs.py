@@ -67,7 +67,10 @@ def test_apply_says_what_it_will_do_and_does_it(desk: Desk) -> None:
     file = desk.file(elastic={"minNodes": 1})
     planned = desk.distill("apply", file, "--diff")
     assert planned.code == 9
-    assert planned.output.startswith("tiny is new\n  each attempt: 2 pods with CPUs, 4 ranks, 4 of 16 images a rank\n")
+    assert planned.output.startswith(
+        "tiny is new\n  each attempt: 2 pods with 2 × nvidia.com/gpu (training on CPUs), 4 ranks, "
+    )
+    assert f"  data: claim digits, which does not exist in namespace {desk.namespace}\n" in planned.output
     assert desk.client.list() == []
     assert desk.ok("apply", file).endswith("tiny created\n")
     assert desk.ok("apply", file, "--diff") == "tiny is unchanged\n"

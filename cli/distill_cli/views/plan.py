@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from distill_api.spec.recipe import chosen
 from distill_api.spec.volumes import SourceVolume, Volume
 from distill_cli.views import text
 from distill_cli.views.changes import Change, changes
+from distill_cli.views.row import hardware
 from distill_client import Job
 
 
@@ -37,11 +38,12 @@ class ApplyPlan:
         return [f"{self.name} changes:", *(_line(change, width) for change in self.changes)]
 
 
-def creation(job: Job) -> ApplyPlan:
-    """The plan for a job that does not exist yet; `job` is as the API server would store it."""
+def creation(job: Job, missing: Collection[str] = ()) -> ApplyPlan:
+    """The plan for a job that does not exist yet; `job` is as the API server would store it. `missing`: names of its
+    claims that do not exist.
+    """
     spec = job.spec
-    each = f"{spec.accelerators.per_node} × {spec.accelerators.resource}" if spec.uses_cuda else "CPUs"
-    ranks = f"{text.plural(spec.nodes, 'pod')} with {each}, {text.plural(spec.world_size, 'rank')}"
+    ranks = f"{text.plural(spec.nodes, 'pod')} {hardware(job)}, {text.plural(spec.world_size, 'rank')}"
     notes = [f"each attempt: {ranks}, {spec.training.batch // spec.world_size} of {spec.training.batch} images a rank"]
     volumes = {"checkpoints": spec.volumes.checkpoints, "data": spec.volumes.data, "models": spec.volumes.models}
     for name, volume in volumes.items():
@@ -53,7 +55,8 @@ def creation(job: Job) -> ApplyPlan:
             size = volume.claim_template.resources.requests["storage"]
             notes.append(f"{name}: the operator makes claim {job.name}-{name} of {size}, {fate}")
         else:
-            notes.append(f"{name}: {_source(volume)}{f', {volume.sub_path}' if volume.sub_path else ''}")
+            absent = f", which does not exist in namespace {job.namespace}" if volume.claim_name in missing else ""
+            notes.append(f"{name}: {_source(volume)}{f', {volume.sub_path}' if volume.sub_path else ''}{absent}")
     if (recipe := chosen(spec)) is not None:
         notes.append(f"recipe: auto stands for {_words(recipe)}")
     if spec.suspend:

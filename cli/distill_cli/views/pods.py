@@ -9,6 +9,7 @@ from typing import Any
 
 from distill_api.constants import TRAINER_CONTAINER, Label
 from distill_client.client import event_time, node_rank
+from distill_client.job import Job
 from distill_client.kinds import Object
 
 
@@ -81,6 +82,12 @@ class EventRow:
     message: str
     count: int
 
+    @property
+    def of_attempt(self) -> int | None:
+        """The attempt whose Job or pod it is about, if any."""
+        number = self.about.partition(" …a")[2].partition("-")[0]
+        return int(number) if number.isdecimal() else None
+
 
 def event_rows(events: Iterable[Object], job: str) -> list[EventRow]:
     """Events in the order given; `about` is empty for those of the job itself."""
@@ -100,6 +107,25 @@ def event_rows(events: Iterable[Object], job: str) -> list[EventRow]:
             )
         )
     return rows
+
+
+def telling(event: EventRow, pods: Iterable[PodRow]) -> bool:
+    """Whether an event still says something: no failed probe of a rank that is starting, and nothing about where to put
+    a pod that has a node by now.
+    """
+    if event.reason == "Unhealthy" and event.message.startswith("Readiness probe failed"):
+        return False
+    placed = {pod.name for pod in pods if pod.node}
+    return event.reason != "FailedScheduling" or not any(
+        name.endswith(event.about.partition("…")[2]) for name in placed
+    )
+
+
+def doomed(job: Job, claims: Iterable[Object]) -> dict[str, str]:
+    """The job's claims that are being deleted, each with its volumes in the job, until the job has ended."""
+    going = sorted(claim["metadata"]["name"] for claim in claims if claim["metadata"].get("deletionTimestamp"))
+    uses = {name: ", ".join(volume for volume, used in job.claims.items() if used == name) for name in going}
+    return {} if job.status.over else uses
 
 
 def _line(text: object) -> str:

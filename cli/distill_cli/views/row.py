@@ -71,6 +71,15 @@ def pair(job: Job) -> str:
     return f"{job.spec.student.model} ← {teacher.model}" if teacher else job.spec.student.model
 
 
+def hardware(job: Job) -> str:
+    """What each pod has, as the end of a sentence."""
+    spec = job.spec
+    if not spec.accelerators.per_node:
+        return "on CPUs"
+    accelerators = f"with {spec.accelerators.per_node} × {spec.accelerators.resource}"
+    return accelerators if spec.uses_cuda else f"{accelerators} (training on CPUs)"
+
+
 def _reason(job: Job) -> str:
     running = job.condition(ConditionType.RUNNING)
     if running is None or running.reason in ("Training", "Completed", "SuspendedByUser"):

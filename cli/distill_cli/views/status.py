@@ -10,8 +10,8 @@ from distill_api.constants import ConditionType, Phase
 from distill_cli.views import text
 from distill_cli.views.attempts import AttemptRow, attempt_rows, shares
 from distill_cli.views.curves import Curves
-from distill_cli.views.pods import EventRow, PodRow, event_rows, pod_rows
-from distill_cli.views.row import eta, pair
+from distill_cli.views.pods import EventRow, PodRow, doomed, event_rows, pod_rows, telling
+from distill_cli.views.row import eta, hardware, pair
 from distill_client import Job
 from distill_client.kinds import Object
 
@@ -69,11 +69,18 @@ class StatusView:
 
 
 def status_view(
-    job: Job, pods: Sequence[Object], events: Sequence[Object], curves: Curves, now: datetime
+    job: Job,
+    pods: Sequence[Object],
+    events: Sequence[Object],
+    curves: Curves,
+    now: datetime,
+    *,
+    claims: Sequence[Object] = (),
 ) -> StatusView:
-    """The view; `events` are the job's, oldest first."""
+    """The view; `events` are the job's, oldest first, and `claims` its claims."""
     status, progress = job.status, job.status.progress
-    goodput = status.goodput
+    lost = doomed(job, claims)
+    goodput, rows = status.goodput, pod_rows(pods, job.status.attempt)
     return StatusView(
         namespace=job.namespace,
         name=job.name,
@@ -94,10 +101,10 @@ def status_view(
         ratio=goodput.ratio if goodput else None,
         restarts=_restarts(job),
         attempts=attempt_rows(job, now),
-        pods=pod_rows(pods, status.attempt),
-        events=event_rows(events, job.name)[-LAST_EVENTS:],
+        pods=rows,
+        events=[event for event in event_rows(events, job.name) if telling(event, rows)][-LAST_EVENTS:],
         result=_result(job),
-        notes=_notes(job),
+        notes=[*_notes(job), *(f"claim {name} is being deleted ({volumes})" for name, volumes in lost.items())],
     )
 
 
@@ -126,9 +133,8 @@ def _subject(job: Job) -> str:
 
 def _size(job: Job) -> str:
     spec = job.spec
-    each = f"{spec.accelerators.per_node} × {spec.accelerators.resource}" if spec.uses_cuda else "CPUs"
     minimum = f", at least {spec.elastic.min_nodes}" if spec.elastic else ""
-    return f"{job.status.nodes or f'0/{spec.nodes}'} nodes{minimum}, {each} each"
+    return f"{job.status.nodes or f'0/{spec.nodes}'} nodes{minimum}, each {hardware(job)}"
 
 
 def _times(job: Job, now: datetime) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from distill_api.constants import ConditionType, Outcome, Phase
@@ -11,7 +11,7 @@ from distill_api.reasons import Reason
 from distill_api.status import Attempt
 from distill_cli.views import text
 from distill_cli.views.attempts import PARTS, repeated_steps
-from distill_cli.views.pods import event_rows, pod_rows
+from distill_cli.views.pods import PodRow, doomed, event_rows, pod_rows, telling
 from distill_cli.views.status import ProgressView, progress_view
 from distill_client import Job
 from distill_client.kinds import Object
@@ -54,11 +54,18 @@ class WhyView:
 
 
 def why_view(
-    job: Job, pods: Sequence[Object], events: Sequence[Object], now: datetime, attempts: int = SHOWN_ATTEMPTS
+    job: Job,
+    pods: Sequence[Object],
+    events: Sequence[Object],
+    now: datetime,
+    attempts: int = SHOWN_ATTEMPTS,
+    *,
+    claims: Sequence[Object] = (),
 ) -> WhyView:
-    """The findings; `attempts`: how many ended attempts to explain."""
+    """The findings; `attempts`: how many ended attempts to explain; `claims`: the job's."""
     found = [
         *_unseen(job, now),
+        *_doomed(job, claims),
         *_state(job, pods, events, now),
         *_slow(job, now),
         *_ended(job, attempts),
@@ -90,6 +97,18 @@ def _unseen(job: Job, now: datetime) -> Iterator[Finding]:
     )
 
 
+def _doomed(job: Job, claims: Sequence[Object]) -> Iterator[Finding]:
+    for name, volumes in doomed(job, claims).items():
+        yield Finding(
+            "A claim is being deleted.",
+            "",
+            f"Claim {name} ({volumes}) goes as soon as no pod uses it. The job then waits for it, and its files may be"
+            " lost.",
+            todo="A deletion cannot be undone. To keep the files, set persistentVolumeReclaimPolicy of the claim's"
+            " volume to Retain now, and create the claim again with that volume when it is gone.",
+        )
+
+
 def _state(job: Job, pods: Sequence[Object], events: Sequence[Object], now: datetime) -> Iterator[Finding]:
     status = job.status
     if status.observed_generation is None or status.observed_generation < 0:
@@ -103,7 +122,10 @@ def _state(job: Job, pods: Sequence[Object], events: Sequence[Object], now: date
     elif condition is not None:
         reason = Reason.read(condition.reason)
         evidence = [condition.message] if condition.message else []
-        yield _finding(_title(job, now), reason, reason.facts.cause, [*evidence, *_seen(job, pods, events)])
+        evidence += _seen(job, condition.message, pods, events)
+        found = _finding(_title(job, now), reason, reason.facts.cause, evidence)
+        again = f"If the spec was right, distill restart {job.name} --as NAME runs it again."
+        yield replace(found, todo=f"{found.todo} {again}".strip()) if status.phase == Phase.FAILED else found
     repeats = status.waiting is not None or condition is None or (validated and validated.reason == condition.reason)
     if validated is not None and validated.status == "False" and not repeats:
         reason = Reason.read(validated.reason)
@@ -139,14 +161,26 @@ def _finding(title: str, reason: Reason, says: str, evidence: Sequence[str]) -> 
 _PROBLEMS = (Reason.UNSCHEDULABLE, Reason.BACKING_OFF)
 
 
-def _seen(job: Job, pods: Sequence[Object], events: Sequence[Object]) -> list[str]:
-    """What pods and their newest warnings say, while an attempt is not training."""
+def _seen(job: Job, said: str, pods: Sequence[Object], events: Sequence[Object]) -> list[str]:
+    """What pods and their newest warnings say beyond the condition's message, while an attempt is not training."""
     if job.status.phase not in (Phase.QUEUED, Phase.STARTING, Phase.PENDING):
         return []
-    rows = [row for row in pod_rows(pods, job.status.attempt) if not row.ok]
-    lines = [f"pod {row.name}: {row.state}{f': {row.detail}' if row.detail else ''}" for row in rows]
+    rows = pod_rows(pods, job.status.attempt)
+    states: dict[str, list[PodRow]] = {}
+    for row in rows:
+        if not row.ok and not (row.detail and row.detail in said):
+            states.setdefault(f"{row.state}{f': {row.detail}' if row.detail else ''}", []).append(row)
+    lines = [f"{_pods(same)}: {state}" for state, same in states.items()]
     warnings = [row for row in event_rows(events, job.name) if row.kind == "Warning" and row.about]
-    return [*lines[:4], *dict.fromkeys(f"{row.about}: {row.reason}: {row.message}" for row in warnings[-3:])]
+    own = [row for row in warnings if row.of_attempt in (None, job.status.attempt)]
+    new = [row for row in own if telling(row, rows) and row.message not in said]
+    return [*lines[:4], *dict.fromkeys(f"{row.about}: {row.reason}: {row.message}" for row in new[-3:])]
+
+
+def _pods(rows: Sequence[PodRow]) -> str:
+    if len(rows) == 1:
+        return f"pod {rows[0].name}"
+    return f"pods {', '.join(str(row.rank) for row in rows[:8])}{', …' if len(rows) > 8 else ''}"
 
 
 def _slow(job: Job, now: datetime) -> Iterator[Finding]:
@@ -214,9 +248,10 @@ def _end_of(attempt: Attempt, lost: int, *, known: bool) -> Finding:
     at = f" after {text.duration((attempt.ended_at - attempt.started_at).total_seconds())}" if attempt.ended_at else ""
     where = f" on {attempt.node}" if attempt.node else ""
     charged = _CHARGED.get(attempt.outcome, "It was not charged to a budget.")
+    charged = "It was not tried again, because a retry cannot fix it." if reason and reason.facts.permanent else charged
     repeats = f" {text.plural(lost, 'step')} had to be repeated." if lost else ""
     saved = f" It had committed step {attempt.committed_step:,}." if attempt.committed_step else ""
-    message = [attempt.message] if attempt.message else []
+    message = [attempt.message] if attempt.message and not known else []
     return Finding(
         f"Attempt {attempt.number} ended{at}{where}.",
         str(reason or ""),

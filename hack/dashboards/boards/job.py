@@ -161,9 +161,10 @@ def learning() -> Row:
             ),
             graph(
                 "Gap to the teacher",
-                "The teacher's mAP50-95 minus the student's. Empty for a job without a teacher.",
+                "The teacher's mAP50-95 minus the student's: below 0 the student is better. Empty without a teacher.",
                 Query(gap, "gap"),
                 unit="percentunit",
+                low=None,
             ),
             graph(
                 "Learning rate",

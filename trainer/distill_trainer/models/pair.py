@@ -156,7 +156,10 @@ def _classes(student: ModelFacts, teacher: ModelFacts) -> str | None:
             if ours != theirs
         )
         what = f"class {number} named {theirs!r}, but the data set has {ours!r}"
-    return f"teacher {teacher.name} has {what}; train the teacher on the student's data set"
+    return (
+        f"teacher {teacher.name} has {what}; correct the names in the data set's YAML file, or use a teacher that was "
+        "trained on these classes"
+    )
 
 
 def _channels(student: ModelFacts, teacher: ModelFacts) -> str | None:

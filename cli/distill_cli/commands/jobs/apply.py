@@ -12,7 +12,7 @@ from distill_cli.exits import Exit
 from distill_cli.jobfile import load
 from distill_cli.views.changes import overlay
 from distill_cli.views.plan import ApplyPlan, creation, update
-from distill_client import Client, Job, NotFound, Refused
+from distill_client import Client, ClientError, Job, NotFound, Refused
 from distill_client.document import document
 
 
@@ -56,7 +56,17 @@ def _plan(client: Client, file: Path, name: str) -> tuple[ApplyPlan, Refused | N
         wanted = document(file, client.namespace)["spec"]
         plan = update(stored, overlay(stored.raw["spec"], wanted)) if stored is not None else ApplyPlan(name, new=True)
         return plan, error
-    return (creation(would_be) if stored is None else update(stored, would_be.raw["spec"])), None
+    if stored is not None:
+        return update(stored, would_be.raw["spec"]), None
+    return creation(would_be, _missing_claims(client, would_be)), None
+
+
+def _missing_claims(client: Client, job: Job) -> set[str]:
+    """Claims that the job names and nobody has made yet; none if the user may not look."""
+    try:
+        return set(job.claims.values()) - {claim["metadata"]["name"] for claim in client.claims(job)}
+    except ClientError:
+        return set()
 
 
 def _stored(client: Client, name: str) -> Job | None:

@@ -22,10 +22,10 @@ def command(
 
     found = client.get(job)
     try:
-        pods, events = client.pods(job), client.events(job)
+        pods, events, claims = client.pods(job), client.events(job), client.claims(found)
     except Forbidden:
-        pods, events = [], []
-    view = why_view(found, pods, events, datetime.now(UTC), attempts)
+        pods, events, claims = [], [], []
+    view = why_view(found, pods, events, datetime.now(UTC), attempts, claims=claims)
     if output.is_data(output_format):
         output.data(view, output_format)
         return
