@@ -196,12 +196,14 @@ def report(pair: Pair, samples: Samples) -> dict[str, list[float]]:
         "distilled / plain, fp32": ("distilled fp32", "plain fp32"),
     }
     ratios = {title: ratio(samples, *names) for title, names in pairs.items() if samples.keys() >= set(names)}
-    memory = _median(samples["distilled fp32"], "peak_mib") / _median(samples["plain fp32"], "peak_mib")
     print("\n  ratio of a round, median (min to max)")
     for title, values in ratios.items():
         print(f"  {title}: {_spread(values)}")
-    print(f"  peak memory, distilled / plain, fp32: {memory:.3f}")
-    return ratios | {"peak memory, distilled / plain, fp32": [memory]}
+    format_ = next(name.removeprefix("distilled ") for name in samples if name.startswith("distilled"))
+    title = f"peak memory, distilled / plain, {format_}"
+    memory = _median(samples[f"distilled {format_}"], "peak_mib") / _median(samples[f"plain {format_}"], "peak_mib")
+    print(f"  {title}: {memory:.3f}")
+    return ratios | {title: [memory]}
 
 
 def verdict(ratios: dict[str, list[float]], rates: dict[str, float]) -> str:
