@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from distill_api.constants import TERMINAL_PHASES
 from distill_cli import output
-from distill_cli.views.curves import Curves, curves
-from distill_cli.views.status import StatusView, status_view
+from distill_cli.views.job.curves import Curves, curves
+from distill_cli.views.job.status import StatusView, status_view
 from distill_client import Client, Forbidden, Job
 from distill_client.errors import ClientError, Unreachable
 from distill_client.kinds import Object

@@ -12,13 +12,13 @@ from distill_api.status import Progress
 from distill_cli.screens import picture, tables
 from distill_cli.screens.status import status as status_screen
 from distill_cli.views import text
-from distill_cli.views.attempts import cost
 from distill_cli.views.compare import compare_view
-from distill_cli.views.curves import Curves, curves
-from distill_cli.views.pods import pod_rows
+from distill_cli.views.job.attempts import cost
+from distill_cli.views.job.curves import Curves, curves
+from distill_cli.views.job.pods import pod_rows
+from distill_cli.views.job.status import status_view
 from distill_cli.views.row import row
 from distill_cli.views.run import bar_text
-from distill_cli.views.status import status_view
 from distill_cli.views.top import top_view
 from distill_client import Job
 from distill_trainer.process.telemetry.console import Console as TrainerConsole

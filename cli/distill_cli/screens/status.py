@@ -11,7 +11,7 @@ from rich.text import Text
 
 from distill_cli.screens.tables import bar, table
 from distill_cli.views import text
-from distill_cli.views.status import ProgressView, StatusView
+from distill_cli.views.job.status import ProgressView, StatusView
 
 _TONE = {"good": "green", "busy": "yellow", "bad": "bold red", "idle": "dim"}
 _PARTS = {

@@ -9,9 +9,9 @@ from rich.table import Table
 from rich.text import Text
 
 from distill_cli.views import text
-from distill_cli.views.attempts import Cost
 from distill_cli.views.compare import CompareView
-from distill_cli.views.pods import EventRow
+from distill_cli.views.job.attempts import Cost
+from distill_cli.views.job.pods import EventRow
 from distill_cli.views.row import Row
 from distill_cli.views.top import TopView
 

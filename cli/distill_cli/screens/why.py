@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
-from distill_cli.views.why import WhyView
+from distill_cli.views.job.why import WhyView
 
 
 def why(view: WhyView) -> RenderableType:

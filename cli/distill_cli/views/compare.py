@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from distill_cli.views import text
-from distill_cli.views.attempts import cost
 from distill_cli.views.changes import flat
-from distill_cli.views.curves import Curves
+from distill_cli.views.job.attempts import cost
+from distill_cli.views.job.curves import Curves
 from distill_client import Job
 
 _UNTOLD = ("suspend", "image", "volumes", "scheduling", "template", "ttlSecondsAfterFinished", "imagePullSecrets")

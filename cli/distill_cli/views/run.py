@@ -3,7 +3,7 @@
 from distill_api.pod.report import TrainerStatus
 from distill_api.status import Progress
 from distill_cli.views import text
-from distill_cli.views.curves import curves
+from distill_cli.views.job.curves import curves
 
 
 def fraction(progress: Progress) -> float:

@@ -10,7 +10,7 @@ import typer
 from distill_api.constants import JobFile
 from distill_cli import output
 from distill_cli.cluster import JobNames, Output, OutputFormat, with_cluster
-from distill_cli.views.curves import Curves
+from distill_cli.views.job.curves import Curves
 from distill_client import Client, ClientError, Job
 
 
@@ -45,7 +45,7 @@ def command(
 
 
 def _of_claim(client: Client, job: Job) -> Curves:
-    from distill_cli.views.curves import curves_of_results
+    from distill_cli.views.job.curves import curves_of_results
     from distill_client.pods.files import files_of
 
     with TemporaryDirectory() as folder, files_of(client, job) as files:
@@ -56,7 +56,7 @@ def _of_claim(client: Client, job: Job) -> Curves:
 
 def _of_log(client: Client, job: Job) -> Curves:
     from distill_cli.look import LOG_LINES
-    from distill_cli.views.curves import curves
+    from distill_cli.views.job.curves import curves
 
     try:
         return curves(line.text for line in client.logs(job.name, 0, tail=LOG_LINES))

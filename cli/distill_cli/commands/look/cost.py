@@ -20,7 +20,7 @@ def command(
     output_format: OutputFormat = Output.TABLE,
 ) -> None:
     """Show the GPU-hours of jobs: useful, stalled, and lost by the reason that caused it. CPU jobs: node-hours."""
-    from distill_cli.views.attempts import cost
+    from distill_cli.views.job.attempts import cost
 
     found = [client.get(name) for name in jobs] if jobs else client.list(all_namespaces=all_namespaces)
     costs = [cost(job) for job in found if job.readable]

@@ -8,7 +8,7 @@ import typer
 
 from distill_cli import output
 from distill_cli.cluster import JobName, Output, OutputFormat, with_cluster
-from distill_cli.views.pods import EventRow, event_rows
+from distill_cli.views.job.pods import EventRow, event_rows
 from distill_client import Client
 
 POLL_SECONDS = 2.0

@@ -18,7 +18,7 @@ def command(
     output_format: OutputFormat = Output.TABLE,
 ) -> None:
     """Say why a job waits, restarted, is slow or failed: what the operator recorded, what was seen, what to do."""
-    from distill_cli.views.why import why_view
+    from distill_cli.views.job.why import why_view
 
     found = client.get(job)
     try:

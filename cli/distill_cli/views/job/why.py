@@ -10,9 +10,9 @@ from distill_api.constants import ConditionType, Outcome, Phase
 from distill_api.reasons import Reason
 from distill_api.status import Attempt
 from distill_cli.views import text
-from distill_cli.views.attempts import PARTS, repeated_steps
-from distill_cli.views.pods import PodRow, doomed, event_rows, pod_rows, telling
-from distill_cli.views.status import ProgressView, progress_view
+from distill_cli.views.job.attempts import PARTS, repeated_steps
+from distill_cli.views.job.pods import PodRow, doomed, event_rows, pod_rows, telling
+from distill_cli.views.job.status import ProgressView, progress_view
 from distill_client import Job
 from distill_client.kinds import Object
 

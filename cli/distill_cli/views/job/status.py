@@ -8,9 +8,9 @@ from datetime import datetime
 
 from distill_api.constants import ConditionType, Phase
 from distill_cli.views import text
-from distill_cli.views.attempts import AttemptRow, attempt_rows, shares
-from distill_cli.views.curves import Curves
-from distill_cli.views.pods import EventRow, PodRow, doomed, event_rows, pod_rows, telling
+from distill_cli.views.job.attempts import AttemptRow, attempt_rows, shares
+from distill_cli.views.job.curves import Curves
+from distill_cli.views.job.pods import EventRow, PodRow, doomed, event_rows, pod_rows, telling
 from distill_cli.views.row import eta, hardware, pair
 from distill_client import Job
 from distill_client.kinds import Object
