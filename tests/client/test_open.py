@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from distill_trainer.outputs.tensorboard import write_events
+from distill_trainer.outputs.tensorboard import event_files
 from tests.client.conftest import Desk, run_next_reader
 from tests.client.test_looking import pod, run_gang, started
 from tests.support.apiserver.api import Object, wait_for
@@ -62,6 +62,11 @@ def test_a_job_that_trains_has_no_report_and_makes_no_pod(desk: Desk, kubelet: K
     assert readers(desk) == []
 
 
+def write_files(files: dict[Path, bytes]) -> None:
+    for path, content in files.items():
+        path.write_bytes(content)
+
+
 @pytest.mark.usefixtures("nodes")
 def test_tensorboard_shows_epochs_as_they_come(desk: Desk, kubelet: KubeletServer) -> None:
     started(desk)
@@ -70,7 +75,7 @@ def test_tensorboard_shows_epochs_as_they_come(desk: Desk, kubelet: KubeletServe
     assert (ended.code, "no curves yet" in ended.errors or "no files" in ended.errors) == (3, True)
     folder, rows = kubelet.volume / "tiny/tensorboard", [{"epoch": "1", "metrics/mAP50-95(B)": "0.25"}]
     folder.mkdir(parents=True)
-    write_events(folder, rows, 1.0)
+    write_files(event_files(folder, rows, 1.0))
     with opened(desk.kubeconfig, desk.namespace, "tiny", "--tensorboard") as shown:
 
         def curve() -> list[float]:
@@ -81,7 +86,7 @@ def test_tensorboard_shows_epochs_as_they_come(desk: Desk, kubelet: KubeletServe
             return [value for _, _, value in points]
 
         wait_for(lambda: curve() == [0.25], 30)
-        write_events(folder, [*rows, {"epoch": "2", "metrics/mAP50-95(B)": "0.5"}], 2.0)
+        write_files(event_files(folder, [*rows, {"epoch": "2", "metrics/mAP50-95(B)": "0.5"}], 2.0))
         wait_for(lambda: curve() == [0.25, 0.5], 60)
         assert shown.interrupt() == 0
 

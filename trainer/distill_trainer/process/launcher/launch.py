@@ -24,7 +24,6 @@ from distill_trainer.process import offline
 from distill_trainer.process.launcher import preload
 from distill_trainer.process.launcher.launcher import Launcher
 from distill_trainer.process.launcher.rendezvous import Endpoint
-from distill_trainer.process.launcher.stderr import RankStderr
 from distill_trainer.process.launcher.termination import conclude_attempt
 from distill_trainer.process.launcher.zygote import Zygote
 from distill_trainer.process.liveness.stop import STOP_SIGNALS
@@ -33,6 +32,7 @@ from distill_trainer.process.outcome import Ending, ending_of, stopped_before_fi
 from distill_trainer.process.rank.files import read_run_config
 from distill_trainer.process.telemetry import logs
 from distill_trainer.process.telemetry.logs import LogFacts
+from distill_trainer.process.telemetry.stderr import RankStderr
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from distill_api.pod.run import RunConfig
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.process.launcher.agent import Failure, Gang, Torchrun
 from distill_trainer.process.launcher.rendezvous import Endpoint, wait_for_name
-from distill_trainer.process.launcher.stderr import RankStderr
 from distill_trainer.process.launcher.zygote import Zygote
 from distill_trainer.process.liveness.heartbeat import (
     HeartbeatMonitor,
@@ -31,6 +30,7 @@ from distill_trainer.process.machine.oom import oom_kills
 from distill_trainer.process.outcome import Ending, RankEnd, conclude, ending_of, stopped_before_first_step
 from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles
 from distill_trainer.process.run_files import RunFiles
+from distill_trainer.process.telemetry.stderr import RankStderr
 
 log = logging.getLogger(__name__)
 

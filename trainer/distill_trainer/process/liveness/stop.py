@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
@@ -54,15 +54,16 @@ class StopFlag:
         threading.Thread(target=read_signals, name="signals", daemon=True).start()
         signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
-    def stop_when_orphaned(self) -> None:
-        """Request a stop when the parent process ends: nothing reports this rank any more, and the next attempt may
-        already be starting.
+    def stop_when_orphaned(self, before: Callable[[], None] = lambda: None) -> None:
+        """Request a stop when the parent process ends, and call `before` first: nothing reports this rank any more, and
+        the next attempt may already be starting.
         """
         parent = os.getppid()
 
         def watch_parent() -> None:
             while os.getppid() == parent:
                 time.sleep(_PARENT_SECONDS)
+            before()
             self.requests += 1
 
         threading.Thread(target=watch_parent, name="launcher-watch", daemon=True).start()

@@ -31,7 +31,7 @@ from distill_trainer.process.outcome import FAILURE_EXIT_CODE, Ending, RankRepor
 from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles, read_run_config
 from distill_trainer.process.rank.siblings import Siblings
 from distill_trainer.process.rank.torchrun_env import TorchrunEnv
-from distill_trainer.process.telemetry import logs
+from distill_trainer.process.telemetry import logs, stderr
 from distill_trainer.process.telemetry.logs import LogFacts
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def main(train: Train) -> NoReturn:
     """Run this rank and exit the process with its exit code, even if native threads still run."""
     stop = StopFlag()
     stop.install()
-    stop.stop_when_orphaned()
+    stop.stop_when_orphaned(stderr.give_back)
     faulthandler.enable()
     faulthandler.register(STACK_DUMP_SIGNAL, all_threads=True)
     env = TorchrunEnv.from_environ()

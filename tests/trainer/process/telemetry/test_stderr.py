@@ -12,7 +12,7 @@ from tests.support.machine.python import environment
 LINES = 20_000
 _RANKS = """
 import json, os, subprocess, sys
-from distill_trainer.process.launcher.stderr import RankStderr
+from distill_trainer.process.telemetry.stderr import RankStderr
 stderr = RankStderr(2)
 for number in range(2):
     if os.fork() == 0:

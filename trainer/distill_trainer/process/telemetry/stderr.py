@@ -17,6 +17,9 @@ _POLL_SECONDS = 0.2
 _LONGEST_REST = 5.0
 """Seconds: what a rank has started may go on writing."""
 
+_launchers: int | None = None
+"""In a rank: a descriptor of the launcher's own stderr, if this one's is a pipe."""
+
 
 class RankStderr:
     """A pipe for each rank. Without effect if stderr is a terminal: ranks treat a terminal in another way."""
@@ -30,7 +33,9 @@ class RankStderr:
 
     def redirect(self, local_rank: int) -> None:
         """In a rank's process, write stderr into its pipe."""
+        global _launchers  # of the process, as stderr is
         if self._pipes:
+            _launchers = os.dup(sys.stderr.fileno())
             os.dup2(self._pipes[local_rank][1], sys.stderr.fileno())
         for descriptor in sum(self._pipes, ()):
             os.close(descriptor)
@@ -58,6 +63,12 @@ class RankStderr:
                     key.data.extend(content)
                     del key.data[:-_KEPT_BYTES]
                     _write(content)
+
+
+def give_back() -> None:
+    """In a rank whose launcher is gone, write to what was the launcher's stderr: nobody reads the pipe any more."""
+    if _launchers is not None:
+        os.dup2(_launchers, sys.stderr.fileno())
 
 
 def _write(content: bytes) -> None:
