@@ -42,7 +42,7 @@ class Wait(StrEnum):
 
     NONE = "none"
     LIMITED = "limited"
-    """For CLAIM_WAIT_SECONDS; then the job is Failed."""
+    """For CLAIM_WAIT_SECONDS, then the job is Failed; without limit once it has committed."""
     UNLIMITED = "unlimited"
     CHANGE = "change"
     """Until the job's spec changes."""

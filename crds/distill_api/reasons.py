@@ -31,14 +31,14 @@ class Reason(ReasonWord):
 
     CLAIM_NOT_FOUND = waiting(
         "ClaimNotFound", "A PersistentVolumeClaim that spec.volumes names does not exist in the job's namespace.",
-        "Create the claim soon: after 60 s (the operator's CLAIM_WAIT_SECONDS) the job is Failed. If the name is wrong,"
-        " create the job again with another claimName or a claimTemplate. A claim that somebody deleted must get its"
-        " old volume again (volumeName), or its files are lost.",
+        "Create the claim soon: after 60 s (the operator's CLAIM_WAIT_SECONDS) a job that has committed nothing is"
+        " Failed. If the name is wrong, create the job again with another claimName or a claimTemplate. A claim that"
+        " somebody deleted must get its old volume again (volumeName), or its files are lost.",
         Place.VALIDATED, Place.FAILED, Place.EVENT, wait=Wait.LIMITED, warning=True)
     CLAIM_NOT_BOUND = waiting(
         "ClaimNotBound", "A claim of the job has lost its volume (its phase is Lost).",
-        "Bind the claim to a volume soon: after 60 s (the operator's CLAIM_WAIT_SECONDS) the job is Failed. Or create"
-        " the job again with another claim.",
+        "Bind the claim to a volume soon: after 60 s (the operator's CLAIM_WAIT_SECONDS) a job that has committed"
+        " nothing is Failed. Or create the job again with another claim.",
         Place.VALIDATED, Place.FAILED, Place.EVENT, wait=Wait.LIMITED, warning=True)
     NAME_TAKEN = waiting(
         "NameTaken", "An object with a name that the job needs belongs to something else, or is being deleted.",

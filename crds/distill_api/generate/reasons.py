@@ -25,7 +25,7 @@ _OF_GROUP = {
     Group.LIMIT: "The job is Failed because it has reached a limit that its specification sets.",
 }
 _WAITS = {
-    Wait.LIMITED: "for CLAIM_WAIT_SECONDS",
+    Wait.LIMITED: "for CLAIM_WAIT_SECONDS, and without limit once the job has committed",
     Wait.UNLIMITED: "without limit",
     Wait.CHANGE: "until the job's spec changes",
 }

@@ -85,13 +85,16 @@ def _waiting(context: PassContext) -> Decision | None:
     if observed.claims is None:
         return _requeue(context, phase)
     problem = claims.problem(context.spec, observed.name, observed.namespace, observed.claims)
-    lost = claims.checkpoints_lost(observed, attempts.committed_step(status))
+    committed = attempts.committed_step(status)
+    lost = claims.checkpoints_lost(observed, committed)
     if problem is None and lost is not None:
         return Decision(context.in_phase(phase), lost, wake_after=CLAIM_WAKE_SECONDS, waits=True, invalid=lost)
     if problem is not None and problem.reason.facts.wait == Wait.UNLIMITED:
         return Decision(context.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS, waits=True)
     if problem is not None:
         left = claims.seconds_to_wait(status.waiting, problem, context.settings.claim_wait, context.now)
+        if committed and problem.reason.facts.wait == Wait.LIMITED:  # what was trained is worth the wait
+            left = CLAIM_WAKE_SECONDS
         if left <= 0 or problem.reason.facts.wait == Wait.NONE:
             return _finish(context, Phase.FAILED, problem)
         wake = min(left, CLAIM_WAKE_SECONDS)

@@ -7,6 +7,7 @@ import pytest
 
 from distill_api.constants import ConditionType, Outcome, Phase
 from distill_api.reasons import Reason
+from distill_operator.plan.next_attempt import CLAIM_WAKE_SECONDS
 from distill_operator.plan.plan import make_plan
 from distill_operator.status import conditions
 from distill_operator.types.actions import Create, Delete
@@ -89,6 +90,19 @@ def test_a_missing_claim_is_waited_for_and_then_fails_the_job() -> None:
     failed = make_plan(observed(job(waiting), claims=()), at(60), SETTINGS).status
     assert failed is not None
     assert failed.phase == Phase.FAILED
+
+
+def test_a_job_that_has_committed_waits_for_its_claim_without_limit() -> None:
+    preempted = closed(1, Reason.PREEMPTED, committed_step=10)
+    waiting = make_plan(observed(job(status(preempted)), claims=()), at(0), SETTINGS).status
+    assert waiting is not None
+    assert (waiting.phase, waiting.waiting and waiting.waiting.reason) == (Phase.RECOVERING, Reason.CLAIM_NOT_FOUND)
+    later = make_plan(observed(job(waiting), claims=()), at(99999), SETTINGS)
+    assert later.status is not None
+    assert (later.status.phase, later.wake_after) == (Phase.RECOVERING, CLAIM_WAKE_SECONDS)
+    resumed = make_plan(observed(job(waiting)), at(99999), SETTINGS).status
+    assert resumed is not None
+    assert (resumed.phase, resumed.attempt) == (Phase.STARTING, 2)
 
 
 def test_what_a_condition_says_is_no_clock() -> None:
