@@ -11,6 +11,11 @@ from urllib.request import ProxyHandler, build_opener
 from tests.support.machine.python import environment
 
 END_SECONDS = 30
+_FROM_A_SHELL = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whatever has started the tests
+runpy.run_module("distill_cli.main", run_name="__main__")
+"""
 
 
 class Opened:
@@ -37,7 +42,7 @@ def opened(kubeconfig: Path, namespace: str, job: str, *options: str) -> Iterato
     """`distill open JOB --no-browser`, once it has printed its address; it is over after the block."""
     arguments = ["open", job, "--no-browser", "-n", namespace, "--kubeconfig", str(kubeconfig), *options]
     process = subprocess.Popen(
-        [sys.executable, "-m", "distill_cli.main", *arguments],
+        [sys.executable, "-c", _FROM_A_SHELL, *arguments],
         stdout=subprocess.PIPE,
         text=True,
         env=environment(PYTHONUNBUFFERED="1"),
