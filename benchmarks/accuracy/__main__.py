@@ -48,7 +48,6 @@ def command_of(plan: Plan) -> str:
 def main(words: list[str] | None = None) -> None:
     """Train what is missing, and write the report."""
     args = parse(words)
-    args.work, args.results = args.work.absolute(), args.results.absolute()
     try:
         plan = Plan(args.scenario, args.task, args.size, args.data_seed, args.seeds, args.arms)
     except ValueError as error:

@@ -41,7 +41,8 @@ BY_IMPORTANCE = {
 }
 THIRD = {"schedule": "stop", "until": {"fraction": 0.33}}
 COSINE = {"schedule": "cosine", "until": {"fraction": 0.5}}
-HALF = {"terms": [{"loss": "spkd"}], "share": 0.5, **COSINE}
+BALANCED = {"share": 0.5, **COSINE}
+HALF = {"terms": [{"loss": "spkd"}], **BALANCED}
 HEAD = [{"loss": "bckd"}, {"loss": "iou"}]
 UNLABELLED = {"dataset": {"unlabelled": {"images": WITHOUT_LABELS}}}
 ARMS: dict[str, Arm] = {
@@ -125,7 +126,7 @@ ARMS: dict[str, Arm] = {
 SCHEDULES = {
     "constant": ("constant weight", {}),
     "third": ("`stop` at a third", THIRD),
-    "balanced": ("half the task's gradient, cosine to zero at half", {"share": 0.5, **COSINE}),
+    "balanced": ("half the task's gradient, cosine to zero at half", BALANCED),
 }
 ARMS |= {
     f"{loss}-{name}": Arm(
@@ -133,9 +134,11 @@ ARMS |= {
     )
     for loss in ("sl2", "cwd", "pkd", "spkd", "logit")
     for name, (title, schedule) in SCHEDULES.items()
-    if loss != "logit" or name != "balanced"  # a share is one of the gradient at the neck
+    if (loss, name) not in {("logit", "balanced"), ("spkd", "balanced"), ("sl2", "constant"), ("sl2", "third")}
 }
-"""Every loss with every schedule, from random weights."""
+"""Every loss with every schedule, from random weights: sl2 with two of them is `recipe` and `stop`, spkd balanced is
+`balance`, and logit is not on the neck, where a share is one of the gradient.
+"""
 DEFAULT_ARMS = ("plain", "ultralytics", "inherit", "balance", "auto", "plain-equal", "plain-equal-all")
 
 

@@ -23,7 +23,7 @@ class Lanes:
 
     def __init__(self, work: Path, table: Path) -> None:
         """`work`: folder for data sets, weights and unfinished runs. `table`: the CSV of the rows."""
-        self._work, self._table = work, table
+        self._work, self._table = work.absolute(), table.absolute()  # trainers run in folders of their own
         self._change, self._generating = threading.Condition(), threading.Lock()
         self._running: dict[str, subprocess.Popen[bytes] | None] = {}
         self._failed: dict[str, str] = {}

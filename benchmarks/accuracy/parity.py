@@ -136,7 +136,6 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 def main() -> None:
     """Run the comparison."""
     args = parse()
-    args.work, args.results = args.work.absolute(), args.results.absolute()
     runs = plan(args)
     rows = Lanes(args.work, args.results / "parity.csv").train(runs, args.lanes)
     compared = differences(runs, rows)
