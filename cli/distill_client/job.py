@@ -52,10 +52,7 @@ class Job:
     @property
     def claims(self) -> dict[str, str]:
         """Its claims by volume (checkpoints, data, models): those that spec.volumes names or has templates for."""
-        volumes = self.spec.volumes
-        found = {"checkpoints": volumes.checkpoints, "data": volumes.data, "models": volumes.models}
-        claims = {name: volume for name, volume in found.items() if volume is not None and volume.is_claim}
-        return {name: volume.claim_name or f"{self.name}-{name}" for name, volume in claims.items()}
+        return self.spec.volumes.claims(self.name)
 
     @property
     def deleting(self) -> bool:

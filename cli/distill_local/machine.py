@@ -94,14 +94,9 @@ def next_attempt(results: Path, uid: str) -> int:
     return attempt + 1
 
 
-def _claim(job: DistillJob, name: str, volume: Volume) -> str:
-    return volume.claim_name or f"{job.metadata.name}-{name}"
-
-
 def _directories(job: DistillJob, machine: Machine, termination: Path) -> Directories:
     volumes = job.spec.volumes
-    named = (("checkpoints", volumes.checkpoints), ("data", volumes.data), ("models", volumes.models))
-    known = {_claim(job, name, volume) for name, volume in named if volume}
+    known = {volume.claim(job.metadata.name, name) for name, volume in volumes.by_name().items()}
     for claim in machine.claims:
         if claim not in known:
             raise UserError(
@@ -110,7 +105,7 @@ def _directories(job: DistillJob, machine: Machine, termination: Path) -> Direct
             )
 
     def directory(name: str, volume: Volume, must_exist: bool) -> str:
-        claim = _claim(job, name, volume)
+        claim = volume.claim(job.metadata.name, name)
         path = machine.claims.get(claim, machine.runs / "volumes" / claim) / (volume.sub_path or "")
         if must_exist and not path.is_dir():
             what = f"claim {claim} (volumes.{name})"

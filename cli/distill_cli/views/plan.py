@@ -45,10 +45,7 @@ def creation(job: Job, missing: Collection[str] = ()) -> ApplyPlan:
     spec = job.spec
     ranks = f"{text.plural(spec.nodes, 'pod')} {hardware(job)}, {text.plural(spec.world_size, 'rank')}"
     notes = [f"each attempt: {ranks}, {spec.training.batch // spec.world_size} of {spec.training.batch} images a rank"]
-    volumes = {"checkpoints": spec.volumes.checkpoints, "data": spec.volumes.data, "models": spec.volumes.models}
-    for name, volume in volumes.items():
-        if volume is None:
-            continue
+    for name, volume in spec.volumes.by_name().items():
         if volume.claim_template is not None:
             how = spec.persistent_volume_claim_retention_policy.when_deleted
             fate = "deleted with the job" if how == "Delete" else "kept"

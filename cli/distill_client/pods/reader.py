@@ -56,7 +56,7 @@ def reader_pod(job: Job, image: str, program: Sequence[str] = _IDLE) -> Object:
     """A pod that runs a Python program and has the checkpoints claim read-only, with no label of a training pod."""
     volume = job.spec.volumes.checkpoints
     mount = {"name": "checkpoints", "mountPath": PodPath.CHECKPOINTS, "readOnly": True}
-    claim = {"claimName": volume.claim_name or f"{job.name}-checkpoints", "readOnly": True}
+    claim = {"claimName": job.claims["checkpoints"], "readOnly": True}
     owner = {"apiVersion": API_VERSION, "kind": KIND, "name": job.name, "uid": job.uid}
     return {
         "apiVersion": "v1",

@@ -76,6 +76,10 @@ class Volume(Model):
         """Whether the files are on a claim."""
         return True
 
+    def claim(self, job: str, volume: str) -> str:
+        """Name of the claim: the existing one, or the one from the template. `volume`: checkpoints, data or models."""
+        return self.claim_name or f"{job}-{volume}"
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         return check(self, VOLUME)
@@ -126,6 +130,15 @@ class Volumes(Model):
     """The data set; mounted read-only."""
     models: SourceVolume | None = None
     """The .pt files of student and teacher; mounted read-only."""
+
+    def by_name(self) -> dict[str, Volume]:
+        """In mount order; without models if the job has no such volume."""
+        found = {"checkpoints": self.checkpoints, "data": self.data, "models": self.models}
+        return {name: volume for name, volume in found.items() if volume is not None}
+
+    def claims(self, job: str) -> dict[str, str]:
+        """The claim's name by volume, of those volumes that are on a claim."""
+        return {name: volume.claim(job, name) for name, volume in self.by_name().items() if volume.is_claim}
 
 
 class ClaimRetentionPolicy(Model):

@@ -6,7 +6,6 @@ from distill_operator.builders.job import build_job
 from distill_operator.builders.network_policy import build_network_policy
 from distill_operator.builders.placeholder import build_placeholders
 from distill_operator.builders.service import build_service
-from distill_operator.types import naming
 from distill_operator.types.actions import Create
 from distill_operator.types.observed import Observed
 from distill_operator.types.settings import Settings
@@ -20,7 +19,7 @@ def gang(observed: Observed, attempt: Attempt, settings: Settings) -> tuple[Crea
     The claims belong to the job, so that later attempts find them.
     """
     job, namespace = observed.job, observed.namespace
-    templates = [name for name, volume in naming.volumes(job.spec).items() if volume.claim_template is not None]
+    templates = [name for name, volume in job.spec.volumes.by_name().items() if volume.claim_template is not None]
     return (
         *(Create(build_claim(job, namespace, volume)) for volume in templates),
         Create(build_network_policy(job, namespace, settings), update=True),

@@ -4,7 +4,6 @@ from typing import Any
 
 from distill_api.job import DistillJob
 from distill_operator.builders.metadata import child_metadata
-from distill_operator.types import naming
 
 
 def build_claim(job: DistillJob, namespace: str, volume: str) -> dict[str, Any]:
@@ -12,9 +11,9 @@ def build_claim(job: DistillJob, namespace: str, volume: str) -> dict[str, Any]:
 
     A claim that is to be retained has no owner, so that nothing deletes it; its labels say whose it is.
     """
-    source = naming.volumes(job.spec)[volume]
+    source = job.spec.volumes.by_name()[volume]
     assert source.claim_template is not None
-    metadata = child_metadata(job, namespace, naming.claim_name(job.metadata.name, volume, source))
+    metadata = child_metadata(job, namespace, source.claim(job.metadata.name, volume))
     if job.spec.persistent_volume_claim_retention_policy.when_deleted == "Retain":
         del metadata["ownerReferences"]
     return {

@@ -171,15 +171,15 @@ def _as_claims(volumes: Volumes) -> Volumes:
 def _pod_volume_of(job: DistillJob) -> dict[str, str]:
     """The pod volume of each of the job's volumes: one for each claim, named after the first volume that uses it."""
     first: dict[str, str] = {}
-    claims = naming.claims(job.metadata.name, job.spec)
+    claims = job.spec.volumes.claims(job.metadata.name)
     return {
-        volume: first.setdefault(claims[volume][0], volume) if volume in claims else volume
-        for volume in naming.volumes(job.spec)
+        volume: first.setdefault(claims[volume], volume) if volume in claims else volume
+        for volume in job.spec.volumes.by_name()
     }
 
 
 def _volumes(job: DistillJob) -> list[dict[str, Any]]:
-    sources = naming.volumes(job.spec)
+    sources = job.spec.volumes.by_name()
     return [
         *(
             {"name": volume, **_source(job, volume, sources[volume])}
@@ -206,13 +206,13 @@ def _source(job: DistillJob, volume: str, source: Volume) -> dict[str, Any]:
         return {"image": source.image.to_wire()}
     if isinstance(source, SourceVolume) and source.empty_dir is not None:
         return {"emptyDir": source.empty_dir.to_wire()}
-    return {"persistentVolumeClaim": {"claimName": naming.claim_name(job.metadata.name, volume, source)}}
+    return {"persistentVolumeClaim": {"claimName": source.claim(job.metadata.name, volume)}}
 
 
 def _mounts(job: DistillJob) -> list[dict[str, Any]]:
     pod_volumes = _pod_volume_of(job)
     mounts: list[dict[str, Any]] = []
-    for volume, source in naming.volumes(job.spec).items():
+    for volume, source in job.spec.volumes.by_name().items():
         mount: dict[str, Any] = {"name": pod_volumes[volume], "mountPath": MOUNTS[volume]}
         if source.sub_path:
             mount["subPath"] = source.sub_path

@@ -19,7 +19,7 @@ from distill_operator.kube.client import Kube
 from distill_operator.kube.crd import ClusterCrd
 from distill_operator.kube.objects import Object
 from distill_operator.kube.pod_cache import Key, PodCache, with_departed
-from distill_operator.types import attempts, naming
+from distill_operator.types import attempts
 from distill_operator.types.observed import ClaimFacts, JobFacts, Observed, PodFacts, Rejection
 
 STARTING = timedelta(seconds=20)
@@ -180,7 +180,7 @@ class Observer:
         return observed
 
     async def _claims(self, observed: Observed) -> tuple[ClaimFacts, ...]:
-        names = {claim for claim, _ in naming.claims(observed.name, observed.job.spec).values()}
+        names = set(observed.job.spec.volumes.claims(observed.name).values())
         found = await asyncio.gather(
             *(self._kube.get("PersistentVolumeClaim", observed.namespace, name) for name in sorted(names))
         )

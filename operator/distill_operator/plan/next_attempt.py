@@ -1,5 +1,7 @@
 """The rules while no attempt is open: the job is finished, waits, or starts its next attempt."""
 
+import math
+
 from distill_api.constants import Outcome, Phase
 from distill_api.reason_facts import Wait
 from distill_api.reasons import Reason
@@ -92,9 +94,8 @@ def _waiting(context: PassContext) -> Decision | None:
     if problem is not None and problem.reason.facts.wait == Wait.UNLIMITED:
         return Decision(context.in_phase(phase), problem, wake_after=CLAIM_WAKE_SECONDS, waits=True)
     if problem is not None:
-        left = claims.seconds_to_wait(status.waiting, problem, context.settings.claim_wait, context.now)
-        if committed and problem.reason.facts.wait == Wait.LIMITED:  # what was trained is worth the wait
-            left = CLAIM_WAKE_SECONDS
+        limit = math.inf if committed else context.settings.claim_wait  # what was trained is worth the wait
+        left = claims.seconds_to_wait(status.waiting, problem, limit, context.now)
         if left <= 0 or problem.reason.facts.wait == Wait.NONE:
             return _finish(context, Phase.FAILED, problem)
         wake = min(left, CLAIM_WAKE_SECONDS)

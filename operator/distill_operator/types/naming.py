@@ -10,7 +10,6 @@ A DistillJob's name has at most 52 characters, so host names have at most 63 up 
 """
 
 from distill_api.constants import METRICS_PORT, RENDEZVOUS_PORT
-from distill_api.spec.fields import DistillJobSpec, Volume
 
 
 def attempt_name(job: str, attempt: int) -> str:
@@ -33,20 +32,3 @@ def status_url(ip: str) -> str:
     """URL of rank 0's status."""
     host = f"[{ip}]" if ":" in ip else ip
     return f"http://{host}:{METRICS_PORT}/status"
-
-
-def claim_name(job: str, volume: str, spec: Volume) -> str:
-    """Name of the volume's claim: the existing one, or the one from the template."""
-    return spec.claim_name or f"{job}-{volume}"
-
-
-def volumes(spec: DistillJobSpec) -> dict[str, Volume]:
-    """The job's volumes by name, in mount order; without models if the job has no such volume."""
-    all_three = {"checkpoints": spec.volumes.checkpoints, "data": spec.volumes.data, "models": spec.volumes.models}
-    return {name: volume for name, volume in all_three.items() if volume is not None}
-
-
-def claims(job: str, spec: DistillJobSpec) -> dict[str, tuple[str, Volume]]:
-    """The claim's name and the volume of each of the job's volumes that is on a claim."""
-    on_claims = ((name, volume) for name, volume in volumes(spec).items() if volume.is_claim)
-    return {name: (claim_name(job, name, volume), volume) for name, volume in on_claims}

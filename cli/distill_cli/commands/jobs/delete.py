@@ -33,9 +33,8 @@ def losses(job: Job) -> list[str]:
     lines = []
     if not job.status.over and job.status.attempt:
         lines.append(f"it is {job.phase}: its pods are stopped")
-    volumes = job.spec.volumes
-    made = {"checkpoints": volumes.checkpoints, "data": volumes.data, "models": volumes.models}
-    templates = [f"{job.name}-{name}" for name, volume in made.items() if volume and volume.claim_template]
+    volumes = job.spec.volumes.by_name().items()
+    templates = [volume.claim(job.name, name) for name, volume in volumes if volume.claim_template]
     if templates and job.spec.persistent_volume_claim_retention_policy.when_deleted == "Delete":
         lines.append(f"deletes the claims that were made for it, with all that is in them: {', '.join(templates)}")
     return lines

@@ -6,7 +6,7 @@ from distill_api.constants import Label
 from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import Waiting
-from distill_operator.types import messages, naming
+from distill_operator.types import messages
 from distill_operator.types.actions import Notice
 from distill_operator.types.observed import ClaimFacts, Observed
 
@@ -17,7 +17,9 @@ MANY_READERS = frozenset({"ReadWriteMany", "ReadOnlyMany"})
 def problem(spec: DistillJobSpec, name: str, namespace: str, claims: tuple[ClaimFacts, ...]) -> Notice | None:
     """The first problem with the claims of the job `name`; None when all can be used."""
     found = {claim.name: claim for claim in claims}
-    for volume, (wanted_claim, source) in naming.claims(name, spec).items():
+    sources = spec.volumes.by_name()
+    for volume, wanted_claim in spec.volumes.claims(name).items():
+        source = sources[volume]
         present = found.get(wanted_claim)
         if present is not None and present.deleting:
             return Notice(Reason.NAME_TAKEN, messages.CLAIM_DELETING.format(claim=present.name, volume=volume))
@@ -45,7 +47,7 @@ def checkpoints_lost(observed: Observed, committed: int) -> Notice | None:
     A new claim would be empty, and training would begin again. The trainer finds a directory that was emptied.
     """
     source = observed.job.spec.volumes.checkpoints
-    claim = naming.claim_name(observed.name, "checkpoints", source)
+    claim = source.claim(observed.name, "checkpoints")
     kept = any(found.name == claim for found in observed.claims or ())
     if not committed or source.claim_template is None or kept:
         return None
