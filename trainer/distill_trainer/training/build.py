@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,9 @@ from distill_api.reading.quantity import amount
 from distill_api.spec.fields import DistillJobSpec
 from distill_trainer.data import DatasetInfo, Shards, TrainData
 from distill_trainer.data.config import DatasetConfig
+from distill_trainer.data.datasets.calibration import calibration_images
 from distill_trainer.models.compiling import check_compiler, keep_compiled
+from distill_trainer.models.inherit.weights import Inheritance
 from distill_trainer.models.precision import Formats, Precision, choose_formats, use_fast_kernels
 from distill_trainer.models.setup import Prepared, prepare
 from distill_trainer.models.student import set_class_weights
@@ -167,7 +170,7 @@ def build_distillation(setup: Setup, plan: TrainingPlan, formats: Formats) -> Di
         teacher_dtype=formats.teacher_dtype,
         batch_fraction=teacher.batch_fraction,
         labelled=setup.shards.images(spec.training.batch) if spec.dataset.unlabelled is not None else None,
-        neck=setup.prepared.inherited.neck if setup.prepared.inherited is not None else None,
+        neck=setup.prepared.inherited.neck if setup.prepared.inherited is not None else (),
         min_improvement=until.min_improvement if (until := spec.distillation.until) is not None else None,
     )
 
@@ -187,6 +190,34 @@ def load_saved(setup: Setup, plan: TrainingPlan) -> Saved:
     received = broadcast_state(sent, environment.device) or sent
     context.joined(received["execution"])
     return Saved(received["state"], received["formats"])
+
+
+def inherit_weights(setup: Setup, saved: Saved) -> None:
+    """Take the student's first weights from the teacher, if the job says so and the run begins.
+
+    Rank 0 computes them and sends them to the others, so that they do not depend on the number of ranks.
+    """
+    prepared, inherit, device = setup.prepared, setup.spec.student.inherit, setup.environment.device
+    if prepared.inherited is None or saved.state is not None:
+        return
+    sent = None
+    if setup.environment.is_main:
+        setup.context.watchdog.beat("inheriting the teacher's weights")
+        shape = {"imgsz": prepared.imgsz, "stride": prepared.stride, "images": inherit.images}
+        images = calibration_images(prepared.dataset, setup.spec.training, **shape).to(device) if inherit.images else None
+        started = time.perf_counter()
+        inherited = Inheritance.of(prepared.student.to(device), prepared.teacher.to(device)).copy(inherit.channels, images)
+        if images is not None and inherited.fitted is not None:
+            log.info(
+                "first weights fitted on %d training images in %.1f s: a layer's inputs explain %.0f %% of what the"
+                " teacher's gives, %.0f %% with the weights as they were copied",
+                len(images), time.perf_counter() - started, 100 * inherited.fitted.fitted, 100 * inherited.fitted.copied,
+            )  # fmt: skip
+        sent = {"weights": prepared.student.state_dict(), "inherited": inherited}
+    received = broadcast_state(sent, device)
+    assert received is not None
+    prepared.student.load_state_dict(received["weights"])
+    prepared.inherited = received["inherited"]
 
 
 def resume(

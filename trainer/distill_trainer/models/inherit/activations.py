@@ -1,0 +1,212 @@
+"""What teacher and student compute on images: how the teacher's channels vary together, and weights that make up for
+the channels that a student does not have.
+
+Both are known from pruning: choosing columns that span the others (pivoted Cholesky), and least squares from a layer's
+inputs to the outputs that the larger model has there (He et al., ICCV 2017, arXiv:1707.06168).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from statistics import fmean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.hooks import RemovableHandle
+from ultralytics.nn.modules.conv import Conv
+
+from distill_trainer.models.inherit.channels import Choose, positions
+from distill_trainer.models.inherit.trace import Slice
+
+_LOCATIONS = 16384
+"""Most locations of a layer's output that are looked at, over all images."""
+_RIDGE = 0.01
+"""How strongly fitted weights are held at the copied ones, as a part of the mean square of a layer's inputs."""
+_TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Locations:
+    """Some locations of a layer's output, the same for every output of its size."""
+
+    image: Tensor
+    row: Tensor
+    column: Tensor
+
+    @classmethod
+    def of(cls, output: Tensor) -> Locations:
+        """All of an output [N, C, H, W], or _LOCATIONS of them that a fixed seed draws."""
+        images, _, height, width = output.shape
+        count = images * height * width
+        drawn = torch.arange(count)
+        if count > _LOCATIONS:
+            drawn = torch.randint(count, (_LOCATIONS,), generator=torch.Generator().manual_seed(0))
+        drawn = drawn.to(output.device)
+        return cls(drawn // (height * width), drawn // width % height, drawn % width)
+
+    def read(self, output: Tensor) -> Tensor:
+        """[N, C, H, W] -> [locations, C]."""
+        return output[self.image, :, self.row, self.column]
+
+    def patches(self, convolution: nn.Conv2d, given: Tensor) -> Tensor:
+        """What a convolution reads of its input [N, C, H, W] for these outputs: [locations, C, kernel's cells]."""
+        (down, right), (below, beside) = convolution.stride, convolution.dilation
+        top, left = (int(side) for side in convolution.padding)
+        padded = functional.pad(given, (left, left, top, top))
+        cells = product(range(convolution.kernel_size[0]), range(convolution.kernel_size[1]))
+        return torch.stack(
+            [padded[self.image, :, self.row * down + y * below, self.column * right + x * beside] for y, x in cells],
+            dim=2,
+        )
+
+
+@torch.no_grad()
+def covariances(slices: Sequence[Slice], teacher: Any, images: Tensor) -> dict[int, Tensor]:
+    """By the id of a group: how the activations of its units vary together on `images` [N, C, H, W], in [0, 1].
+
+    Summed over the layers that the group is the output of, each with mean variance 1.
+    """
+    layers = {id(layer.conv.weight): layer for layer in teacher.modules() if isinstance(layer, Conv)}
+    found: dict[int, Tensor] = {}
+
+    def watch(part: Slice) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            values = Locations.of(output).read(output.float())
+            values = values - values.mean(0)
+            for slot in part.dims[part.output].slots:
+                root = slot.group.root
+                mine = values[:, slot.start : slot.start + root.teacher * slot.block].unflatten(1, (root.teacher, -1))
+                covariance = torch.einsum("lub,lvb->uv", mine, mine).double().cpu()
+                found[id(root)] = found.get(id(root), 0) + covariance / covariance.diagonal().mean().clamp_min(_TINY)
+
+        return hook
+
+    watched = [(layers[id(part.teacher)], part) for part in slices if id(part.teacher) in layers]
+    with _as_in_training(teacher), _hooks(layer.register_forward_hook(watch(part)) for layer, part in watched):
+        teacher(images)
+    return found
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """How much of the variance of the teacher's layers the student's explain, from their own inputs; means."""
+
+    copied: float
+    """With the weights as they were copied."""
+    fitted: float
+    """With those that were fitted."""
+
+    @classmethod
+    def mean(cls, layers: Sequence[Fitted]) -> Fitted:
+        """Over layers; zero of none."""
+        if not layers:
+            return cls(0.0, 0.0)
+        return cls(fmean(layer.copied for layer in layers), fmean(layer.fitted for layer in layers))
+
+
+@torch.no_grad()
+def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, images: Tensor) -> Fitted:
+    """Fit the student's convolutions one after another, in place, to what the teacher's give on `images` [N, C, H, W].
+
+    Each is fitted by least squares from the inputs that the convolutions before it give, which are fitted already, to
+    the outputs of the teacher's channels that its own stand for. BatchNorms get the statistics of what they are given.
+    """
+    ours, theirs = (
+        {id(part.weight): part for part in model.modules() if isinstance(part, nn.Conv2d)}
+        for model in (student, teacher)
+    )
+    pairs = [
+        (ours[id(part.student)], theirs[id(part.teacher)], *positions(part.dims[0], choose))
+        for part in slices
+        if id(part.student) in ours and id(part.teacher) in theirs
+    ]
+    wanted: dict[nn.Conv2d, tuple[Locations, Tensor]] = {}
+    explained: list[Fitted] = []
+
+    def keep(convolution: nn.Conv2d, channels: Tensor) -> Callable[[nn.Module, Any, Tensor], None]:
+        def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            locations = Locations.of(output)
+            wanted[convolution] = locations, locations.read(output)[:, channels.to(output.device)]
+
+        return hook
+
+    def solve(channels: Tensor) -> Callable[[nn.Conv2d, Any], None]:
+        def hook(convolution: nn.Conv2d, given: tuple[Tensor]) -> None:
+            locations, targets = wanted.pop(convolution)
+            explained.append(_solve(convolution, channels, locations.patches(convolution, given[0]), targets))
+
+        return hook
+
+    with _as_in_training(teacher), _hooks(two.register_forward_hook(keep(one, its)) for one, two, _, its in pairs):
+        teacher(images)
+    solvers = [one.register_forward_pre_hook(solve(mine)) for one, _, mine, _ in pairs if len(mine)]
+    norms = [part for part in student.modules() if isinstance(part, nn.BatchNorm2d)]
+    with _as_in_training(student), _hooks([*solvers, *(norm.register_forward_pre_hook(_measure) for norm in norms)]):
+        student(images)
+    return Fitted.mean(explained)
+
+
+def _solve(convolution: nn.Conv2d, channels: Tensor, patches: Tensor, targets: Tensor) -> Fitted:
+    """Fit the weights of some output `channels` [O], from `patches` [L, C, cells] to `targets` [L, O].
+
+    With one group all outputs share their inputs; of a depthwise convolution each has its own: G is 1 or O below.
+    """
+    channels, depthwise = channels.to(patches.device), convolution.groups > 1
+    weight = convolution.weight[channels].flatten(1)  # [O, inputs]
+    if depthwise:
+        inputs, outputs, weight = patches[:, channels].transpose(0, 1), targets.T.unsqueeze(2), weight.unsqueeze(2)
+    else:
+        inputs, outputs, weight = patches.flatten(1).unsqueeze(0), targets.unsqueeze(0), weight.T.unsqueeze(0)
+    mean, centre = inputs.mean(1, keepdim=True), outputs.mean(1, keepdim=True)
+    inputs, outputs = inputs - mean, outputs - centre  # [G, L, inputs], [G, L, outputs]
+    copied = outputs - inputs @ weight
+    gram = (inputs.mT @ inputs).double()
+    gram.diagonal(dim1=1, dim2=2).add_((_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)).clamp_min(_TINY))
+    change = torch.cholesky_solve((inputs.mT @ copied).double(), torch.linalg.cholesky(gram)).to(weight)
+    left = copied - inputs @ change
+    weight = weight + change
+    convolution.weight[channels] = (weight.squeeze(2) if depthwise else weight[0].T).unflatten(
+        1, convolution.weight.shape[1:]
+    )
+    if convolution.bias is not None:
+        convolution.bias[channels] = (centre - mean @ weight).flatten()
+    variance = outputs.square().sum(1).clamp_min(_TINY)
+    return Fitted(*(float((1 - rest.square().sum(1) / variance).clamp_min(0).mean()) for rest in (copied, left)))
+
+
+def _measure(norm: nn.BatchNorm2d, given: tuple[Tensor]) -> None:
+    """Take the statistics of what a BatchNorm is given."""
+    variance, mean = torch.var_mean(given[0], dim=(0, 2, 3))
+    if norm.running_mean is not None and norm.running_var is not None:
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+
+
+@contextmanager
+def _as_in_training(model: nn.Module) -> Iterator[None]:
+    """All branches of the head and nothing decoded, as in training, but BatchNorms with their running statistics."""
+    modes = {part: part.training for part in model.modules()}
+    model.train()
+    for part in modes:
+        if isinstance(part, nn.BatchNorm2d):
+            part.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes.items():
+            part.training = training
+
+
+@contextmanager
+def _hooks(handles: Iterator[RemovableHandle] | Sequence[RemovableHandle]) -> Iterator[None]:
+    registered = list(handles)
+    try:
+        yield
+    finally:
+        for handle in registered:
+            handle.remove()
