@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from ultralytics.utils.torch_utils import init_seeds
 
 from distill_api.pod.run import RunConfig
@@ -204,9 +205,13 @@ def inherit_weights(setup: Setup, saved: Saved) -> None:
     if setup.environment.is_main:
         setup.context.watchdog.beat("inheriting the teacher's weights")
         shape = {"imgsz": prepared.imgsz, "stride": prepared.stride, "images": inherit.images}
-        images = calibration_images(prepared.dataset, setup.spec.training, **shape).to(device) if inherit.images else None
+        images = (
+            calibration_images(prepared.dataset, setup.spec.training, **shape).to(device) if inherit.images else None
+        )
         started = time.perf_counter()
-        inherited = Inheritance.of(prepared.student.to(device), prepared.teacher.to(device)).copy(inherit.channels, images)
+        inherited = Inheritance.of(prepared.student.to(device), prepared.teacher.to(device)).copy(
+            inherit.channels, images
+        )
         if images is not None and inherited.fitted is not None:
             log.info(
                 "first weights fitted on %d training images in %.1f s: a layer's inputs explain %.0f %% of what the"
@@ -218,6 +223,15 @@ def inherit_weights(setup: Setup, saved: Saved) -> None:
     assert received is not None
     prepared.student.load_state_dict(received["weights"])
     prepared.inherited = received["inherited"]
+
+
+def _calibration_images(setup: Setup) -> Tensor | None:
+    """Images to fit the student's first weights on; None if they are only copied."""
+    prepared, images = setup.prepared, setup.spec.student.inherit.images
+    if images == 0:
+        return None
+    shape = {"imgsz": prepared.imgsz, "stride": prepared.stride, "images": images}
+    return calibration_images(prepared.dataset, setup.spec.training, **shape).to(setup.environment.device)
 
 
 def resume(

@@ -100,13 +100,7 @@ class Fitted:
     """With the weights as they were copied."""
     fitted: float
     """With those that were fitted."""
-
-    @classmethod
-    def mean(cls, layers: Sequence[Fitted]) -> Fitted:
-        """Over layers; zero of none."""
-        if not layers:
-            return cls(0.0, 0.0)
-        return cls(fmean(layer.copied for layer in layers), fmean(layer.fitted for layer in layers))
+    images: int
 
 
 @torch.no_grad()
@@ -126,7 +120,7 @@ def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, ima
         if id(part.student) in ours and id(part.teacher) in theirs
     ]
     wanted: dict[nn.Conv2d, tuple[Locations, Tensor]] = {}
-    explained: list[Fitted] = []
+    explained: list[tuple[float, float]] = []
 
     def keep(convolution: nn.Conv2d, channels: Tensor) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
@@ -148,13 +142,15 @@ def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, ima
     norms = [part for part in student.modules() if isinstance(part, nn.BatchNorm2d)]
     with _as_in_training(student), _hooks([*solvers, *(norm.register_forward_pre_hook(_measure) for norm in norms)]):
         student(images)
-    return Fitted.mean(explained)
+    copied, fitted = zip(*explained, strict=True) if explained else ((0.0,), (0.0,))
+    return Fitted(fmean(copied), fmean(fitted), len(images))
 
 
-def _solve(convolution: nn.Conv2d, channels: Tensor, patches: Tensor, targets: Tensor) -> Fitted:
+def _solve(convolution: nn.Conv2d, channels: Tensor, patches: Tensor, targets: Tensor) -> tuple[float, float]:
     """Fit the weights of some output `channels` [O], from `patches` [L, C, cells] to `targets` [L, O].
 
-    With one group all outputs share their inputs; of a depthwise convolution each has its own: G is 1 or O below.
+    Returns the parts of the outputs' variance that copied and fitted weights explain, means over channels. With one
+    group all outputs share their inputs; of a depthwise convolution each has its own: G is 1 or O below.
     """
     channels, depthwise = channels.to(patches.device), convolution.groups > 1
     weight = convolution.weight[channels].flatten(1)  # [O, inputs]
@@ -176,7 +172,8 @@ def _solve(convolution: nn.Conv2d, channels: Tensor, patches: Tensor, targets: T
     if convolution.bias is not None:
         convolution.bias[channels] = (centre - mean @ weight).flatten()
     variance = outputs.square().sum(1).clamp_min(_TINY)
-    return Fitted(*(float((1 - rest.square().sum(1) / variance).clamp_min(0).mean()) for rest in (copied, left)))
+    before, after = (float((1 - rest.square().sum(1) / variance).clamp_min(0).mean()) for rest in (copied, left))
+    return before, after
 
 
 def _measure(norm: nn.BatchNorm2d, given: tuple[Tensor]) -> None:
