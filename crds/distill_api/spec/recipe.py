@@ -20,7 +20,8 @@ FROM_WEIGHTS: Final[Fields] = {"distillation": {"terms": _HEAD, "schedule": "cos
 """For a student that has weights of its own: they are worth more than a slice of the teacher's if they were trained for
 long. The teacher's scores and boxes help at first; later, and on a part of the images, they cost more than they give.
 """
-FROM_RANDOM: Final[Fields] = {"student": {"init": "inherit"}, **FROM_WEIGHTS}
+_INHERIT: Final = {"init": "inherit", "inherit": {"channels": "activations", "images": 128}}
+FROM_RANDOM: Final[Fields] = {"student": _INHERIT, **FROM_WEIGHTS}
 """For an architecture. Inheriting makes nearly all of the gain."""
 WITH_UNLABELLED: Final[Fields] = {"distillation": {"terms": _HEAD}}
 """For images that only the teacher can label, whatever the student starts from."""

@@ -204,20 +204,18 @@ def inherit_weights(setup: Setup, saved: Saved) -> None:
     sent = None
     if setup.environment.is_main:
         setup.context.watchdog.beat("inheriting the teacher's weights")
-        shape = {"imgsz": prepared.imgsz, "stride": prepared.stride, "images": inherit.images}
-        images = (
-            calibration_images(prepared.dataset, setup.spec.training, **shape).to(device) if inherit.images else None
-        )
         started = time.perf_counter()
-        inherited = Inheritance.of(prepared.student.to(device), prepared.teacher.to(device)).copy(
-            inherit.channels, images
-        )
-        if images is not None and inherited.fitted is not None:
+        student, teacher = prepared.student.to(device), prepared.teacher.to(device)
+        inherited = Inheritance.of(student, teacher).copy(inherit.channels, _calibration_images(setup))
+        if (fitted := inherited.fitted) is not None:
             log.info(
-                "first weights fitted on %d training images in %.1f s: a layer's inputs explain %.0f %% of what the"
-                " teacher's gives, %.0f %% with the weights as they were copied",
-                len(images), time.perf_counter() - started, 100 * inherited.fitted.fitted, 100 * inherited.fitted.copied,
-            )  # fmt: skip
+                "first weights fitted to the teacher's layers on %d training images in %.1f s: they explain %.1f %% of"
+                " the variance of what these give, %.1f %% as they were copied",
+                fitted.images,
+                time.perf_counter() - started,
+                100 * fitted.fitted,
+                100 * fitted.copied,
+            )
         sent = {"weights": prepared.student.state_dict(), "inherited": inherited}
     received = broadcast_state(sent, device)
     assert received is not None
