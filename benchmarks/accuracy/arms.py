@@ -36,7 +36,7 @@ class Arm:
 
 COPIED = {"student": {"init": "inherit", "inherit": {"channels": "index", "images": 0}}}
 BY_IMPORTANCE = {"student": {"init": "inherit", "inherit": {"channels": "importance", "images": 0}}}
-FITTED = {"student": {"init": "inherit", "inherit": {"channels": "activations", "images": 128}}}
+FITTED = {"student": {"init": "inherit", "inherit": {"channels": "activations", "images": 64}}}
 NOTHING = {"distillation": {"weight": 0}}
 THIRD = {"schedule": "stop", "until": {"fraction": 0.33}}
 COSINE = {"schedule": "cosine", "until": {"fraction": 0.5}}
@@ -73,7 +73,7 @@ ARMS: dict[str, Arm] = {
     "fitted-index": Arm(
         "`init: inherit` alone, channels by index",
         teacher=True,
-        spec={"student": {"init": "inherit", "inherit": {"channels": "index", "images": 128}}} | NOTHING,
+        spec={"student": {"init": "inherit", "inherit": {"channels": "index", "images": 64}}} | NOTHING,
     ),
     "fitted-terms": Arm(
         "`init: inherit`, `bckd` and `iou`, cosine to zero at 0.3",

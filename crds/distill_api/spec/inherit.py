@@ -16,6 +16,6 @@ class Inherit(Model):
     channels: Literal["activations", "index", "importance"] = "activations"
     """activations: those that tell most about the others, on training images. index: evenly spaced ones, in the
     teacher's order. importance: those with the largest BatchNorm scales. Attention heads are taken whole."""
-    images: Annotated[int, Field(ge=0)] = 128
+    images: Annotated[int, Field(ge=0)] = 64
     """Training images on which the student's weights are fitted, layer by layer, to give what the teacher's layers
-    give. Of images with more than 450 pixels a side fewer are used, 64 of 640. 0: the weights are copied only."""
+    give. Of images with more than 640 pixels a side fewer are used. 0: the weights are copied only."""

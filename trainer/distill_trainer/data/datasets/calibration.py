@@ -17,7 +17,7 @@ _PIXELS = 64 * 640**2
 def calibration_images(dataset: DatasetInfo, training: Training, *, imgsz: int, stride: int, images: int) -> Tensor:
     """Up to `images` training images, evenly spaced over the data set: [N, C, imgsz, imgsz], in [0, 1].
 
-    Not augmented; of large images there are fewer, 64 of 640 px.
+    Not augmented; of images larger than 640 px there are fewer than 64.
     """
     arguments = data_arguments(training, dataset.task, imgsz)
     source = ScannedDataset(

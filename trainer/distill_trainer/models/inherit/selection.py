@@ -64,23 +64,23 @@ def _largest(count: int, scores: Tensor) -> Tensor:
 
 def _spanning(count: int, covariance: Tensor) -> Tensor:
     """Units from which all others can be told best by linear regression: a pivoted Cholesky decomposition, which takes
-    the unit that explains most of what those before it leave unexplained.
+    the unit that explains most of what those before it leave unexplained. If nothing is left, what varies most.
     """
     if covariance.ndim == 1:  # of units that no layer's output was seen of
         return _every_kth(count, covariance)
-    left = covariance + _FLAT * covariance.diagonal().mean() * torch.eye(len(covariance)).to(covariance)
-    taken: list[int] = []
+    variance, left, taken = covariance.diagonal(), covariance, list[int]()
+    least = _NOTHING * float(variance.mean()) + 1e-300
     for _ in range(count):
-        explains = left.square().sum(0) / left.diagonal().clamp_min(_FLAT)
+        explains = left.square().sum(0) / left.diagonal().clamp_min(least) + _NOTHING * variance
         explains[taken] = -1
         best = int(explains.argmax())
         taken.append(best)
-        left = left - torch.outer(left[best], left[best]) / left[best, best].clamp_min(_FLAT)
+        left = left - torch.outer(left[best], left[best]) / left[best, best].clamp_min(least)
     return torch.tensor(taken).sort().values
 
 
-_FLAT = 1e-9
-"""Units that vary less than this part of the others are alike."""
+_NOTHING = 1e-9
+"""A part of the variance that is nothing."""
 MODES: Mapping[str, Pick] = {"index": _every_kth, "importance": _largest, "activations": _spanning}
 """index: evenly spaced. importance: the largest BatchNorm scales. activations: those that tell most of the others. All
 keep the teacher's order."""
