@@ -21,8 +21,8 @@ AUTO: Final[Fields] = {
     "student": _INHERIT,
     "distillation": {"terms": _HEAD, "schedule": "cosine", "until": {"fraction": 0.3}},
 }
-"""Inheriting makes nearly all of the gain, also for a student that has weights of its own. The teacher's scores and boxes
-help at first; later, and on a part of the images, they cost more than they give.
+"""Inheriting makes nearly all of the gain, also for a student that has weights of its own. The teacher's scores and
+boxes help at first; later, and on a part of the images, they cost more than they give.
 """
 AUTO_UNLABELLED: Final[Fields] = {"student": _INHERIT, "distillation": {"terms": _HEAD}}
 """For images that only the teacher can label."""

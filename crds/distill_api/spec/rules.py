@@ -264,12 +264,13 @@ SPEC: Sequence[Rule] = (
     ),
     Rule(
         "self.recipe != 'auto' || self.student.init == 'default' && self.student.inherit.channels == 'activations'"
-        " && self.student.inherit.images == 64 && (!has(self.teacher) || self.teacher.batchFraction == 1.0) && self.distillation.weight == 6.0 && self.distillation.loss == 'sl2'"
+        " && self.student.inherit.images == 64 && (!has(self.teacher) || self.teacher.batchFraction == 1.0)"
+        " && self.distillation.weight == 6.0 && self.distillation.loss == 'sl2'"
         " && self.distillation.terms.size() == 0 && self.distillation.projector == 'mlp'"
         " && self.distillation.schedule == 'constant' && !has(self.distillation.share)"
         " && !has(self.distillation.until) && !self.distillation.allowCrossFamily",
-        "recipe: auto chooses student.init and inherit, teacher.batchFraction and distillation; leave them out, or set recipe:"
-        " ultralytics to choose them yourself",
+        "recipe: auto chooses student.init and student.inherit, teacher.batchFraction and distillation; leave them out,"
+        " or set recipe: ultralytics to choose them yourself",
         _recipe_alone,
     ),
     Rule(

@@ -27,6 +27,8 @@ _LOCATIONS = 16384
 """Most locations of a layer's output that are looked at, over all images."""
 _RIDGE = 0.01
 """How strongly fitted weights are held at the copied ones, as a part of the mean square of a layer's inputs."""
+_LEAST_SPREAD = 1e-3
+"""Least variance of a fitted channel, as a part of its teacher's: nothing is divided by nothing."""
 _TINY = 1e-12
 
 
@@ -108,7 +110,8 @@ def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, ima
     """Fit the student's convolutions one after another, in place, to what the teacher's give on `images` [N, C, H, W].
 
     Each is fitted by least squares from the inputs that the convolutions before it give, which are fitted already, to
-    the outputs of the teacher's channels that its own stand for. BatchNorms get the statistics of what they are given.
+    the outputs of the teacher's channels that its own stand for. What these then differ by in mean and variance, the
+    running statistics of the BatchNorm after them follow.
     """
     ours, theirs = (
         {id(part.weight): part for part in model.modules() if isinstance(part, nn.Conv2d)}
@@ -117,8 +120,9 @@ def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, ima
     pairs = [
         (ours[id(part.student)], theirs[id(part.teacher)], *positions(part.dims[0], choose))
         for part in slices
-        if id(part.student) in ours and id(part.teacher) in theirs
+        if part.dims and id(part.student) in ours and id(part.teacher) in theirs
     ]
+    norms = {layer.conv: layer.bn for layer in student.modules() if isinstance(layer, Conv)}
     wanted: dict[nn.Conv2d, tuple[Locations, Tensor]] = {}
     explained: list[tuple[float, float]] = []
 
@@ -132,21 +136,23 @@ def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, ima
     def solve(channels: Tensor) -> Callable[[nn.Conv2d, Any], None]:
         def hook(convolution: nn.Conv2d, given: tuple[Tensor]) -> None:
             locations, targets = wanted.pop(convolution)
-            explained.append(_solve(convolution, channels, locations.patches(convolution, given[0]), targets))
+            patches = locations.patches(convolution, given[0])
+            explained.append(_solve(convolution, norms.get(convolution), channels, patches, targets))
 
         return hook
 
     with _as_in_training(teacher), _hooks(two.register_forward_hook(keep(one, its)) for one, two, _, its in pairs):
         teacher(images)
     solvers = [one.register_forward_pre_hook(solve(mine)) for one, _, mine, _ in pairs if len(mine)]
-    norms = [part for part in student.modules() if isinstance(part, nn.BatchNorm2d)]
-    with _as_in_training(student), _hooks([*solvers, *(norm.register_forward_pre_hook(_measure) for norm in norms)]):
+    with _as_in_training(student), _hooks(solvers):
         student(images)
     copied, fitted = zip(*explained, strict=True) if explained else ((0.0,), (0.0,))
     return Fitted(fmean(copied), fmean(fitted), len(images))
 
 
-def _solve(convolution: nn.Conv2d, channels: Tensor, patches: Tensor, targets: Tensor) -> tuple[float, float]:
+def _solve(
+    convolution: nn.Conv2d, norm: nn.Module | None, channels: Tensor, patches: Tensor, targets: Tensor
+) -> tuple[float, float]:
     """Fit the weights of some output `channels` [O], from `patches` [L, C, cells] to `targets` [L, O].
 
     Returns the parts of the outputs' variance that copied and fitted weights explain, means over channels. With one
@@ -169,19 +175,15 @@ def _solve(convolution: nn.Conv2d, channels: Tensor, patches: Tensor, targets: T
     convolution.weight[channels] = (weight.squeeze(2) if depthwise else weight[0].T).unflatten(
         1, convolution.weight.shape[1:]
     )
-    if convolution.bias is not None:
-        convolution.bias[channels] = (centre - mean @ weight).flatten()
     variance = outputs.square().sum(1).clamp_min(_TINY)
+    offset, spread = (mean @ weight - centre).flatten(), ((outputs - left).square().sum(1) / variance).flatten()
+    if convolution.bias is not None:
+        convolution.bias[channels] = -offset
+    if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
+        norm.running_mean[channels] += offset
+        norm.running_var[channels] *= spread.clamp_min(_LEAST_SPREAD)
     before, after = (float((1 - rest.square().sum(1) / variance).clamp_min(0).mean()) for rest in (copied, left))
     return before, after
-
-
-def _measure(norm: nn.BatchNorm2d, given: tuple[Tensor]) -> None:
-    """Take the statistics of what a BatchNorm is given."""
-    variance, mean = torch.var_mean(given[0], dim=(0, 2, 3))
-    if norm.running_mean is not None and norm.running_var is not None:
-        norm.running_mean.copy_(mean)
-        norm.running_var.copy_(variance)
 
 
 @contextmanager
