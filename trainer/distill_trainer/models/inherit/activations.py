@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,8 @@ _RIDGE = 0.01
 _LEAST_SPREAD = 1e-3
 """Least variance of a fitted channel, as a part of its teacher's: nothing is divided by nothing."""
 _TINY = 1e-12
+_LAYERS = (nn.Conv2d, nn.ConvTranspose2d)
+Layer = nn.Conv2d | nn.ConvTranspose2d
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,10 @@ def covariances(slices: Sequence[Slice], teacher: Any, images: Tensor) -> dict[i
 
     Summed over the layers that the group is the output of, each with mean variance 1.
     """
-    layers = {id(layer.conv.weight): layer for layer in teacher.modules() if isinstance(layer, Conv)}
+    layers: dict[int, nn.Module] = {
+        id(layer.weight): layer for layer in teacher.modules() if isinstance(layer, _LAYERS)
+    }
+    layers |= {id(layer.conv.weight): layer for layer in teacher.modules() if isinstance(layer, Conv)}  # activated
     found: dict[int, Tensor] = {}
 
     def watch(part: Slice) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -88,7 +93,7 @@ def covariances(slices: Sequence[Slice], teacher: Any, images: Tensor) -> dict[i
 
         return hook
 
-    watched = [(layers[id(part.teacher)], part) for part in slices if id(part.teacher) in layers]
+    watched = [(layers[id(part.teacher)], part) for part in slices if part.dims and id(part.teacher) in layers]
     with _as_in_training(teacher), _hooks(layer.register_forward_hook(watch(part)) for layer, part in watched):
         teacher(images)
     return found
@@ -114,30 +119,32 @@ def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, ima
     running statistics of the BatchNorm after them follow.
     """
     ours, theirs = (
-        {id(part.weight): part for part in model.modules() if isinstance(part, nn.Conv2d)}
+        {id(layer.weight): layer for layer in model.modules() if isinstance(layer, _LAYERS) and _can_be_fitted(layer)}
         for model in (student, teacher)
     )
     pairs = [
-        (ours[id(part.student)], theirs[id(part.teacher)], *positions(part.dims[0], choose))
+        (ours[id(part.student)], theirs[id(part.teacher)], *positions(part.dims[part.output], choose))
         for part in slices
         if part.dims and id(part.student) in ours and id(part.teacher) in theirs
     ]
     norms = {layer.conv: layer.bn for layer in student.modules() if isinstance(layer, Conv)}
-    wanted: dict[nn.Conv2d, tuple[Locations, Tensor]] = {}
+    wanted: dict[nn.Module, tuple[Locations, Tensor]] = {}
     explained: list[tuple[float, float]] = []
 
-    def keep(convolution: nn.Conv2d, channels: Tensor) -> Callable[[nn.Module, Any, Tensor], None]:
+    def keep(layer: Layer, channels: Tensor) -> Callable[[nn.Module, Any, Tensor], None]:
         def hook(_: nn.Module, __: Any, output: Tensor) -> None:
+            output = output[:, channels.to(output.device)]
+            if isinstance(layer, nn.ConvTranspose2d):  # cells of one input's location as channels
+                output = functional.pixel_unshuffle(output, int(layer.stride[0]))
             locations = Locations.of(output)
-            wanted[convolution] = locations, locations.read(output)[:, channels.to(output.device)]
+            wanted[layer] = locations, locations.read(output)
 
         return hook
 
-    def solve(channels: Tensor) -> Callable[[nn.Conv2d, Any], None]:
-        def hook(convolution: nn.Conv2d, given: tuple[Tensor]) -> None:
-            locations, targets = wanted.pop(convolution)
-            patches = locations.patches(convolution, given[0])
-            explained.append(_solve(convolution, norms.get(convolution), channels, patches, targets))
+    def solve(channels: Tensor) -> Callable[[Any, Any], None]:
+        def hook(layer: Layer, given: tuple[Tensor]) -> None:
+            locations, targets = wanted.pop(layer)
+            explained.append(_fit_layer(layer, norms.get(layer), channels, locations, given[0], targets))
 
         return hook
 
@@ -150,40 +157,67 @@ def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, ima
     return Fitted(fmean(copied), fmean(fitted), len(images))
 
 
-def _solve(
-    convolution: nn.Conv2d, norm: nn.Module | None, channels: Tensor, patches: Tensor, targets: Tensor
-) -> tuple[float, float]:
-    """Fit the weights of some output `channels` [O], from `patches` [L, C, cells] to `targets` [L, O].
+def _can_be_fitted(layer: Layer) -> bool:
+    """Whether each output depends linearly on one patch of inputs: with a transposed one, on one location."""
+    alone = layer.kernel_size == layer.stride and not any(layer.padding)
+    return isinstance(layer, nn.Conv2d) or (alone and len(set(layer.stride)) == 1)
 
-    Returns the parts of the outputs' variance that copied and fitted weights explain, means over channels. With one
-    group all outputs share their inputs; of a depthwise convolution each has its own: G is 1 or O below.
+
+def _fit_layer(
+    layer: Layer, norm: nn.Module | None, channels: Tensor, locations: Locations, given: Tensor, targets: Tensor
+) -> tuple[float, float]:
+    """Fit the weights of some output `channels` [O] to `targets` [L, O x cells]; cells of a transposed one, else 1.
+
+    Returns the parts of the outputs' variance that copied and fitted weights explain, means over channels.
     """
-    channels, depthwise = channels.to(patches.device), convolution.groups > 1
-    weight = convolution.weight[channels].flatten(1)  # [O, inputs]
-    if depthwise:
-        inputs, outputs, weight = patches[:, channels].transpose(0, 1), targets.T.unsqueeze(2), weight.unsqueeze(2)
+    channels = channels.to(given.device)
+    if isinstance(layer, nn.ConvTranspose2d):
+        inputs, outputs = locations.read(given).unsqueeze(0), targets.unsqueeze(0)
+        found = _least_squares(layer.weight[:, channels].flatten(1).unsqueeze(0), inputs, outputs)
+        layer.weight[:, channels] = found.weight[0].unflatten(1, (len(channels), *layer.kernel_size))
+    elif layer.groups > 1:  # depthwise: each output has inputs of its own
+        inputs, outputs = locations.patches(layer, given)[:, channels].transpose(0, 1), targets.T.unsqueeze(2)
+        found = _least_squares(layer.weight[channels].flatten(1).unsqueeze(2), inputs, outputs)
+        layer.weight[channels] = found.weight.view_as(layer.weight[channels])
     else:
-        inputs, outputs, weight = patches.flatten(1).unsqueeze(0), targets.unsqueeze(0), weight.T.unsqueeze(0)
-    mean, centre = inputs.mean(1, keepdim=True), outputs.mean(1, keepdim=True)
-    inputs, outputs = inputs - mean, outputs - centre  # [G, L, inputs], [G, L, outputs]
-    copied = outputs - inputs @ weight
-    gram = (inputs.mT @ inputs).double()
-    gram.diagonal(dim1=1, dim2=2).add_((_RIDGE * gram.diagonal(dim1=1, dim2=2).mean(1, keepdim=True)).clamp_min(_TINY))
-    change = torch.cholesky_solve((inputs.mT @ copied).double(), torch.linalg.cholesky(gram)).to(weight)
-    left = copied - inputs @ change
-    weight = weight + change
-    convolution.weight[channels] = (weight.squeeze(2) if depthwise else weight[0].T).unflatten(
-        1, convolution.weight.shape[1:]
-    )
-    variance = outputs.square().sum(1).clamp_min(_TINY)
-    offset, spread = (mean @ weight - centre).flatten(), ((outputs - left).square().sum(1) / variance).flatten()
-    if convolution.bias is not None:
-        convolution.bias[channels] = -offset
+        inputs, outputs = locations.patches(layer, given).flatten(1).unsqueeze(0), targets.unsqueeze(0)
+        found = _least_squares(layer.weight[channels].flatten(1).T.unsqueeze(0), inputs, outputs)
+        layer.weight[channels] = found.weight[0].T.reshape_as(layer.weight[channels])
+    if layer.bias is not None:
+        layer.bias[channels] = -found.offset.view(len(channels), -1).mean(1)
     if isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None and norm.running_var is not None:
-        norm.running_mean[channels] += offset
-        norm.running_var[channels] *= spread.clamp_min(_LEAST_SPREAD)
-    before, after = (float((1 - rest.square().sum(1) / variance).clamp_min(0).mean()) for rest in (copied, left))
-    return before, after
+        norm.running_mean[channels] += found.offset
+        norm.running_var[channels] *= found.spread.clamp_min(_LEAST_SPREAD)
+    return found.explained
+
+
+class _Solution(NamedTuple):
+    weight: Tensor
+    """[G, I, O]"""
+    offset: Tensor
+    """[G x O]: what the weights give in the mean, less the mean of the targets."""
+    spread: Tensor
+    """[G x O]: variance of what the weights give, as a part of the targets'."""
+    explained: tuple[float, float]
+    """Part of the targets' variance, by the weights that were given and by these."""
+
+
+def _least_squares(weight: Tensor, inputs: Tensor, targets: Tensor) -> _Solution:
+    """The weights nearest to `weight` [G, I, O] that lead from `inputs` [G, L, I] to `targets` [G, L, O], for each of G
+    groups, up to constants.
+    """
+    mean, centre = inputs.mean(1, keepdim=True), targets.mean(1, keepdim=True)
+    inputs, targets = inputs - mean, targets - centre
+    before = targets - inputs @ weight
+    gram = (inputs.mT @ inputs).double()
+    diagonal = gram.diagonal(dim1=1, dim2=2)
+    diagonal += (_RIDGE * diagonal.mean(1, keepdim=True)).clamp_min(_TINY)
+    change = torch.cholesky_solve((inputs.mT @ before).double(), torch.linalg.cholesky(gram)).to(weight)
+    after, found = before - inputs @ change, weight + change
+    variance = targets.square().sum(1).clamp_min(_TINY)
+    first, second = (float((1 - left.square().sum(1) / variance).clamp_min(0).mean()) for left in (before, after))
+    spread = (targets - after).square().sum(1) / variance
+    return _Solution(found, (mean @ found - centre).flatten(), spread.flatten(), (first, second))
 
 
 @contextmanager

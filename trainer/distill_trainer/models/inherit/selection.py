@@ -68,19 +68,22 @@ def _spanning(count: int, covariance: Tensor) -> Tensor:
     """
     if covariance.ndim == 1:  # of units that no layer's output was seen of
         return _every_kth(count, covariance)
-    variance, left, taken = covariance.diagonal(), covariance, list[int]()
-    least = _NOTHING * float(variance.mean()) + 1e-300
-    for _ in range(count):
-        explains = left.square().sum(0) / left.diagonal().clamp_min(least) + _NOTHING * variance
+    left, rank = covariance, covariance.diagonal().clone()
+    least, taken = _NOTHING * float(rank.mean()), list[int]()
+    while len(taken) < count:
+        explains = left.square().sum(0) / left.diagonal().clamp_min(least)
         explains[taken] = -1
         best = int(explains.argmax())
+        if left[best, best] <= least:
+            break
         taken.append(best)
-        left = left - torch.outer(left[best], left[best]) / left[best, best].clamp_min(least)
-    return torch.tensor(taken).sort().values
+        left = left - torch.outer(left[best], left[best]) / left[best, best]
+    rank[taken] = torch.inf
+    return _largest(count, rank)
 
 
-_NOTHING = 1e-9
-"""A part of the variance that is nothing."""
+_NOTHING = 1e-6
+"""A part of the variance that is nothing, as sums of 32-bit numbers go."""
 MODES: Mapping[str, Pick] = {"index": _every_kth, "importance": _largest, "activations": _spanning}
 """index: evenly spaced. importance: the largest BatchNorm scales. activations: those that tell most of the others. All
 keep the teacher's order."""
