@@ -50,7 +50,9 @@ def test_what_the_teacher_computes_survives_if_only_dead_channels_go(family: str
     assert max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True)) < 0.02
 
 
-@pytest.mark.parametrize(("family", "sizes", "task"), PAIRS)
+@pytest.mark.parametrize(
+    ("family", "sizes", "task"), [("yolo26", "ns", "segment"), ("yolov8", "ns", "pose"), ("yolo12", "ns", "detect")]
+)
 def test_a_fitted_student_is_nearer_to_its_teacher_than_a_copied_slice(family: str, sizes: str, task: str) -> None:
     """Also on images that it was not fitted on."""
     student, teacher = pair(family, sizes, task)
