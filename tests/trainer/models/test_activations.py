@@ -101,7 +101,8 @@ def test_fitting_changes_nothing_of_the_teacher_and_restores_modes() -> None:
     assert not any(part._forward_hooks or part._forward_pre_hooks for m in (student, teacher) for part in m.modules())
 
 
-def test_the_same_models_and_images_give_the_same_weights_whatever_was_drawn_before() -> None:
+def test_the_same_models_and_images_give_the_same_weights() -> None:
+    """Whatever was drawn before, and without drawing anything."""
     teacher = pair("yolo26", "ns", "detect")[1]
     found = []
     for seed in (0, 1):
