@@ -138,7 +138,7 @@ ARMS |= {
 """Every loss with every schedule, from random weights: sl2 with two of them is `recipe` and `stop`, spkd balanced is
 `balance`, and logit is not on the neck, where a share is one of the gradient.
 """
-DEFAULT_ARMS = ("plain", "ultralytics", "inherit", "balance", "auto", "plain-equal", "plain-equal-all")
+DEFAULT_ARMS = ("plain", "ultralytics", "inherit", "fitted", "balance", "auto", "plain-equal", "plain-equal-all")
 
 
 @dataclass(frozen=True)
