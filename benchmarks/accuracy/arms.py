@@ -34,11 +34,10 @@ class Arm:
     """Names in trainers.switches.SWITCHES."""
 
 
-INHERIT = {"student": {"init": "inherit"}}
-BY_IMPORTANCE = {
-    "student": {"init": "inherit", "inherit": {"channels": "importance"}},
-    "distillation": {"weight": 0},
-}
+COPIED = {"student": {"init": "inherit", "inherit": {"channels": "index", "images": 0}}}
+BY_IMPORTANCE = {"student": {"init": "inherit", "inherit": {"channels": "importance", "images": 0}}}
+FITTED = {"student": {"init": "inherit", "inherit": {"channels": "activations", "images": 64}}}
+NOTHING = {"distillation": {"weight": 0}}
 THIRD = {"schedule": "stop", "until": {"fraction": 0.33}}
 COSINE = {"schedule": "cosine", "until": {"fraction": 0.5}}
 BALANCED = {"share": 0.5, **COSINE}
@@ -66,48 +65,48 @@ ARMS: dict[str, Arm] = {
         teacher=True,
         spec={"distillation": {"terms": [term | {"weight": 3.0} for term in HEAD], "schedule": "cosine"}},
     ),
-    "inherit": Arm("inherit alone", teacher=True, spec=INHERIT | {"distillation": {"weight": 0}}),
+    "inherit": Arm("a copied slice alone", teacher=True, spec=COPIED | NOTHING),
     "inherit-importance": Arm(
-        "inherit alone, channels by importance",
-        teacher=True,
-        spec=BY_IMPORTANCE,
+        "a copied slice alone, channels by importance", teacher=True, spec=BY_IMPORTANCE | NOTHING
     ),
-    "inherit-activations": Arm(
-        "inherit alone, channels by mean activation",
+    "fitted": Arm("`init: inherit` alone", teacher=True, spec=FITTED | NOTHING),
+    "fitted-index": Arm(
+        "`init: inherit` alone, channels by index",
         teacher=True,
-        spec=BY_IMPORTANCE,
-        switches=("importance-activations",),
+        spec={"student": {"init": "inherit", "inherit": {"channels": "index", "images": 64}}} | NOTHING,
     ),
-    "inherit-taylor": Arm(
-        "inherit alone, channels by Taylor's score",
+    "fitted-terms": Arm(
+        "`init: inherit`, `bckd` and `iou`, cosine to zero at 0.3",
         teacher=True,
-        spec=BY_IMPORTANCE,
-        switches=("importance-taylor",),
+        spec=FITTED | {"distillation": {"terms": HEAD, "schedule": "cosine", "until": {"fraction": 0.3}}},
     ),
-    "inherit-stop": Arm("inherit, `sl2` until a third", teacher=True, spec=INHERIT | {"distillation": THIRD}),
+    "fitted-terms-throughout": Arm(
+        "`init: inherit`, `bckd` and `iou`", teacher=True, spec=FITTED | {"distillation": {"terms": HEAD}}
+    ),
+    "inherit-stop": Arm("a copied slice, `sl2` until a third", teacher=True, spec=COPIED | {"distillation": THIRD}),
     "balance": Arm("`spkd` at half the task's gradient, cosine", teacher=True, spec={"distillation": HALF}),
     "inherit-balance": Arm(
-        "inherit, `spkd` at half the task's gradient, cosine", teacher=True, spec=INHERIT | {"distillation": HALF}
+        "a copied slice, `spkd` at half the task's gradient, cosine", teacher=True, spec=COPIED | {"distillation": HALF}
     ),
     "inherit-terms": Arm(
-        "inherit, `bckd` and `iou`, cosine to zero at half",
+        "a copied slice, `bckd` and `iou`, cosine to zero at half",
         teacher=True,
-        spec=INHERIT | {"distillation": {"terms": HEAD, **COSINE}},
+        spec=COPIED | {"distillation": {"terms": HEAD, **COSINE}},
     ),
     "inherit-terms-half": Arm(
-        "inherit, `bckd` and `iou` on half of the images, cosine to the end",
+        "a copied slice, `bckd` and `iou` on half of the images, cosine to the end",
         teacher=True,
-        spec=INHERIT | {"teacher": {"batchFraction": 0.5}, "distillation": {"terms": HEAD, "schedule": "cosine"}},
+        spec=COPIED | {"teacher": {"batchFraction": 0.5}, "distillation": {"terms": HEAD, "schedule": "cosine"}},
     ),
     "inherit-terms-quarter": Arm(
-        "inherit, `bckd` and `iou` on a quarter of the images",
+        "a copied slice, `bckd` and `iou` on a quarter of the images",
         teacher=True,
-        spec=INHERIT | {"teacher": {"batchFraction": 0.25}, "distillation": {"terms": HEAD}},
+        spec=COPIED | {"teacher": {"batchFraction": 0.25}, "distillation": {"terms": HEAD}},
     ),
     "inherit-all": Arm(
-        "inherit, `spkd` at half the task's gradient with `bckd` and `iou`, cosine",
+        "a copied slice, `spkd` at half the task's gradient with `bckd` and `iou`, cosine",
         teacher=True,
-        spec=INHERIT | {"distillation": HALF | {"terms": [{"loss": "spkd"}, *HEAD]}},
+        spec=COPIED | {"distillation": HALF | {"terms": [{"loss": "spkd"}, *HEAD]}},
     ),
     "unlabelled": Arm(
         "`bckd` and `iou` with as many unlabelled images",
@@ -116,9 +115,9 @@ ARMS: dict[str, Arm] = {
         unlabelled=True,
     ),
     "inherit-unlabelled": Arm(
-        "inherit, `bckd` and `iou` with as many unlabelled images",
+        "a copied slice, `bckd` and `iou` with as many unlabelled images",
         teacher=True,
-        spec=INHERIT | {"distillation": {"terms": HEAD}, **UNLABELLED},
+        spec=COPIED | {"distillation": {"terms": HEAD}, **UNLABELLED},
         unlabelled=True,
     ),
 }
@@ -139,7 +138,7 @@ ARMS |= {
 """Every loss with every schedule, from random weights: sl2 with two of them is `recipe` and `stop`, spkd balanced is
 `balance`, and logit is not on the neck, where a share is one of the gradient.
 """
-DEFAULT_ARMS = ("plain", "ultralytics", "inherit", "balance", "auto", "plain-equal", "plain-equal-all")
+DEFAULT_ARMS = ("plain", "ultralytics", "inherit", "fitted", "balance", "auto", "plain-equal", "plain-equal-all")
 
 
 @dataclass(frozen=True)

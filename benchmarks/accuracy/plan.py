@@ -113,7 +113,7 @@ class Plan:
         """The fields themselves, so that a run is known by what was trained."""
         scenario = SCENARIOS[self.scenario]
         few = scenario.fraction < 1
-        return auto(weights=scenario.start is not None, unlabelled=few) | (UNLABELLED if few else {})
+        return auto(unlabelled=few) | (UNLABELLED if few else {})
 
     def _seeds(self, arm: str) -> Sequence[int]:
         return self.seeds[:1] if ARMS[arm].once else self.seeds

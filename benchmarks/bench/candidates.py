@@ -17,7 +17,7 @@ from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_api.spec.distillation import Distillation
-from distill_api.spec.recipe import FROM_RANDOM
+from distill_api.spec.recipe import AUTO
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import Precision
 from distill_trainer.models.student import neck_channels, train_mode
@@ -123,7 +123,7 @@ class Bench:
         """
         if kind == "ultralytics":
             return self._ultralytics(FORMATS[format_])
-        terms = terms_of(Distillation.model_validate(FROM_RANDOM["distillation"])) if kind == "auto" else ULTRALYTICS
+        terms = terms_of(Distillation.model_validate(AUTO["distillation"])) if kind == "auto" else ULTRALYTICS
         return self._own(Precision.of(format_, DEVICE), self._teacher if kind != "plain" else None, terms)
 
     def state(self) -> TrainingState:

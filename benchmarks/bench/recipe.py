@@ -17,7 +17,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.bench.candidates import DEVICE, NOMINAL_BATCH, PAIRS, Bench
-from distill_api.spec.recipe import FROM_RANDOM
+from distill_api.spec.recipe import AUTO
 from distill_trainer.models.precision import DTYPES, teacher_format
 from distill_trainer.process.machine.allocator import keep_freed_memory
 from distill_trainer.process.telemetry.phases import Phases
@@ -46,7 +46,7 @@ def main() -> None:
             if turn:  # the first one warms up
                 seconds[kind].append((time.process_time() - began) / pair.steps)
     ratios = sorted(auto / plain for plain, auto in zip(seconds["plain"], seconds["auto"], strict=True))
-    until = float(FROM_RANDOM["distillation"]["until"]["fraction"])
+    until = float(AUTO["distillation"]["until"]["fraction"])
     middle, plain = statistics.median(ratios), statistics.median(seconds["plain"])
     print(f"{pair.title}, teacher in {teacher}, {NOMINAL_BATCH} images a round, {args.rounds} rounds")
     print(f"plain: {1000 * plain:.0f} ms a step of one thread")

@@ -99,7 +99,7 @@ def distill(
         distillation: other fields of the job's spec.distillation, such as {"loss": "cwd"}.
         trust_pickle: load .pt files with custom classes, which can run any code.
         teacher_precision: the job's teacher.precision, such as "fp32".
-        init: the job's student.init; "inherit" makes a slice of the teacher's weights the student's first ones.
+        init: the job's student.init; "inherit" makes a small copy of the teacher the student's first weights.
         recipe: the job's recipe; "auto" chooses init and distillation as measured best.
         volumes: directories to use for claims of the job.
         verbose: print the trainer's output.

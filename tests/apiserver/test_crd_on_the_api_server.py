@@ -81,6 +81,7 @@ BROKEN: dict[str, Object] = {
     "teacher.model must be a trained .pt": changed("teacher.model", "yolo26s.yaml"),
     "dataset.unlabelled has images": changed("dataset.unlabelled", {"images": "more"}, changed("teacher", None)),
     "student.init is inherit but": changed("student.init", "inherit", changed("teacher", None)),
+    "student.inherit.channels: activations are": changed("student.inherit", {"images": 0}),
     "a student cannot inherit from": changed("student.init", "inherit", changed("distillation.allowCrossFamily", True)),
     "recipe is auto but": changed("recipe", "auto", changed("teacher", None)),
     "recipe: auto chooses": changed("recipe", "auto", changed("distillation.weight", 3.0)),

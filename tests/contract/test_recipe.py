@@ -47,13 +47,9 @@ def test_what_auto_chooses_is_valid_for_every_length_of_training(epochs: int, cl
 
 
 def test_what_a_job_has_besides_stays() -> None:
-    job = spec(student={"model": "n.yaml", "inherit": {"channels": "importance"}}, training={"epochs": 7})
+    job = spec(student={"model": "n.yaml", "trustPickle": True}, training={"epochs": 7})
     found = applied(job, {"student": {"init": "inherit"}, "distillation": {"weight": 0.0}})
-    assert (found.student.model, found.student.inherit.channels, found.student.init) == (
-        "n.yaml",
-        "importance",
-        "inherit",
-    )
+    assert (found.student.model, found.student.trust_pickle, found.student.init) == ("n.yaml", True, "inherit")
     assert (found.training.epochs, found.nodes, found.distillation.weight) == (7, job.nodes, 0)
 
 
@@ -61,6 +57,8 @@ def test_what_a_job_has_besides_stays() -> None:
     "fields",
     [
         {"student": {"model": "n.yaml", "init": "inherit"}},
+        {"student": {"model": "n.yaml", "inherit": {"channels": "importance"}}},
+        {"student": {"model": "n.yaml", "inherit": {"images": 8}}},
         {"teacher": {"model": "best.pt", "batchFraction": 0.5}},
         *({"distillation": {name: value}} for name, value in (("weight", 1), ("loss", "cwd"), ("projector", "linear"))),
         {"distillation": {"terms": [{"loss": "spkd"}]}},

@@ -87,6 +87,10 @@ MISTAKES = {
     "untrained teacher": (job_with(teacher={"model": "yolo26s.yaml"}), "must be a trained .pt file"),
     "student is neither": (job_with(student={"model": "yolo26n.onnx"}), "a .pt file or a .yaml"),
     "nobody to inherit from": (job_with(student={"model": "n.yaml", "init": "inherit"}, teacher=None), "set teacher"),
+    "activations without images": (
+        job_with(student={"model": "n.yaml", "init": "inherit", "inherit": {"images": 0}}),
+        "set student.inherit.images, or channels to index or importance",
+    ),
     "inherits from another family": (
         job_with(student={"model": "n.yaml", "init": "inherit"}, distillation={"allowCrossFamily": True}),
         "a student cannot inherit from a model of another family",

@@ -11,7 +11,7 @@ import yaml
 from typer.testing import CliRunner
 
 from distill_api.job import DistillJob, parse_job
-from distill_api.spec.recipe import FROM_RANDOM
+from distill_api.spec.recipe import AUTO
 from distill_api.spec.volumes import SourceVolume
 from distill_cli.main import app
 from distill_local.machine import Machine, UserError, local_uid, next_attempt, run_config
@@ -157,7 +157,7 @@ def test_validate_says_what_recipe_auto_stands_for(tmp_path: Path) -> None:
     code, output = run_cli("validate", str(file))
     first, second = output.splitlines()
     assert (code, first) == (0, f"{file}: DistillJob digits is valid")
-    assert json.loads(second.removeprefix("recipe: auto stands for ")) == FROM_RANDOM
+    assert json.loads(second.removeprefix("recipe: auto stands for ")) == AUTO
 
 
 @pytest.mark.parametrize(

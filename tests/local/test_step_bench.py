@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from benchmarks.bench.candidates import NOMINAL_BATCH, Bench, Pair
-from distill_api.spec.recipe import FROM_RANDOM
+from distill_api.spec.recipe import AUTO
 from distill_trainer.process.telemetry.phases import Phases
 from tests.support.machine.python import ROOT
 from tests.support.models import ALONE
@@ -40,5 +40,5 @@ def test_the_cost_of_the_recipe_follows_from_its_step() -> None:
         [sys.executable, *command], cwd=ROOT, env=os.environ, capture_output=True, text=True, check=True
     )
     step, training = (float(ratio) for ratio in re.findall(r"/ plain: ([\d.]+)", shown.stdout))
-    until = FROM_RANDOM["distillation"]["until"]["fraction"]
+    until = AUTO["distillation"]["until"]["fraction"]
     assert training == pytest.approx(1 + until * (step - 1), abs=0.001)

@@ -18,7 +18,9 @@ def report(**fields: Any) -> dict[str, Any]:
 
 def test_the_recorded_scores_are_those_of_the_results(tmp_path: Path) -> None:
     raw = tmp_path / "some-results.csv"
-    raw.write_text("arm,seed,epochs,map\nplain,0,3,0.1\nauto,0,3,0.7\nauto,0,3,0.3\nplain,1,3,0.2\nauto,1,3,0.5\nteacher,9,9,0.9\n")
+    raw.write_text(
+        "arm,seed,epochs,map\nplain,0,3,0.1\nauto,0,3,0.7\nauto,0,3,0.3\nplain,1,3,0.2\nauto,1,3,0.5\nteacher,9,9,0.9\n"
+    )
     text = "\n".join(closing.recorded(raw))
     assert "plain 0.150   recipe: auto 0.400" in text
     assert "3 epochs, mean of 2 seeds (docs/results/some-results.md)" in text

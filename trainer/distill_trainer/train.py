@@ -24,6 +24,7 @@ from distill_trainer.training.build import (
     build_step,
     build_train_data,
     build_val_data,
+    inherit_weights,
     load_saved,
     resume,
 )
@@ -72,6 +73,7 @@ def _train_and_validate(setup: Setup, data: TrainData, val_data: ValData, starte
     plan = build_plan(setup, data)
     saved = load_saved(setup, plan)
     formats = saved.formats
+    inherit_weights(setup, saved)
     distillation = build_distillation(setup, plan, formats)
     data.end_unlabelled(distillation.weight.end)
     state, schedule = resume(setup, plan, distillation, saved)

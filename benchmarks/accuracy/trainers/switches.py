@@ -1,7 +1,6 @@
 """Takes differences from Ultralytics (docs/deviations.md) back, one at a time, by patching the trainer in its process.
 
-`exact-musgd` is no difference but a defect that the trainer once had: a measurement should see it. The switches of
-importance are what was tried and not taken.
+`exact-musgd` is no difference but a defect that the trainer once had: a measurement should see it.
 """
 
 from __future__ import annotations
@@ -9,13 +8,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
-from functools import partial
 from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
-
-from benchmarks.accuracy.trainers import importance
 
 ENV = "BENCH_SWITCHES"
 """Environment variable with the switches of a process, separated by commas."""
@@ -140,8 +136,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
     "contiguous": _contiguous,
     "initial-seed-plus-one": _initial_seed_plus_one,
     "exact-musgd": exact_musgd,
-    "importance-activations": partial(importance.use, importance.activations),
-    "importance-taylor": partial(importance.use, importance.taylor),
 }
 
 

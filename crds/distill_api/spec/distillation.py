@@ -104,10 +104,10 @@ class Student(Model):
     """Load a .pt file with classes other than Ultralytics' and torch's. Such a file can run any code in the training
     pods and is refused by default."""
     init: Init = "default"
-    """The first weights. default: those of the .pt file, or random ones for an architecture. inherit: a slice of the
-    teacher's, wherever the layers of both models correspond, and the default elsewhere."""
+    """The first weights. default: those of the .pt file, or random ones for an architecture. inherit: a small copy of
+    the teacher, wherever the layers of both models correspond, and the default elsewhere."""
     inherit: Inherit = Inherit()
-    """How the slice is chosen, if init is inherit."""
+    """How it is made, if init is inherit."""
 
 
 class Teacher(Model):

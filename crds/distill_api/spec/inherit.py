@@ -1,6 +1,8 @@
 """spec.student.inherit: how the student takes its first weights from the teacher."""
 
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from distill_api.base import Model
 
@@ -8,8 +10,12 @@ Init = Literal["default", "inherit"]
 
 
 class Inherit(Model):
-    """Which of the teacher's channels a narrower student takes, if student.init is inherit."""
+    """Which of the teacher's channels a narrower student takes, if student.init is inherit, and what becomes of their
+    weights."""
 
-    channels: Literal["index", "importance"] = "index"
-    """index: evenly spaced ones, in the teacher's order. importance: those with the largest BatchNorm scales. Attention
-    heads are taken whole."""
+    channels: Literal["activations", "index", "importance"] = "activations"
+    """activations: those that tell most about the others, on training images. index: evenly spaced ones, in the
+    teacher's order. importance: those with the largest BatchNorm scales. Attention heads are taken whole."""
+    images: Annotated[int, Field(ge=0)] = 64
+    """Training images on which the student's weights are fitted, layer by layer, to give what the teacher's layers
+    give. Of images with more than 640 pixels a side fewer are used. 0: the weights are copied only."""

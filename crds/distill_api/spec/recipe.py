@@ -15,28 +15,29 @@ Fields = Mapping[str, Any]
 """A part of spec, as it is written in YAML."""
 RecipeName = Literal["auto", "ultralytics"]
 
+_INHERIT: Final = {"init": "inherit", "inherit": {"channels": "activations", "images": 64}}
 _HEAD: Final = [{"loss": "bckd"}, {"loss": "iou"}]
-FROM_WEIGHTS: Final[Fields] = {"distillation": {"terms": _HEAD, "schedule": "cosine", "until": {"fraction": 0.3}}}
-"""For a student that has weights of its own: they are worth more than a slice of the teacher's if they were trained for
-long. The teacher's scores and boxes help at first; later, and on a part of the images, they cost more than they give.
+AUTO: Final[Fields] = {
+    "student": _INHERIT,
+    "distillation": {"terms": _HEAD, "schedule": "cosine", "until": {"fraction": 0.3}},
+}
+"""Inheriting makes nearly all of the gain, also for a student that has weights of its own. The teacher's scores and
+boxes help at first; later, and on a part of the images, they cost more than they give.
 """
-FROM_RANDOM: Final[Fields] = {"student": {"init": "inherit"}, **FROM_WEIGHTS}
-"""For an architecture. Inheriting makes nearly all of the gain."""
-WITH_UNLABELLED: Final[Fields] = {"distillation": {"terms": _HEAD}}
-"""For images that only the teacher can label, whatever the student starts from."""
+AUTO_UNLABELLED: Final[Fields] = {"student": _INHERIT, "distillation": {"terms": _HEAD}}
+"""For images that only the teacher can label."""
 
 
 def chosen(spec: DistillJobSpec) -> dict[str, Any] | None:
     """The fields that spec.recipe sets; None for ultralytics, which are the defaults."""
     if spec.recipe != "auto":
         return None
-    return auto(weights=spec.student.model.endswith(".pt"), unlabelled=spec.dataset.unlabelled is not None)
+    return auto(unlabelled=spec.dataset.unlabelled is not None)
 
 
-def auto(*, weights: bool, unlabelled: bool) -> dict[str, Any]:
-    """What recipe: auto stands for, if the student has weights of its own, and images that only the teacher labels."""
-    fields = FROM_WEIGHTS if weights else FROM_RANDOM
-    return {**fields, **(WITH_UNLABELLED if unlabelled else {})}
+def auto(*, unlabelled: bool) -> dict[str, Any]:
+    """What recipe: auto stands for, without and with images that only the teacher labels."""
+    return dict(AUTO_UNLABELLED if unlabelled else AUTO)
 
 
 def applied(spec: DistillJobSpec, fields: Fields | None) -> DistillJobSpec:

@@ -120,14 +120,19 @@ def _inherits_within_a_family(spec: DistillJobSpec) -> bool:
     return spec.student.init != "inherit" or not spec.distillation.allow_cross_family
 
 
+def _activations_have_images(spec: DistillJobSpec) -> bool:
+    return spec.student.inherit.channels != "activations" or spec.student.inherit.images > 0
+
+
 def _recipe_has_a_teacher(spec: DistillJobSpec) -> bool:
     return spec.recipe != "auto" or spec.teacher is not None
 
 
 def _recipe_alone(spec: DistillJobSpec) -> bool:
     fraction = spec.teacher.batch_fraction if spec.teacher is not None else 1.0
-    untouched = spec.distillation == type(spec.distillation)()
-    return spec.recipe != "auto" or (spec.student.init == "default" and fraction == 1.0 and untouched)
+    student = spec.student.init == "default" and spec.student.inherit == type(spec.student.inherit)()
+    distillation = spec.distillation == type(spec.distillation)()
+    return spec.recipe != "auto" or (student and fraction == 1.0 and distillation)
 
 
 def _student_kind(spec: DistillJobSpec) -> bool:
@@ -247,18 +252,25 @@ SPEC: Sequence[Rule] = (
         _inherits_within_a_family,
     ),
     Rule(
+        "self.student.inherit.channels != 'activations' || self.student.inherit.images > 0",
+        "student.inherit.channels: activations are measured on images; set student.inherit.images, or channels to"
+        " index or importance",
+        _activations_have_images,
+    ),
+    Rule(
         "self.recipe != 'auto' || has(self.teacher)",
         "recipe is auto but there is no teacher to learn from; set teacher, or leave recipe out",
         _recipe_has_a_teacher,
     ),
     Rule(
-        "self.recipe != 'auto' || self.student.init == 'default' && (!has(self.teacher) ||"
-        " self.teacher.batchFraction == 1.0) && self.distillation.weight == 6.0 && self.distillation.loss == 'sl2'"
+        "self.recipe != 'auto' || self.student.init == 'default' && self.student.inherit.channels == 'activations'"
+        " && self.student.inherit.images == 64 && (!has(self.teacher) || self.teacher.batchFraction == 1.0)"
+        " && self.distillation.weight == 6.0 && self.distillation.loss == 'sl2'"
         " && self.distillation.terms.size() == 0 && self.distillation.projector == 'mlp'"
         " && self.distillation.schedule == 'constant' && !has(self.distillation.share)"
         " && !has(self.distillation.until) && !self.distillation.allowCrossFamily",
-        "recipe: auto chooses student.init, teacher.batchFraction and distillation; leave them out, or set recipe:"
-        " ultralytics to choose them yourself",
+        "recipe: auto chooses student.init and student.inherit, teacher.batchFraction and distillation; leave them out,"
+        " or set recipe: ultralytics to choose them yourself",
         _recipe_alone,
     ),
     Rule(

@@ -43,7 +43,7 @@ def learned(report: Path) -> str:
     training = json.loads(report.read_text())["training"]
     parts = [f"recipe: auto, that is {json.dumps(training['recipe'])}"] if training["recipe"] else []
     if training["inherited"]:
-        parts.append(f"{training['inherited']['share']:.0%} of the first weights are a slice of the teacher's")
+        parts.append(f"{training['inherited']['share']:.0%} of the first weights are taken from the teacher")
     if training["loss"]:
         parts.append(f"distilled with {training['loss']}")
     return "; ".join(parts)

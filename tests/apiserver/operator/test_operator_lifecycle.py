@@ -9,7 +9,7 @@ from distill_api.constants import Env, Label, Outcome, Phase
 from distill_api.pod.report import TerminationMessage
 from distill_api.pod.run import RunConfig
 from distill_api.reasons import Reason
-from distill_api.spec.recipe import FROM_RANDOM
+from distill_api.spec.recipe import AUTO
 from distill_api.status import DistillJobStatus
 from tests.support.apiserver.api import COLLECTED_WITHIN, Object, wait_for
 from tests.support.apiserver.nodes import GPUS
@@ -57,14 +57,14 @@ def test_from_apply_to_a_distilled_student(team: Team) -> None:
 def test_what_recipe_auto_stands_for_is_stored_and_given_to_the_pods(team: Team) -> None:
     team.submit(recipe="auto", distillation={})
     starting = team.reaches(Phase.STARTING)
-    assert starting.recipe == FROM_RANDOM
+    assert starting.recipe == AUTO
     team.run_gang(1)
     (trainer,) = team.pods()[0]["spec"]["containers"]
     (text,) = (variable["value"] for variable in trainer["env"] if variable["name"] == Env.RUN)
     run = RunConfig.model_validate_json(text)
-    assert (run.recipe, run.spec.student.init) == (FROM_RANDOM, "inherit")
+    assert (run.recipe, run.spec.student.init) == (AUTO, "inherit")
     team.finish(1)
-    assert team.reaches(Phase.SUCCEEDED).recipe == FROM_RANDOM
+    assert team.reaches(Phase.SUCCEEDED).recipe == AUTO
 
 
 def test_pods_are_fit_for_the_restricted_standard_and_hold_no_token(make_team: Callable[..., Team]) -> None:

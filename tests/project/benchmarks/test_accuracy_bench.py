@@ -17,7 +17,7 @@ from benchmarks.accuracy.trainers.ours import job_file
 from benchmarks.accuracy.trainers.request import Request
 from benchmarks.accuracy.trainers.switches import SWITCHES
 from distill_api.job import read_job
-from distill_api.spec.recipe import FROM_RANDOM, FROM_WEIGHTS, WITH_UNLABELLED
+from distill_api.spec.recipe import AUTO, AUTO_UNLABELLED
 
 DATA = Data("digits", "detect", 32, 16, 64, 0)
 TEACHER = Run("teacher", 9, DATA, "yolo26s.yaml", training={"epochs": 4})
@@ -103,10 +103,10 @@ def test_equal_seconds_buy_epochs_for_the_first_seed_only(monkeypatch: pytest.Mo
 
 
 def test_auto_is_known_by_the_fields_that_it_stands_for() -> None:
-    assert Plan("scratch", "detect", "tiny", 0, [0], ["auto"]).run("auto", 0).spec == FROM_RANDOM
-    assert Plan("fine-tune", "detect", "tiny", 0, [0], ["auto"]).run("auto", 0).spec == FROM_WEIGHTS
+    assert Plan("scratch", "detect", "tiny", 0, [0], ["auto"]).run("auto", 0).spec == AUTO
+    assert Plan("fine-tune", "detect", "tiny", 0, [0], ["auto"]).run("auto", 0).spec == AUTO
     few = Plan("few-labels", "detect", "tiny", 0, [0], ["auto"]).run("auto", 0)
-    assert few.spec == {**FROM_RANDOM, **WITH_UNLABELLED, **UNLABELLED}
+    assert few.spec == {**AUTO_UNLABELLED, **UNLABELLED}
 
 
 def test_an_arm_that_cannot_be_run_is_refused_and_says_why(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from distill_trainer.models.inherit.blocks import counterparts
 from distill_trainer.models.inherit.channels import Group, positions
 from distill_trainer.models.inherit.selection import MODES, chooser
 from distill_trainer.models.inherit.weights import Inheritance
-from distill_trainer.models.setup import inherit, prepare
+from distill_trainer.models.setup import check_inheritance, prepare
 from distill_trainer.models.student import neck_channels
 from distill_trainer.training.distillation.projector import Projector
 from tests.support.models import SUFFIX, build, job_spec, preprocessed, shard_batch
@@ -201,15 +201,18 @@ def prepared(volumes: Volumes, student: str, teacher: str, **fields: Any) -> Any
     return prepare(job_spec(**spec, student={"model": student} | fields), directories)
 
 
-def test_a_job_inherits_and_says_so(volumes: Volumes, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_a_job_will_inherit_is_said_before_anything_changes(
+    volumes: Volumes, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.INFO, logger="distill_trainer"):
         ready = prepared(volumes, "yolo26n.yaml", "yolo26s.pt", init="inherit")
-    says = "first weights from teacher yolo26s.pt, channels by index: 100.0% of the student's parameters (366 of 366"
+    says = (
+        "first weights from teacher yolo26s.pt, channels by activations: 100.0% of the student's parameters (366 of 366"
+    )
     assert says in caplog.text
-    theirs = ready.teacher.state_dict()["model.1.conv.weight"]
-    assert torch.equal(ready.student.state_dict()["model.1.conv.weight"], theirs[::2, ::2])
-    by_scale = prepared(volumes, "yolo26n.yaml", "yolo26s.pt", init="inherit", inherit={"channels": "importance"})
-    assert not torch.equal(by_scale.student.model[1].conv.weight, ready.student.model[1].conv.weight)
+    assert (ready.inherited.tensors, ready.inherited.neck) == (366, ())
+    fresh = prepared(volumes, "yolo26n.yaml", "yolo26s.pt").student.state_dict()
+    assert all(torch.equal(ours, fresh[name]) for name, ours in ready.student.state_dict().items())
 
 
 def test_a_job_that_does_not_ask_inherits_nothing(volumes: Volumes) -> None:
@@ -227,10 +230,8 @@ def test_weights_of_a_pt_student_are_replaced_and_it_is_said(
 ) -> None:
     volumes.save_model("yolo26n.yaml")
     with caplog.at_level(logging.INFO, logger="distill_trainer"):
-        ready = prepared(volumes, "yolo26n.pt", "yolo26s.pt", init="inherit")
+        prepared(volumes, "yolo26n.pt", "yolo26s.pt", init="inherit")
     assert "weights of teacher yolo26s.pt replace those of yolo26n.pt" in caplog.text
-    theirs = ready.teacher.state_dict()["model.1.conv.weight"]
-    assert torch.equal(ready.student.state_dict()["model.1.conv.weight"], theirs[::2, ::2])
 
 
 def test_models_whose_layers_do_not_correspond_are_refused(volumes: Volumes) -> None:
@@ -240,11 +241,11 @@ def test_models_whose_layers_do_not_correspond_are_refused(volumes: Volumes) -> 
     assert "different model families" in refused.value.message
     spec = job_spec(student={"model": "n.yaml", "init": "inherit"}, teacher={"model": "s.pt"})
     with pytest.raises(Permanent, match=r"student n\.yaml cannot inherit weights from teacher s\.pt: their layers are"):
-        inherit(build("yolov8n.yaml"), build("yolov8s-p2.yaml"), spec)
+        check_inheritance(build("yolov8n.yaml"), build("yolov8s-p2.yaml"), spec)
     ours, theirs = (SimpleNamespace(model=nn.Sequential(nn.Conv2d(3, 8, kernel))) for kernel in (1, 3))
     ours.model[0].f = theirs.model[0].f = -1
     ours.named_parameters = ours.model.named_parameters
     with pytest.raises(
         Permanent, match=r"its kernel or stride differs from the teacher's; choose a teacher .* or leave"
     ):
-        inherit(ours, theirs, spec)
+        check_inheritance(ours, theirs, spec)

@@ -78,7 +78,7 @@ def report(**fields: Any) -> Report:
         "training": Training(
             epochs=4, planned=4, best_epoch=4, seconds=100.0, recipe={"student": {"init": "inherit"}}, loss="bckd",
             schedule="cosine",
-            inherited=Inherited(channels="index", share=0.9, tensors=300, of_tensors=366, left=left),
+            inherited=Inherited(channels="index", images=64, share=0.9, tensors=300, of_tensors=366, left=left),
         ),
         "attempt": Attempt(number=3, nodes=2, ranks=4, seconds=RankSeconds(starting=10, training=80, validation=10)),
         "agreement": Agreement(images=48, student=0.8, baseline=0.4),

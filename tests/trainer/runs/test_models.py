@@ -14,7 +14,7 @@ import yaml
 from ultralytics import YOLO
 from ultralytics.nn import tasks
 
-from distill_api.spec.recipe import FROM_RANDOM
+from distill_api.spec.recipe import AUTO
 from distill_api.status import Result
 from tests.support.ranks.in_process import STEPS, Volumes
 from tests.support.models import SUFFIX
@@ -71,9 +71,9 @@ def test_a_student_that_inherits_resumes_bitwise_and_reports_it(volumes: MakeVol
     for job in ("heir", "disturbed-heir"):
         folder = place.root / "checkpoints" / job
         inherited = json.loads((folder / "report.json").read_text())["training"]["inherited"]
-        assert inherited == {"channels": "index", "share": 1.0, "tensors": 366, "ofTensors": 366, "left": {}}
+        assert inherited == {"channels": "activations", "images": 64, "share": 1.0, "tensors": 366, "ofTensors": 366, "left": {}}
         page = (folder / "report.html").read_text()
-        assert "<dt>parameters</dt><dd>100.0%, in 366 of 366 tensors</dd><dt>channels</dt><dd>by index</dd>" in page
+        assert "<dt>parameters</dt><dd>100.0%, in 366 of 366 tensors</dd><dt>channels</dt><dd>by activations</dd>" in page
 
 
 def test_a_run_keeps_the_number_formats_that_it_began_with(
@@ -98,7 +98,7 @@ def test_recipe_auto_is_what_it_stands_for_resumes_bitwise_and_is_told(volumes: 
     teacher = place.save_model("yolo26s.yaml")
     assert place.run("auto", "yolo26n.yaml", teacher, stop_after=1, recipe="auto") == 2
     place.run("auto", "yolo26n.yaml", teacher, recipe="auto")
-    fields = copy.deepcopy(dict(FROM_RANDOM))
+    fields = copy.deepcopy(dict(AUTO))
     student = {"model": "yolo26n.yaml"} | fields.pop("student")
     place.run("fields", student, teacher, **fields)
     assert place.final_state("auto") == place.final_state("fields")
@@ -106,10 +106,10 @@ def test_recipe_auto_is_what_it_stands_for_resumes_bitwise_and_is_told(volumes: 
         json.loads((place.root / "checkpoints" / job / "report.json").read_text())["training"]
         for job in ("auto", "fields")
     )
-    assert told["recipe"] == FROM_RANDOM
+    assert told["recipe"] == AUTO
     assert plain | {"recipe": told["recipe"], "seconds": told["seconds"]} == told
     page = (place.root / "checkpoints" / "auto" / "report.html").read_text()
-    assert "<dt>recipe: auto chose</dt><dd><code>{&quot;student&quot;: {&quot;init&quot;: &quot;inherit&quot;}" in page
+    assert "<dt>recipe: auto chose</dt><dd><code>{&quot;student&quot;: {&quot;init&quot;: &quot;inherit&quot;, " in page
 
 
 @pytest.mark.parametrize("task", ["detect", "obb"])

@@ -41,7 +41,7 @@ class Prepared:
     """Image size, rounded up to a multiple of `stride`."""
     stride: int
     inherited: Inherited | None = None
-    """What the student's first weights took from the teacher's; None if student.init is default."""
+    """What the student's first weights take from the teacher's; None if student.init is default."""
 
     def release_teacher(self) -> None:
         """Free the full teacher's memory, after the Teacher has been built from it."""
@@ -92,20 +92,16 @@ def prepare(
             spec.distillation.allow_cross_family,
         )
         if spec.student.init == "inherit":
-            beat("inheriting the teacher's weights")
-            inherited = inherit(student, teacher, spec)
+            inherited = check_inheritance(student, teacher, spec)
     dataset = open_labels(config)
     return Prepared(dataset, student, teacher, digest, arguments, task, arguments.imgsz, stride, inherited)
 
 
-def inherit(student: Any, teacher: Any, spec: DistillJobSpec) -> Inherited:
-    """Copy a slice of the teacher's weights into the student. Raises Permanent(PairMismatch) if nothing corresponds.
-
-    A resumed attempt does it as well, and then replaces the weights by those of its checkpoint.
-    """
-    mode, name = spec.student.inherit.channels, spec.teacher.model if spec.teacher is not None else ""
+def check_inheritance(student: Any, teacher: Any, spec: DistillJobSpec) -> Inherited:
+    """What the student can inherit. Raises Permanent(PairMismatch) if nothing corresponds. Changes nothing."""
+    name = spec.teacher.model if spec.teacher is not None else ""
     try:
-        inherited = Inheritance.of(student, teacher).copy(mode)
+        inherited = Inheritance.of(student, teacher).summary()
     except NotSliceable as why:
         raise _not_inherited(spec.student.model, name, str(why)) from why
     if inherited.parameters == 0:
@@ -113,7 +109,7 @@ def inherit(student: Any, teacher: Any, spec: DistillJobSpec) -> Inherited:
     if spec.student.model.endswith(".pt"):
         log.info("student.init is inherit: weights of teacher %s replace those of %s", name, spec.student.model)
     for line in inherited.lines():
-        log.info("first weights from teacher %s, channels by %s: %s", name, mode, line)
+        log.info("first weights from teacher %s, channels by %s: %s", name, spec.student.inherit.channels, line)
     return inherited
 
 

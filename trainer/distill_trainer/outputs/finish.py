@@ -230,6 +230,7 @@ class Finish:
             return None
         return Inherited(
             channels=self.run_config.spec.student.inherit.channels,
+            images=self.run_config.spec.student.inherit.images,
             share=inherited.share,
             tensors=inherited.tensors,
             of_tensors=inherited.of_tensors,

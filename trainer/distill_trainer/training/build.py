@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from ultralytics.utils.torch_utils import init_seeds
 
 from distill_api.pod.run import RunConfig
@@ -17,7 +19,9 @@ from distill_api.reading.quantity import amount
 from distill_api.spec.fields import DistillJobSpec
 from distill_trainer.data import DatasetInfo, Shards, TrainData
 from distill_trainer.data.config import DatasetConfig
+from distill_trainer.data.datasets.calibration import calibration_images
 from distill_trainer.models.compiling import check_compiler, keep_compiled
+from distill_trainer.models.inherit.weights import Inheritance
 from distill_trainer.models.precision import Formats, Precision, choose_formats, use_fast_kernels
 from distill_trainer.models.setup import Prepared, prepare
 from distill_trainer.models.student import set_class_weights
@@ -167,7 +171,7 @@ def build_distillation(setup: Setup, plan: TrainingPlan, formats: Formats) -> Di
         teacher_dtype=formats.teacher_dtype,
         batch_fraction=teacher.batch_fraction,
         labelled=setup.shards.images(spec.training.batch) if spec.dataset.unlabelled is not None else None,
-        neck=setup.prepared.inherited.neck if setup.prepared.inherited is not None else None,
+        neck=setup.prepared.inherited.neck if setup.prepared.inherited is not None else (),
         min_improvement=until.min_improvement if (until := spec.distillation.until) is not None else None,
     )
 
@@ -187,6 +191,45 @@ def load_saved(setup: Setup, plan: TrainingPlan) -> Saved:
     received = broadcast_state(sent, environment.device) or sent
     context.joined(received["execution"])
     return Saved(received["state"], received["formats"])
+
+
+def inherit_weights(setup: Setup, saved: Saved) -> None:
+    """Take the student's first weights from the teacher, if the job says so and the run begins.
+
+    Rank 0 computes them and sends them to the others, so that they do not depend on the number of ranks.
+    """
+    prepared, inherit, device = setup.prepared, setup.spec.student.inherit, setup.environment.device
+    if prepared.inherited is None or saved.state is not None:
+        return
+    sent = None
+    if setup.environment.is_main:
+        setup.context.watchdog.beat("inheriting the teacher's weights")
+        started = time.perf_counter()
+        student, teacher = prepared.student.to(device), prepared.teacher.to(device)
+        inherited = Inheritance.of(student, teacher).copy(inherit.channels, _calibration_images(setup))
+        if (fitted := inherited.fitted) is not None:
+            log.info(
+                "first weights fitted to the teacher's layers on %d training images in %.1f s: they explain %.1f %% of"
+                " the variance of what these give, %.1f %% as they were copied",
+                fitted.images,
+                time.perf_counter() - started,
+                100 * fitted.fitted,
+                100 * fitted.copied,
+            )
+        sent = {"weights": prepared.student.state_dict(), "inherited": inherited}
+    received = broadcast_state(sent, device)
+    assert received is not None
+    prepared.student.load_state_dict(received["weights"])
+    prepared.inherited = received["inherited"]
+
+
+def _calibration_images(setup: Setup) -> Tensor | None:
+    """Images to fit the student's first weights on; None if they are only copied."""
+    prepared, images = setup.prepared, setup.spec.student.inherit.images
+    if images == 0:
+        return None
+    shape = {"imgsz": prepared.imgsz, "stride": prepared.stride, "images": images}
+    return calibration_images(prepared.dataset, setup.spec.training, **shape).to(setup.environment.device)
 
 
 def resume(

@@ -87,7 +87,7 @@ class StepBuilder:
             torch.manual_seed(self.student.args.seed)
             channels = neck_channels(self.student)
             projector = Projector(channels, neck_channels(self.teacher), linear=plan.linear)
-            if plan.neck is not None:
+            if plan.neck:
                 projector.align(plan.neck)
             balance = Balance(len(channels), plan.share) if plan.share is not None else None
         task = DistillTask(self.student, projector, terms, balance, plan.labelled)

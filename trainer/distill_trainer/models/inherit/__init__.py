@@ -1,1 +1,1 @@
-"""The student's first weights as a slice of the teacher's, for `student.init: inherit`."""
+"""The student's first weights as a small copy of the teacher, for `student.init: inherit`."""

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill_trainer.models.inherit.activations import Fitted, covariances, fit
 from distill_trainer.models.inherit.blocks import BLOCKS
 from distill_trainer.models.inherit.channels import Channels, Choose, NotSliceable, channels, positions
 from distill_trainer.models.inherit.heads import HEADS
@@ -38,7 +39,11 @@ class Inherited:
     left: dict[str, str]
     """Modules and tensors that were left as they were initialized, with the reason."""
     neck: tuple[tuple[Tensor, Tensor], ...]
-    """For each input of the head: the student's channels, and the teacher's channels that they are."""
+    """For each input of the head: the student's channels, and the teacher's channels that they are. Empty if they were
+    not chosen yet.
+    """
+    fitted: Fitted | None = None
+    """How well the weights were fitted to the teacher's activations; None if they were only copied."""
 
     @property
     def share(self) -> float:
@@ -67,6 +72,7 @@ class Inheritance:
     """A student and a teacher whose layers were traced side by side."""
 
     student: Any
+    teacher: Any
     trace: Trace
     neck: tuple[Channels, ...]
 
@@ -87,21 +93,27 @@ class Inheritance:
                 neck = tuple(inputs)
             widths = _Widths(student, teacher, number)
             outputs.append(trace.module_or(f"model.{number}", mine, other, given, widths))
-        return cls(student, trace, neck)
+        return cls(student, teacher, trace, neck)
 
-    def copy(self, mode: str) -> Inherited:
-        """Copy the teacher's weights into the student, in place, by a mode of `selection.MODES`.
+    def copy(self, mode: str, images: Tensor | None = None) -> Inherited:
+        """Copy the teacher's weights into the student, in place, by a mode of `selection.MODES`, and fit them to what
+        the teacher computes on `images` [N, C, H, W] in [0, 1], if there are any.
 
         Inputs of an inherited channel that the teacher does not have get the weight 0, so that the channel computes
-        what it does in the teacher. Deterministic.
+        what it does in the teacher, before it is fitted. Deterministic on one kind of machine.
         """
-        choose = chooser(mode, self.trace.slices)
-        for part in self.trace.slices:
+        slices = self.trace.slices
+        by_activations = mode == "activations" and images is not None
+        choose = chooser(mode, slices, covariances(slices, self.teacher, images) if by_activations else None)
+        for part in slices:
             _copy(part, _chosen(part, choose))
-        return self.summary(choose)
+        fitted = fit(slices, choose, self.student, self.teacher, images) if images is not None else None
+        return self.summary(choose, fitted)
 
-    def summary(self, choose: Choose) -> Inherited:
-        """What `copy` copies."""
+    def summary(self, choose: Choose | None = None, fitted: Fitted | None = None) -> Inherited:
+        """What `copy` copies. Only `neck` depends on which channels are chosen."""
+        neck = () if choose is None else tuple(positions(level, choose) for level in self.neck)
+        choose = choose or chooser("index", self.trace.slices)
         parameters = dict(self.student.named_parameters())
         counts = {part.name: _count(part, _chosen(part, choose)) for part in self.trace.slices}
         missing = {name: "its inputs or outputs have no counterpart" for name, count in counts.items() if count == 0}
@@ -113,7 +125,8 @@ class Inheritance:
             of_tensors=len(parameters),
             in_part=sum(count < parameters[name].numel() for name, count in copied.items()),
             left=self.trace.left | missing,
-            neck=tuple(positions(level, choose) for level in self.neck),
+            neck=neck,
+            fitted=fitted,
         )
 
 

@@ -72,7 +72,9 @@ class Inherited(Model):
     """What the student's first weights took from the teacher's."""
 
     channels: str
-    """How the teacher's channels were chosen: index or importance."""
+    """How the teacher's channels were chosen: activations, index or importance."""
+    images: int
+    """Most training images that the weights were fitted on; 0: they were copied."""
     share: float
     """Share of the student's parameters, from 0 to 1."""
     tensors: int

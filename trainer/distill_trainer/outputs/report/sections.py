@@ -58,6 +58,7 @@ def inherited(found: Inherited | None) -> str:
     rows = [
         ("parameters", f"{found.share:.1%}, in {found.tensors} of {found.of_tensors} tensors"),
         ("channels", f"by {escape(found.channels)}"),
+        ("fitted", f"to the teacher's layers, on {found.images} training images" if found.images else "no, copied"),
     ]
     for reason, names in found.left.items():
         more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""

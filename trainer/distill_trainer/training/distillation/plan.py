@@ -28,7 +28,9 @@ class DistillationPlan:
     """Part of each shard batch that the teacher sees."""
     labelled: int | None = None
     """Images of a shard batch that have labels, which come first; None: all."""
-    neck: Sequence[tuple[Tensor, Tensor]] | None = None
-    """By level, the student's neck channels that it inherited, and the teacher's channels that they are."""
+    neck: Sequence[tuple[Tensor, Tensor]] = ()
+    """By level, the student's neck channels that it inherited, and the teacher's channels that they are; empty if the
+    projector is to start at random, or is restored.
+    """
     min_improvement: float | None = None
     """Distillation ends after an epoch that lowers its loss by less than this part; None: not for that."""
