@@ -99,7 +99,7 @@ def test_equal_seconds_buy_epochs_for_the_first_seed_only(monkeypatch: pytest.Mo
     both = [run for run in plan.equal_runs(seconds) if run.arm == "plain-equal"]
     assert [(run.seed, run.epochs) for run in both] == [(3, 5), (4, 5)]
     assert plan.runs()[0] == plan.teacher
-    assert len(plan.runs()) == 1 + 2 * 5
+    assert len(plan.runs()) == 1 + 2 * 6
 
 
 def test_auto_is_known_by_the_fields_that_it_stands_for() -> None:
