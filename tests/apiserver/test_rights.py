@@ -100,7 +100,10 @@ def is_evicted_by_a_queue(team: Team) -> None:
         job = team.api.get("Job", team.ns, "tiny-a1") or {}
         return bool(job["spec"]["template"]["metadata"]["labels"][Label.ATTEMPT] == "2")
 
-    wait_for(labelled, 30, lambda: (team.pods(1), team.api.get("Job", team.ns, "tiny-a1"), team.operator.tail()))
+    def state() -> tuple[object, ...]:
+        return team.status.to_wire(), team.pods(1), team.api.get("Job", team.ns, "tiny-a1"), team.operator.tail()
+
+    wait_for(labelled, 30, state)
     team.api.patch("Job", team.ns, "tiny-a1", {"spec": {"suspend": False}})
     team.train(2, step=30, committed=20, resumed=20)
 
