@@ -15,6 +15,7 @@ from distill_api.job import InvalidJob, parse_job
 from distill_api.spec import rules
 from distill_api.spec.distillation import DISTILLATION, UNTIL
 from distill_api.spec.exit_codes import EXIT_CODES
+from distill_api.spec.inherit import INHERIT
 from distill_api.spec.volumes import SOURCE_VOLUME, VOLUME
 from testcluster import ControlPlane
 from tests.support.apiserver.api import Api, Object, Refused
@@ -42,7 +43,8 @@ def changed(path: str, value: object, base: Object | None = None) -> Object:
 TEMPLATE = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
 RULES = (
-    *rules.SPEC, *rules.RESOURCES, *rules.SCHEDULING, *VOLUME, *SOURCE_VOLUME, *DISTILLATION, *UNTIL, *EXIT_CODES
+    *rules.SPEC, *rules.RESOURCES, *rules.SCHEDULING, *VOLUME, *SOURCE_VOLUME, *INHERIT, *DISTILLATION, *UNTIL,
+    *EXIT_CODES
 )  # fmt: skip
 
 BROKEN: dict[str, Object] = {

@@ -24,6 +24,7 @@ from distill_api.spec import corrections, rules
 from distill_api.spec.distillation import DISTILLATION, UNTIL
 from distill_api.spec.exit_codes import EXIT_CODES
 from distill_api.spec.fields import DistillJobSpec
+from distill_api.spec.inherit import INHERIT
 from distill_api.spec.volumes import SOURCE_VOLUME, VOLUME
 from distill_api.status import LIST_KEYS, DistillJobStatus
 
@@ -132,6 +133,7 @@ def _spec() -> Schema:
     for name, volume in properties["volumes"]["properties"].items():
         volume["x-kubernetes-validations"] = validations(VOLUME if name == "checkpoints" else SOURCE_VOLUME)
     properties["resources"]["x-kubernetes-validations"] = validations(rules.RESOURCES)
+    properties["student"]["properties"]["inherit"]["x-kubernetes-validations"] = validations(INHERIT)
     distillation = properties["distillation"]
     distillation["x-kubernetes-validations"] = validations(DISTILLATION)
     distillation["properties"]["until"]["x-kubernetes-validations"] = validations(UNTIL)

@@ -10,6 +10,7 @@ from distill_api.spec import corrections, rules
 from distill_api.spec.corrections import DEFINING, LATER, STARTED
 from distill_api.spec.distillation import DISTILLATION, UNTIL
 from distill_api.spec.exit_codes import EXIT_CODES
+from distill_api.spec.inherit import INHERIT
 from distill_api.spec.volumes import SOURCE_VOLUME, VOLUME
 
 _LISTED = 12
@@ -69,6 +70,7 @@ def document() -> str:
         *SOURCE_VOLUME,
         *rules.RESOURCES,
         *rules.SCHEDULING,
+        *INHERIT,
         *DISTILLATION,
         *UNTIL,
         *EXIT_CODES,

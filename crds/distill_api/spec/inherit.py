@@ -1,12 +1,28 @@
 """spec.student.inherit: how the student takes its first weights from the teacher."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from distill_api.base import Model
+from distill_api.spec.rules import Rule, check
 
 Init = Literal["default", "inherit"]
+
+
+def _activations_have_images(inherit: "Inherit") -> bool:
+    return inherit.channels != "activations" or inherit.images > 0
+
+
+INHERIT: Sequence[Rule] = (
+    Rule(
+        "self.channels != 'activations' || self.images > 0",
+        "student.inherit.channels: activations are measured on images; set student.inherit.images, or channels to"
+        " index or importance",
+        _activations_have_images,
+    ),
+)
 
 
 class Inherit(Model):
@@ -19,3 +35,7 @@ class Inherit(Model):
     images: Annotated[int, Field(ge=0)] = 64
     """Training images on which the student's weights are fitted, layer by layer, to give what the teacher's layers
     give. Of images with more than 640 pixels a side fewer are used. 0: the weights are copied only."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        return check(self, INHERIT)

@@ -120,10 +120,6 @@ def _inherits_within_a_family(spec: DistillJobSpec) -> bool:
     return spec.student.init != "inherit" or not spec.distillation.allow_cross_family
 
 
-def _activations_have_images(spec: DistillJobSpec) -> bool:
-    return spec.student.inherit.channels != "activations" or spec.student.inherit.images > 0
-
-
 def _recipe_has_a_teacher(spec: DistillJobSpec) -> bool:
     return spec.recipe != "auto" or spec.teacher is not None
 
@@ -250,12 +246,6 @@ SPEC: Sequence[Rule] = (
         "a student cannot inherit from a model of another family: leave out student.init, or"
         " distillation.allowCrossFamily and choose a teacher of the student's family",
         _inherits_within_a_family,
-    ),
-    Rule(
-        "self.student.inherit.channels != 'activations' || self.student.inherit.images > 0",
-        "student.inherit.channels: activations are measured on images; set student.inherit.images, or channels to"
-        " index or importance",
-        _activations_have_images,
     ),
     Rule(
         "self.recipe != 'auto' || has(self.teacher)",
