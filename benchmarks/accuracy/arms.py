@@ -75,11 +75,6 @@ ARMS: dict[str, Arm] = {
         teacher=True,
         spec={"student": {"init": "inherit", "inherit": {"channels": "index", "images": 64}}} | NOTHING,
     ),
-    "fitted-terms": Arm(
-        "`init: inherit`, `bckd` and `iou`, cosine to zero at 0.3",
-        teacher=True,
-        spec=FITTED | {"distillation": {"terms": HEAD, "schedule": "cosine", "until": {"fraction": 0.3}}},
-    ),
     "fitted-terms-throughout": Arm(
         "`init: inherit`, `bckd` and `iou`", teacher=True, spec=FITTED | {"distillation": {"terms": HEAD}}
     ),
