@@ -205,6 +205,7 @@ def inherit_weights(setup: Setup, saved: Saved) -> None:
     if setup.environment.is_main:
         setup.context.watchdog.beat("inheriting the teacher's weights")
         started = time.perf_counter()
+        # Traced on the device: moving a model there replaces its buffers.
         student, teacher = prepared.student.to(device), prepared.teacher.to(device)
         inherited = Inheritance.of(student, teacher).copy(inherit.channels, _calibration_images(setup))
         if (fitted := inherited.fitted) is not None:

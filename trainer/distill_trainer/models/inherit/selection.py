@@ -20,7 +20,7 @@ def chooser(mode: str, slices: Sequence[Slice], covariances: Mapping[int, Tensor
     `covariances`: by the id of a group, how the activations of its units vary together; for `activations`.
     """
     pick = MODES[mode]
-    scores = covariances if mode == "activations" and covariances is not None else _scores(slices)
+    scores = covariances if covariances is not None else _scores(slices)
     chosen: dict[int, Tensor] = {}
 
     def choose(group: Group) -> Tensor:
