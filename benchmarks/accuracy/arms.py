@@ -153,11 +153,14 @@ class Scenario:
     """Times the training images of the size."""
     epochs: float = 1.0
     """Times the epochs of the size."""
+    teacher_epochs: float = 1.0
+    """Times the teacher's epochs of the size, beside `epochs`."""
 
 
 SCENARIOS: dict[str, Scenario] = {
     "scratch": Scenario("from random weights"),
     "scratch-hard": Scenario("from random weights", look="hard"),
+    "scratch-plateau": Scenario("from random weights, with a teacher that was trained to its plateau", teacher_epochs=4.0),
     "fine-tune": Scenario("fine-tuned on printed digits", look="print", start="digits", epochs=0.5),
     "fine-tune-long": Scenario(
         "fine-tuned on printed digits, trained four times as long before",

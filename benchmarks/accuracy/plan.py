@@ -91,7 +91,8 @@ class Plan:
     @property
     def teacher(self) -> Run:
         """The teacher, trained once whatever the seeds of the students."""
-        arguments = self._training(SIZES[self.size].teacher_epochs)
+        epochs = SIZES[self.size].teacher_epochs * SCENARIOS[self.scenario].teacher_epochs
+        arguments = self._training(round(epochs))
         return Run("teacher", TEACHER_SEED, self._data, self._start("s"), training=arguments)
 
     def run(self, arm: str, seed: int) -> Run:
