@@ -46,6 +46,7 @@ HEAD = [{"loss": "bckd"}, {"loss": "iou"}]
 UNLABELLED = {"dataset": {"unlabelled": {"images": WITHOUT_LABELS}}}
 ARMS: dict[str, Arm] = {
     "plain": Arm("plain"),
+    "ultralytics-plain": Arm("plain, by Ultralytics' own trainer", trainer="ultralytics"),
     "ultralytics": Arm("Ultralytics' own `distill_model`", teacher=True, trainer="ultralytics"),
     "recipe": Arm("Ultralytics' recipe in this trainer (`sl2`, constant 6.0)", teacher=True),
     "auto": Arm("`recipe: auto`", teacher=True, auto=True),
@@ -160,7 +161,9 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {
     "scratch": Scenario("from random weights"),
     "scratch-hard": Scenario("from random weights", look="hard"),
-    "scratch-plateau": Scenario("from random weights, with a teacher that was trained to its plateau", teacher_epochs=4.0),
+    "scratch-plateau": Scenario(
+        "from random weights, with a teacher that was trained to a plateau", teacher_epochs=4.0
+    ),
     "fine-tune": Scenario("fine-tuned on printed digits", look="print", start="digits", epochs=0.5),
     "fine-tune-long": Scenario(
         "fine-tuned on printed digits, trained four times as long before",

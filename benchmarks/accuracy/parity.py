@@ -4,22 +4,21 @@
                                          [--kinds plain distilled] [--variants NAME …] [--quick]
 
 A variant is this trainer with one of its differences from Ultralytics taken back (docs/deviations.md). Finished runs
-are kept in DIR/parity.csv and not run again. Writes DIR/parity.json and prints the table.
+are kept in DIR/raw/parity.csv and not run again. Writes the page DIR/parity.md and prints its differences.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+import shlex
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from benchmarks import ROOT
 from benchmarks.accuracy.lanes import Lanes
-from benchmarks.accuracy.report.statistics import Difference, paired
-from benchmarks.accuracy.rows import Row
+from benchmarks.accuracy.report.parity import differences, page, table
 from benchmarks.accuracy.run import Data, Run
 
 OPTIMIZERS = {"MuSGD": 0.01, "AdamW": 0.002, "SGD": 0.01}
@@ -91,32 +90,6 @@ def plan(args: argparse.Namespace) -> list[Run]:
     return runs
 
 
-def differences(runs: Sequence[Run], rows: Mapping[str, Row]) -> list[Difference]:
-    """Ours minus Ultralytics', and each variant minus ours, paired by seed, over the runs that are finished."""
-    found: dict[str, dict[int, float]] = {}
-    for run in runs:
-        if run.digest in rows:
-            found.setdefault(run.arm, {})[run.seed] = rows[run.digest].map
-    compared = []
-    for arm, values in found.items():
-        case, _, name = arm.partition(", ")
-        other = {"ours": "Ultralytics", "Ultralytics": ""}.get(name, "ours")
-        if other and f"{case}, {other}" in found:
-            compared.append(paired(arm, values, f"{case}, {other}", found[f"{case}, {other}"]))
-    return compared
-
-
-def table(compared: Sequence[Difference]) -> str:
-    """The comparison as a Markdown table."""
-    lines = ["| mAP50-95 | compared with | seeds | means | difference | 95 % interval |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {each.arm} | {each.other} | {len(each.differences)} | {each.mean:.3f}, {each.other_mean:.3f} "
-        f"| {each.difference:+.4f} | {each.interval_text} |"
-        for each in compared
-    ]
-    return "\n".join(lines)
-
-
 def parse(words: list[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -137,10 +110,10 @@ def main() -> None:
     """Run the comparison."""
     args = parse()
     runs = plan(args)
-    rows = Lanes(args.work, args.results / "parity.csv").train(runs, args.lanes)
-    compared = differences(runs, rows)
-    (args.results / "parity.json").write_text(json.dumps([asdict(each) for each in compared], indent=1) + "\n")
-    print(table(compared))
+    rows = Lanes(args.work, args.results / "raw" / "parity.csv").train(runs, args.lanes)
+    command = f"python -m benchmarks.accuracy.parity {shlex.join(sys.argv[1:])}".rstrip()
+    (args.results / "parity.md").write_text(page(runs, rows, command))
+    print(table(differences(runs, rows)))
 
 
 if __name__ == "__main__":

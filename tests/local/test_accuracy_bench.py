@@ -34,7 +34,7 @@ def test_parity_trains_with_both_and_never_twice(tmp_path: Path) -> None:
     output = bench(tmp_path, *choice)
     assert "2 runs, 0 done before" in output
     assert "| SGD plain, ours | SGD plain, Ultralytics | 1 |" in output
-    with (tmp_path / "results" / "parity.csv").open(newline="") as file:
+    with (tmp_path / "results" / "raw" / "parity.csv").open(newline="") as file:
         rows = {row["arm"]: row for row in csv.DictReader(file)}
     assert rows.keys() == {"SGD plain, ours", "SGD plain, Ultralytics"}
     for row in rows.values():

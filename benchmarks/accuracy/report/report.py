@@ -41,7 +41,7 @@ def report(plan: Plan, runs: Sequence[Run], rows: Mapping[str, Row], command: st
         _reached(finished),
         *([f"## Curves\n\n![mAP50-95 by epoch]({picture})"] if picture else []),
         "## How",
-        _how([*teacher.values(), *(row for arm in finished.values() for row in arm.values())], command),
+        how([*teacher.values(), *(row for arm in finished.values() for row in arm.values())], command),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -142,7 +142,8 @@ def _title(arm: str) -> str:
     return f"`{arm}`: {ARMS[arm].title}" if arm in ARMS else arm
 
 
-def _how(rows: Sequence[Row], command: str) -> str:
+def how(rows: Sequence[Row], command: str) -> str:
+    """The command, commits and versions that made the rows."""
     lines = [f"```\n{command}\n```"]
     lines += [f"- commit {commit}" for commit in sorted({row.commit for row in rows})]
     lines += [f"- {versions}" for versions in sorted({row.versions for row in rows})]

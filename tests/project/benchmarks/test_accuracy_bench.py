@@ -9,6 +9,7 @@ from benchmarks.accuracy import parity
 from benchmarks.accuracy.__main__ import command_of, main, parse
 from benchmarks.accuracy.arms import ARMS, DEFAULT_ARMS, SCENARIOS, SIZES, UNLABELLED
 from benchmarks.accuracy.plan import Plan, equal_epochs
+from benchmarks.accuracy.report.parity import differences, page, table
 from benchmarks.accuracy.report.report import reached, report
 from benchmarks.accuracy.report.statistics import mean_interval, paired
 from benchmarks.accuracy.rows import Row, append_row, by_digest, read_rows
@@ -183,12 +184,15 @@ def test_parity_compares_ours_with_ultralytics_and_variants_with_ours() -> None:
     runs = parity.plan(parity.parse(["--seeds", "0", "1", "--optimizers", "SGD", "--variants", "exact-musgd"]))
     values = {"SGD plain, ours": 0.5, "SGD plain, Ultralytics": 0.4, "SGD plain, exact-musgd": 0.2}
     rows = {run.digest: row(run, values[run.arm] + run.seed / 100) for run in runs if run.arm in values}
-    found = parity.differences(runs, rows)
+    found = differences(runs, rows)
     assert [(each.arm, each.other, round(each.difference, 6)) for each in found] == [
         ("SGD plain, ours", "SGD plain, Ultralytics", 0.1),
         ("SGD plain, exact-musgd", "SGD plain, ours", -0.3),
     ]
-    assert "| SGD plain, ours | SGD plain, Ultralytics | 2 | 0.505, 0.405 | +0.1000 |" in parity.table(found)
+    assert "| SGD plain, ours | SGD plain, Ultralytics | 2 | 0.505, 0.405 | +0.1000 |" in table(found)
+    written = page(runs, rows, "python -m benchmarks.accuracy.parity")
+    assert "| SGD plain, Ultralytics | 0.4000, 0.4100 | 0.3900, 0.4000 | 100, 100 | 700, 700 |" in written
+    assert "6 of 12 runs are not finished" in written
 
 
 def test_every_size_is_trained_with_a_part_without_mosaic() -> None:
