@@ -25,15 +25,18 @@ TIMERS_WAKE_SECONDS = 5.0
 
 
 def end_of(context: PassContext, attempt: Attempt) -> End | None:
-    """Why the attempt has ended or must end; None while it continues. The first stored reason stays, but for two
-    cases: a completion record replaces it, because the work is done whatever happened to the pods; and a lost node
-    replaces a broken connection or a stall, because it explains them.
+    """Why the attempt has ended or must end; None while it continues. The first stored reason stays, but for three
+    cases: a completion record replaces it, because the work is done whatever happened to the pods; an eviction by a
+    queue replaces the deletion of pods, and a lost node a broken connection or a stall, because they explain them.
     """
     record = classify.completion(context.observed, attempt.number)
     if record is not None:
         return End(Rule.COMPLETION, record)
     if attempt.reason is not None:
         stored = Notice(attempt.reason, attempt.message or "", attempt.node)
+        evicted = queue.evicted(attempt, context.observed.job_of(attempt.number))
+        if evicted is not None and attempt.reason == Reason.POD_DELETED:  # the Job was read before its pods
+            return End(Rule.QUEUE, evicted)
         return End(Rule.LOST_NODE, _lost_node(context, attempt, stored) or stored)
     return next((End(rule, notice) for rule, notice in _rules(context, attempt) if notice is not None), None)
 

@@ -60,6 +60,23 @@ def test_an_eviction_by_a_queue_is_a_disruption_of_its_own_kind() -> None:
     assert (queued.status.phase, queued.actions) == (Phase.QUEUED, ())
 
 
+def test_an_eviction_explains_pods_that_were_seen_to_go_before_it() -> None:
+    """The Job is read before the pods: the queue may have suspended it in between."""
+    gang = (pod(0, **GOING), pod(1, **GOING))
+    early = after(status(RUNNING), *gang, jobs=(held(1),))
+    assert early.status.attempts[0].reason == Reason.POD_DELETED
+    late = after(early.status, *gang, jobs=(held(1, suspended=True),))
+    assert late.status.attempts[0].reason == Reason.QUEUE_EVICTED
+    assert late.actions == (Reserve("tiny-a1", "job-1", 2, committed_step=3),)
+    assert late.status.attempts[0].decision[-1] != early.status.attempts[0].decision[-1]
+
+
+def test_an_eviction_does_not_explain_a_failure() -> None:
+    ending = status(attempt(reason=Reason.TRAINER_ERROR, message="why", ended_at=at(60)), phase=Phase.RECOVERING)
+    late = after(ending, pod(0, **GOING), jobs=(held(1, suspended=True),))
+    assert late.status is None or late.status.attempts[0].reason == Reason.TRAINER_ERROR
+
+
 def test_a_queue_that_admits_before_the_end_was_seen_goes_on() -> None:
     """The Job controller starts the new pods when the old ones are gone, not when the operator has seen it."""
     ending = status(attempt(reason=Reason.QUEUE_EVICTED, message="why", ended_at=at(60)), phase=Phase.RECOVERING)
