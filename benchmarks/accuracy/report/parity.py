@@ -39,10 +39,12 @@ def page(runs: Sequence[Run], rows: Mapping[str, Row], command: str) -> str:
     finished = _finished(runs, rows)
     missing = sum(run.digest not in rows for run in runs)
     one = runs[-1]
+    start = one.student
+    before = f", after {start.epochs} epochs on `{start.data.look}` scenes" if isinstance(start, Run) else ""
     setting = (
         f"yolo26n on {one.data.train} `{one.data.look}` scenes of {one.data.imgsz} px, {one.epochs} epochs of batch "
-        f"{one.training['batch']}, each training once by this trainer and once by Ultralytics' own, from the same "
-        "bytes and settings. Generated from the raw figures; nothing is left out or picked."
+        f"{one.training['batch']}{before}: each training once by this trainer and once by Ultralytics' own, from the "
+        "same bytes and settings. Generated from the raw figures; nothing is left out or picked."
     )
     parts = [
         "# Parity with Ultralytics' own trainer",
