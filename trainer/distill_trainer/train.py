@@ -24,7 +24,6 @@ from distill_trainer.training.build import (
     build_step,
     build_train_data,
     build_val_data,
-    inherit_weights,
     load_saved,
     resume,
 )
@@ -32,6 +31,7 @@ from distill_trainer.training.evaluation.comparison import Comparison
 from distill_trainer.training.evaluation.epoch_end import Evaluation
 from distill_trainer.training.evaluation.scores import Score
 from distill_trainer.training.evaluation.val_data import ValData
+from distill_trainer.training.inheriting import inherit_weights
 from distill_trainer.training.loop import Loop
 from distill_trainer.training.parallel.collectives import process_group
 from distill_trainer.training.saving.commits import Commits, commit_interval

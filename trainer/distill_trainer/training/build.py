@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from ultralytics.utils.torch_utils import init_seeds
 
 from distill_api.pod.run import RunConfig
@@ -19,9 +17,7 @@ from distill_api.reading.quantity import amount
 from distill_api.spec.fields import DistillJobSpec
 from distill_trainer.data import DatasetInfo, Shards, TrainData
 from distill_trainer.data.config import DatasetConfig
-from distill_trainer.data.datasets.calibration import calibration_images
 from distill_trainer.models.compiling import check_compiler, keep_compiled
-from distill_trainer.models.inherit.weights import Inheritance
 from distill_trainer.models.precision import Formats, Precision, choose_formats, use_fast_kernels
 from distill_trainer.models.setup import Prepared, prepare
 from distill_trainer.models.student import set_class_weights
@@ -191,46 +187,6 @@ def load_saved(setup: Setup, plan: TrainingPlan) -> Saved:
     received = broadcast_state(sent, environment.device) or sent
     context.joined(received["execution"])
     return Saved(received["state"], received["formats"])
-
-
-def inherit_weights(setup: Setup, saved: Saved) -> None:
-    """Take the student's first weights from the teacher, if the job says so and the run begins.
-
-    Rank 0 computes them and sends them to the others, so that they do not depend on the number of ranks.
-    """
-    prepared, inherit, device = setup.prepared, setup.spec.student.inherit, setup.environment.device
-    if prepared.inherited is None or saved.state is not None:
-        return
-    sent = None
-    if setup.environment.is_main:
-        setup.context.watchdog.beat("inheriting the teacher's weights")
-        started = time.perf_counter()
-        # Traced on the device: moving a model there replaces its buffers.
-        student, teacher = prepared.student.to(device), prepared.teacher.to(device)
-        inherited = Inheritance.of(student, teacher).copy(inherit.channels, _calibration_images(setup))
-        if (fitted := inherited.fitted) is not None:
-            log.info(
-                "first weights fitted to the teacher's layers on %d training images in %.1f s: they explain %.1f %% of"
-                " the variance of what these give, %.1f %% as they were copied",
-                fitted.images,
-                time.perf_counter() - started,
-                100 * fitted.fitted,
-                100 * fitted.copied,
-            )
-        sent = {"weights": prepared.student.state_dict(), "inherited": inherited}
-    received = broadcast_state(sent, device)
-    assert received is not None
-    prepared.student.load_state_dict(received["weights"])
-    prepared.inherited = received["inherited"]
-
-
-def _calibration_images(setup: Setup) -> Tensor | None:
-    """Images to fit the student's first weights on; None if they are only copied."""
-    prepared, images = setup.prepared, setup.spec.student.inherit.images
-    if images == 0:
-        return None
-    shape = {"imgsz": prepared.imgsz, "stride": prepared.stride, "images": images}
-    return calibration_images(prepared.dataset, setup.spec.training, **shape).to(setup.environment.device)
 
 
 def resume(

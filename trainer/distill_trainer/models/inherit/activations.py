@@ -32,6 +32,12 @@ _LEAST_SPREAD = 1e-3
 _TINY = 1e-12
 _LAYERS = (nn.Conv2d, nn.ConvTranspose2d)
 Layer = nn.Conv2d | nn.ConvTranspose2d
+Progress = Callable[[], None]
+"""Is called after each layer, of which one may take seconds."""
+
+
+def no_progress() -> None:
+    """Nobody waits."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +76,9 @@ class Locations:
 
 
 @torch.no_grad()
-def covariances(slices: Sequence[Slice], teacher: Any, images: Tensor) -> dict[int, Tensor]:
+def covariances(
+    slices: Sequence[Slice], teacher: Any, images: Tensor, progress: Progress = no_progress
+) -> dict[int, Tensor]:
     """By the id of a group: how the activations of its units vary together on `images` [N, C, H, W], in [0, 1].
 
     Summed over the layers that the group is the output of, each with mean variance 1.
@@ -90,6 +98,7 @@ def covariances(slices: Sequence[Slice], teacher: Any, images: Tensor) -> dict[i
                 mine = values[:, slot.start : slot.start + root.teacher * slot.block].unflatten(1, (root.teacher, -1))
                 covariance = torch.einsum("lub,lvb->uv", mine, mine).double().cpu()
                 found[id(root)] = found.get(id(root), 0) + covariance / covariance.diagonal().mean().clamp_min(_TINY)
+            progress()
 
         return hook
 
@@ -111,7 +120,14 @@ class Fitted:
 
 
 @torch.no_grad()
-def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, images: Tensor) -> Fitted:
+def fit(
+    slices: Sequence[Slice],
+    choose: Choose,
+    student: Any,
+    teacher: Any,
+    images: Tensor,
+    progress: Progress = no_progress,
+) -> Fitted:
     """Fit the student's convolutions one after another, in place, to what the teacher's give on `images` [N, C, H, W].
 
     Each is fitted by least squares from the inputs that the convolutions before it give, which are fitted already, to
@@ -138,6 +154,7 @@ def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, ima
                 output = functional.pixel_unshuffle(output, int(layer.stride[0]))
             locations = Locations.of(output)
             wanted[layer] = locations, locations.read(output)
+            progress()
 
         return hook
 
@@ -145,6 +162,7 @@ def fit(slices: Sequence[Slice], choose: Choose, student: Any, teacher: Any, ima
         def hook(layer: Layer, given: tuple[Tensor]) -> None:
             locations, targets = wanted.pop(layer)
             explained.append(_fit_layer(layer, norms.get(layer), channels, locations, given[0], targets))
+            progress()
 
         return hook
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from distill_trainer.models.inherit.activations import Fitted, covariances, fit
+from distill_trainer.models.inherit.activations import Fitted, Progress, covariances, fit, no_progress
 from distill_trainer.models.inherit.blocks import BLOCKS
 from distill_trainer.models.inherit.channels import Channels, Choose, NotSliceable, channels, positions
 from distill_trainer.models.inherit.heads import HEADS
@@ -95,19 +95,19 @@ class Inheritance:
             outputs.append(trace.module_or(f"model.{number}", mine, other, given, widths))
         return cls(student, teacher, trace, neck)
 
-    def copy(self, mode: str, images: Tensor | None = None) -> Inherited:
+    def copy(self, mode: str, images: Tensor | None = None, progress: Progress = no_progress) -> Inherited:
         """Copy the teacher's weights into the student, in place, by a mode of `selection.MODES`, and fit them to what
-        the teacher computes on `images` [N, C, H, W] in [0, 1], if there are any.
+        the teacher computes on `images` [N, C, H, W] in [0, 1], if there are any. `progress` is called for each layer.
 
         Inputs of an inherited channel that the teacher does not have get the weight 0, so that the channel computes
         what it does in the teacher, before it is fitted. Deterministic on one kind of machine.
         """
         slices = self.trace.slices
         by_activations = mode == "activations" and images is not None
-        choose = chooser(mode, slices, covariances(slices, self.teacher, images) if by_activations else None)
+        choose = chooser(mode, slices, covariances(slices, self.teacher, images, progress) if by_activations else None)
         for part in slices:
             _copy(part, _chosen(part, choose))
-        fitted = fit(slices, choose, self.student, self.teacher, images) if images is not None else None
+        fitted = fit(slices, choose, self.student, self.teacher, images, progress) if images is not None else None
         return self.summary(choose, fitted)
 
     def summary(self, choose: Choose | None = None, fitted: Fitted | None = None) -> Inherited:
