@@ -79,6 +79,17 @@ ARMS: dict[str, Arm] = {
     "fitted-terms-throughout": Arm(
         "`init: inherit`, `bckd` and `iou`", teacher=True, spec=FITTED | {"distillation": {"terms": HEAD}}
     ),
+    "fitted-stop": Arm("`init: inherit`, `sl2` until a third", teacher=True, spec=FITTED | {"distillation": THIRD}),
+    "fitted-balance": Arm(
+        "`init: inherit`, `spkd` at half the task's gradient, cosine",
+        teacher=True,
+        spec=FITTED | {"distillation": HALF},
+    ),
+    "fitted-cwd": Arm(
+        "`init: inherit`, `cwd` at half the task's gradient, cosine",
+        teacher=True,
+        spec=FITTED | {"distillation": {"terms": [{"loss": "cwd"}], **BALANCED}},
+    ),
     "inherit-stop": Arm("a copied slice, `sl2` until a third", teacher=True, spec=COPIED | {"distillation": THIRD}),
     "balance": Arm("`spkd` at half the task's gradient, cosine", teacher=True, spec={"distillation": HALF}),
     "inherit-balance": Arm(
