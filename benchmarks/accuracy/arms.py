@@ -20,6 +20,8 @@ class Arm:
     trainer: Literal["ours", "ultralytics"] = "ours"
     spec: Mapping[str, Any] = field(default_factory=dict)
     """Fields of a DistillJob's spec that differ from the defaults."""
+    training: Mapping[str, Any] = field(default_factory=dict)
+    """Training arguments that differ from the size's."""
     as_long_as: str | None = None
     """Name of an arm: this one gets as many epochs as fit into that arm's CPU seconds."""
     pays_teacher: bool = False
@@ -78,6 +80,9 @@ ARMS: dict[str, Arm] = {
     ),
     "fitted-terms-throughout": Arm(
         "`init: inherit`, `bckd` and `iou`", teacher=True, spec=FITTED | {"distillation": {"terms": HEAD}}
+    ),
+    "fitted-half-lr": Arm(
+        "`init: inherit` alone, half the learning rate", teacher=True, spec=FITTED | NOTHING, training={"lr0": 0.002}
     ),
     "fitted-stop": Arm("`init: inherit`, `sl2` until a third", teacher=True, spec=FITTED | {"distillation": THIRD}),
     "fitted-balance": Arm(

@@ -105,7 +105,7 @@ class Plan:
             self._start("n"),
             teacher=self.teacher if rule.teacher else None,
             trainer=rule.trainer,
-            training=self._training(SIZES[self.size].epochs),
+            training={**self._training(SIZES[self.size].epochs), **rule.training},
             spec=self._auto() if rule.auto else rule.spec,
             switches=rule.switches,
         )
