@@ -27,6 +27,8 @@ from testcluster.settings import NodeAddresses
 from testcluster.teardown import tear_down
 
 _FORWARDER = "forwarder"
+_STARTED = "started"
+"""A file that says that the cluster has started completely, with labels and GPUs."""
 _ROLE = "node-role.kubernetes.io/worker="
 
 
@@ -208,7 +210,9 @@ class Cluster(KubernetesAccess):
 
     @property
     def healthy(self) -> bool:
-        """Whether all programs run, and the API server and all nodes are ready."""
+        """Whether it was started completely, all programs run, and the API server and all nodes are ready."""
+        if not (self._state / _STARTED).exists():
+            return False
         programs = {"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "coredns", _FORWARDER}
         programs = programs.union(*(node.programs for node in self._nodes.values()))
         if not all(self._processes.get(program) for program in programs) or not self._control_plane.ready:
@@ -243,6 +247,7 @@ class Cluster(KubernetesAccess):
         self._wait_ready(self.node_names, 90)
         self.kubectl("label", "node", "--all", "--overwrite", _ROLE)
         self.pretend_gpus()
+        (self._state / _STARTED).touch()
         progress(f"{len(nodes)} nodes ready")
 
     def _start_forwarder(self, listener: socket.socket) -> None:

@@ -66,3 +66,31 @@ def test_the_end_names_the_report_and_files_that_exist(capsys: pytest.CaptureFix
     for file in (closing.BOARD, "docs/local.md", "examples/digits/distilljob.yaml"):
         assert file in printed
         assert (ROOT / file).is_file()
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        ("Unschedulable", "t: Starting · attempt 1 · Unschedulable: no node"),
+        ("PodsStarting", "t: Starting · attempt 1"),
+    ],
+)
+def test_a_line_says_what_a_job_waits_for(reason: str, told: str) -> None:
+    conditions = [
+        {"type": "Validated", "reason": "Accepted"},
+        {"type": "Running", "reason": reason, "message": "no node"},
+    ]
+    status = {"phase": "Starting", "attempt": 1, "conditions": conditions}
+    assert story.summary({"metadata": {"name": "t"}, "status": status}) == told
+
+
+def test_an_interrupted_demo_ends_with_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(demo, "why_not_a_cluster", lambda: None)
+    monkeypatch.setattr(demo, "on_cluster", interrupted)
+    assert demo.main() == 130
+    assert capsys.readouterr().err.count("\n") == 1

@@ -130,6 +130,11 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.returncode or 1
+    except KeyboardInterrupt:
+        print(
+            "interrupted; `make demo` begins again, `make cluster-down` removes a cluster that is left", file=sys.stderr
+        )
+        return 130
     narrator.say(f"demo finished: {Phase.SUCCEEDED}")
     return 0
 

@@ -9,6 +9,7 @@ from typing import Any
 from digits.demo import stage
 from digits.demo.narrator import Narrator
 from distill_api.constants import COMPLETION_INDEX, Label
+from distill_api.reasons import Reason
 from testcluster import Cluster
 
 NAMESPACE = "distill-demo"
@@ -81,7 +82,14 @@ def summary(job: dict[str, Any]) -> str:
         parts.append(f"dis_loss {progress['distillationLoss']:.3f}")
     if progress.get("studentMap") is not None:
         parts.append(f"mAP {progress['studentMap']:.3f}")
-    return " · ".join(parts)
+    return " · ".join([*parts, *waits_for(status)])
+
+
+def waits_for(status: dict[str, Any]) -> list[str]:
+    """What a job that does not run yet waits for, unless it is only that its pods start."""
+    running = next((c for c in status.get("conditions", []) if c["type"] == "Running"), {})
+    tells = status.get("phase") in ("Pending", "Starting") and running.get("reason") != Reason.PODS_STARTING
+    return [f"{running['reason']}: {running['message']}"] if tells and running.get("reason") else []
 
 
 def watch(

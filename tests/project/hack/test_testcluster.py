@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from testcluster import settings
+from testcluster import Cluster, settings
 from testcluster.artifacts import debian
+from testcluster.cluster import Shape
 from testcluster.linux import cgroups, mounts, tree
 from testcluster.linux.processes import ProcessId, ProcessTable, end, kill_all
 from testcluster.nodes.node import Node
@@ -258,3 +259,17 @@ def test_a_mount_that_its_owner_undoes_is_no_error_and_one_that_stays_is(monkeyp
     monkeypatch.setattr(mounts, "below", lambda _: [Path("/state/a")])
     with pytest.raises(RuntimeError, match="cannot unmount /state/a: umount: /state/a: not mounted"):
         mounts.undo(Path("/state"))
+
+
+def test_a_cluster_whose_start_was_interrupted_is_not_reused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All its programs run and its nodes are ready, but they have no GPUs: a job on it would wait for ever."""
+    monkeypatch.setenv("DISTILL_CLUSTER_STATE", str(tmp_path))
+    Shape(nodes=1, gpus=2, audit=False, port=1).save(tmp_path)
+    monkeypatch.setattr(ProcessTable, "get", lambda *_: 1)
+    monkeypatch.setattr("testcluster.controlplane.controlplane.ControlPlane.ready", True)
+    monkeypatch.setattr(Cluster, "_heartbeats", lambda _: {"node0": "now"})
+    cluster = Cluster.running()
+    assert cluster is not None
+    assert not cluster.healthy
+    (tmp_path / "started").touch()
+    assert cluster.healthy
