@@ -177,8 +177,8 @@ class Scenario:
 SCENARIOS: dict[str, Scenario] = {
     "scratch": Scenario("from random weights"),
     "scratch-hard": Scenario("from random weights", look="hard"),
-    "scratch-plateau": Scenario(
-        "from random weights, with a teacher that was trained to a plateau", teacher_epochs=4.0
+    "scratch-strong-teacher": Scenario(
+        "from random weights, with a teacher that was trained four times as long", teacher_epochs=4.0
     ),
     "fine-tune": Scenario("fine-tuned on printed digits", look="print", start="digits", epochs=0.5),
     "fine-tune-long": Scenario(
