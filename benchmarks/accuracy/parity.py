@@ -46,10 +46,15 @@ VARIANTS: dict[str, dict[str, Any]] = {
         "switches": ("statistics-of-all-shards",),
     },
     "all": {"switches": ("ultralytics-data", "contiguous")},
+    "all-distilled": {
+        "spec": {"teacher": {"precision": "fp32"}},
+        "switches": ("ultralytics-data", "contiguous", "ultralytics-projector"),
+    },
     "exact-musgd": {"switches": ("exact-musgd",)},
     "all-exact-musgd": {"switches": ("ultralytics-data", "contiguous", "exact-musgd")},
 }
-"""Changes of a run of ours, by name. With `all`, a plain training on one shard is Ultralytics' own bit for bit.
+"""Changes of a run of ours, by name. With `all`, a plain training on one shard is Ultralytics' own bit for bit, and
+with `all-distilled` a distilled one but for rounding in the teacher, whose BatchNorms are fused.
 `exact-musgd` is a defect that the trainer once had: a comparison should see it.
 """
 
@@ -77,7 +82,7 @@ def plan(args: argparse.Namespace) -> list[Run]:
                 runs += [
                     replace(own, arm=f"{optimizer} {kind}, {name}", **VARIANTS[name])
                     for name in args.variants
-                    if name != "teacher-fp32" or kind == "distilled"
+                    if name not in ("teacher-fp32", "all-distilled") or kind == "distilled"
                 ]
     return runs
 
