@@ -30,13 +30,19 @@ class _Progress:
         self._told_at = time.monotonic()
 
     def __call__(self) -> None:
-        if self._context.stop.requested:
-            return  # there is nothing to lose yet: the watchdog ends this rank as stopped
-        self._context.watchdog.beat(_PHASE)
+        if not _beat(self._context):
+            return
         now = time.monotonic()
         if now - self._told_at >= _WORD_SECONDS:
             self._told_at = now
             broadcast_state({}, self._device)
+
+
+def _beat(context: RankContext) -> bool:
+    """Tell the watchdog of progress, unless this rank is to stop: nothing is lost yet if the watchdog ends it then."""
+    if not context.stop.requested:
+        context.watchdog.beat(_PHASE)
+    return not context.stop.requested
 
 
 def inherit_weights(setup: Setup, saved: Saved) -> None:
@@ -53,7 +59,7 @@ def inherit_weights(setup: Setup, saved: Saved) -> None:
         received = broadcast_state(_computed(setup, _Progress(context, device)), device)
     else:
         while not (received := broadcast_state(None, device)):
-            context.watchdog.beat(_PHASE)
+            _beat(context)
     assert received is not None
     prepared.student.load_state_dict(received["weights"])
     prepared.inherited = received["inherited"]
