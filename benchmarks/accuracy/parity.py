@@ -10,8 +10,6 @@ are kept in DIR/raw/parity.csv and not run again. Writes the page DIR/parity.md 
 from __future__ import annotations
 
 import argparse
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,7 +80,7 @@ def plan(args: argparse.Namespace) -> list[Run]:
                 runs += [
                     replace(own, arm=f"{optimizer} {kind}, {name}", **VARIANTS[name])
                     for name in args.variants
-                    if name not in ("teacher-fp32", "all-distilled") or kind == "distilled"
+                    if kind == "distilled" or "teacher" not in VARIANTS[name].get("spec", {})
                 ]
     return runs
 
@@ -103,13 +101,19 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def command_of(args: argparse.Namespace) -> str:
+    """The command that makes the same page, wherever the files are."""
+    lists = {name: getattr(args, name) for name in ("seeds", "optimizers", "kinds", "variants")}
+    words = [f"--{name} {' '.join(map(str, values))}" for name, values in lists.items() if values]
+    return " ".join(["python -m benchmarks.accuracy.parity", *words, *(["--quick"] if args.quick else [])])
+
+
 def main() -> None:
     """Run the comparison."""
     args = parse()
     runs = plan(args)
     rows = Lanes(args.work, args.results / "raw" / "parity.csv").train(runs, args.lanes)
-    command = f"python -m benchmarks.accuracy.parity {shlex.join(sys.argv[1:])}".rstrip()
-    (args.results / "parity.md").write_text(page(runs, rows, command))
+    (args.results / "parity.md").write_text(page(runs, rows, command_of(args)))
     print(table(differences(runs, rows)))
 
 

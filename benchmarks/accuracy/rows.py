@@ -114,6 +114,15 @@ def by_digest(rows: Iterable[Row]) -> dict[str, Row]:
     return {row.digest: row for row in rows}
 
 
+def by_arm(runs: Iterable[Run], rows: Mapping[str, Row]) -> dict[str, dict[int, Row]]:
+    """The rows of the runs that are finished, by arm and seed."""
+    found: dict[str, dict[int, Row]] = {}
+    for run in runs:
+        if run.digest in rows:
+            found.setdefault(run.arm, {})[run.seed] = rows[run.digest]
+    return found
+
+
 def commit() -> str:
     """The checkout's commit, with a + if files differ from it."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--exclude=*", "--dirty=+"]

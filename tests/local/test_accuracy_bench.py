@@ -45,6 +45,10 @@ def test_parity_trains_with_both_and_never_twice(tmp_path: Path) -> None:
         assert float(row["step_seconds"]) > 0.1
         assert int(row["peak_mb"]) > 200
 
+    page = (tmp_path / "results" / "parity.md").read_text()
+    assert "parity --seeds 0 --optimizers SGD --kinds plain --quick\n" in page
+    assert str(tmp_path) not in page
+
     again = bench(tmp_path, *choice, "--lanes", "1")
     assert "2 runs, 2 done before" in again
     assert again.splitlines()[1:] == [line for line in output.splitlines() if line.startswith("|")]

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.accuracy.report.report import how
 from benchmarks.accuracy.report.statistics import Difference, paired
-from benchmarks.accuracy.rows import Row
+from benchmarks.accuracy.rows import Row, by_arm
 from benchmarks.accuracy.run import Run
 
 
 def differences(runs: Sequence[Run], rows: Mapping[str, Row]) -> list[Difference]:
     """Ours minus Ultralytics', and each variant minus ours, paired by seed, over the runs that are finished."""
-    found = {arm: {seed: row.map for seed, row in of_arm.items()} for arm, of_arm in _finished(runs, rows).items()}
+    found = {arm: {seed: row.map for seed, row in of_arm.items()} for arm, of_arm in by_arm(runs, rows).items()}
     compared = []
     for arm, values in found.items():
         case, _, name = arm.partition(", ")
@@ -36,7 +36,7 @@ def table(compared: Sequence[Difference]) -> str:
 
 def page(runs: Sequence[Run], rows: Mapping[str, Row], command: str) -> str:
     """The page, as Markdown. Runs without a row are counted as missing."""
-    finished = _finished(runs, rows)
+    finished = by_arm(runs, rows)
     missing = sum(run.digest not in rows for run in runs)
     one = runs[-1]
     start = one.student
@@ -59,15 +59,6 @@ def page(runs: Sequence[Run], rows: Mapping[str, Row], command: str) -> str:
         how([row for of_arm in finished.values() for row in of_arm.values()], command),
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _finished(runs: Sequence[Run], rows: Mapping[str, Row]) -> dict[str, dict[int, Row]]:
-    """The rows by arm and seed."""
-    found: dict[str, dict[int, Row]] = {}
-    for run in runs:
-        if run.digest in rows:
-            found.setdefault(run.arm, {})[run.seed] = rows[run.digest]
-    return found
 
 
 def _seeds(finished: Mapping[str, Mapping[int, Row]]) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from benchmarks.accuracy.arms import ARMS, SCENARIOS, SIZES
 from benchmarks.accuracy.plan import Plan
 from benchmarks.accuracy.report.statistics import paired
-from benchmarks.accuracy.rows import Row
+from benchmarks.accuracy.rows import Row, by_arm
 from benchmarks.accuracy.run import Run
 
 REFERENCES = ("plain", "plain-equal", "plain-equal-all", "ultralytics")
@@ -19,10 +19,7 @@ PLATEAU = 0.01
 
 def report(plan: Plan, runs: Sequence[Run], rows: Mapping[str, Row], command: str, picture: str | None) -> str:
     """The page, as Markdown. Runs without a row are counted as missing."""
-    finished: dict[str, dict[int, Row]] = {}
-    for run in runs:
-        if run.digest in rows:
-            finished.setdefault(run.arm, {})[run.seed] = rows[run.digest]
+    finished = by_arm(runs, rows)
     teacher = finished.pop("teacher", {})
     missing = sum(run.digest not in rows for run in runs)
     parts = [
