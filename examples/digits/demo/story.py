@@ -85,9 +85,14 @@ def summary(job: dict[str, Any]) -> str:
     return " · ".join([*parts, *waits_for(status)])
 
 
+def condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    """The condition of this type; empty if the status has none."""
+    return next((c for c in status.get("conditions", []) if c["type"] == kind), {})
+
+
 def waits_for(status: dict[str, Any]) -> list[str]:
     """What a job that does not run yet waits for, unless it is only that its pods start."""
-    running = next((c for c in status.get("conditions", []) if c["type"] == "Running"), {})
+    running = condition(status, "Running")
     tells = status.get("phase") in ("Pending", "Starting") and running.get("reason") != Reason.PODS_STARTING
     return [f"{running['reason']}: {running['message']}"] if tells and running.get("reason") else []
 
@@ -114,7 +119,7 @@ def watch(
         if until(job):
             return job
         if status.get("phase") == "Failed":
-            failed = next((c for c in status.get("conditions", []) if c["type"] == "Failed"), {})
+            failed = condition(status, "Failed")
             raise TourFailed(f"{name} failed: {failed.get('reason')}: {failed.get('message')}")
         if time.monotonic() > deadline:
             raise TourFailed(f"{name} took longer than {seconds:.0f} s; last status: {summary(job)}")
