@@ -95,6 +95,11 @@ ARMS: dict[str, Arm] = {
         teacher=True,
         spec=FITTED | {"distillation": {"terms": [{"loss": "cwd"}], **BALANCED}},
     ),
+    "fitted-pkd": Arm(
+        "`init: inherit`, `pkd` at half the task's gradient, cosine",
+        teacher=True,
+        spec=FITTED | {"distillation": {"terms": [{"loss": "pkd"}], **BALANCED}},
+    ),
     "inherit-stop": Arm("a copied slice, `sl2` until a third", teacher=True, spec=COPIED | {"distillation": THIRD}),
     "balance": Arm("`spkd` at half the task's gradient, cosine", teacher=True, spec={"distillation": HALF}),
     "inherit-balance": Arm(

@@ -236,24 +236,22 @@ def test_on_a_read_only_volume_an_image_without_end_marker_is_used(make_digits: 
     assert output.stdout == f"24 {image} (96, 96)\n", output.stderr
 
 
-@pytest.mark.parametrize("delay", [0.0, 0.001])
-def test_slow_stats_are_side_by_side_and_keep_their_order(tmp_path: Path, monkeypatch: Any, delay: float) -> None:
-    paths = [str(tmp_path / f"{number}.txt") for number in range(300)]
+def test_sixteen_threads_look_at_files_and_keep_their_order(tmp_path: Path, monkeypatch: Any) -> None:
+    paths = [str(tmp_path / f"{number}.txt") for number in range(100)]
     for number, path in enumerate(paths[::2]):  # the others do not exist
         Path(path).write_bytes(b"x" * number)
     expected = [(number // 2, Path(path).stat().st_mtime_ns) if not number % 2 else (-1, -1) for number, path in
                 enumerate(paths)]  # fmt: skip
-    threads = set()
+    together = threading.Barrier(listing._THREADS)
 
     def slow_stat(path: str) -> os.stat_result:
-        threads.add(threading.get_ident())
-        time.sleep(delay)
+        if path in paths[: 3 * listing._THREADS : 3]:  # the first of each share of the first round
+            together.wait(timeout=60)
         return real(path)
 
     real = os.stat
-    monkeypatch.setattr(listing, "_STEP", 100)
+    monkeypatch.setattr(listing, "_SHARE", 3)
     monkeypatch.setattr(listing.os, "stat", slow_stat)
-    if not delay:
-        monkeypatch.setattr(listing, "_SLOW_S", 1.0)  # whatever else the machine does
-    assert listing._stats(paths, lambda _: None).tolist() == [list(pair) for pair in expected]
-    assert len(threads) > 1 if delay else threads == {threading.get_ident()}
+    counts: list[int] = []
+    assert listing._stats(paths, counts.append).tolist() == [list(pair) for pair in expected]
+    assert counts == [0, 48, 96]

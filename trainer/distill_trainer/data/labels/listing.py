@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from time import monotonic
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,12 +24,10 @@ Progress = Callable[[int], None]
 
 _ARRAYS = 2
 """Version of a label file's arrays; a file with older ones is made anew."""
-_STEP = 1000
-"""Files between two calls of Progress."""
-_SLOW_S = 50e-6
-"""Time per file from which threads pay. Of a local disk's files each takes 3 µs, or 10 µs with threads."""
 _THREADS = 16
 """They hide the latency of a network file system."""
+_SHARE = 64
+"""Files that a thread looks at in one go. One by one, each of a local disk's files takes 16 µs instead of 4."""
 _MISSING = (-1, -1)
 
 
@@ -124,15 +121,15 @@ def _fraction(images: list[str], fraction: float) -> list[str]:
 
 
 def _stats(paths: Sequence[str], on_progress: Progress) -> NDArray[np.int64]:
-    """Sizes and times of files, in their order. Threads look at them as soon as that has proved to be slow."""
+    """Sizes and times of files, in their order."""
     stats: list[tuple[int, int]] = []
-    slow = False
+    step = _THREADS * _SHARE
     with ThreadPoolExecutor(_THREADS) as pool:
-        for start in range(0, len(paths), _STEP):
+        for start in range(0, len(paths), step):
             on_progress(start)
-            part, begun = paths[start : start + _STEP], monotonic()
-            stats += pool.map(_stat, part) if slow else map(_stat, part)
-            slow = slow or monotonic() - begun > _SLOW_S * len(part)
+            ends = range(start, min(start + step, len(paths)), _SHARE)
+            for share in pool.map(lambda first: [_stat(path) for path in paths[first : first + _SHARE]], ends):
+                stats += share
     return np.array(stats, np.int64).reshape(-1, 2)
 
 
