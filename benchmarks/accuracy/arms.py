@@ -35,6 +35,11 @@ class Arm:
     switches: tuple[str, ...] = ()
     """Names in trainers.switches.SWITCHES."""
 
+    @property
+    def inherits(self) -> bool:
+        """Whether the student starts from the teacher's weights."""
+        return self.auto or self.spec.get("student", {}).get("init") == "inherit"
+
 
 COPIED = {"student": {"init": "inherit", "inherit": {"channels": "index", "images": 0}}}
 BY_IMPORTANCE = {"student": {"init": "inherit", "inherit": {"channels": "importance", "images": 0}}}
@@ -164,6 +169,8 @@ class Scenario:
 
     title: str
     family: str = "yolo26"
+    teacher_family: str | None = None
+    """None: the student's. From another one nothing can be inherited."""
     look: str = "digits"
     start: str | None = None
     """Look that student and teacher were trained on before; None: from random weights."""
@@ -196,6 +203,7 @@ SCENARIOS: dict[str, Scenario] = {
     "few-labels": Scenario("with a tenth of the labels", fraction=LABELLED, images=3.0, epochs=3.0),
     "family-11": Scenario("YOLO11 from random weights", family="yolo11"),
     "family-v8": Scenario("YOLOv8 from random weights", family="yolov8"),
+    "cross-family": Scenario("from random weights, with a YOLO11 as teacher", teacher_family="yolo11"),
 }
 
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from benchmarks.accuracy.arms import ARMS, SCENARIOS, SIZES, SUFFIX, UNLABELLED, Size
+from benchmarks.accuracy.arms import ARMS, SCENARIOS, SIZES, SUFFIX, UNLABELLED, Arm, Size
 from benchmarks.accuracy.run import Data, Run
 from distill_api.spec.recipe import auto
 
 TEACHER_SEED = 100
+STUDENT_SCALE, TEACHER_SCALE = "n", "s"
 FINE_TUNING = 4
 """Models that have learned before are trained with a learning rate that is so much lower."""
 
@@ -48,8 +49,11 @@ class Plan:
 
     def __post_init__(self) -> None:
         for name in self.arms:
-            if ARMS[name].unlabelled and SCENARIOS[self.scenario].fraction == 1:
+            scenario = SCENARIOS[self.scenario]
+            if ARMS[name].unlabelled and scenario.fraction == 1:
                 raise ValueError(f"arm {name} needs images without labels, which scenario {self.scenario} has not")
+            if ARMS[name].inherits and scenario.teacher_family is not None:
+                raise ValueError(f"arm {name} inherits, which scenario {self.scenario} with two families excludes")
             other = ARMS[name].as_long_as
             if other is not None and not {"plain", other} <= set(self.arms):
                 raise ValueError(f"arm {name} needs the arms plain and {other}, whose seconds it is given")
@@ -66,7 +70,9 @@ class Plan:
         return Data(scenario.look, self.task, round(size.train * scenario.images), size.val, size.imgsz, self.data_seed)
 
     def _model(self, scale: str) -> str:
-        return f"{SCENARIOS[self.scenario].family}{scale}{SUFFIX[self.task]}.yaml"
+        scenario = SCENARIOS[self.scenario]
+        family = scenario.teacher_family if scale == TEACHER_SCALE else None
+        return f"{family or scenario.family}{scale}{SUFFIX[self.task]}.yaml"
 
     def _start(self, scale: str) -> str | Run:
         """What a model starts from: its architecture, or its training on the other look."""
@@ -93,7 +99,7 @@ class Plan:
         """The teacher, trained once whatever the seeds of the students."""
         epochs = SIZES[self.size].teacher_epochs * SCENARIOS[self.scenario].teacher_epochs
         arguments = self._training(round(epochs))
-        return Run("teacher", TEACHER_SEED, self._data, self._start("s"), training=arguments)
+        return Run("teacher", TEACHER_SEED, self._data, self._start(TEACHER_SCALE), training=arguments)
 
     def run(self, arm: str, seed: int) -> Run:
         """One arm's run with the scenario's own number of epochs."""
@@ -102,13 +108,18 @@ class Plan:
             arm,
             seed,
             self._data,
-            self._start("n"),
+            self._start(STUDENT_SCALE),
             teacher=self.teacher if rule.teacher else None,
             trainer=rule.trainer,
             training={**self._training(SIZES[self.size].epochs), **rule.training},
-            spec=self._auto() if rule.auto else rule.spec,
+            spec=self._auto() if rule.auto else self._spec(rule),
             switches=rule.switches,
         )
+
+    def _spec(self, rule: Arm) -> Mapping[str, Any]:
+        if SCENARIOS[self.scenario].teacher_family is None or not rule.teacher or rule.trainer != "ours":
+            return rule.spec
+        return {**rule.spec, "distillation": {**rule.spec.get("distillation", {}), "allowCrossFamily": True}}
 
     def _auto(self) -> dict[str, Any]:
         """The fields themselves, so that a run is known by what was trained."""

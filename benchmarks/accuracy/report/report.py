@@ -45,8 +45,9 @@ def report(plan: Plan, runs: Sequence[Run], rows: Mapping[str, Row], command: st
 
 def _setting(plan: Plan) -> str:
     scenario, size, run = SCENARIOS[plan.scenario], SIZES[plan.size], plan.run("plain", plan.seeds[0])
+    pair = f"{scenario.family}n ← {scenario.teacher_family or scenario.family}s"
     return (
-        f"{scenario.family}n ← {scenario.family}s, {scenario.title}: `{scenario.look}` scenes of {size.imgsz} px, "
+        f"{pair}, {scenario.title}: `{scenario.look}` scenes of {size.imgsz} px, "
         f"{run.data.train} for training and {size.val} for validation, data seed {plan.data_seed}, {run.epochs} epochs "
         f"of batch {size.batch}, optimizer {size.optimizer}, lr0 {run.training['lr0']:g}. Generated from the raw "
         "figures; nothing is left out or picked."

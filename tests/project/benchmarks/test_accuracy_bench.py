@@ -116,6 +116,8 @@ def test_an_arm_that_cannot_be_run_is_refused_and_says_why(capsys: pytest.Captur
         main(["--scenario", "scratch", "--arms", "plain", "unlabelled", *only_report])
     with pytest.raises(SystemExit, match="arm plain-equal needs the arms plain and auto"):
         main(["--arms", "plain", "plain-equal", *only_report])
+    with pytest.raises(SystemExit, match="arm auto inherits, which scenario cross-family with two families excludes"):
+        main(["--scenario", "cross-family", "--arms", "plain", "auto", *only_report])
     with pytest.raises(SystemExit):
         parse(["--arms", "nonsense"])
     assert "invalid choice: 'nonsense'" in capsys.readouterr().err
@@ -125,7 +127,12 @@ def test_every_run_of_ours_is_a_valid_job(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("benchmarks.accuracy.trainers.request.dataset", lambda work, data: work / data.digest)
     runs = []
     for scenario in SCENARIOS:
-        arms = [name for name, arm in ARMS.items() if scenario == "few-labels" or not arm.unlabelled]
+        arms = [
+            name
+            for name, arm in ARMS.items()
+            if (scenario == "few-labels" or not arm.unlabelled) and (scenario != "cross-family" or not arm.inherits)
+        ]
+        arms = [name for name in arms if ARMS[name].as_long_as in {None, *arms}]
         runs += Plan(scenario, "detect", "quick", 0, [0], arms).runs()
     choice = ["--seeds", "3", "--optimizers", "SGD", "--kinds", "distilled", "--variants", *parity.VARIANTS]
     for run in in_order([*runs, *parity.plan(parity.parse(choice))]):
@@ -145,6 +152,9 @@ def test_models_are_those_of_scenario_and_task() -> None:
         plan = Plan(scenario, task, "quick", 5, [0], ["recipe"])
         assert plan.run("recipe", 0).student == student
         assert {(run.data.task, run.data.seed) for run in plan.runs()} == {(task, 5)}
+    crossed = Plan("cross-family", "detect", "quick", 0, [0], ["recipe"])
+    assert (crossed.run("recipe", 0).student, crossed.teacher.student) == ("yolo26n.yaml", "yolo11s.yaml")
+    assert crossed.teacher.digest == Plan("family-11", "detect", "quick", 0, [0], ["plain"]).teacher.digest
     start = Plan("fine-tune", "pose", "quick", 0, [0], ["plain"]).run("plain", 0).student
     assert isinstance(start, Run)
     assert (start.student, start.data.look) == ("yolo26n-pose.yaml", "digits")
