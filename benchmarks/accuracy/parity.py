@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ultralytics-data": {"switches": ("ultralytics-data",)},
     "contiguous": {"switches": ("contiguous",)},
     "initial-seed-plus-one": {"switches": ("initial-seed-plus-one",)},
+    "ultralytics-projector": {"switches": ("ultralytics-projector",)},
     "teacher-fp32": {"spec": {"teacher": {"precision": "fp32"}}},
     "two-shards": {"spec": {"accelerators": {"perNode": 0, "processesPerNode": 2}}},
     "two-shards-all-statistics": {
