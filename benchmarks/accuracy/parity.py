@@ -37,7 +37,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ultralytics-data": {"switches": ("ultralytics-data",)},
     "contiguous": {"switches": ("contiguous",)},
     "initial-seed-plus-one": {"switches": ("initial-seed-plus-one",)},
-    "ultralytics-projector": {"switches": ("ultralytics-projector",)},
     "teacher-fp32": {"spec": {"teacher": {"precision": "fp32"}}},
     "two-shards": {"spec": {"accelerators": {"perNode": 0, "processesPerNode": 2}}},
     "two-shards-all-statistics": {
@@ -47,7 +46,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "all": {"switches": ("ultralytics-data", "contiguous")},
     "all-distilled": {
         "spec": {"teacher": {"precision": "fp32"}},
-        "switches": ("ultralytics-data", "contiguous", "ultralytics-projector"),
+        "switches": ("ultralytics-data", "contiguous"),
     },
     "exact-musgd": {"switches": ("exact-musgd",)},
     "all-exact-musgd": {"switches": ("ultralytics-data", "contiguous", "exact-musgd")},

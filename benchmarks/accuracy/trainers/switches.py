@@ -110,24 +110,6 @@ def _initial_seed_plus_one() -> None:
     setup.build_student = lambda source, dataset, arguments, seed: build(source, dataset, arguments, seed + 1)
 
 
-def _ultralytics_projector() -> None:
-    """The projector's first weights are drawn after the student's, whether or not these are used, as in Ultralytics."""
-    from distill_trainer.training import step_builder
-
-    build, projector = step_builder.StepBuilder._build_task, step_builder.Projector
-
-    def build_task(builder: Any, progress: Any) -> Any:
-        def drawn(*channels: Any, **others: Any) -> Any:
-            student = builder.student
-            type(student)(dict(student.yaml), nc=student.nc, verbose=False)
-            return projector(*channels, **others)
-
-        step_builder.Projector = drawn  # type: ignore[misc,assignment]
-        return build(builder, progress)
-
-    step_builder.StepBuilder._build_task = build_task  # type: ignore[method-assign]
-
-
 def exact_musgd() -> None:
     """MuSGD's iteration in fp32 instead of bf16: the defect that decision 0007 tells of. Works on CPUs and GPUs."""
     from ultralytics.optim import muon
@@ -153,7 +135,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
     "statistics-of-all-shards": _statistics_of_all_shards,
     "contiguous": _contiguous,
     "initial-seed-plus-one": _initial_seed_plus_one,
-    "ultralytics-projector": _ultralytics_projector,
     "exact-musgd": exact_musgd,
 }
 

@@ -89,6 +89,14 @@ def build_student(
     return student
 
 
+def seed_after_first_weights(student: Any) -> None:
+    """Leave torch's generator where a build of this student leaves it, whether or not a .pt file has replaced the first
+    weights: Ultralytics draws the projector there.
+    """
+    torch.manual_seed(student.args.seed)
+    type(student)(dict(student.yaml), nc=student.nc, verbose=False)
+
+
 def freeze(student: nn.Module, layers: int) -> None:
     """Freeze the first `layers` layers. Raises Permanent if no trainable parameter is left."""
     frozen = tuple(f"model.{layer}." for layer in range(layers))

@@ -11,7 +11,7 @@ from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import Precision
-from distill_trainer.models.student import grid_size, neck_channels
+from distill_trainer.models.student import grid_size, neck_channels, seed_after_first_weights
 from distill_trainer.training.device.preprocess import Preprocess
 from distill_trainer.training.distillation.balance import Balance
 from distill_trainer.training.distillation.losses.registry import Signal
@@ -84,7 +84,7 @@ class StepBuilder:
         terms = plan.terms if plan.weight.end > 0 else ()
         projector, balance = None, None
         if self.teacher is not None and any(term.on_neck for term in terms) and not self._distillation_over(progress):
-            torch.manual_seed(self.student.args.seed)
+            seed_after_first_weights(self.student)
             channels = neck_channels(self.student)
             projector = Projector(channels, neck_channels(self.teacher), linear=plan.linear)
             if plan.neck:
