@@ -48,8 +48,8 @@ class Plan:
     arms: Sequence[str]
 
     def __post_init__(self) -> None:
+        scenario = SCENARIOS[self.scenario]
         for name in self.arms:
-            scenario = SCENARIOS[self.scenario]
             if ARMS[name].unlabelled and scenario.fraction == 1:
                 raise ValueError(f"arm {name} needs images without labels, which scenario {self.scenario} has not")
             if ARMS[name].inherits and scenario.teacher_family is not None:

@@ -127,8 +127,8 @@ def _stats(paths: Sequence[str], on_progress: Progress) -> NDArray[np.int64]:
     with ThreadPoolExecutor(_THREADS) as pool:
         for start in range(0, len(paths), step):
             on_progress(start)
-            ends = range(start, min(start + step, len(paths)), _SHARE)
-            for share in pool.map(lambda first: [_stat(path) for path in paths[first : first + _SHARE]], ends):
+            firsts = range(start, min(start + step, len(paths)), _SHARE)
+            for share in pool.map(lambda first: [_stat(path) for path in paths[first : first + _SHARE]], firsts):
                 stats += share
     return np.array(stats, np.int64).reshape(-1, 2)
 
