@@ -14,6 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
 
+import pytest
+
 from distill_api.errors import TrainerError
 from distill_local.trainer_process import free_port
 from distill_trainer.data.config import read_dataset
@@ -35,8 +37,10 @@ def on_ranks(world_size: int, root: Path, results: Path, report: Path, stall_tim
 
 def main(root: Path, results: Path, stall_timeout: float, pause: float, report: Path) -> None:
     env, limits, started = TorchrunEnv.from_environ(), timeouts(stall_timeout), 0.0
-    listing._STEP = 1
-    labels._PROGRESS_SECONDS = 0.0
+    patch = pytest.MonkeyPatch()  # which refuses a name that is no more; the process ends with its changes
+    patch.setattr(listing, "_THREADS", 1)
+    patch.setattr(listing, "_SHARE", 1)
+    patch.setattr(labels, "_PROGRESS_SECONDS", 0.0)
 
     def write(found: dict[str, Any]) -> None:
         content = json.dumps(found | {"after": time.monotonic() - started})
