@@ -27,7 +27,7 @@ mapfile -t scripts < <(git ls-files --cached --others --exclude-standard '*.sh' 
 check "no merge conflicts" bash -c "! git grep --untracked -nE '^(<{7}|>{7}) '"
 check "ruff check" .venv/bin/ruff check .
 check "ruff format" .venv/bin/ruff format --check .
-check "mypy --strict (contract, operator, CLI, hack)" .venv/bin/mypy
+check "mypy --strict" .venv/bin/mypy
 check "import-linter" .venv/bin/lint-imports
 check "generated files" scripts/generate.sh --check
 check "shellcheck" .venv/bin/shellcheck "${scripts[@]}"

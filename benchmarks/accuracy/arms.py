@@ -144,7 +144,7 @@ ARMS: dict[str, Arm] = {
     ),
 }
 """A new recipe is one line."""
-SCHEDULES = {
+SCHEDULES: dict[str, tuple[str, dict[str, Any]]] = {
     "constant": ("constant weight", {}),
     "third": ("`stop` at a third", THIRD),
     "balanced": ("half the task's gradient, cosine to zero at half", BALANCED),

@@ -59,7 +59,7 @@ with `all-distilled` a distilled one but for rounding in the teacher, whose Batc
 
 def plan(args: argparse.Namespace) -> list[Run]:
     """The runs, seed by seed, so that an interrupted series has whole seeds."""
-    training = SETTING.training | EPOCHS | ({"epochs": 2} if args.quick else {})
+    training = dict(SETTING.training) | EPOCHS | ({"epochs": 2} if args.quick else {})
     data, student = (TINY, "yolo26n.yaml") if args.quick else (SETTING.data, SETTING.student)
     of_teacher = training | TEACHER | ({"epochs": 2, "close_mosaic": 1} if args.quick else {})
     teacher = Run("teacher", TEACHER_SEED, data, "yolo26s.yaml", training=of_teacher)

@@ -151,7 +151,9 @@ class Plan:
                 if ARMS[name].pays_teacher:
                     budget += seconds[self.teacher.digest]
                 epochs = equal_epochs(plain.epochs, seconds[plain.digest], budget)
-                arguments = self.run(name, seed).training | training(SIZES[self.size], epochs, plain.training["lr0"])
+                arguments = dict(self.run(name, seed).training) | training(
+                    SIZES[self.size], epochs, plain.training["lr0"]
+                )
                 found.append(replace(self.run(name, seed), training=arguments))
         return found
 

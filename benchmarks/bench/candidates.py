@@ -84,7 +84,12 @@ class Bench:
         self._pair, self._environment, self._compiled = pair, environment, compiled
         self._teacher_dtype = teacher_dtype
         self._trained: Any = None
-        settings = {"imgsz": pair.imgsz, "batch": pair.batch, "nbs": NOMINAL_BATCH, "warmup_epochs": 0.0}
+        settings: dict[str, Any] = {
+            "imgsz": pair.imgsz,
+            "batch": pair.batch,
+            "nbs": NOMINAL_BATCH,
+            "warmup_epochs": 0.0,
+        }
         self._student = build(pair.student, optimizer=OPTIMIZER, **settings)
         self._teacher = teach(build(pair.teacher, seed=1, **settings))
         images = pair.batch // environment.world_size

@@ -152,7 +152,7 @@ def main() -> None:
     args = parser.parse_args()
 
     LOGGER.setLevel(logging.WARNING)
-    train.available_cpus = lambda: max(1, args.workers)  # both loaders use args.workers workers
+    train.available_cpus = lambda *_: max(1, args.workers)  # both loaders use args.workers workers
     report: dict[str, Any] = {"settings": vars(args)}
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)

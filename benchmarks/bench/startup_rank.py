@@ -26,9 +26,9 @@ try:
     from distill_trainer.data.config import read_dataset
     from distill_trainer.training.parallel.labels import SharedLabels
 except ImportError:  # a checkout in which each rank lists the files, and one rank of a node scans the labels
-    from distill_trainer.data import load_dataset
+    from distill_trainer.data import load_dataset  # type: ignore[attr-defined]
 
-    SharedLabels = None
+    SharedLabels = None  # type: ignore[assignment,misc]
 
 LIMITS = timeouts(1800)
 

@@ -30,7 +30,7 @@ def launch() -> None:
             super().__init__(rank)
             note("rendezvous, fork of the ranks")
 
-    launch.Zygote = Noted  # type: ignore[misc]
+    launch.Zygote = Noted  # type: ignore[assignment,misc]
     launch.exit_process(launch.main(rank, [TRAIN]))
 
 
@@ -47,7 +47,7 @@ def rank() -> NoReturn:
                 note(phase)
             beat(watchdog, phase)
 
-        Watchdog.beat = noted  # type: ignore[method-assign]
+        Watchdog.beat = noted  # type: ignore[assignment]
     from distill_trainer.process.rank.worker import main
     from distill_trainer.train import train
 

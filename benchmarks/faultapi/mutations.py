@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from benchmarks.faultapi.disturbed import Row
@@ -75,7 +76,7 @@ def _one_job(lane: Lane, values: Values, most: int, told: Told) -> None:
             _judge(refused, told, "refused")
             continue
         told.counts["followed"] += 1
-        wait_for(lambda changed=changed: _followed(team, changed), 15 * PATIENCE, lambda: _where(team))
+        wait_for(partial(_followed, team, changed), 15 * PATIENCE, lambda: _where(team))
         if len(lane.proxy.writes) - before > MANY_WRITES:
             told.problems.append(f"{len(lane.proxy.writes) - before} writes after {told.last}")
         job = team.raw()

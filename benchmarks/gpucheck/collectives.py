@@ -9,6 +9,7 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -64,7 +65,12 @@ def rank(backend: str, file: Path) -> None:
         torch.cuda.set_device(device)
     environment = Environment(**vars(env), device=device)
     dist.init_process_group(backend, device_id=device if backend == "nccl" else None)
-    result = {"right": _right(environment), "gigabytes": _gigabytes(device), "weights": None, "milliseconds": None}
+    result: dict[str, object] = {
+        "right": _right(environment),
+        "gigabytes": _gigabytes(device),
+        "weights": None,
+        "milliseconds": None,
+    }
     if backend == environment.backend and environment.world_size > 1:  # as in a job
         result |= _steps(environment)
     file.write_text(json.dumps(result))
@@ -75,7 +81,7 @@ def _right(environment: Environment) -> bool:
     device, number, ranks = environment.device, environment.rank, environment.world_size
     total = torch.full((5,), float(number + 1), device=device)
     dist.all_reduce(total)
-    sent = {"a": torch.arange(6.0).view(2, 3), "b": [torch.ones(3, dtype=torch.float16)], "step": 7}
+    sent: dict[str, Any] = {"a": torch.arange(6.0).view(2, 3), "b": [torch.ones(3, dtype=torch.float16)], "step": 7}
     got = broadcast_state(sent if environment.is_main else None, device)
     norm = torch.nn.BatchNorm1d(2).to(device)
     norm.running_mean.fill_(float(number + 3))  # type: ignore[union-attr]
@@ -85,7 +91,7 @@ def _right(environment: Environment) -> bool:
         and got is not None
         and bool((got["a"] == sent["a"]).all())
         and (got["step"], got["b"][0].dtype) == (7, torch.float16)
-        and bool((norm.running_mean == 3).all())
+        and bool((norm.running_mean == 3).all())  # type: ignore[union-attr]
         and any_rank(number == ranks - 1, device)
         and not any_rank(False, device)
     )

@@ -31,7 +31,7 @@ def rank() -> NoReturn:
             _take_all_memory()
         return run(step, number, *arguments)
 
-    Step.run = misbehave  # type: ignore[method-assign]
+    Step.run = misbehave  # type: ignore[assignment]
     work(train)
 
 

@@ -13,6 +13,7 @@ import torch
 from benchmarks.bench.candidates import DEVICE, Bench, Pair, TimedStep
 from benchmarks.gpucheck.findings import Findings, NotRun, Place
 from distill_trainer.process.telemetry.phases import Phases
+from distill_trainer.training.distillation.features import ModelOutput
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.parallel.environment import Environment
 from tests.support.models import ALONE, CPU, build, preprocessed, shard_batch, teach
@@ -117,13 +118,13 @@ def overlap(place: Place, found: Findings) -> None:
 def _one_after_the_other(step: TimedStep, place: Place) -> None:
     infer = Teacher.infer
 
-    def waits(teacher: Teacher, images: torch.Tensor) -> Any:
+    def waits(teacher: Teacher, images: torch.Tensor, ready: torch.cuda.Event | None = None) -> ModelOutput:
         place.synchronize()
-        output = infer(teacher, images)
+        output = infer(teacher, images, ready)
         place.synchronize()
         return output
 
-    Teacher.infer = waits  # type: ignore[method-assign]
+    Teacher.infer = waits  # type: ignore[assignment]
     try:
         step(0, Phases())
     finally:

@@ -150,7 +150,7 @@ class Place:
     def pod(self, pod: PodFacts, first: int) -> Key:
         """One pod; times of events count from the gang's first."""
         state, since = self._state, self._clock.since
-        times = (pod.deleted_at, pod.disruption and pod.disruption.at, pod.end and pod.end.at)
+        times = (pod.deleted_at, pod.disruption.at if pod.disruption else None, pod.end.at if pod.end else None)
         end = pod.end
         told = end.report if end is not None else None
         return (
@@ -207,5 +207,5 @@ class Place:
 
 def events(pod: PodFacts) -> list[datetime]:
     """Times of what happened to a pod."""
-    times = (pod.deleted_at, pod.disruption and pod.disruption.at, pod.end and pod.end.at)
+    times = (pod.deleted_at, pod.disruption.at if pod.disruption else None, pod.end.at if pod.end else None)
     return [moment for moment in times if moment is not None]

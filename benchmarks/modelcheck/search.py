@@ -82,7 +82,8 @@ class Search:
 
     def run(self) -> Violation | None:
         """Search; the first violation, with its story shortened, or None."""
-        state, trail = Hazards(), None
+        state = Hazards()
+        trail: Trail = None
         for step in self.prefix:
             state.step_world(*step)
             trail = (trail, step)
@@ -216,7 +217,8 @@ def unsettled(state: Hazards) -> str | None:
 
 def breaks(story: tuple[Step, ...]) -> str | None:
     """What the story breaks."""
-    state, trail = Hazards(), None
+    state = Hazards()
+    trail: Trail = None
     for step in story:
         try:
             state.step_world(*step)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Any
 
 from distill_api.constants import JobFile
 from distill_api.errors import Stopped
@@ -127,7 +128,7 @@ def _build_commits(setup: Setup, state: TrainingState) -> Commits:
     )
 
 
-def _finished(setup: Setup, evaluation: Evaluation, teacher: Score | None, labels: list[object]) -> FinishedRun:
+def _finished(setup: Setup, evaluation: Evaluation, teacher: Score | None, labels: Sequence[Any]) -> FinishedRun:
     """Validate the best weights and score the baseline, on all ranks, after the last step."""
     prepared, directories = setup.prepared, setup.run.directories
     figures = ValidationFigures() if prepared.arguments.plots else None

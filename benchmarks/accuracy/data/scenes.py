@@ -6,6 +6,8 @@ Everything is drawn from what ships in the wheels of scikit-learn (digits; photo
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +16,8 @@ from digits.glyphs import SIDE, Glyph, trace
 from digits.scenes import MAX_TURN, UPRIGHT_TURN, Placed, background
 from digits.scenes import make as make_plain
 
-Image = NDArray[np.float32]
+Image = NDArray[Any]
+"""[height, width, BGR], of 0 to 255."""
 SIZES = (0.1, 0.45)
 """Side of a digit's canvas in hard scenes, as a share of the image's; the ink is about half as large."""
 HIDDEN = 0.4
@@ -37,7 +40,7 @@ def make_hard(
 
     Labels are of whole digits, hidden parts included. Returns the image as BGR, [imgsz, imgsz, 3], and its digits.
     """
-    image = background(photo, imgsz, rng)
+    image: Image = background(photo, imgsz, rng)
     placed: list[Placed] = []
     taken: list[NDArray[np.float32]] = []
     wanted = int(rng.integers(2, 11))
@@ -116,7 +119,7 @@ def _covered(box: NDArray[np.float32], other: NDArray[np.float32]) -> float:
     return float(np.prod(np.clip(sides, 0, None))) / max(smaller, 1e-6)
 
 
-def _drawn(image: Image, ink: NDArray[np.float32], rng: np.random.Generator) -> Image:
+def _drawn(image: Image, ink: NDArray[Any], rng: np.random.Generator) -> Image:
     """The image with ink of a random colour, which differs a little from what is under it."""
     under = image[ink > 0.5].mean() if (ink > 0.5).any() else 128.0
     colour = rng.uniform(0, 255, 3)
@@ -138,7 +141,7 @@ def _hide(image: Image, patch: Image, box: NDArray[np.float32], rng: np.random.G
     image[rows, columns] = patch[rows, columns]
 
 
-def _spoil(image: Image, rng: np.random.Generator) -> NDArray[np.uint8]:
+def _spoil(image: Image, rng: np.random.Generator) -> Image:
     """Uneven light, blur, noise and JPEG's artefacts, each of a random strength."""
     side = image.shape[0]
     ramp = np.linspace(rng.uniform(0.5, 1.1), rng.uniform(0.5, 1.1), side, dtype=np.float32)
@@ -148,4 +151,5 @@ def _spoil(image: Image, rng: np.random.Generator) -> NDArray[np.uint8]:
         image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.3, 1.2))
     image = image + rng.normal(0, rng.uniform(0, 12), image.shape)
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(40, 95))]
-    return cv2.imdecode(cv2.imencode(".jpg", np.clip(np.rint(image), 0, 255).astype(np.uint8), quality)[1], 1)
+    spoilt: Any = cv2.imdecode(cv2.imencode(".jpg", np.clip(np.rint(image), 0, 255).astype(np.uint8), quality)[1], 1)
+    return spoilt

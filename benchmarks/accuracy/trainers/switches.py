@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from itertools import chain, repeat
 from typing import Any
@@ -33,7 +33,7 @@ def _short_last_batch() -> None:
     def shard(order: SampleOrder, step: int, number: int, shard_batch: int) -> list[Any]:
         return [sample for sample in whole(order, step, number, shard_batch) if sample.position < order.images]
 
-    SampleOrder.shard = shard  # type: ignore[method-assign]
+    SampleOrder.shard = shard  # type: ignore[assignment]
 
 
 def _ultralytics_data() -> None:
@@ -72,14 +72,14 @@ def _ultralytics_data() -> None:
             yield [batch]
 
     train.TrainData.__init__ = init  # type: ignore[method-assign,assignment]
-    train.TrainData.batches = batches  # type: ignore[method-assign]
+    train.TrainData.batches = batches  # type: ignore[assignment]
 
 
 def _statistics_of_all_shards() -> None:
     """Every shard moves the running statistics, not shard 0 alone."""
     from distill_trainer.training import step
 
-    step.frozen_running_statistics = lambda _: nullcontext()  # type: ignore[assignment]
+    step.frozen_running_statistics = lambda _: nullcontext()  # type: ignore[assignment,return-value]
 
 
 def _contiguous() -> None:
@@ -89,17 +89,17 @@ def _contiguous() -> None:
 
     build, call = StepBuilder._build_task, Preprocess.__call__
 
-    def build_task(builder: StepBuilder, step: int) -> Any:
+    def build_task(builder: StepBuilder, saved: Mapping[str, Any]) -> Any:
         import torch
 
-        return build(builder, step).to(memory_format=torch.contiguous_format)
+        return build(builder, saved).to(memory_format=torch.contiguous_format)
 
     def preprocess(preprocess: Preprocess, batch: dict[str, Any], step: int) -> dict[str, Any]:
         converted = call(preprocess, batch, step)
         return converted | {"img": converted["img"].contiguous()}
 
-    StepBuilder._build_task = build_task  # type: ignore[method-assign]
-    Preprocess.__call__ = preprocess  # type: ignore[method-assign]
+    StepBuilder._build_task = build_task  # type: ignore[assignment]
+    Preprocess.__call__ = preprocess  # type: ignore[assignment]
 
 
 def _initial_seed_plus_one() -> None:

@@ -127,14 +127,14 @@ def draw(out: Path, seen: Seen, disruptions: list[Disruption], began: float, end
     for attempt in sorted(seen.attempts):
         samples = [sample for sample in answers(seen, attempt) if sample.resumed_from is not None]
         resumed = seen.attempts.get(attempt + 1, {}).get("resumedFromStep")
-        at = [minutes(sample.at) for sample in samples]
-        steps.plot(at, [sample.step for sample in samples], color="#222222", linewidth=1.8)
+        times = [minutes(sample.at) for sample in samples]
+        steps.plot(times, [sample.step for sample in samples], color="#222222", linewidth=1.8)
         kept = [sample.committed for sample in samples]
-        if resumed is not None and at:  # the last commit, after rank 0's last response
-            at, kept = [*at, at[-1]], [*kept, resumed]
+        if resumed is not None and times:  # the last commit, after rank 0's last response
+            times, kept = [*times, times[-1]], [*kept, resumed]
             then = minutes(seen.answered.get(attempt + 1, ended))
-            steps.plot([at[-1], then], [resumed] * 2, color=kept_colour, linewidth=0.8, linestyle=":")
-        steps.plot(at, kept, color=kept_colour, drawstyle="steps-post")
+            steps.plot([times[-1], then], [resumed] * 2, color=kept_colour, linewidth=0.8, linestyle=":")
+        steps.plot(times, kept, color=kept_colour, drawstyle="steps-post")
     steps.plot([], [], color="#222222", linewidth=1.8, label="step")
     steps.plot([], [], color=kept_colour, label="committed step")
     steps.legend(frameon=False, loc="lower right")

@@ -182,7 +182,7 @@ class Follower:
     def _poll(self, pod: Pod) -> None:
         seen = self.seen
         try:
-            response = self._core.connect_get_namespaced_pod_proxy_with_path(
+            response: Any = self._core.connect_get_namespaced_pod_proxy_with_path(
                 f"{pod.name}:{METRICS_PORT}", self._namespace, "status", _preload_content=False, _request_timeout=2
             )
             status = json.loads(response.data)

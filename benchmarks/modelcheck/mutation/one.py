@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.modelcheck.mutation.making import ROOT, Mutant, mutants
+from benchmarks import ROOT
+from benchmarks.modelcheck.mutation.making import Mutant, mutants
 
 TESTS = (
     "policies/test_policies.py", "policies/test_classify.py", "policies/test_starting.py", "policies/test_queue.py",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from typing import Any
 
@@ -94,7 +94,7 @@ class TrainData:
         if self._unlabelled is not None:
             self._unlabelled.end_step = step
 
-    def batches(self, start_step: int, end_step: int) -> Iterator[list[dict[str, Any]]]:
+    def batches(self, start_step: int, end_step: int) -> Generator[list[dict[str, Any]], None, None]:
         """Yield this rank's shard batches, in the order of shards.local, for each step from `start_step` to `end_step`.
 
         Steps count from 0 over the whole run. A shard batch has the format of Ultralytics' collate_fn: `img` uint8

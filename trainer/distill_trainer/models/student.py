@@ -43,7 +43,7 @@ def student_source(
     Raises Permanent.
     """
     if name.endswith(".pt"):
-        weights = load_checkpoint(find_model_file(_volume(root, name), name), trust_pickle=trust_pickle)
+        weights: Any = load_checkpoint(find_model_file(_volume(root, name), name), trust_pickle=trust_pickle)
         pair.check_trainable(pair.facts(weights, name))
         return dict(weights.yaml), weights, str(weights.task)
     architecture = _architecture(root, name)
@@ -97,7 +97,7 @@ def seed_after_first_weights(student: Any) -> None:
     type(student)(dict(student.yaml), nc=student.nc, verbose=False)
 
 
-def freeze(student: nn.Module, layers: int) -> None:
+def freeze(student: Any, layers: int) -> None:
     """Freeze the first `layers` layers. Raises Permanent if no trainable parameter is left."""
     frozen = tuple(f"model.{layer}." for layer in range(layers))
     for name, parameter in student.named_parameters():

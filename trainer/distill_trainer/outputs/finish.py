@@ -217,11 +217,13 @@ class Finish:
         )
 
     def _attempt(self) -> Attempt:
+        seconds = self.context.status.read().seconds
+        assert seconds is not None
         return Attempt(
             number=self.run_config.attempt,
             nodes=self.run_config.nodes,
             ranks=self.environment.world_size,
-            seconds=self.context.status.read().seconds,
+            seconds=seconds,
         )
 
     def _inherited(self) -> Inherited | None:

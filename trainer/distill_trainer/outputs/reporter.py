@@ -21,7 +21,7 @@ from distill_trainer.training.saving.state import TrainingProgress, TrainingStat
 
 log = logging.getLogger(__name__)
 
-_CACHE_SECONDS = 10
+_CACHE_SECONDS = 10.0
 """Time between two looks at how much is cached."""
 
 

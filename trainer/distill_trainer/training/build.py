@@ -183,7 +183,7 @@ def load_saved(setup: Setup, plan: TrainingPlan) -> Saved:
             check_distillation(setup.spec, loaded.manifest.run, loaded.step, plan.steps_per_epoch)
         state = loaded.state if loaded is not None else None
         saved = Saved(state, choose_formats(setup.spec, environment.device, (state or {}).get("formats")))
-    sent = {"state": saved.state, "formats": saved.formats, "execution": execution}
+    sent: dict[str, Any] = {"state": saved.state, "formats": saved.formats, "execution": execution}
     received = broadcast_state(sent, environment.device) or sent
     context.joined(received["execution"])
     return Saved(received["state"], received["formats"])

@@ -68,6 +68,7 @@ def inherit_weights(setup: Setup, saved: Saved) -> None:
 def _computed(setup: Setup, progress: _Progress) -> dict[str, object]:
     """The student's weights, and what was inherited."""
     prepared, inherit, device = setup.prepared, setup.spec.student.inherit, setup.environment.device
+    assert prepared.teacher is not None
     started = time.perf_counter()
     # Traced on the device: moving a model there replaces its buffers.
     student, teacher = prepared.student.to(device), prepared.teacher.to(device)

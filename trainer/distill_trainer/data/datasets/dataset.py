@@ -52,6 +52,9 @@ class ImageCache:
 class TrainDataset(ScannedDataset):
     """An Ultralytics data set that is indexed by SampleSpec instead of by number."""
 
+    buffer: list[int]
+    """Images that can be the other tiles of a mosaic."""
+
     def __init__(
         self,
         info: DatasetInfo,
@@ -96,7 +99,7 @@ class TrainDataset(ScannedDataset):
             self._decoded.put(i, loaded)
         return loaded
 
-    def __getitem__(self, spec: SampleSpec) -> dict[str, Any]:
+    def __getitem__(self, spec: SampleSpec) -> dict[str, Any]:  # type: ignore[override]
         """The sample of a spec; the same in every process."""
         with preserve_rng_state():
             seed_all(sample_seed(self._seed, spec.epoch, spec.position))

@@ -43,8 +43,11 @@ class NotLoaded(dict[int, Any]):
         return None
 
 
-class ScannedDataset(YOLODataset):  # type: ignore[misc]
+class ScannedDataset(YOLODataset):
     """A split of a data set: checked labels, mapped from the label file, and images, read on access."""
+
+    labels: Any
+    """A LabelTable, except while `set_rectangle` sorts it."""
 
     def __init__(self, info: DatasetInfo, labels: LabelTable, **arguments: Any) -> None:
         """`labels`: of one of the splits of `info`. `arguments`: those of Ultralytics' data set."""

@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,10 @@ def _is_intact(path: Path) -> bool:
     return True
 
 
+def _further(on_progress: Progress, done: int, images: int) -> None:
+    on_progress(done + images)
+
+
 def _scan_all(
     config: DatasetConfig, listing: Listing, on_progress: Progress
 ) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
@@ -107,8 +112,7 @@ def _scan_all(
     scans: dict[str, Scan] = {}
     done = 0
     for split, files in listing.splits.items():
-        before = done
-        scans[split] = scan(files, config, split, lambda images, before=before: on_progress(before + images))
+        scans[split] = scan(files, config, split, partial(_further, on_progress, done))
         done += len(files.images)
     for found in scans.values():
         if found.messages:

@@ -34,7 +34,7 @@ class SampleSpec(NamedTuple):
 
     epoch: int
     position: int
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple's method
     """Number of the image in the data set."""
     mosaic: bool
     """Whether mosaic, mixup, cutmix and copy_paste are enabled in this epoch."""

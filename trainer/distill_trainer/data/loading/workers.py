@@ -41,6 +41,7 @@ def _init_worker(parent: int, _worker: int) -> None:
 def _collate_to_send(slots: Slots | None, collate: Callable[[list[Any]], Batch], samples: list[Any]) -> Batch:
     """In a worker, collate with the images in a slot, if there is a free one, and without shared memory of torch's."""
     worker, images = get_worker_info(), None
+    assert worker is not None
     if slots is not None and (images := slots.stack([sample["img"] for sample in samples], worker.id)) is not None:
         samples = [sample | {"img": _NOTHING} for sample in samples]
     batch = collate(samples) | ({"img": images} if images is not None else {})
@@ -93,7 +94,7 @@ class BatchLoader:
         with stop_signals_blocked():  # only the trainer handles stop signals
             self._iterator = iter(self._loader)
         self._processes += [child for child in multiprocessing.active_children() if child not in before]
-        return self._iterator  # type: ignore[no-any-return]
+        return self._iterator
 
     def close(self) -> None:
         """Shut the workers down, and kill those that do not end."""

@@ -62,6 +62,7 @@ class Trace:
     def convolution(self, name: str, ours: Any, theirs: Any, given: Channels, out: Channels | None = None) -> Channels:
         """Trace an nn.Conv2d. `out`: its output, where something is known about that. Raises NotSliceable."""
         _check_alike(ours, theirs, given)
+        dims: tuple[Channels, ...]
         if _depthwise(ours) and _depthwise(theirs):
             out, dims = given, (given,)
         elif ours.groups == theirs.groups == 1:

@@ -103,8 +103,10 @@ class Inheritance:
         what it does in the teacher, before it is fitted. Deterministic on one kind of machine.
         """
         slices = self.trace.slices
-        by_activations = mode == "activations" and images is not None
-        choose = chooser(mode, slices, covariances(slices, self.teacher, images, progress) if by_activations else None)
+        activations = None
+        if mode == "activations" and images is not None:
+            activations = covariances(slices, self.teacher, images, progress)
+        choose = chooser(mode, slices, activations)
         for part in slices:
             _copy(part, _chosen(part, choose))
         fitted = fit(slices, choose, self.student, self.teacher, images, progress) if images is not None else None

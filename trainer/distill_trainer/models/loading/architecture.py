@@ -80,7 +80,8 @@ def _is_layer(name: Any) -> bool:
 @contextmanager
 def at_most(values: int) -> Iterator[None]:
     """Raise BadArchitecture when the layers that are built inside need more numbers, before their memory is touched."""
-    left, settings = values, torch.utils.deterministic
+    left = values
+    settings: Any = torch.utils.deterministic
 
     def count(_module: nn.Module, _name: str, tensor: torch.Tensor | None) -> None:
         nonlocal left

@@ -93,7 +93,7 @@ _HARMLESS: Final = frozenset({"builtins.getattr", "__builtin__.getattr"})
 """Not parts of a model, but in the pickles of fused ones, whose layers hold methods of themselves."""
 
 
-class _Unpickler(pickle._Unpickler):  # type: ignore[misc,name-defined]
+class _Unpickler(pickle._Unpickler):
     """In Python: the one in C allocates a table as long as the largest number that the pickle gives an object."""
 
     def find_class(self, module: str, name: str) -> Any:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 from torch import Tensor, nn
 from ultralytics.nn.tasks import BaseModel, guess_model_task, torch_safe_load
@@ -224,7 +225,7 @@ def _no_model(model: object, checkpoint: object, path: Path) -> Permanent:
     )
 
 
-def _add_missing_attributes(model: nn.Module) -> nn.Module:
+def _add_missing_attributes(model: Any) -> nn.Module:
     """Add attributes that models saved with older Ultralytics and torch versions lack."""
     if not hasattr(model, "task"):
         model.task = guess_model_task(model)

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import IO
+from typing import IO, Any
 
 import torch
 
@@ -72,7 +72,7 @@ def _globals(path: Path) -> Iterator[str]:
 
 def _globals_of_one(file: IO[bytes]) -> Iterator[str]:
     """Names of the globals that a pickle loads: in one opcode, or from the last two strings on the stack."""
-    memo: dict[int, str | None] = {}
+    memo: dict[Any, str | None] = {}
     pushed: list[str | None] = [None, None]
     for opcode, argument, _ in pickletools.genops(file):
         if opcode.name == "GLOBAL":

@@ -158,7 +158,7 @@ def _classes(report: Report, roles: Sequence[ModelRole]) -> str:
         return by_class["student"].get(name, 0.0) - by_class[other].get(name, 0.0)
 
     drawn = sorted(names, key=lambda name: -abs(gain(name)))[:_CLASSES_DRAWN]
-    plotted = {
+    plotted: dict[str, dict[str, float]] = {
         name: {role: by_class[role][name] for role in roles if name in by_class[role]}
         for name in sorted(drawn, key=lambda name: -gain(name))
     }

@@ -88,7 +88,8 @@ class Torchrun:
 
         class Forked(SubprocessContext):
             def _start(self) -> None:
-                self.subprocess_handlers = dict(enumerate(outer._fork(self.envs)))
+                handlers: dict[int, Any] = dict(enumerate(outer._fork(self.envs)))
+                self.subprocess_handlers = handlers
 
         class Agent(LocalElasticAgent):
             def _start_workers(self, worker_group):  # type: ignore[no-untyped-def]

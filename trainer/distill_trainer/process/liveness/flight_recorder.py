@@ -41,5 +41,7 @@ def oldest_active(trace: Mapping[str, Any]) -> str | None:
 def _dump() -> str | bytes:
     from torch._C import _distributed_c10d
 
-    dumped: str | bytes = _distributed_c10d._dump_nccl_trace_json(includeCollectives=True, onlyActive=True)
+    dumped: str | bytes = _distributed_c10d._dump_nccl_trace_json(  # type: ignore[attr-defined]
+        includeCollectives=True, onlyActive=True
+    )
     return dumped

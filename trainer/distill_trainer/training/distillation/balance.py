@@ -40,7 +40,7 @@ class _Fork(torch.autograd.Function):
         return feature.view_as(feature), feature.view_as(feature)
 
     @staticmethod
-    def backward(ctx: Any, task: Tensor, distillation: Tensor) -> tuple[Tensor, None, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, task: Tensor, distillation: Tensor) -> tuple[Tensor, None, Tensor]:
         (factor,) = ctx.saved_tensors
         ours, theirs = task.float(), distillation.float()
         measured = torch.stack([ours.square().sum(), theirs.square().sum(), (ours * theirs).sum()])
@@ -55,6 +55,7 @@ class Balance(nn.Module):
 
     averages: Tensor
     """[levels, 3]: squared norms of the task's and the losses' gradient, and the product of both, averaged."""
+    steps: Tensor
 
     def __init__(self, levels: int, share: float) -> None:
         """`share`: norm of the losses' gradient divided by the task's, at full weight."""

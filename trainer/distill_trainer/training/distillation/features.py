@@ -34,7 +34,8 @@ class PoseShape(NamedTuple):
     @classmethod
     def of(cls, head: Any) -> PoseShape:
         """Of a Pose or Pose26 head."""
-        return cls(*head.kpt_shape, halved=not isinstance(head, Pose26))
+        keypoints, dimensions = head.kpt_shape
+        return cls(keypoints, dimensions, halved=not isinstance(head, Pose26))
 
 
 class Masks(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +38,8 @@ class Projector(nn.ModuleList):
 
         `inherited`: by level, the student's channels and the teacher's. All other weights stay as they are.
         """
-        for project, (student, teacher) in zip(self, inherited, strict=True):
+        by_level: list[Any] = list(self)
+        for project, (student, teacher) in zip(by_level, inherited, strict=True):
             first, last = project[0], project[-1]
             first.weight[teacher] = 0
             first.weight[teacher, student] = 1

@@ -33,18 +33,19 @@ class _Head(nn.Module):
         self.pose = PoseShape.of(head) if pose else None
         masks = Signal.MASK in needs and isinstance(head, Segment)
         self.coefficients = _branches(head, "cv4", wanted=masks)
-        self.prototypes = head.proto if masks else None
+        self.prototypes: Any = head.proto if masks else None
         if isinstance(self.prototypes, Proto26):
             self.prototypes.fuse()
 
     def forward(self, features: list[Tensor]) -> ModelOutput:
         logits = tuple(tuple(_by_level(branch, features)) for branch in self.classes)
         boxes = [_flat(_by_level(branch, features)) for branch in self.boxes]
-        angles = [self._angle(_flat(_by_level(branch, features))) for branch in self.angles] or [None] * len(boxes)
+        angles: list[Tensor | None] = [self._angle(_flat(_by_level(branch, features))) for branch in self.angles]
         raw = [_flat(_by_level(branch, features)) for branch in self.keypoints]
         keypoints = tuple(decode_keypoints(one, self.pose) for one in raw) if self.pose is not None else ()
         masks = self._masks(features) if self.prototypes is not None else ()
-        return ModelOutput(tuple(features), logits, tuple(map(decode, boxes, angles)), keypoints, masks)
+        distances = tuple(map(decode, boxes, angles or [None] * len(boxes)))
+        return ModelOutput(tuple(features), logits, distances, keypoints, masks)
 
     def _masks(self, features: list[Tensor]) -> tuple[Masks, ...]:
         made = self.prototypes(features if isinstance(self.prototypes, Proto26) else features[0]).float()
@@ -62,10 +63,10 @@ def _branches(head: Any, name: str, *, wanted: bool) -> nn.ModuleList:
 
 def _keypoint_branches(head: Any) -> nn.ModuleList:
     """As `_branches`. A branch of YOLO26 has two parts, of which the second has a sibling for training alone."""
-    found = _branches(head, "cv4", wanted=True)
+    found: Any = _branches(head, "cv4", wanted=True)
     if not isinstance(head, Pose26):
         return found
-    last = _branches(head, "cv4_kpts", wanted=True)
+    last: Any = _branches(head, "cv4_kpts", wanted=True)
     return nn.ModuleList(
         nn.ModuleList(nn.Sequential(*level) for level in zip(first, second, strict=True))
         for first, second in zip(found, last, strict=True)

@@ -26,7 +26,7 @@ from distill_trainer.training.saving.state import TrainingProgress, TrainingStat
 class EvaluationObserver(Protocol):
     """Callbacks for the end of an epoch."""
 
-    def epoch_finished(self, losses: Mapping[str, float], validation: ValMetrics | None) -> Mapping[Path, bytes]:
+    def epoch_finished(self, losses: Mapping[str, float], validation: ValMetrics | None) -> dict[Path, bytes]:
         """An epoch is finished; `losses` are its means. Returns files to write before the next commit."""
 
     def stopping(self) -> None:

@@ -109,7 +109,7 @@ class _Loader:
 
 
 @contextmanager
-def _head(model: nn.Module, nms: bool | None) -> Iterator[None]:
+def _head(model: Any, nms: bool | None) -> Iterator[None]:
     """Select the head that Ultralytics validates for its argument `nms`, and restore the model on exit."""
     was_training, head = model.training, model.model[-1]
     two_branches = getattr(head, "one2one_cv3", None) is not None
@@ -127,7 +127,7 @@ def _head(model: nn.Module, nms: bool | None) -> Iterator[None]:
 
 def _validate_batch(
     validator: DetectionValidator,
-    model: nn.Module,
+    model: Any,
     batch: dict[str, Any],
     device: torch.device,
     half: bool,

@@ -129,7 +129,7 @@ def broadcast_state(state: dict[str, Any] | None, device: torch.device) -> dict[
     on_device = [tensor.to(device) for tensor in tensors] or [spec.empty(device) for spec in specs]
     flat = [tensor.as_strided((tensor.numel(),), (1,)) for tensor in on_device if tensor.numel()]
     if flat:
-        dist._broadcast_coalesced(dist.group.WORLD, flat, _BUCKET_BYTES, 0)
+        dist._broadcast_coalesced(dist.group.WORLD, flat, _BUCKET_BYTES, 0)  # type: ignore[arg-type]
     result: dict[str, Any] | None = _insert_tensors(skeleton[0], iter([tensor.cpu() for tensor in on_device]))
     return result
 
