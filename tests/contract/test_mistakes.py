@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_api.job import InvalidJob, parse_job, read_job
-from distill_api.reading.mistakes import ULTRALYTICS_ALONE, ULTRALYTICS_ELSEWHERE, nearest
+from distill_api.reading.mistakes import nearest
+from distill_api.reading.ultralytics import ELSEWHERE, NOWHERE
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.spec.training import Training
 
@@ -44,7 +45,18 @@ def said(**changes: Any) -> str:
         ("spec__training__epcohs", "spec.training.epcohs: unknown field; did you mean epochs?"),
         ("spec__training__lr", "spec.training.lr: unknown field; did you mean lr0 or lrf?"),
         ("spec__training__dis", "spec.training.dis: unknown field; use spec.distillation.weight"),
-        ("spec__training__device", "spec.training.device: unknown field; did you mean spec.device?"),
+        ("spec__training__format", "spec.training.format: unknown field; use spec.export"),
+        (
+            "spec__training__resume",
+            "spec.training.resume: training has no resume: every attempt resumes from the newest"
+            " checkpoint, so there is nothing to set",
+        ),
+        (
+            "spec__training__time",
+            "spec.training.time: training has no time: how far it comes would depend on machine"
+            " and disruptions; set epochs, and spec.activeDeadlineSeconds as the limit of the whole job",
+        ),
+        ("spec__dataset__split", "spec.dataset.split: unknown field; known fields are config, unlabelled"),
         ("spec__imgsz", "spec.imgsz: unknown field; did you mean spec.training.imgsz?"),
         ("spec__distillation__until__epoch", "spec.distillation.until.epoch: unknown field; did you mean epochs?"),
         ("spec__volumes__data__claim", "spec.volumes.data.claim: unknown field; did you mean claimName?"),
@@ -61,6 +73,9 @@ def test_an_unknown_field_is_told_with_the_nearest_one_at_every_level(field: str
         ("spec__training__epochs", "ten", "spec.training.epochs: must be a valid integer, but is 'ten'"),
         ("spec__training__fraction", 2.0, "spec.training.fraction: must be less than or equal to 1, but is 2.0"),
         ("spec__training__amp", "bf61", "must be 'auto', 'bf16', 'fp16' or 'fp32', but is 'bf61'"),
+        ("spec__training__amp", True, "but is True; Ultralytics' true is auto, and false is fp32"),
+        ("spec__training__batch", -1, "must be greater than or equal to 1, but is -1; it is the global batch, and a"),
+        ("spec__training__freeze", [1, 2], "but is [1, 2]; it is how many layers are frozen, from the first on"),
         ("spec__training", None, "spec.training: is empty; remove it, or add fields below it"),
         ("spec__student", "yolo26n.pt", "spec.student: must be a mapping with fields such as model, trustPickle"),
         ("spec__student", {}, "spec.student.model: is missing"),
@@ -109,13 +124,9 @@ def test_a_name_with_one_letter_left_out_still_finds_its_field(name: str, data: 
 
 
 def test_the_fields_that_replace_arguments_of_ultralytics_exist() -> None:
-    for place in ULTRALYTICS_ELSEWHERE.values():
+    for place in ELSEWHERE.values():
         top, first, *rest = place.split(".")
         assert top == "metadata" or first in DistillJobSpec.model_fields, place
         assert not rest or rest[0]
-    assert not set(ULTRALYTICS_ELSEWHERE) & set(Training.model_fields)
-
-
-def test_a_training_by_the_clock_is_refused_with_what_to_set_instead() -> None:
-    assert "training by time: how far it comes" in said(spec__training__time=2)
-    assert set(ULTRALYTICS_ALONE).isdisjoint(Training.model_fields)
+    assert not set(ELSEWHERE) & set(Training.model_fields)
+    assert not set(NOWHERE) & set(Training.model_fields)

@@ -11,23 +11,10 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from distill_api.reading import ultralytics
+
 Model = type[BaseModel]
 
-ULTRALYTICS_ELSEWHERE: Mapping[str, str] = {
-    "model": "spec.student.model",
-    "data": "spec.dataset.config",
-    "distill_model": "spec.teacher.model",
-    "dis": "spec.distillation.weight",
-    "name": "metadata.name",
-    "project": "spec.volumes.checkpoints",
-    "save_period": "spec.checkpoint.intervalSeconds",
-}
-"""Arguments of Ultralytics that a job has in another place and under another name."""
-ULTRALYTICS_ALONE: Mapping[str, str] = {
-    "time": "how far it comes would depend on machine and disruptions; set epochs, and spec.activeDeadlineSeconds as"
-    " the limit of the whole job",
-}
-"""Arguments of Ultralytics that a job has not, and what to do instead."""
 _LISTED = 12
 """A message lists all known fields if there are no more than this."""
 
@@ -69,7 +56,8 @@ def _said(item: Mapping[str, Any], model: Model) -> str:
         return f"{_shown(value)} is invalid; expected: {_first_sentence(field)}"
     expected = str(item["msg"]).removeprefix("Input ").replace("should", "must", 1).partition(", ")
     listed = expected[0] if kind.endswith(("_parsing", "_from_float")) else "".join(expected)
-    return f"{listed[0].lower()}{listed[1:]}, but is {_shown(value)}"
+    hint = ultralytics.VALUES.get((str(location[-1]), type(value))) if location[-2:-1] == ("training",) else None
+    return f"{listed[0].lower()}{listed[1:]}, but is {_shown(value)}" + (f"; {hint}" if hint else "")
 
 
 def _first_sentence(field: FieldInfo) -> str:
@@ -93,11 +81,11 @@ def _unknown(location: Sequence[str | int], model: Model) -> str:
     parent = _model_at(location[:-1], model)
     if parent is None:
         return "unknown field"
-    here, there = list(fields_of(parent)), ULTRALYTICS_ELSEWHERE.get(name)
+    here, there = list(fields_of(parent)), ultralytics.ELSEWHERE.get(name)
     if there in _places(model):
         return f"unknown field; use {there}"
-    if name in ULTRALYTICS_ALONE and location[-2:-1] == ("training",):
-        return f"a job has no training by {name}: {ULTRALYTICS_ALONE[name]}"
+    if name in ultralytics.NOWHERE and location[-2:-1] == ("training",):
+        return f"training has no {name}: {ultralytics.NOWHERE[name]}"
     elsewhere = [place for place in _places(model) if place.rpartition(".")[2] == name]
     near = elsewhere or nearest(name, here)
     if near:
