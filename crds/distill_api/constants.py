@@ -89,6 +89,8 @@ class Requests:
     MEMORY_PER_PROCESS: Final = 1024
     """MiB, like the next."""
     MEMORY_PER_WORKER: Final = 256
+    BATCHES_PER_WORKER: Final = 6
+    """Batches of a rank, as bytes, for which a worker of its loader has memory. The trainer keeps to it."""
     WORKERS: Final = 8
     """At most this many of training.workers count."""
 

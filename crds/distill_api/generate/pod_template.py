@@ -50,7 +50,8 @@ def pod_template() -> Schema:
         "merged. Fields that the operator sets are rejected, as are host namespaces and service account tokens. By "
         f"default a pod requests {Requests.CPU_PER_PROCESS}m of cpu and {Requests.MEMORY_PER_PROCESS}Mi of memory for "
         f"each of its processes, and {Requests.CPU_PER_WORKER}m and {Requests.MEMORY_PER_WORKER}Mi for each of their "
-        f"training.workers, of which at most {Requests.WORKERS} count; spec.resources, or resources of the container "
+        f"training.workers, of which at most {Requests.WORKERS} count, with the memory of "
+        f"{Requests.BATCHES_PER_WORKER} batches for each; spec.resources, or resources of the container "
         f"{TRAINER_CONTAINER} here, replace that.",
         "properties": {
             "metadata": {"type": "object", "properties": {"labels": _STRINGS, "annotations": _STRINGS}},

@@ -27,12 +27,21 @@ def build_resources(spec: DistillJobSpec) -> dict[str, Any]:
 def _defaults(spec: DistillJobSpec) -> dict[str, str]:
     workers = min(spec.training.workers, Requests.WORKERS)
     cpu = spec.processes_per_node * (Requests.CPU_PER_PROCESS + workers * Requests.CPU_PER_WORKER)
-    memory = spec.processes_per_node * (Requests.MEMORY_PER_PROCESS + workers * Requests.MEMORY_PER_WORKER)
+    of_worker = Requests.MEMORY_PER_WORKER + Requests.BATCHES_PER_WORKER * _batch(spec)
+    memory = spec.processes_per_node * (Requests.MEMORY_PER_PROCESS + ceil(workers * of_worker))
     cache = spec.data_cache
     size = ceil(amount(cache.size) / 2**20) if cache is not None else 0
     if cache is not None and cache.medium == "node":
         return {"cpu": f"{cpu}m", "memory": f"{memory}Mi", "ephemeral-storage": f"{size}Mi"}
     return {"cpu": f"{cpu}m", "memory": f"{memory + size}Mi"}
+
+
+def _batch(spec: DistillJobSpec) -> float:
+    """MiB of a rank's images in a step; on GPUs with those of a validation batch, which are twice as many."""
+    unlabelled = spec.dataset.unlabelled.ratio if spec.dataset.unlabelled is not None else 0.0
+    validation = 2 if spec.accelerators.per_node > 0 and spec.training.val else 0
+    images = spec.training.batch / spec.world_size * (1 + unlabelled + validation)
+    return images * 3 * spec.training.imgsz**2 / 2**20
 
 
 def _templates_limits(spec: DistillJobSpec) -> set[str]:

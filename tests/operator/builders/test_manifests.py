@@ -48,7 +48,7 @@ CONTAINER: dict[str, Any] = {
         {"name": "USER", "value": "trainer"},
     ],
     "ports": [{"name": "metrics", "containerPort": 9400, "protocol": "TCP"}],
-    "resources": {"requests": {"cpu": "2500m", "memory": "3072Mi"}, "limits": {"nvidia.com/gpu": "1"}},
+    "resources": {"requests": {"cpu": "2500m", "memory": "4422Mi"}, "limits": {"nvidia.com/gpu": "1"}},
     "readinessProbe": {
         "httpGet": {"path": "/healthz", "port": 9400},
         "periodSeconds": 10,
@@ -403,11 +403,11 @@ def test_data_and_models_can_have_sources_of_their_own(source: dict[str, Any], v
 @pytest.mark.parametrize(
     ("medium", "volume", "requests"),
     [
-        ("node", {"emptyDir": {}}, {"cpu": "2500m", "memory": "3072Mi", "ephemeral-storage": "204800Mi"}),
+        ("node", {"emptyDir": {}}, {"cpu": "2500m", "memory": "4422Mi", "ephemeral-storage": "204800Mi"}),
         (
             "ram",
             {"emptyDir": {"medium": "Memory", "sizeLimit": "200Gi"}},
-            {"cpu": "2500m", "memory": f"{3072 + 204800}Mi"},
+            {"cpu": "2500m", "memory": f"{4422 + 204800}Mi"},
         ),
     ],
 )

@@ -5,8 +5,10 @@ from typing import Any
 import pytest
 import yaml
 
+from distill_api.constants import Requests
 from distill_api.job import DistillJob, parse_job
 from distill_operator import builders
+from distill_trainer.data.loading.workers import slots_per_worker
 from tests.support.machine.python import ROOT
 from tests.support.operator.samples import SETTINGS, job, observed
 
@@ -22,12 +24,26 @@ def resources(of: DistillJob) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("processes", "workers", "cpu", "memory"),
-    [(1, 0, "500m", "1024Mi"), (1, 2, "1000m", "1536Mi"), (8, 4, "12000m", "16384Mi"), (1, 64, "2500m", "3072Mi")],
+    [(1, 0, "500m", "1024Mi"), (1, 2, "1000m", "1541Mi"), (8, 4, "12000m", "16400Mi"), (1, 64, "2500m", "3090Mi")],
 )
 def test_requests_follow_from_processes_and_workers(processes: int, workers: int, cpu: str, memory: str) -> None:
-    training = {"batch": 16, "workers": workers}
+    training = {"batch": 64, "imgsz": 64, "workers": workers}
     made = resources(job(accelerators={"perNode": 0, "processesPerNode": processes}, training=training))
     assert made == {"requests": {"cpu": cpu, "memory": memory}}, "and no limit"
+
+
+def test_requests_have_memory_for_the_batches_that_workers_load() -> None:
+    def memory(**changes: Any) -> str:
+        batch = {"batch": 64, "imgsz": 640, "workers": 8}
+        made = resources(job(accelerators={"perNode": 2}, training=batch | changes.pop("training", {}), **changes))
+        return str(made["requests"]["memory"])
+
+    one = 16 * 3 * 640**2 / 2**20  # MiB of a rank's batch, on two nodes
+    assert memory(training={"val": False}) == f"{2 * (3072 + 48 * one):.0f}Mi"
+    assert memory() == f"{2 * (3072 + 48 * 3 * one):.0f}Mi", "a validation batch has twice as many"
+    dataset = {"config": "d.yaml", "unlabelled": {"images": "more", "ratio": 2}}
+    assert memory(dataset=dataset) == f"{2 * (3072 + 48 * 5 * one):.0f}Mi"
+    assert slots_per_worker(workers=8, held=2) <= Requests.BATCHES_PER_WORKER
 
 
 def with_resources(**given: Any) -> dict[str, Any]:
@@ -36,13 +52,13 @@ def with_resources(**given: Any) -> dict[str, Any]:
 
 def test_the_users_requests_and_limits_win() -> None:
     made = with_resources(requests={"cpu": "9"}, limits={"ephemeral-storage": "1Gi"})
-    assert made["requests"] == {"cpu": "9", "memory": "3072Mi"}
+    assert made["requests"] == {"cpu": "9", "memory": "4422Mi"}
     assert made["limits"] == {"nvidia.com/gpu": "1", "ephemeral-storage": "1Gi"}
 
 
 def test_a_limit_below_the_default_request_is_not_refused() -> None:
     """Kubernetes requests what is limited and not requested, and refuses a request above its limit."""
-    assert with_resources(limits={"cpu": "1"})["requests"] == {"memory": "3072Mi"}
+    assert with_resources(limits={"cpu": "1"})["requests"] == {"memory": "4422Mi"}
     assert "requests" not in with_resources(limits={"cpu": "1", "memory": "1Gi"})
 
 

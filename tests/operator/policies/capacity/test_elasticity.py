@@ -281,7 +281,7 @@ def test_a_placeholder_requests_what_a_training_pod_does_and_does_nothing() -> N
         assert ours[field] == theirs[field]
     (idle,), (trainer,) = ours["containers"], theirs["containers"]
     assert idle["resources"] == trainer["resources"] == {
-        "limits": {"nvidia.com/gpu": "1"}, "requests": {"cpu": "4", "memory": "3072Mi"}
+        "limits": {"nvidia.com/gpu": "1"}, "requests": {"cpu": "4", "memory": "3747Mi"}
     }  # fmt: skip
     assert (idle["image"], idle["command"][0]) == ("trainer:1", "python")
     assert "env" not in idle

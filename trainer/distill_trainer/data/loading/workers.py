@@ -48,6 +48,11 @@ def _collate_to_send(slots: Slots | None, collate: Callable[[list[Any]], Batch],
     return {key: Piped(value) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
 
 
+def slots_per_worker(workers: int, held: int) -> int:
+    """Those for what a worker loads in advance, what it is at, and what the receiver holds."""
+    return PREFETCH + 1 + ceil(held / workers)
+
+
 class BatchLoader:
     """Loads a data set's batches with processes that live until `close`; with 0 workers in this process.
 
@@ -69,7 +74,7 @@ class BatchLoader:
         the receiver keeps at a time; those beyond may be sent more slowly.
         """
         if workers > 0:
-            slots = Slots(workers, PREFETCH + 1 + ceil(held / workers), images_bytes) if images_bytes else None
+            slots = Slots(workers, slots_per_worker(workers, held), images_bytes) if images_bytes else None
             collate = partial(_collate_to_send, slots, collate)
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
