@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +11,9 @@ from typing import Any
 
 from digits.demo import stage
 from distill_api.constants import COMPLETION_INDEX, Label
+from distill_api.reasons import Reason
 from testcluster import Cluster
+from tests.support.machine.python import environment
 
 NAMESPACE = "distill-e2e"
 Job = dict[str, Any]
@@ -86,6 +90,27 @@ class Jobs:
     def kubectl(self, *arguments: str) -> str:
         """kubectl in the tests' namespace."""
         return self.cluster.kubectl("-n", NAMESPACE, *arguments)
+
+    def distill(self, *arguments: str) -> str:
+        """What the command prints for a user of the tests' namespace, without its line breaks."""
+        where = ("-n", NAMESPACE, "--kubeconfig", str(self.cluster.kubeconfig))
+        ended = subprocess.run(
+            [sys.executable, "-m", "distill_cli.main", *arguments, *where],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env=environment(NO_COLOR="1"),
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return " ".join(ended.stdout.split())
+
+    def told(self, name: str, reason: str) -> None:
+        """Both commands of a user who looks for the cause name it, and `why` says what to do."""
+        why = self.distill("why", name)
+        assert reason in why
+        assert Reason(reason).facts.remedy.split(".")[0] in why
+        assert reason in self.distill("status", name)
 
     def pods(self, name: str) -> list[dict[str, Any]]:
         """The job's pods, by node rank."""

@@ -88,6 +88,7 @@ def test_a_mistake_ends_the_job_with_the_reason(jobs: Jobs, mistake: str) -> Non
     assert "Traceback" not in failed["message"]
     assert len(attempts(jobs.get(mistake))) == 1, "it was tried again"
     assert "Traceback" not in jobs.logs(mistake)
+    jobs.told(mistake, reason)
 
 
 def test_a_claim_that_does_not_exist_is_named(jobs: Jobs) -> None:
@@ -97,6 +98,7 @@ def test_a_claim_that_does_not_exist_is_named(jobs: Jobs) -> None:
     failed = jobs.failed("no-claim", seconds=120)
     assert failed["reason"] == "ClaimNotFound"
     assert "absent" in failed["message"]
+    jobs.told("no-claim", "ClaimNotFound")
 
 
 def test_the_api_server_refuses_a_bad_spec_and_says_what_to_change(jobs: Jobs) -> None:

@@ -38,6 +38,7 @@ def test_a_preemption_by_the_scheduler_is_not_charged_as_a_failure(jobs: Jobs) -
             seconds=60,
             what="the preemption in the status",
         )
+        jobs.told("preempted", "Preempted")
         job = recovered(jobs, "preempted")
     finally:
         jobs.kubectl("delete", "pod", story.PREEMPTOR, "--now")
