@@ -33,7 +33,8 @@ TINY = Data("digits", "detect", train=32, val=16, imgsz=64, seed=0)
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "mosaic-pool-256": {"switches": ("mosaic-pool-256",)},
-    "short-last-batch": {"switches": ("short-last-batch",)},
+    "batch-9": {"training": {"batch": 9}},
+    "batch-9+short-last-batch": {"training": {"batch": 9}, "switches": ("short-last-batch",)},
     "ultralytics-data": {"switches": ("ultralytics-data",)},
     "contiguous": {"switches": ("contiguous",)},
     "initial-seed-plus-one": {"switches": ("initial-seed-plus-one",)},
@@ -51,8 +52,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "exact-musgd": {"switches": ("exact-musgd",)},
     "all-exact-musgd": {"switches": ("ultralytics-data", "contiguous", "exact-musgd")},
 }
-"""Changes of a run of ours, by name. With `all`, a plain training on one shard is Ultralytics' own bit for bit, and
-with `all-distilled` a distilled one but for rounding in the teacher, whose BatchNorms are fused.
+"""Changes of a run of ours, by name; one with a plus is compared with the variant before it. With `all`, a plain
+training on one shard is Ultralytics' own bit for bit, and with `all-distilled` a distilled one but for rounding in the
+teacher, whose BatchNorms are fused.
 `exact-musgd` is a defect that the trainer once had: a comparison should see it.
 """
 
@@ -78,11 +80,16 @@ def plan(args: argparse.Namespace) -> list[Run]:
                 theirs = replace(own, arm=f"{optimizer} {kind}, Ultralytics", trainer="ultralytics")
                 runs += [theirs, own]
                 runs += [
-                    replace(own, arm=f"{optimizer} {kind}, {name}", **VARIANTS[name])
+                    _variant(own, f"{optimizer} {kind}, {name}", VARIANTS[name])
                     for name in args.variants
                     if kind == "distilled" or "teacher" not in VARIANTS[name].get("spec", {})
                 ]
     return runs
+
+
+def _variant(own: Run, arm: str, changes: dict[str, Any]) -> Run:
+    training = dict(own.training) | changes.get("training", {})
+    return replace(own, arm=arm, **changes | {"training": training})
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:

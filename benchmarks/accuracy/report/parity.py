@@ -16,7 +16,7 @@ def differences(runs: Sequence[Run], rows: Mapping[str, Row]) -> list[Difference
     compared = []
     for arm, values in found.items():
         case, _, name = arm.partition(", ")
-        other = {"ours": "Ultralytics", "Ultralytics": ""}.get(name, "ours")
+        other = {"ours": "Ultralytics", "Ultralytics": ""}.get(name, name.rpartition("+")[0] or "ours")
         others = found.get(f"{case}, {other}", {})
         if other and values.keys() & others.keys():
             compared.append(paired(arm, values, f"{case}, {other}", others))
@@ -38,7 +38,7 @@ def page(runs: Sequence[Run], rows: Mapping[str, Row], command: str) -> str:
     """The page, as Markdown. Runs without a row are counted as missing."""
     finished = by_arm(runs, rows)
     missing = sum(run.digest not in rows for run in runs)
-    one = runs[-1]
+    one = runs[0]
     start = one.student
     before = f", after {start.epochs} epochs on `{start.data.look}` scenes" if isinstance(start, Run) else ""
     setting = (
