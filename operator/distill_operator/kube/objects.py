@@ -1,7 +1,7 @@
 """Converts Kubernetes objects (JSON as dicts) to the values of observed.py. Pure; fields may be missing."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -27,7 +27,6 @@ from distill_operator.types.observed import (
     JobFacts,
     Placeholders,
     PodFacts,
-    Rejection,
     ServiceFacts,
 )
 
@@ -35,9 +34,6 @@ Object = dict[str, Any]
 
 RESTARTED = frozenset({"Always", "OnFailure"})
 """Restart policies of an init container whose ends are no end of its pod."""
-REPEATED = timedelta(seconds=150)
-"""Events about a pod that are older than its newest one by more than this say nothing any more: the kubelet repeats
-what lasts about every two minutes."""
 NEVER = datetime(1971, 1, 1, tzinfo=UTC)
 """Container runtimes write 1970 as the start of a container that they could not start."""
 
@@ -272,33 +268,3 @@ def claim_facts(claim: Object, owner_uid: str) -> ClaimFacts:
         owned=is_claim_of(claim, owner_uid),
         deleting=is_deleting(claim),
     )
-
-
-def event_time(event: Object) -> datetime:
-    """When an event last happened."""
-    last = (event.get("series") or {}).get("lastObservedTime") or event.get("lastTimestamp") or event.get("eventTime")
-    return parse_time(last) if last else NEVER
-
-
-def with_start_event(pod: PodFacts, events: Iterable[Object]) -> PodFacts:
-    """The pod with why it waits for its volumes or its network, by its Warning events: the newest one, or one shortly
-    before it that names an object which does not exist. The kubelet repeats both kinds every two minutes.
-    """
-    told = sorted((e for e in events if e.get("reason") in texts.START_EVENTS), key=event_time)
-    if not told:
-        return pod
-    recent = [e for e in told if event_time(told[-1]) - event_time(e) <= REPEATED]
-    clear = [e for e in recent if texts.lasts(e["reason"], e.get("message") or "")]
-    event = (clear or recent)[-1]
-    return replace(pod, waiting=event["reason"], waiting_message=event.get("message") or "")
-
-
-def rejection_of_pods(job_name: str, messages: Sequence[str]) -> Rejection | None:
-    """Why pods of the Job were refused, by the Job controller's FailedCreate events, oldest first: the newest counts.
-
-    What an earlier pod was refused for has passed.
-    """
-    if not messages:
-        return None
-    text = texts.refusal_of_pod(messages[-1])
-    return Rejection(f"pods of Job {job_name}", text, texts.reason_of_refusal(text))

@@ -17,6 +17,7 @@ from distill_api.status import DistillJobStatus
 from distill_operator.kube import objects, texts
 from distill_operator.kube.client import Kube
 from distill_operator.kube.crd import ClusterCrd
+from distill_operator.kube.events import event_time, rejection_of_pods, with_start_event
 from distill_operator.kube.objects import Object
 from distill_operator.kube.pod_cache import Key, PodCache, with_departed
 from distill_operator.types import attempts
@@ -189,8 +190,8 @@ class Observer:
     async def _rejection(self, namespace: str, job: JobFacts) -> Rejection | None:
         selector = f"involvedObject.uid={job.uid},reason={texts.POD_NOT_CREATED}"
         events = await self._kube.list("Event", namespace, fieldSelector=selector)
-        events.sort(key=objects.event_time)
-        return objects.rejection_of_pods(job.name, [event.get("message", "") for event in events])
+        events.sort(key=event_time)
+        return rejection_of_pods(job.name, [event.get("message", "") for event in events])
 
     async def _victims(self, namespace: str, job: JobFacts) -> dict[str, str]:
         name = texts.disrupted_pod(job.failure_message)
@@ -212,5 +213,5 @@ class Observer:
         for pod in slow[:PODS_WITH_EVENTS]:
             selector = f"involvedObject.uid={pod.uid},type=Warning"
             events = await self._kube.list("Event", observed.namespace, fieldSelector=selector)
-            told[pod.uid] = objects.with_start_event(pod, events)
+            told[pod.uid] = with_start_event(pod, events)
         return tuple(told.get(pod.uid, pod) for pod in observed.pods)

@@ -6,7 +6,8 @@ import pytest
 
 from distill_api.constants import Phase
 from distill_api.reasons import Reason
-from distill_operator.kube.objects import Object, pod_facts, with_start_event
+from distill_operator.kube.events import with_start_event
+from distill_operator.kube.objects import Object, pod_facts
 from distill_operator.plan.plan import make_plan
 from distill_operator.types.observed import ContainerEnd
 from tests.support.operator.samples import SETTINGS, at, attempt, child, job, observed, status

@@ -9,7 +9,7 @@ import pytest
 from distill_api.constants import Phase
 from distill_api.reasons import Reason
 from distill_operator.kube import texts
-from distill_operator.kube.objects import rejection_of_pods
+from distill_operator.kube.events import rejection_of_pods
 from distill_operator.plan.plan import make_plan
 from distill_operator.types.observed import Rejection
 from tests.support.operator.samples import SETTINGS, at, attempt, child, job, observed, status
