@@ -1,4 +1,4 @@
-"""`make demo`: trains a teacher, distils a student and recovers from a preemption, all on this machine."""
+"""`make demo`: trains a teacher, and a student without and with it, whom a preemption hits; all on this machine."""
 
 import json
 import os
@@ -59,14 +59,14 @@ def on_cluster(narrator: Narrator) -> None:
         print(cluster.kubectl("get", "dj", "-n", story.NAMESPACE))
         run = volumes / "runs" / job["metadata"]["name"]
         print("\n".join(table.attempts(job)), "\n")
-        print("\n".join(table.outcome(job, run / "report.json")), "\n")
+        outcome(run / "report.json")
         best = RUNS / "demo" / "best.pt"
         best.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(volumes / "runs" / job["status"]["result"]["checkpoint"], best)
         report = best.with_name("report.html")
         shutil.copy(run / "report.html", report)
         prove(best, volumes / "data" / "digits.yaml", job["status"]["result"].get("studentMap"))
-        show(report, closing.on_cluster(story.NAMESPACE, story.TEACHER, story.STUDENT, kept=keep))
+        show(report, closing.on_cluster(story.NAMESPACE, story.PLAIN, story.STUDENT, kept=keep))
     finally:
         if keep:
             narrator.say(f"the cluster keeps running: export KUBECONFIG={cluster.kubeconfig}")
@@ -83,6 +83,11 @@ def _scratch() -> Path:
     return path
 
 
+def outcome(report: Path) -> None:
+    """Print what the student gained, and what it had from the teacher."""
+    print("\n".join(["", *closing.scores(json.loads(report.read_text())), table.learned(report), ""]))
+
+
 def prove(best: Path, data: Path, student_map: float | None) -> None:
     """Load the student with Ultralytics, and print its mAP and that of the status."""
     shown = best.relative_to(stage.ROOT)
@@ -92,8 +97,8 @@ def prove(best: Path, data: Path, student_map: float | None) -> None:
 
 
 def show(report: Path, next_steps: list[str]) -> None:
-    """Print what the demo cannot measure in its time, where to see more, and what to try next."""
-    parts = closing.recorded(), closing.where(report.relative_to(stage.ROOT)), next_steps
+    """Print where to see more, and what to try next."""
+    parts = closing.where(report.relative_to(stage.ROOT)), next_steps
     print("\n" + "\n\n".join("\n".join(part) for part in parts) + "\n")
 
 
@@ -102,14 +107,13 @@ def locally(narrator: Narrator) -> None:
     volumes = RUNS / "volumes"
     with narrator.step(f"making {TRAIN_IMAGES} + {VAL_IMAGES} scenes of handwritten digits"):
         stage.make_digits(volumes / "digits", train=TRAIN_IMAGES, val=VAL_IMAGES, imgsz=IMGSZ)
-    for file in ("teacher.yaml", "distilljob.yaml"):
+    for file in story.JOBS.values():
         command = ["distill", "run", f"examples/digits/{file}"]
         narrator.say("$ " + " ".join(command))
         program = Path(sys.executable).with_name("distill")
         subprocess.run([str(program), *command[1:], "--runs", str(RUNS)], check=True, cwd=stage.ROOT)
     run = volumes / "runs" / story.STUDENT
-    print(f"\n{closing.scores(json.loads((run / 'report.json').read_text()))}")
-    print(table.learned(run / "report.json"))
+    outcome(run / "report.json")
     prove(run / "weights" / "best.pt", volumes / "digits" / "digits.yaml", None)
     show(run / "report.html", closing.without_cluster())
 

@@ -1,50 +1,38 @@
-"""What the demo shows at its end: what distillation is worth, where the report is, and what to try next."""
+"""What the demo shows at its end: what the teacher was worth, where the report is, and what to try next."""
 
-import csv
-import statistics
 from pathlib import Path
 from typing import Any
 
-from digits.demo import stage
 from digits.demo.table import number
 
-RECORDED = stage.ROOT / "docs" / "results" / "raw" / "scratch-detect.csv"
 BOARD = "docs/pictures/job.png"
+RESULTS = "docs/results/README.md"
 
 
-def recorded(raw: Path = RECORDED) -> list[str]:
-    """Plain training beside `recipe: auto`, from the recorded runs. The demo has no time for a plain student."""
-    with raw.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    # A seed that was trained again, as after a change of the recipe, counts by its last row.
-    last = ({row["seed"]: row for row in rows if row["arm"] == arm} for arm in ("plain", "auto"))
-    plain, auto = (list(by_seed.values()) for by_seed in last)
-    scores = [statistics.mean(float(row["map"]) for row in arm) for arm in (plain, auto)]
-    return [
-        "What the teacher is worth was measured before, not by this demo: the same student, 400 scenes of 128 px,",
-        f"{auto[0]['epochs']} epochs, mean of {len(auto)} seeds (docs/results/{raw.stem}.md):",
-        f"mAP50-95   plain {scores[0]:.3f}   recipe: auto {scores[1]:.3f}",
-    ]
-
-
-def scores(report: dict[str, Any]) -> str:
-    """Student and teacher of this run, by its report.json."""
+def scores(report: dict[str, Any]) -> list[str]:
+    """The student beside itself without a teacher, and the teacher, by the report.json of this run."""
     models = report["models"]
-    found = "   ".join(f"{role} {number(models[role]['map'])}" for role in ("student", "teacher") if role in models)
-    agreement = report.get("agreement")
-    agrees = f"   they agree on {agreement['student']:.0%} of what they detect" if agreement else ""
-    return f"mAP50-95   {found}{agrees}"
+    names = {"baseline": "the student alone", "student": "with its teacher", "teacher": "the teacher"}
+    found = "   ".join(f"{told} {number(models[role]['map'])}" for role, told in names.items() if role in models)
+    lines = [f"mAP50-95   {found}"]
+    if agreement := report.get("agreement"):
+        lines.append(f"student and teacher agree on {agreement['student']:.0%} of what they detect")
+    return lines
 
 
 def where(report: Path) -> list[str]:
     """Where to see more."""
-    return [f"The student's report, for any browser: {report}", f"A job's board in Grafana looks like this: {BOARD}"]
+    return [
+        f"The student's report, for any browser: {report}",
+        f"A job's board in Grafana looks like this: {BOARD}",
+        f"More of what a teacher is worth, on other data, with every seed: {RESULTS}",
+    ]
 
 
-def on_cluster(namespace: str, teacher: str, student: str, *, kept: bool) -> list[str]:
+def on_cluster(namespace: str, plain: str, student: str, *, kept: bool) -> list[str]:
     """Commands for the cluster of the demo."""
     commands = [f"distill {verb} -n {namespace} {student}" for verb in ("status", "why", "open")]
-    commands.append(f"distill compare -n {namespace} {teacher} {student}")
+    commands.append(f"distill compare -n {namespace} {plain} {student}")
     first = "Next:" if kept else "Next, on a cluster that stays (KEEP=1 make demo; it says which KUBECONFIG):"
     return [first, *(f"  .venv/bin/{command}" for command in commands)]
 

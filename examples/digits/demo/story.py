@@ -14,8 +14,9 @@ from testcluster import Cluster
 
 NAMESPACE = "distill-demo"
 EXAMPLES = Path(__file__).parents[1]
-TEACHER, STUDENT = "digits-teacher", "digits-student"
-"""Names of the jobs in teacher.yaml and distilljob.yaml."""
+JOBS = {"digits-teacher": "teacher.yaml", "digits-plain": "plain.yaml", "digits-student": "distilljob.yaml"}
+"""File of each job, in their order. The last two train the same student, without and with the teacher."""
+TEACHER, PLAIN, STUDENT = JOBS
 PREEMPTOR = "urgent"
 PREEMPTOR_SECONDS = 5
 
@@ -160,22 +161,22 @@ def node_of_worker(cluster: Cluster, name: str) -> str:
 
 def tell(cluster: Cluster, narrator: Narrator, *, gpus: int) -> dict[str, Any]:
     """Run the demo and return the final distilled job. Raises TourFailed."""
-    for file, name in (("teacher.yaml", TEACHER), ("distilljob.yaml", STUDENT)):
+    for name, file in JOBS.items():
         narrator.say(f"kubectl apply -f examples/digits/{file}")
         stage.apply(cluster, in_namespace(stage.with_workspace(stage.read_yaml(EXAMPLES / file))))
-        if name == TEACHER:
+        if name != STUDENT:
             watch(cluster, narrator, name, succeeded, seconds=600)
-    watch(cluster, narrator, name, training, seconds=300)
+    watch(cluster, narrator, STUDENT, training, seconds=300)
 
-    node = node_of_worker(cluster, name)
+    node = node_of_worker(cluster, STUDENT)
     narrator.say(f"an urgent pod of higher priority requests all GPUs of {node}: the scheduler preempts the worker")
     stage.apply(cluster, *preemptor(node, gpus))
-    job = watch(cluster, narrator, name, recovering, seconds=60, poll=0.2)
+    job = watch(cluster, narrator, STUDENT, recovering, seconds=60, poll=0.2)
     first = job["status"]["attempts"][0]
     narrator.say(f"  phase {job['status']['phase']}, cause {first.get('reason')}: {first.get('message', '')}")
     if first.get("reason") != "Preempted":
         raise TourFailed(f"expected the reason Preempted, but the status has {first.get('reason')}")
-    return watch(cluster, narrator, name, succeeded, seconds=600)
+    return watch(cluster, narrator, STUDENT, succeeded, seconds=600)
 
 
 def in_namespace(job: dict[str, Any]) -> dict[str, Any]:

@@ -31,13 +31,6 @@ def attempts(job: dict[str, Any]) -> list[str]:
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
 
 
-def outcome(job: dict[str, Any], report: Path) -> list[str]:
-    """mAP of student and teacher, and what the student had from the teacher."""
-    result = job["status"]["result"]
-    scores = f"mAP50-95   student {number(result.get('studentMap'))}   teacher {number(result.get('teacherMap'))}"
-    return [scores, learned(report)]
-
-
 def learned(report: Path) -> str:
     """What the student had from the teacher, by its report.json."""
     training = json.loads(report.read_text())["training"]
