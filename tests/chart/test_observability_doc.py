@@ -98,7 +98,7 @@ def test_every_alert_has_its_runbook() -> None:
     rules = [rule for group in groups for rule in group["rules"]]
     assert re.findall(r"^### (\w+)$", DOC, re.MULTILINE) == [rule["alert"] for rule in rules]
     for rule in rules:
-        assert rule["annotations"]["runbook_url"] == f"docs/observability.md#{rule['alert'].lower()}"
+        assert rule["annotations"]["runbook_url"] == f"observability/#{rule['alert'].lower()}"
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
         assert rule["labels"]["severity"] in ("info", "warning", "critical")
         assert rule["for"], "an alert waits for a second look"

@@ -58,6 +58,7 @@ def test_schema_and_values_name_the_same() -> None:
     [
         ({"replicas": 0}, "/replicas"),
         ({"monitoring": {"podMonitors": {"enabled": True}}}, "podMonitors"),
+        ({"monitoring": {"prometheusRule": {"runbooks": "docs"}}}, "/monitoring/prometheusRule/runbooks"),
         ({"image": {"pullPolicy": "Sometimes"}}, "/image/pullPolicy"),
         ({"image": {"digest": "abc"}}, "/image/digest"),
         ({"trainer": {"digest": "latest"}}, "/trainer/digest"),

@@ -3,6 +3,7 @@
 In a strict build a link that leads nowhere is an error.
 """
 
+import re
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +14,7 @@ import yaml
 from docsite.dialect import converted
 from docsite.hook import PAGES
 from docsite.links import rewritten
+from testcluster.artifacts import binaries
 from tests.support.documents import DOCUMENTS
 from tests.support.machine.leaving_out import leave_out
 from tests.support.machine.python import ROOT
@@ -62,11 +64,33 @@ def test_the_navigation_has_every_page() -> None:
     assert pages(yaml.safe_load(text)) == docs | set(PAGES.values())
 
 
-def test_the_site_is_built_without_a_warning(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the built site."""
     if find_spec("mkdocs") is None:
         leave_out("mkdocs is not installed; run `make venv`")
-    subprocess.run(["scripts/docs.sh", tmp_path], cwd=ROOT, check=True)
+    folder = tmp_path_factory.mktemp("site")
+    subprocess.run(["scripts/docs.sh", folder], cwd=ROOT, check=True)
+    return folder
+
+
+def test_the_site_is_built_without_a_warning(site: Path) -> None:
     for page in ("index.html", "distilljob/index.html", "tutorials/spot/index.html", "security/index.html"):
-        assert (tmp_path / page).is_file(), page
-    assert 'id="spectraining"' in (tmp_path / "distilljob/index.html").read_text(), "GitHub's anchors"
-    assert "<li>" in (tmp_path / "changelog/index.html").read_text()
+        assert (site / page).is_file(), page
+    assert 'id="spectraining"' in (site / "distilljob/index.html").read_text(), "GitHub's anchors"
+    assert "<li>" in (site / "changelog/index.html").read_text()
+
+
+def test_runbooks_of_alerts_lead_to_sections_of_the_site(site: Path) -> None:
+    address = "https://docs.example.com/distill"
+    values = {"monitoring": {"prometheusRule": {"enabled": True, "runbooks": address}}}
+    command = [binaries.helm(), "template", "distill", ROOT / "charts/distill-operator", "--values", "-"]
+    shown = ["--api-versions", "monitoring.coreos.com/v1", "--show-only", "templates/prometheusrule.yaml"]
+    done = subprocess.run([*command, *shown], input=yaml.safe_dump(values), capture_output=True, text=True, check=True)
+    rules = [rule for group in yaml.safe_load(done.stdout)["spec"]["groups"] for rule in group["rules"]]
+    alerts = [rule for rule in rules if "alert" in rule]
+    assert alerts
+    for alert in alerts:
+        page, _, anchor = alert["annotations"]["runbook_url"].removeprefix(f"{address}/").partition("#")
+        assert page.endswith("/"), "a server of static files redirects a folder's name without a slash"
+        assert re.search(rf'<h3 id="{anchor}">{alert["alert"]}<', (site / page / "index.html").read_text())
