@@ -66,6 +66,13 @@ class Label:
     NAME: Final = "app.kubernetes.io/name"
 
 
+class QueueLabel(StrEnum):
+    """Labels of Kueue, which the Jobs of a DistillJob's attempts take over from it."""
+
+    QUEUE_NAME = "kueue.x-k8s.io/queue-name"
+    PRIORITY_CLASS = "kueue.x-k8s.io/priority-class"
+
+
 class Component(StrEnum):
     """Values of the component label."""
 

@@ -28,6 +28,8 @@ class Metadata(Model):
     """Set by the API server."""
     generation: int | None = None
     """Set by the API server: incremented with each change of spec."""
+    labels: dict[str, str] | None = None
+    """Labels of the job; those of Kueue are those of its attempts' Jobs, too."""
 
 
 class DistillJob(Model):

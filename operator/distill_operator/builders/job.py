@@ -8,7 +8,7 @@ from distill_api.job import DistillJob
 from distill_api.spec.exit_codes import ECHOED
 from distill_api.spec.fields import Recovery
 from distill_operator.builders.affinity import build_affinity
-from distill_operator.builders.metadata import child_metadata, selector_of_attempt
+from distill_operator.builders.metadata import child_metadata, queue_labels, selector_of_attempt
 from distill_operator.builders.pod import build_pod_template
 from distill_operator.types import naming
 from distill_operator.types.settings import Settings
@@ -19,6 +19,9 @@ def build_job(
 ) -> dict[str, Any]:
     """A Job of `nodes` pods, none of which runs on a node that the attempt avoids.
 
+    A queue that the DistillJob names holds it; that is asked of the queue's webhook by labels, and the Job is not made
+    suspended, because without a queue nobody would resume it.
+
     The Job never replaces a pod: the first one that fails ends the attempt, and the operator starts the next one.
 
     The pod failure policy only provides a message that names pod and rule and outlives the pods. It has no rule for
@@ -28,10 +31,12 @@ def build_job(
     others = selector_of_attempt(job.metadata.name, attempt)
     affinity = build_affinity(job.spec.scheduling, others) if nodes > 1 else None
     template = build_pod_template(job, namespace, attempt, nodes, settings, affinity=affinity, avoids=avoids)
+    metadata = child_metadata(job, namespace, naming.attempt_name(job.metadata.name, attempt), attempt, avoids)
+    metadata["labels"] = {**queue_labels(job), **metadata["labels"]}
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": child_metadata(job, namespace, naming.attempt_name(job.metadata.name, attempt), attempt, avoids),
+        "metadata": metadata,
         "spec": {
             "completionMode": "Indexed",
             "completions": nodes,

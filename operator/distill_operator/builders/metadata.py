@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-from distill_api.constants import API_VERSION, AVOIDED_NODES, FIELD_MANAGER, KIND, SINGULAR, Component, Label
+from distill_api.constants import (
+    API_VERSION,
+    AVOIDED_NODES,
+    FIELD_MANAGER,
+    KIND,
+    SINGULAR,
+    Component,
+    Label,
+    QueueLabel,
+)
 from distill_api.job import DistillJob
 from distill_operator.types import naming
 
@@ -28,6 +37,12 @@ def selector(job: str) -> dict[str, str]:
 def selector_of_attempt(job: str, attempt: int) -> dict[str, str]:
     """Labels that select the pods of the Job that attempt `attempt` was started with, also in its later lives."""
     return {"batch.kubernetes.io/job-name": naming.attempt_name(job, attempt)}
+
+
+def queue_labels(job: DistillJob) -> dict[str, str]:
+    """Kueue's labels of the DistillJob: the LocalQueue that admits its pods, and their priority there."""
+    given = job.metadata.labels or {}
+    return {str(label): given[label] for label in QueueLabel if label in given}
 
 
 def child_metadata(

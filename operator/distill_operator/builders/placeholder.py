@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from distill_api.constants import TRAINER_CONTAINER, Component, Label
+from distill_api.constants import TRAINER_CONTAINER, Component, Label, QueueLabel
 from distill_operator.builders.affinity import build_affinity
-from distill_operator.builders.metadata import child_metadata, selector
+from distill_operator.builders.metadata import child_metadata, queue_labels, selector
 from distill_operator.builders.pod import build_pod_template
 from distill_operator.types import naming
 from distill_operator.types.observed import Observed
@@ -22,6 +22,7 @@ def build_placeholders(
     """A Job of `nodes` pods, each on a node of its own without other pods of the DistillJob, and not on one that the
     job avoids, but near the others if the job asks for that.
 
+    They wait in the queue that the DistillJob names, with the priority of their own PriorityClass.
     To the scheduler they are like training pods of a lower priority, and they pull the same image. They run nothing of
     the user's.
     """
@@ -42,10 +43,12 @@ def build_placeholders(
     spec["containers"] = [_idle(container, trainer) for container in spec["containers"]]
     if settings.placeholder_priority_class:
         spec["priorityClassName"] = settings.placeholder_priority_class
+    queued = queue_labels(job)
+    queued.pop(QueueLabel.PRIORITY_CLASS, None)
     return {
         "apiVersion": "batch/v1",
         "kind": "Job",
-        "metadata": metadata,
+        "metadata": {**metadata, "labels": {**queued, **metadata["labels"]}},
         "spec": {"completions": nodes, "parallelism": nodes, "backoffLimit": 0, "template": template},
     }
 
