@@ -25,8 +25,8 @@ class Exit(IntEnum):
 
 MEANING: dict[Exit, str] = {
     Exit.DONE: "done; doctor: no check fails",
-    Exit.FAILED: "the API server refuses the request, something was changed in between, or a check of doctor fails;"
-    " run: the training failed, and can be tried again",
+    Exit.FAILED: "the API server refuses the request, something was changed in between, a file cannot be read or"
+    " written, or a check of doctor fails; run: the training failed, and can be tried again",
     Exit.USAGE: "wrong options or arguments, or a question that nobody can answer (`--yes`)",
     Exit.NOT_FOUND: "the job, pod or file does not exist",
     Exit.UNREACHABLE: "there is no cluster: no kubeconfig, no answer, or no login",

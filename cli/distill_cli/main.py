@@ -1,6 +1,7 @@
 """The `distill` command, also `kubectl distill`."""
 
 from collections.abc import Sequence
+from errno import EPIPE
 from importlib import import_module
 from typing import Any
 
@@ -22,6 +23,18 @@ class LazyGroup(TyperGroup):
         """The command that the arguments name, and what follows."""
         name, stub, rest = super().resolve_command(ctx, args)
         return name, stub and load(str(name)), rest
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. A file or directory that cannot be used is an error of one line."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno == EPIPE:  # whoever read the output has ended: so do we, without a word
+                raise
+            from distill_cli.cluster import stop
+            from distill_cli.exits import Exit
+
+            stop(f"{error.filename}: {error.strerror}" if error.filename else str(error), Exit.FAILED)
 
 
 def load(name: str) -> Any:

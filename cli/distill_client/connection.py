@@ -6,17 +6,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
 from distill_client.errors import ClientError, Conflict, Forbidden, NotFound, NotInstalled, Refused, Unreachable
 from distill_client.kinds import Object
+from distill_client.kubeconfig import LOGIN, load
 
 REQUEST_SECONDS: Final = 20.0
-IN_CLUSTER = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 INSTALL: Final = "install the operator: helm install distill-operator charts/distill-operator (see the README)"
-LOGIN: Final = "log in to the cluster again; kubectl get ns shows whether it worked"
 
 
 class Connection:
@@ -33,32 +31,11 @@ class Connection:
         """Read the kubeconfig as kubectl does: the argument, else KUBECONFIG, else ~/.kube/config, else the pod's own
         service account. Nothing is sent yet. Raises Unreachable.
         """
-        from kubernetes import client, config  # half a second, which `distill --help` must not take
+        from kubernetes import client  # half a second, which `distill --help` must not take
 
         configuration: Any = client.Configuration()
-        loader: Any = config  # the package has no annotations for it
         configuration.retries = 0
-        # The package reads KUBECONFIG only once, when it is imported; a notebook may set it later.
-        file = os.fspath(kubeconfig) if kubeconfig else os.environ.get("KUBECONFIG") or None
-        try:
-            if file is None and context is None and IN_CLUSTER.exists():
-                loader.load_incluster_config(client_configuration=configuration)
-                self.context, found = "in-cluster", IN_CLUSTER.read_text().strip()
-            else:
-                contexts, active = loader.list_kube_config_contexts(config_file=file)
-                chosen = next((entry for entry in contexts if entry["name"] == context), None) if context else active
-                if chosen is None:
-                    names = ", ".join(entry["name"] for entry in contexts)
-                    raise Unreachable(f'context "{context}" does not exist', f"use one of {names}")
-                loader.load_kube_config(file, context=chosen["name"], client_configuration=configuration)
-                self.context, found = chosen["name"], (chosen.get("context") or {}).get("namespace") or "default"
-        except (config.ConfigException, OSError, TypeError, KeyError) as error:
-            where = file or "~/.kube/config"
-            why = " ".join(str(error).split())
-            raise Unreachable(
-                f"no cluster: cannot use the kubeconfig {where} ({why})",
-                "set KUBECONFIG, or use --kubeconfig FILE; without a cluster there is distill run",
-            ) from None
+        self.context, found = load(configuration, kubeconfig, context)
         self.namespace: str = namespace or found
         self.server: str = str(configuration.host)
         self.timeout = timeout

@@ -5,6 +5,7 @@ the operator has written in such a case.
 """
 
 import contextlib
+import hashlib
 import itertools
 import threading
 from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ from tests.support.apiserver.operatorprocess import OperatorProcess
 from tests.support.apiserver.team import manifest
 
 __all__ = ["_operator", "api", "make_team", "nodes", "operator", "plane", "team"]
+
+WEIGHTS = bytes(range(256)) * 700
+"""More than one frame of a web socket."""
+SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,61 @@ class Desk:
         self.api.patch("DistillJob", self.namespace, name, {"status": status}, "status")
 
 
+def pod(rank: int, attempt: int = 1, job: str = "tiny", node: str | None = None, gpus: int = 0) -> Object:
+    """A training pod as the Job controller makes it, on a node."""
+    labels = {
+        "distilljob.dev/job": job,
+        "distilljob.dev/attempt": str(attempt),
+        "app.kubernetes.io/component": "trainer",
+        "batch.kubernetes.io/job-completion-index": str(rank),
+    }
+    container: dict[str, Any] = {"name": "trainer", "image": "trainer:test"}
+    if gpus:
+        container["resources"] = {"limits": {"nvidia.com/gpu": gpus}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": f"{job}-a{attempt}-{rank}-x", "labels": labels},
+        "spec": {"nodeName": node or f"node{rank}", "restartPolicy": "Never", "containers": [container]},
+    }
+
+
+def run_gang(desk: Desk, *pods: Object) -> None:
+    kubelet = Kubelet(desk.api, desk.namespace)
+    for made in pods:
+        kubelet.run(desk.api.create(made, desk.namespace), "127.0.0.9")
+
+
+def started(desk: Desk, **status: Any) -> None:
+    """A job whose first attempt trains."""
+    desk.ok("apply", desk.file())
+    attempt = {"number": 1, "nodes": 2, "startedAt": "2026-11-23T12:00:00Z", "outcome": "Running"}
+    training = {"type": "Running", "status": "True", "reason": "Training", "message": "attempt 1 is training"}
+    told = {
+        "phase": "Running",
+        "observedGeneration": 1,
+        "attempt": 1,
+        "attempts": [attempt],
+        "nodes": "2/2",
+        "startedAt": "2026-11-23T12:00:00Z",
+        "conditions": [training | {"lastTransitionTime": "2026-11-23T12:00:00Z"}],
+        "progress": {"epoch": 2, "epochs": 4, "step": 100, "steps": 200, "committedStep": 90, "studentMap": 0.25},
+    }
+    desk.tell("tiny", told | status)
+
+
+def write_results(kubelet: KubeletServer) -> None:
+    folder = kubelet.volume / "tiny"
+    for name, data in (
+        ("weights/best.pt", WEIGHTS),
+        ("results.csv", b"epoch\n1\n"),
+        ("report.html", b"<html>"),
+        ("checkpoints/step-3/tensors.bin", b"large"),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+
+
 def run_next_reader(api: Api, namespace: str) -> list[Object]:
     """Say as a kubelet that the next reader pod runs, once it is on a node; the list gets the pod."""
     seen: list[Object] = []
@@ -118,6 +178,19 @@ def kubelet(plane: ControlPlane, api: Api, nodes: Nodes, tmp_path: Path) -> Iter
     volume.mkdir()
     with kubelet_server(plane, api, nodes.names, volume) as server:
         yield server
+
+
+@pytest.fixture
+def gang(desk: Desk, nodes: Nodes, kubelet: KubeletServer) -> KubeletServer:
+    """Two pods that run, with logs in which the ranks take turns."""
+    del nodes
+    started(desk)
+    run_gang(desk, pod(0), pod(1))
+    times = [f"2026-11-23T12:00:0{second}.5Z" for second in range(8)]
+    kubelet.logs["tiny-a1-0-x"] = [f"{times[0]} rank 0 starts", f"{times[4]} epoch 1/4  box 2  dis 6  1.5s"]
+    kubelet.logs["tiny-a1-0-x"] += [f"{times[6]} epoch 2/4  box 1  dis 3  mAP50-95 0.2500  1.5s"]
+    kubelet.logs["tiny-a1-1-x"] = [f"{times[2]} rank 2 starts", f"{times[5]} rank 2 goes on"]
+    return kubelet
 
 
 @pytest.fixture

@@ -1,78 +1,15 @@
 """The commands that look at jobs, pods and the installation, and those that fetch files."""
 
-import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
-from tests.client.conftest import Desk, run_next_reader
-from tests.support.apiserver.api import Object
+from tests.client.conftest import SHA256, WEIGHTS, Desk, pod, run_gang, run_next_reader, started, write_results
 from tests.support.apiserver.kubelet import KubeletServer
-from tests.support.apiserver.nodes import Kubelet, Nodes
-
-WEIGHTS = bytes(range(256)) * 700
-"""More than one frame of a web socket."""
-SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
-
-
-def pod(rank: int, attempt: int = 1, job: str = "tiny", node: str | None = None, gpus: int = 0) -> Object:
-    """A training pod as the Job controller makes it, on a node."""
-    labels = {
-        "distilljob.dev/job": job,
-        "distilljob.dev/attempt": str(attempt),
-        "app.kubernetes.io/component": "trainer",
-        "batch.kubernetes.io/job-completion-index": str(rank),
-    }
-    container: dict[str, Any] = {"name": "trainer", "image": "trainer:test"}
-    if gpus:
-        container["resources"] = {"limits": {"nvidia.com/gpu": gpus}}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": f"{job}-a{attempt}-{rank}-x", "labels": labels},
-        "spec": {"nodeName": node or f"node{rank}", "restartPolicy": "Never", "containers": [container]},
-    }
-
-
-def run_gang(desk: Desk, *pods: Object) -> None:
-    kubelet = Kubelet(desk.api, desk.namespace)
-    for made in pods:
-        kubelet.run(desk.api.create(made, desk.namespace), "127.0.0.9")
-
-
-def started(desk: Desk, **status: Any) -> None:
-    """A job whose first attempt trains."""
-    desk.ok("apply", desk.file())
-    attempt = {"number": 1, "nodes": 2, "startedAt": "2026-11-23T12:00:00Z", "outcome": "Running"}
-    training = {"type": "Running", "status": "True", "reason": "Training", "message": "attempt 1 is training"}
-    told = {
-        "phase": "Running",
-        "observedGeneration": 1,
-        "attempt": 1,
-        "attempts": [attempt],
-        "nodes": "2/2",
-        "startedAt": "2026-11-23T12:00:00Z",
-        "conditions": [training | {"lastTransitionTime": "2026-11-23T12:00:00Z"}],
-        "progress": {"epoch": 2, "epochs": 4, "step": 100, "steps": 200, "committedStep": 90, "studentMap": 0.25},
-    }
-    desk.tell("tiny", told | status)
-
-
-@pytest.fixture
-def gang(desk: Desk, nodes: Nodes, kubelet: KubeletServer) -> KubeletServer:
-    """Two pods that run, with logs in which the ranks take turns."""
-    del nodes
-    started(desk)
-    run_gang(desk, pod(0), pod(1))
-    times = [f"2026-11-23T12:00:0{second}.5Z" for second in range(8)]
-    kubelet.logs["tiny-a1-0-x"] = [f"{times[0]} rank 0 starts", f"{times[4]} epoch 1/4  box 2  dis 6  1.5s"]
-    kubelet.logs["tiny-a1-0-x"] += [f"{times[6]} epoch 2/4  box 1  dis 3  mAP50-95 0.2500  1.5s"]
-    kubelet.logs["tiny-a1-1-x"] = [f"{times[2]} rank 2 starts", f"{times[5]} rank 2 goes on"]
-    return kubelet
+from tests.support.apiserver.nodes import Nodes
 
 
 def test_list_in_every_format(desk: Desk) -> None:
@@ -231,18 +168,6 @@ def test_version_asks_the_cluster(desk: Desk) -> None:
     told = desk.ok("version", "--cluster").splitlines()
     assert "crd: the same as distill's" in told
     assert "operator: not found" in told
-
-
-def write_results(kubelet: KubeletServer) -> None:
-    folder = kubelet.volume / "tiny"
-    for name, data in (
-        ("weights/best.pt", WEIGHTS),
-        ("results.csv", b"epoch\n1\n"),
-        ("report.html", b"<html>"),
-        ("checkpoints/step-3/tensors.bin", b"large"),
-    ):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(data)
 
 
 def test_download_reads_in_rank_0s_pod(desk: Desk, gang: KubeletServer, tmp_path: Path) -> None:

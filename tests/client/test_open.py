@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 from distill_trainer.outputs.tensorboard import event_files
-from tests.client.conftest import Desk, run_next_reader
-from tests.client.test_looking import pod, run_gang, started
+from tests.client.conftest import Desk, pod, run_gang, run_next_reader, started
 from tests.support.apiserver.api import Object, wait_for
 from tests.support.apiserver.kubelet import KubeletServer
 from tests.support.opened import opened
