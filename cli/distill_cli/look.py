@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from distill_api.constants import TERMINAL_PHASES
 from distill_cli import output
@@ -25,6 +25,30 @@ LOG_LINES = 5000
 """Of rank 0's log, for the curves."""
 
 
+class Belongings(NamedTuple):
+    """What belongs to a job, as far as the user may read it."""
+
+    pods: list[Object]
+    events: list[Object]
+    claims: list[Object]
+
+
+def belongings(client: Client, job: Job) -> Belongings:
+    """Read them. A right that is missing leaves out what it is for, and nothing else."""
+    return Belongings(
+        _if_allowed(lambda: client.pods(job.name)),
+        _if_allowed(lambda: client.events(job.name)),
+        _if_allowed(lambda: client.claims(job)),
+    )
+
+
+def _if_allowed(read: Callable[[], list[Object]]) -> list[Object]:
+    try:
+        return read()
+    except Forbidden:
+        return []
+
+
 class Look:
     """One job with its pods, events and curves; what the user may not read is left out."""
 
@@ -35,33 +59,14 @@ class Look:
     def view(self) -> StatusView:
         """Read it all once. Raises ClientError if the job cannot be read."""
         job = self.client.get(self.name)
-        pods = self._pods(job)
-        now, claims = datetime.now(UTC), self._claims(job)
-        return status_view(job, pods, self._events(), self._of(job, pods), now, claims=claims)
+        found, now = belongings(self.client, job), datetime.now(UTC)
+        return status_view(job, found.pods, found.events, self._of(job, found.pods), now, claims=found.claims)
 
     def screen(self, attempts: int) -> RenderableType:
         """The view, drawn."""
         from distill_cli.screens.status import status
 
         return status(self.view(), attempts)
-
-    def _pods(self, job: Job) -> list[Object]:
-        try:
-            return self.client.pods(job.name)
-        except Forbidden:
-            return []
-
-    def _claims(self, job: Job) -> list[Object]:
-        try:
-            return self.client.claims(job)
-        except Forbidden:
-            return []
-
-    def _events(self) -> list[Object]:
-        try:
-            return self.client.events(self.name)
-        except Forbidden:
-            return []
 
     def _of(self, job: Job, pods: list[Object]) -> Curves:
         """The curves; the log is read again only when an epoch has been finished."""

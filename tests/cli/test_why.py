@@ -8,8 +8,9 @@ import pytest
 from distill_api.reasons import Reason
 from distill_cli.screens.why import why
 from distill_cli.views.job.curves import Curves
+from distill_cli.views.job.finding import Finding
 from distill_cli.views.job.status import status_view
-from distill_cli.views.job.why import Finding, remedy, why_view
+from distill_cli.views.job.why import remedy, why_view
 from distill_client import Job
 from tests.support.stored import ALL, NOW, drawn, stored
 

@@ -135,6 +135,17 @@ def write_results(kubelet: KubeletServer) -> None:
         (folder / name).write_bytes(data)
 
 
+def allow(desk: Desk, user: str, *resources: str) -> None:
+    """Let a user read these resources, and nothing else. Each user can be given rights once in a session."""
+    group = "rbac.authorization.k8s.io"
+    rules = [{"apiGroups": ["", "distilljob.dev"], "resources": list(resources), "verbs": ["get", "list"]}]
+    made = {"apiVersion": f"{group}/v1", "metadata": {"name": user}}
+    subject = {"kind": "User", "apiGroup": group, "name": user}
+    role = {"apiGroup": group, "kind": "ClusterRole", "name": user}
+    desk.api.create({**made, "kind": "ClusterRole", "rules": rules})
+    desk.api.create({**made, "kind": "ClusterRoleBinding", "roleRef": role, "subjects": [subject]})
+
+
 def run_next_reader(api: Api, namespace: str) -> list[Object]:
     """Say as a kubelet that the next reader pod runs, once it is on a node; the list gets the pod."""
     seen: list[Object] = []

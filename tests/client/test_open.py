@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from distill_trainer.outputs.tensorboard import event_files
-from tests.client.conftest import Desk, pod, run_gang, run_next_reader, started
+from tests.client.conftest import Desk, allow, pod, run_gang, run_next_reader, started
 from tests.support.apiserver.api import Object, wait_for
 from tests.support.apiserver.kubelet import KubeletServer
 from tests.support.opened import opened
@@ -111,18 +111,7 @@ def test_dashboard_comes_from_the_grafana_of_the_cluster(desk: Desk, kubelet: Ku
 def test_users_without_rights_are_told_which(desk: Desk, user: Callable[[str], Path], kubelet: KubeletServer) -> None:
     del kubelet
     started(desk)
-    rbac = "rbac.authorization.k8s.io"
-    rules = [{"apiGroups": ["distilljob.dev"], "resources": ["distilljobs"], "verbs": ["get"]}]
-    role = {"apiVersion": f"{rbac}/v1", "kind": "ClusterRole", "metadata": {"name": "looker"}, "rules": rules}
-    binding = {
-        "apiVersion": f"{rbac}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": "looker"},
-        "roleRef": {"apiGroup": rbac, "kind": "ClusterRole", "name": "looker"},
-        "subjects": [{"kind": "User", "apiGroup": rbac, "name": "looker"}],
-    }
-    desk.api.create(role)
-    desk.api.create(binding)
+    allow(desk, "looker", "distilljobs")
     ended = desk.distill("open", "tiny", "--dashboard", kubeconfig=user("looker"))
     assert (ended.code, "--grafana NAMESPACE/SERVICE" in ended.errors) == (6, True)
 

@@ -37,6 +37,8 @@ class KubeletServer:
         """Pods in which a command was run."""
         self.ports: dict[int, int] = {}
         """The port of this machine that answers for a port of every pod."""
+        self.ports_of: dict[tuple[str, int], int] = {}
+        """The same for a port of one pod."""
 
 
 @contextmanager
@@ -74,7 +76,7 @@ def _handler(kubelet: KubeletServer) -> type[BaseHTTPRequestHandler]:
             if verb == "containerLogs":
                 self._log(pod, query)
             elif verb == "portForward":
-                self._forward(int(query["port"][0]))
+                self._forward(pod, int(query["port"][0]))
             else:
                 self._exec(pod, query["command"])
 
@@ -101,12 +103,13 @@ def _handler(kubelet: KubeletServer) -> type[BaseHTTPRequestHandler]:
                 self._send(frame)
             self.close_connection = True
 
-        def _forward(self, port: int) -> None:
+        def _forward(self, pod: str, port: int) -> None:
             self._upgrade()
             start = port.to_bytes(2, "little")
             self._send(_frame(0, start) + _frame(1, start))
             try:
-                answering = socket.create_connection((ADDRESS, kubelet.ports[port]))
+                local = kubelet.ports_of.get((pod, port)) or kubelet.ports[port]
+                answering = socket.create_connection((ADDRESS, local))
             except (KeyError, OSError):
                 self._send(_frame(1, f"connection refused: port {port}".encode()) + _CLOSED)
                 return

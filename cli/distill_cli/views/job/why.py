@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from distill_api.constants import ConditionType, Outcome, Phase
@@ -11,7 +11,9 @@ from distill_api.reasons import Reason
 from distill_api.status import Attempt
 from distill_cli.views import text
 from distill_cli.views.job.attempts import PARTS, repeated_steps
+from distill_cli.views.job.finding import Finding
 from distill_cli.views.job.pods import PodRow, doomed, event_rows, pod_rows, telling
+from distill_cli.views.job.ranks import RankTime, slow_ranks
 from distill_cli.views.job.status import ProgressView, progress_view
 from distill_client import Job
 from distill_client.kinds import Object
@@ -25,22 +27,6 @@ LONG_ENOUGH = 600
 MINOR_SHARE = 0.05
 """Share of the time below which a loss is not worth a finding."""
 SHOWN_ATTEMPTS = 3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One answer."""
-
-    title: str
-    reason: str
-    """The machine-readable reason, as in docs/reasons.md; empty if there is none."""
-    says: str
-    """What happened, in sentences."""
-    evidence: list[str] = field(default_factory=list)
-    todo: str = ""
-    """What the user can do; empty for nothing."""
-    bad: bool = True
-    """Whether it is a problem."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +47,15 @@ def why_view(
     attempts: int = SHOWN_ATTEMPTS,
     *,
     claims: Sequence[Object] = (),
+    ranks: Sequence[RankTime] = (),
 ) -> WhyView:
-    """The findings; `attempts`: how many ended attempts to explain; `claims`: the job's."""
+    """The findings; `attempts`: how many ended attempts to explain; `claims`: the job's; `ranks`: those that answer."""
     found = [
         *_unseen(job, now),
         *_doomed(job, claims),
         *_state(job, pods, events, now),
         *_slow(job, now),
+        *slow_ranks(job, ranks),
         *_ended(job, attempts),
     ]
     return WhyView(job.namespace, job.name, str(job.phase), found)
