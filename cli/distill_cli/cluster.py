@@ -12,6 +12,7 @@ from typing import Annotated, Any, Concatenate, NoReturn, ParamSpec
 import typer
 
 from distill_cli.exits import Exit, exit_code
+from distill_cli.options import Context, Kubeconfig, Namespace
 from distill_client import Client, ClientError
 
 P = ParamSpec("P")
@@ -27,10 +28,13 @@ class Output(StrEnum):
     NAME = "name"
 
 
-def complete_jobs(incomplete: str) -> list[str]:
-    """Names of jobs that begin so, for the shell; none if the cluster does not answer within two seconds."""
+def complete_jobs(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Names of jobs that begin so, for the shell, in the namespace and cluster that the options before name; none if
+    the cluster does not answer within two seconds.
+    """
     try:
-        return [job.name for job in Client(timeout=2.0).list() if job.name.startswith(incomplete)]
+        client = Client(**{name: ctx.params.get(name) for name in _OPTIONS}, timeout=2.0)
+        return [job.name for job in client.list() if job.name.startswith(incomplete)]
     except ClientError:
         return []
 
@@ -45,24 +49,7 @@ OutputFormat = Annotated[
 AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="Jobs of all namespaces.")]
 Watch = Annotated[bool, typer.Option("-w", "--watch", help="Keep it up to date until Ctrl-C.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
-CLUSTER_PANEL = "Cluster"
-"""Of the help: where the shared options are."""
-_OPTIONS: dict[str, Any] = {
-    "namespace": Annotated[
-        str | None,
-        typer.Option("-n", "--namespace", help="Namespace; default: the context's.", rich_help_panel=CLUSTER_PANEL),
-    ],
-    "context": Annotated[
-        str | None,
-        typer.Option(help="Context of the kubeconfig; default: the current one.", rich_help_panel=CLUSTER_PANEL),
-    ],
-    "kubeconfig": Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE", help="Kubeconfig; default: KUBECONFIG, or ~/.kube/config.", rich_help_panel=CLUSTER_PANEL
-        ),
-    ],
-}
+_OPTIONS: dict[str, Any] = {"namespace": Namespace, "context": Context, "kubeconfig": Kubeconfig}
 
 
 def with_cluster(function: Callable[Concatenate[Client, P], None]) -> Callable[..., None]:

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from errno import EPIPE
 from importlib import import_module
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from distill_cli.options import Context, Kubeconfig, Namespace
 from distill_cli.registry import COMMANDS
 
 
@@ -20,9 +21,11 @@ class LazyGroup(TyperGroup):
             self.add_command(TyperCommand(name, help=entry.help, short_help=entry.help, rich_help_panel=entry.panel))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the arguments name, and what follows."""
+        """The command that the arguments name, and what follows, with the options of kubectl that stand before it."""
         name, stub, rest = super().resolve_command(ctx, args)
-        return name, stub and load(str(name)), rest
+        before = [(f"--{option}", ctx.params.get(option)) for option in ("namespace", "context", "kubeconfig")]
+        given = [word for option, value in before if value is not None for word in (option, str(value))]
+        return name, stub and load(str(name)), [*given, *rest]
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command. A file or directory that cannot be used is an error of one line."""
@@ -59,9 +62,25 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from distill_cli.commands.setup.version import own_version
+
+        typer.echo(f"distill {own_version()}")
+        raise typer.Exit
+
+
 @app.callback()
-def _top() -> None:
-    """Makes typer treat the commands as subcommands."""
+def _top(
+    namespace: Namespace = None,
+    context: Context = None,
+    kubeconfig: Kubeconfig = None,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options before the command: `resolve_command` hands them on."""
+    del namespace, context, kubeconfig, version
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

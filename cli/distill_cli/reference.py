@@ -5,9 +5,9 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from distill_cli.cluster import CLUSTER_PANEL
 from distill_cli.exits import MEANING
 from distill_cli.main import load
+from distill_cli.options import CLUSTER_PANEL
 from distill_cli.registry import COMMANDS
 
 _HEAD = """\
@@ -16,7 +16,7 @@ _HEAD = """\
 Generated from the commands by `make generate`; do not edit. [cli.md](cli.md) says how to use them.
 
 `kubectl distill` is the same program. Commands that talk to a cluster have the options of kubectl: `-n`/`--namespace`,
-`--context`, `--kubeconfig`.
+`--context`, `--kubeconfig`; they may also stand before the command. `distill --version` prints the version.
 
 ## Exit codes
 

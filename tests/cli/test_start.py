@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from distill_cli.commands.setup.completion import KUBECTL
 from distill_cli.main import load
 from distill_cli.reference import document
 from distill_cli.registry import COMMANDS
-from tests.support.machine.python import ROOT, environment
+from tests.support.completed import completed
+from tests.support.machine.python import ROOT, command, environment
 
 HEAVY = ("torch", "ultralytics", "kubernetes", "pandas", "numpy", "pydantic", "distill_api", "yaml")
 LOADED = "import json, sys; from distill_cli.main import main\ntry: main({arguments})\nexcept SystemExit: pass\n" \
@@ -73,13 +75,10 @@ def test_kubectl_completes_commands_of_its_plugin(tmp_path: Path) -> None:
 
 
 def test_the_shell_completes_commands_and_options() -> None:
-    def complete(words: str) -> list[str]:
-        more = {"_DISTILL_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
-        script = "import sys; sys.argv = ['distill']; from distill_cli.main import main; main()"
-        done = subprocess.run(
-            [sys.executable, "-c", script], capture_output=True, text=True, env=environment(**more), check=False
-        )
-        return done.stdout.split()
+    assert completed("distill st") == ["status"]
+    assert "--watch" in completed("distill status --wa")
 
-    assert complete("distill st") == ["status"]
-    assert "--watch" in complete("distill status --wa")
+
+def test_the_version_is_an_option_as_well() -> None:
+    done = subprocess.run(command("distill_cli.main", "--version"), capture_output=True, text=True, env=environment())
+    assert (done.returncode, done.stdout) == (0, f"distill {version('distill-operator')}\n")
