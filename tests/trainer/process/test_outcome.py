@@ -108,6 +108,21 @@ def test_cuda_errors_of_a_machine_are_told_from_those_of_a_program(
     assert "\n" not in ending.message.message
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "CUDA driver error: out of memory",
+    ],
+)
+def test_libraries_that_find_no_memory_tell_it_in_their_own_words(said: str) -> None:
+    ending = ending_of(RuntimeError(said), None, rank=0, attempt=1)
+    assert ending.message.reason == Reason.OUT_OF_MEMORY
+    assert "lower training.batch" in ending.message.message
+    assert ending_of(ValueError(said), None, rank=0, attempt=1).message.reason == Reason.TRAINER_ERROR
+
+
 @pytest.mark.parametrize("said", ["device-side assert triggered", "an illegal memory access was encountered"])
 def test_a_kernels_mistake_comes_with_its_usual_cause(said: str) -> None:
     ending = ending_of(RuntimeError(f"CUDA error: {said}\n{ASYNCHRONOUS}"), None, rank=0, attempt=1)
@@ -120,7 +135,8 @@ def test_a_kernels_mistake_comes_with_its_usual_cause(said: str) -> None:
     [
         (NCCL.format("214 'uncorrectable ECC error encountered'"), Reason.ACCELERATOR_FAILED),
         (NCCL.format("719 'unspecified launch failure'"), Reason.ACCELERATOR_FAILED),
-        (NCCL.format("2 'out of memory'"), Reason.PEER_LOST),
+        (NCCL.format("2 'out of memory'"), Reason.OUT_OF_MEMORY),
+        (NCCL.format("'out of memory'"), Reason.OUT_OF_MEMORY),
         ("NCCL error: remote process exited or there was a network error, NCCL version 2.27.3", Reason.PEER_LOST),
     ],
 )
@@ -205,6 +221,8 @@ PERMANENT_0 = reported(0, 78, "permanent", Reason.PAIR_MISMATCH, at=99.0)
         ([aborted(0, LOST), aborted(1, f"Cuda failure 214 '{ECC}'")], {}, 134, Reason.ACCELERATOR_FAILED, 1),
         ([ECHO_0, aborted(1, "CUDA error: device-side assert triggered")], {}, 134, Reason.TRAINER_ERROR, 1),
         ([aborted(0, LOST), aborted(1, "CUDA error: out of memory")], {}, 134, Reason.OUT_OF_MEMORY, 1),
+        ([aborted(0, LOST), aborted(1, "Cuda failure 2 'out of memory'")], {}, 134, Reason.OUT_OF_MEMORY, 1),
+        ([aborted(0, LOST), aborted(1, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED")], {}, 134, Reason.OUT_OF_MEMORY, 1),
         ([aborted(0, LOST), ERROR_1], {}, 1, Reason.TRAINER_ERROR, 1),
         ([aborted(0, LOST), aborted(1, LOST)], {}, 134, Reason.PEER_LOST, 0),
         ([aborted(0, LOST)], {"world_size": 4}, 134, Reason.PEER_LOST, 0),

@@ -30,12 +30,17 @@ _DEVICE_TEXT = re.compile(
 )
 """Errors of CUDA that a device, a driver or a node makes. A device-side assert or an illegal memory access is not among
 them: the program makes these."""
+_MEMORY_TEXT = re.compile(
+    r"CUDA (?:driver )?error: out of memory|Cuda failure (?:\d+ )?'out of memory'|"
+    r"CU(?:BLAS|SOLVER)_STATUS_ALLOC_FAILED|CUDNN_STATUS_\w*ALLOC\w*_FAILED"
+)
+"""Errors of a device without memory, beside those of PyTorch's allocator: of CUDA, under NCCL, and of its libraries."""
 _PROGRAM_TEXT = re.compile(r"device-side assert triggered|an illegal memory access was encountered|misaligned address")
 _PROGRAM_ADVICE = (
     "the usual cause is an index outside its range, such as a class that the model does not have; for the line where "
     "it happens, set CUDA_LAUNCH_BLOCKING=1 in spec.template"
 )
-_CUDA_ERROR = re.compile(r"(?:CUDA error: |Cuda failure )[^\n]+")
+_CUDA_ERROR = re.compile(r"(?:CUDA (?:driver )?error: |Cuda failure )[^\n]+")
 _ABORT_TEXT = "watchdog thread terminated with exception"
 """Written by c10d's watchdog before it aborts the process, after an error of NCCL or of the rank's own device."""
 _WAITED_TEXT = re.compile(r"[Tt]imed out|[Tt]imeout")
@@ -113,14 +118,14 @@ def ending_of(
     text = error_line(error)
     if is_device_failure(error):
         return end(FAILURE_EXIT_CODE, "failed", Reason.ACCELERATOR_FAILED, text, unexpected=True)
+    if _is_out_of_memory(error):
+        advice = "lower training.batch or training.imgsz, or use accelerators with more memory"
+        return end(FAILURE_EXIT_CODE, "failed", Reason.OUT_OF_MEMORY, f"{text}; {advice}")
     if is_peer_loss(error):
         if _WAITED_TEXT.search(text):
             waited = f"rank {rank} timed out waiting for another rank in phase {phase}: {text}"
             return end(FAILURE_EXIT_CODE, "failed", Reason.PEER_LOST, waited, waited=True)
         return end(FAILURE_EXIT_CODE, "failed", Reason.PEER_LOST, f"lost connection to a peer: {text}")
-    if _is_out_of_memory(error):
-        advice = "lower training.batch or training.imgsz, or use accelerators with more memory"
-        return end(FAILURE_EXIT_CODE, "failed", Reason.OUT_OF_MEMORY, f"{text}; {advice}")
     if "DataLoader worker" in text and "killed by signal" in text:
         advice = "too little memory; lower training.workers or raise the pod's limits"
         return end(FAILURE_EXIT_CODE, "failed", Reason.PROCESS_KILLED, f"{text} ({advice})")
@@ -142,12 +147,12 @@ def is_device_failure(error: BaseException) -> bool:
 
 
 def _is_out_of_memory(error: BaseException) -> bool:
-    """Of the host or of a device; CUDA itself, beside PyTorch's allocator, tells it by its text."""
+    """Of the host or of a device; what does not use PyTorch's allocator tells it by its text."""
     kind = type(error).__name__
     return (
         isinstance(error, MemoryError)
         or kind == "OutOfMemoryError"
-        or (kind in ("AcceleratorError", "RuntimeError") and "CUDA error: out of memory" in str(error))
+        or (kind in _DEVICE_ERROR_TYPES and bool(_MEMORY_TEXT.search(str(error))))
     )
 
 
