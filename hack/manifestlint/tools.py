@@ -1,22 +1,20 @@
 """Gets and runs kube-score and checkov. Neither asks anything of the network while it runs."""
 
-import hashlib
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from manifestlint.findings import Finding, of_checkov, of_kube_score
-from testcluster.artifacts import gobuild
+from testcluster.artifacts import gobuild, pythontools
 from testcluster.artifacts.binaries import Part
 from testcluster.settings import KUBERNETES_VERSION
 
 KUBE_SCORE_VERSION = "1.20.0"
 CHECKOV_PINS = Path(__file__).with_name("checkov.txt")
-"""checkov and all that it needs: these pins clash with the project's own, so they get an environment of their own."""
+"""checkov and all that it needs."""
 
 
 def _get_kube_score(directory: Path) -> None:
@@ -24,23 +22,8 @@ def _get_kube_score(directory: Path) -> None:
     gobuild.build(module, KUBE_SCORE_VERSION, {"kube-score": f"{module}/cmd/kube-score"}, directory)
 
 
-def _get_checkov(directory: Path) -> None:
-    uv = [sys.executable, "-m", "uv"]
-    _run([*uv, "venv", "--quiet", "--relocatable", "--allow-existing", "--python", sys.executable, str(directory)])
-    python = str(directory / "bin" / "python")
-    _run([*uv, "pip", "install", "--quiet", "--compile-bytecode", "--python", python, "-r", str(CHECKOV_PINS)])
-
-
-def _run(command: list[str]) -> None:
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}:\n{done.stderr[-2000:]}")
-
-
-_PINS = hashlib.sha256(CHECKOV_PINS.read_bytes()).hexdigest()[:12]
-_PYTHON = f"python{sys.version_info.major}.{sys.version_info.minor}"
 KUBE_SCORE = Part("kube-score", f"kube-score-{KUBE_SCORE_VERSION}", ("kube-score",), _get_kube_score)
-CHECKOV = Part("checkov", f"checkov-{_PINS}-{_PYTHON}", ("checkov",), _get_checkov)
+CHECKOV = pythontools.environment("checkov", CHECKOV_PINS)
 
 
 def findings(folder: Path) -> set[Finding]:

@@ -1,8 +1,12 @@
-"""examples/fetch: the script of the init container. A copy of folders stands in for the bucket's own program, aws."""
+"""examples/fetch: the script of the init container, with the real aws and an S3 server; where it must break off at a
+certain file, a copy of folders stands in for aws.
+"""
 
 import os
+import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from distill_api.job import parse_job
 from distill_operator.builders import build_job
 from tests.support.machine.python import ROOT
 from tests.support.operator.samples import SETTINGS
+from tests.support.s3.server import S3, s3_server
 
 EXAMPLE = ROOT / "examples/fetch"
 SOURCE = "s3://datasets/coco"
@@ -113,3 +118,71 @@ def test_only_the_init_container_has_credentials_and_writes_to_the_data() -> Non
     assert {mount["name"] for mount in init["volumeMounts"]} <= {volume["name"] for volume in pod["volumes"]}
     assert "secretRef" in str(init)
     assert "secretRef" not in str(trainer)
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[S3, Path]]:
+    """`s3://datasets` on a server, and the folder that was uploaded to its `coco`."""
+    folder = tmp_path_factory.mktemp("s3")
+    source = folder / "source"
+    for number in range(600):
+        file = source / f"images/{number % 3}/{number:04}.jpg"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(os.urandom(20_000))
+    (source / "coco.yaml").write_text("names: [a b]\n")
+    with s3_server(folder / "requests.log") as s3:
+        s3.aws("s3", "mb", "s3://datasets")
+        s3.aws("s3", "sync", source, SOURCE, "--only-show-errors")
+        yield s3, source
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*.*") if path.is_file() and path.name != ".fetched"]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def from_s3(s3: S3, target: Path, source: str = SOURCE, **variables: str) -> subprocess.Popen[str]:
+    given = {**s3.environment, "SOURCE": source, "TARGET": str(target), "PAUSE": "0", "HOME": str(target.parent)}
+    return subprocess.Popen(
+        ["sh", str(EXAMPLE / "fetch.sh")],
+        env=given | variables,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
+def test_a_killed_fetch_from_s3_goes_on_with_what_is_missing(bucket: tuple[S3, Path], tmp_path: Path) -> None:
+    s3, source = bucket
+    target = tmp_path / "data"
+    target.mkdir()
+    killed = from_s3(s3, target)
+    deadline = time.monotonic() + 60
+    while len(list(target.rglob("*.jpg"))) < 30:
+        assert time.monotonic() < deadline
+    os.killpg(killed.pid, signal.SIGKILL)
+    killed.wait(30)
+    whole = {path: path.stat().st_ino for path in target.rglob("*.jpg")}
+    assert 30 <= len(whole) < 600
+    assert not (target / ".fetched").exists()
+
+    again = from_s3(s3, target)
+    said, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    assert contents(target) == contents(source)
+    assert {path: path.stat().st_ino for path in whole} == whole, "what was there was fetched again"
+    assert lines(target / ".fetched") == [SOURCE]
+
+
+def test_s3_that_refuses_or_is_away_ends_without_a_mark(bucket: tuple[S3, Path], tmp_path: Path) -> None:
+    s3, _ = bucket
+    target = tmp_path / "data"
+    target.mkdir()
+    for source, variables in (("s3://absent/coco", {}), (SOURCE, {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})):
+        away = from_s3(s3, target, source, TRIES="2", AWS_MAX_ATTEMPTS="1", **variables)
+        said, _ = away.communicate(timeout=120)
+        assert away.returncode == 1, said
+        assert f"error: {source} could not be fetched" in said
+        assert "trying again, 2 of 2" in said
+        assert not list(target.iterdir())
