@@ -5,9 +5,9 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from enum import StrEnum
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, NoReturn, ParamSpec
+from typing import Annotated, Any, Concatenate, Literal, NoReturn, ParamSpec
 
 import typer
 
@@ -19,7 +19,7 @@ P = ParamSpec("P")
 
 
 class Output(StrEnum):
-    """Formats of -o."""
+    """Formats of -o; each command has some of them."""
 
     TABLE = "table"
     WIDE = "wide"
@@ -44,7 +44,15 @@ JobNames = Annotated[
     list[str], typer.Argument(metavar="JOB...", help="Names of DistillJobs.", autocompletion=complete_jobs)
 ]
 OutputFormat = Annotated[
-    Output, typer.Option("-o", "--output", help="table, json or yaml; of list and status also name, of list wide.")
+    Literal[Output.TABLE, Output.JSON, Output.YAML], typer.Option("-o", "--output", help="table, json or yaml.")
+]
+StatusFormat = Annotated[
+    Literal[Output.TABLE, Output.JSON, Output.YAML, Output.NAME],
+    typer.Option("-o", "--output", help="table, json, yaml or name."),
+]
+ListFormat = Annotated[
+    Literal[Output.TABLE, Output.WIDE, Output.JSON, Output.YAML, Output.NAME],
+    typer.Option("-o", "--output", help="table, wide, json, yaml or name."),
 ]
 AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="Jobs of all namespaces.")]
 Watch = Annotated[bool, typer.Option("-w", "--watch", help="Keep it up to date until Ctrl-C.")]
@@ -52,28 +60,28 @@ Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
 _OPTIONS: dict[str, Any] = {"namespace": Namespace, "context": Context, "kubeconfig": Kubeconfig}
 
 
+Connect = Callable[[], Client]
+"""Makes the client of a command; raises ClientError if there is no cluster."""
+
+
 def with_cluster(function: Callable[Concatenate[Client, P], None]) -> Callable[..., None]:
     """A command from a function of a Client: it has the options of kubectl, and its errors are one line each."""
-    return _command(function, lambda _: True)
+    return _command(function, at_once=True)
 
 
-def with_cluster_if(flag: str) -> Callable[[Callable[Concatenate[Client | None, P], None]], Callable[..., None]]:
-    """The same; the function gets None unless the option `flag` is given."""
-
-    def decorate(function: Callable[Concatenate[Client | None, P], None]) -> Callable[..., None]:
-        return _command(function, lambda given: bool(given[flag]))
-
-    return decorate
+def with_cluster_later(function: Callable[Concatenate[Connect, P], None]) -> Callable[..., None]:
+    """The same from a function that connects when its arguments are checked, or only if an option asks for it."""
+    return _command(function, at_once=False)
 
 
-def _command(function: Callable[..., None], needed: Callable[[dict[str, Any]], bool]) -> Callable[..., None]:
+def _command(function: Callable[..., None], *, at_once: bool) -> Callable[..., None]:
     @wraps(function)
     def command(
         *, namespace: str | None = None, context: str | None = None, kubeconfig: Path | None = None, **given: Any
     ) -> None:
+        connect = partial(Client, namespace=namespace, context=context, kubeconfig=kubeconfig)
         try:
-            client = Client(namespace=namespace, context=context, kubeconfig=kubeconfig) if needed(given) else None
-            function(client, **given)
+            function(connect() if at_once else connect, **given)
         except ClientError as error:
             end(error)
         except KeyboardInterrupt:

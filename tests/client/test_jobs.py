@@ -9,6 +9,7 @@ import yaml
 
 from distill_client import Client, Conflict, JobFailed, NotFound, NotInstalled, Refused, TimedOut, Unreachable
 from tests.client.conftest import Desk
+from tests.support.apiserver.api import wait_for
 from tests.support.apiserver.team import manifest
 
 COMMITTED = {"epochs": 4, "step": 20, "steps": 200, "committedStep": 20}
@@ -23,11 +24,12 @@ def test_client_creates_lists_and_watches(desk: Desk) -> None:
     assert [job.name for job in client.list()] == ["tiny"]
     with pytest.raises(Conflict):
         client.create(manifest())
-    seen = []
+    seen: list[str] = []
     watcher = threading.Thread(target=lambda: seen.extend(job.phase for job in desk.client.watch("tiny", timeout=20)))
     watcher.start()
     desk.tell("tiny", {"phase": "Running", "observedGeneration": 1})
     desk.tell("tiny", {"phase": "Succeeded"})
+    wait_for(lambda: "Succeeded" in seen, 20)
     client.delete("tiny")
     watcher.join(20)
     assert not watcher.is_alive(), "the watch of a job ends when it is deleted"

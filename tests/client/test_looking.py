@@ -25,6 +25,7 @@ def test_list_in_every_format(desk: Desk) -> None:
     listed = json.loads(desk.ok("list", "-o", "json"))
     assert (listed["kind"], [item["metadata"]["name"] for item in listed["items"]]) == ("List", ["other", "tiny"])
     assert yaml.safe_load(desk.ok("status", "tiny", "-o", "yaml"))["status"]["phase"] == "Running"
+    assert desk.ok("status", "tiny", "-o", "name") == "distilljob.distilljob.dev/tiny\n"
     everywhere = desk.ok("list", "-A").splitlines()
     assert everywhere[0].split()[0] == "NAMESPACE"
 

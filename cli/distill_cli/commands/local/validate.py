@@ -7,23 +7,23 @@ from typing import Annotated
 import typer
 
 from distill_api.spec.recipe import chosen
-from distill_cli.cluster import with_cluster_if
+from distill_cli.cluster import Connect, with_cluster_later
 from distill_cli.exits import Exit
 from distill_cli.jobfile import load
-from distill_client import Client, Refused
+from distill_client import Refused
 
 
-@with_cluster_if("cluster")
+@with_cluster_later
 def command(
-    client: Client | None,
+    connect: Connect,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file with one DistillJob.")],
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Also ask the cluster's API server, which stores nothing (dry run).")
     ] = False,
 ) -> None:
     """Validate a DistillJob file. Prints one line per error and exits with code 78 if there are any."""
-    del cluster
     job = load(file)
+    client = connect() if cluster else None
     if client is not None:
         try:
             client.apply(file, dry_run=True)

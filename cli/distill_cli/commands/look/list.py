@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from distill_cli import output
-from distill_cli.cluster import AllNamespaces, Output, OutputFormat, Watch, with_cluster
+from distill_cli.cluster import AllNamespaces, ListFormat, Output, Watch, with_cluster
 from distill_client import Client
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ REFRESH_SECONDS = 2.0
 
 @with_cluster
 def command(
-    client: Client, output_format: OutputFormat = Output.TABLE, all_namespaces: AllNamespaces = False,
+    client: Client, output_format: ListFormat = Output.TABLE, all_namespaces: AllNamespaces = False,
     watch: Watch = False,
 ) -> None:  # fmt: skip
     """List jobs: phase, progress, scores, restarts. -o wide adds reason, models, speed and goodput."""

@@ -6,15 +6,16 @@ from typing import Annotated
 
 import typer
 
-from distill_cli.cluster import JobName, with_cluster
+from distill_cli.cluster import Connect, JobName, stop, with_cluster_later
+from distill_cli.exits import Exit
 from distill_client import Client, Conflict, Job, LogLine, NotFound
 from distill_client.installation import operators
 from distill_client.logs import merged, read
 
 
-@with_cluster
+@with_cluster_later
 def command(
-    client: Client,
+    connect: Connect,
     job: JobName,
     rank: Annotated[int | None, typer.Option("--rank", min=0, help="Only the pod of this rank; default: 0.")] = None,
     all_ranks: Annotated[bool, typer.Option("--all", help="All pods, in the order of time.")] = False,
@@ -28,6 +29,11 @@ def command(
     timestamps: Annotated[bool, typer.Option(help="Print the time before each line.")] = False,
 ) -> None:
     """Print the log of rank 0's pod, of another rank's, or of all pods in the order of time."""
+    if rank is not None and all_ranks:
+        stop("--rank and --all exclude each other", Exit.USAGE)
+    if operator and (rank is not None or all_ranks or previous):
+        stop("--operator excludes --rank, --all and --previous", Exit.USAGE)
+    client = connect()
     found = client.get(job)
     if operator:
         _print(_of_operator(client, found, follow, tail), prefix=False, timestamps=timestamps)

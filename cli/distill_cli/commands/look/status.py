@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from distill_cli import output
-from distill_cli.cluster import JobName, Output, OutputFormat, Watch, with_cluster
+from distill_cli.cluster import JobName, Output, StatusFormat, Watch, with_cluster
 from distill_cli.exits import Exit
 from distill_client import Client
 
@@ -19,7 +19,7 @@ def command(
         bool, typer.Option(help="Read rank 0's log for the curves of losses and mAP; needs the right to read logs.")
     ] = True,
     attempts: Annotated[int, typer.Option(min=0, help="How many attempts to list.")] = 5,
-    output_format: OutputFormat = Output.TABLE,
+    output_format: StatusFormat = Output.TABLE,
 ) -> None:
     """Show all about a job: phase and cause, progress, curves, goodput, pods, attempts, events.
 

@@ -27,7 +27,7 @@ RIGHTS = {
     "read logs (logs, curves)": ("", "pods", "log", "get"),
     "list events (events, why)": ("", "events", "", "list"),
     "exec in pods (download, open)": ("", "pods", "exec", "create"),
-    "forward ports of pods (open)": ("", "pods", "portforward", "create"),
+    "forward ports of pods (open, why)": ("", "pods", "portforward", "create"),
     "create pods (download of ended jobs)": ("", "pods", "", "create"),
 }
 """What distill needs, by what for: group, resource, subresource, verb."""

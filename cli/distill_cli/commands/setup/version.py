@@ -7,22 +7,21 @@ import typer
 
 from distill_api.constants import GROUP, PLURAL, SCHEMA_HASH, VERSION
 from distill_cli import output
-from distill_cli.cluster import Output, OutputFormat, with_cluster_if
+from distill_cli.cluster import Connect, Output, OutputFormat, with_cluster_later
 from distill_client import Client, Forbidden, NotFound
 from distill_client.kinds import path
 
 
-@with_cluster_if("cluster")
+@with_cluster_later
 def command(
-    client: Client | None,
+    connect: Connect,
     cluster: Annotated[bool, typer.Option("--cluster", help="Also ask the cluster for its own.")] = False,
     output_format: OutputFormat = Output.TABLE,
 ) -> None:
     """Print the versions of distill and of the API that it knows; with --cluster those of the cluster, too."""
-    del cluster
     found = {"distill": own_version(), "api": f"{GROUP}/{VERSION}"}
-    if client is not None:
-        found |= _of_cluster(client)
+    if cluster:
+        found |= _of_cluster(connect())
     if output.is_data(output_format):
         output.data(found, output_format)
         return
