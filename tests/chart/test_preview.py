@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from dashboards.preview import page
+from dashboards.preview.__main__ import BELOW_TOP, TOP
 from dashboards.preview.drawing import DRAWINGS
 from dashboards.preview.prometheus import Series
 from dashboards.preview.source import Source, Window
@@ -18,6 +19,7 @@ from tests.support.machine.python import ROOT
 from tests.support.prometheus.dashboards import panels
 
 PICTURES = ROOT / "docs" / "pictures"
+JOB_BOARD = next(board for board in BOARDS if board.stem == "distilljob")
 
 
 @pytest.mark.parametrize(
@@ -101,10 +103,44 @@ def test_every_open_panel_is_drawn(drawn: dict[str, tuple[Path, list[str]]], boa
     assert not [expr for expr in asked if "$" in expr]
 
 
+def titles(picture: Path) -> list[str]:
+    """The titles of its panels, as the file says."""
+    return str(Image.open(picture).info[page.PANELS]).splitlines()
+
+
+def open_titles(board: Path) -> list[str]:
+    found = json.loads(board.read_text())["panels"]
+    return [panel["title"] for panel in found if panel["type"] != "row" and not panel.get("collapsed")]
+
+
+@pytest.mark.parametrize("board", BOARDS, ids=lambda path: path.stem)
+def test_a_picture_says_which_panels_it_shows(drawn: dict[str, tuple[Path, list[str]]], board: Path) -> None:
+    assert titles(drawn[board.stem][0]) == open_titles(board)
+
+
+def test_the_top_of_a_picture_ends_above_a_row(drawn: dict[str, tuple[Path, list[str]]], tmp_path: Path) -> None:
+    whole, top = drawn["distilljob"][0], tmp_path / "top.png"
+    board = json.loads(JOB_BOARD.read_text())
+    page.draw_top(board, whole, top, BELOW_TOP)
+    shown = titles(top)
+    assert shown == titles(whole)[: len(shown)]
+    height, cut = Image.open(whole).height, Image.open(top).height
+    for panel in page.open_panels(board):
+        if panel["type"] != "row":
+            end = height - page.box(panel, height)[1]
+            assert (end <= cut) == (panel["title"] in shown), panel["title"]
+
+
 def test_every_type_of_panel_can_be_drawn() -> None:
     assert {panel["type"] for board in BOARDS for panel in panels(json.loads(board.read_text()))} <= DRAWINGS.keys()
 
 
-@pytest.mark.parametrize("name", ["fleet.png", "job.png"])
+def test_the_readmes_picture_shows_the_first_panels_of_the_present_board() -> None:
+    shown = titles(PICTURES / TOP)
+    assert len(shown) >= 10
+    assert shown == open_titles(JOB_BOARD)[: len(shown)]
+
+
+@pytest.mark.parametrize("name", ["fleet.png", "job.png", TOP])
 def test_the_pictures_of_the_docs_are_small(name: str) -> None:
     assert (PICTURES / name).stat().st_size <= 400_000

@@ -11,6 +11,8 @@ from dashboards.preview.source import Source, Window
 from tests.support.prometheus.server import PrometheusServer
 
 BOARDS = {"distill-fleet": "fleet.png", "distilljob": "job.png"}
+TOP, BELOW_TOP = "job-top.png", "Learning"
+"""The picture of the Job board's first rows, for the README, and the row that it ends above."""
 
 
 def draw(folder: Path, out: Path) -> None:
@@ -28,6 +30,9 @@ def draw(folder: Path, out: Path) -> None:
             subject = f"{fleet.NAMESPACE} / {job}" if one else fleet.NAMESPACE
             page.draw(board, source, out / picture, f"{subject}     {hours} UTC")
             print(f"wrote {out / picture}")
+            if one:
+                page.draw_top(board, out / picture, out / TOP, BELOW_TOP)
+                print(f"wrote {out / TOP}")
 
 
 def main() -> None:

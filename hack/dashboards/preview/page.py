@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from dashboards.preview.source import Source
 from dashboards.preview.texts import Panel, color
@@ -29,6 +30,8 @@ LETTER: Final = 6.9
 """Pixels of a letter of small text, on average."""
 COLORS: Final = 200
 """In the file, so that it stays small."""
+PANELS: Final = "Panels"
+"""Name of the text in a picture's file that has the titles of its panels."""
 
 
 class Canvas:
@@ -95,7 +98,7 @@ def draw(board: Mapping[str, Any], source: Source, path: Path, subtitle: str) ->
     """Write the board's picture to `path`, a PNG; rows that are closed are left out."""
     from dashboards.preview.drawing import DRAWINGS
 
-    panels = [panel for panel in board["panels"] if not panel.get("collapsed")]
+    panels = open_panels(board)
     height = HEADER + UNIT * max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels) + GAP
     with mpl.rc_context({"font.family": "DejaVu Sans", "text.color": TEXT, "axes.unicode_minus": False}):
         figure = Figure((WIDTH / DOTS_PER_INCH, height / DOTS_PER_INCH), dpi=DOTS_PER_INCH, facecolor=BACKGROUND)
@@ -116,7 +119,31 @@ def draw(board: Mapping[str, Any], source: Source, path: Path, subtitle: str) ->
         buffer = io.BytesIO()
         figure.savefig(buffer, format="png")
     picture = Image.open(buffer).convert("RGB").quantize(COLORS, dither=Image.Dither.NONE)
-    picture.save(path, optimize=True)
+    _save(picture, path, panels)
+
+
+def draw_top(board: Mapping[str, Any], picture: Path, path: Path, below: str) -> None:
+    """Write the upper part of a board's picture to `path`: what is above the row with the title `below`."""
+    (row,) = (panel for panel in board["panels"] if panel["type"] == "row" and panel["title"] == below)
+    above = [panel for panel in open_panels(board) if panel["gridPos"]["y"] < row["gridPos"]["y"]]
+    whole = Image.open(picture)
+    _save(whole.crop((0, 0, whole.width, HEADER + row["gridPos"]["y"] * UNIT)), path, above)
+
+
+def open_panels(board: Mapping[str, Any]) -> list[Panel]:
+    """The board's panels and rows that a picture shows: no closed rows."""
+    return [panel for panel in board["panels"] if not panel.get("collapsed")]
+
+
+def titles(panels: Iterable[Panel]) -> str:
+    """The panels' titles, one a line: a picture's file has them as the text PANELS."""
+    return "\n".join(panel["title"] for panel in panels if panel["type"] != "row")
+
+
+def _save(picture: Image.Image, path: Path, panels: Iterable[Panel]) -> None:
+    texts = PngInfo()
+    texts.add_itxt(PANELS, titles(panels))
+    picture.save(path, optimize=True, pnginfo=texts)
 
 
 def _marks(board: Mapping[str, Any], source: Source) -> list[tuple[float, str]]:
