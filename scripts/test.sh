@@ -35,8 +35,8 @@ fi
 selected=no
 [ $# = 0 ] || selected=yes
 
-# A file, and with it its fixtures, is one process's.
-part "on two processes" -n 2 --dist loadfile -m "not alone" "${paths[@]}" "$@"
+# A file, and with it its fixtures, is one process's. tests/conftest.py decides which come first.
+part "on two processes" -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" "${paths[@]}" "$@"
 [ -n "${fast:-}" ] || part "alone" -m alone "${paths[@]}" "$@"
 
 printf '%s\n' "" "${closing[@]}"

@@ -15,6 +15,8 @@ from tests.support.machine.leaving_out import leave_out
 
 TESTS = Path(__file__).parent
 ORDER = ("contract", "operator", "local", "chart", "project", "trainer", "apiserver", "e2e")
+LONG = ("trainer/runs", "local", "trainer/training", "trainer/outputs", "trainer/models")
+"""Files of these take minutes: with several processes they come first, so that no process waits for another's last."""
 
 
 def _apiserver() -> str | None:
@@ -55,14 +57,21 @@ def tier(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
+def long(item: pytest.Item) -> bool:
+    """Whether the test is in one of the folders LONG."""
+    return str(item.path.relative_to(TESTS)).startswith(tuple(f"{folder}/" for folder in LONG))
+
+
 def alone(item: pytest.Item) -> bool:
     """Whether nothing else may run beside the test: it waits for timeouts, or uses the cluster."""
     return tier(item) in NEEDS or item.get_closest_marker("alone") is not None
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (ORDER.index(tier(item)) if tier(item) in ORDER else -1, alone(item)))
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: not long(item))
     for item in items:
         if alone(item):
             item.add_marker(pytest.mark.alone)
