@@ -10,6 +10,7 @@ from PIL import Image
 
 from dashboards.preview import page
 from dashboards.preview.__main__ import BELOW_TOP, TOP
+from dashboards.preview.__main__ import BOARDS as PICTURE_OF
 from dashboards.preview.drawing import DRAWINGS
 from dashboards.preview.prometheus import Series
 from dashboards.preview.source import Source, Window
@@ -139,6 +140,12 @@ def test_the_readmes_picture_shows_the_first_panels_of_the_present_board() -> No
     shown = titles(PICTURES / TOP)
     assert len(shown) >= 10
     assert shown == open_titles(JOB_BOARD)[: len(shown)]
+
+
+@pytest.mark.xfail(strict=True, reason="drawn before a panel was removed; `make dashboard-preview` draws them again")
+@pytest.mark.parametrize("board", BOARDS, ids=lambda path: path.stem)
+def test_the_pictures_of_the_docs_show_the_present_boards(board: Path) -> None:
+    assert titles(PICTURES / PICTURE_OF[board.stem]) == open_titles(board)
 
 
 @pytest.mark.parametrize("name", ["fleet.png", "job.png", TOP])

@@ -1,5 +1,8 @@
 """What the operator's metrics show of statuses: gauges of the stored one, counters of what changed between two."""
 
+import math
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -121,3 +124,17 @@ def test_counters_grow_by_the_new_seconds_and_never_fall(short: dict[str, float]
     counted = growth(short)
     assert all(seconds >= 0 for seconds in counted.values())
     assert sum(counted.values()) == pytest.approx(max(0.0, sum(short.values())), abs=1e-6)
+
+
+def bounds(metrics: Metrics, name: str) -> list[float]:
+    """Upper bounds of a histogram's buckets, in order."""
+    families = [family for family in metrics.registry.collect() if family.name == f"distill_operator_{name}"]
+    return sorted(float(s.labels["le"]) for family in families for s in family.samples if "le" in s.labels)
+
+
+@pytest.mark.parametrize("name", ["restart_seconds", "queue_wait_seconds", "time_to_first_step_seconds"])
+def test_a_quantile_of_minutes_or_hours_is_at_most_twice_too_large(name: str) -> None:
+    """Prometheus finds a quantile only within a bucket, and calls everything above the last bound that bound."""
+    found = bounds(Metrics(), name)
+    assert [after / before for before, after in pairwise(found) if before >= 5 and after / before > 2] == [math.inf]
+    assert found[-2] == 86400, "a restart may wait for nodes as long as a first start"

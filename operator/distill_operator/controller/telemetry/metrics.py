@@ -15,8 +15,11 @@ from distill_operator.kube.pod_cache import Key
 from distill_operator.status.events import restarted
 from distill_operator.types import attempts
 
-RESTART_BUCKETS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 120, 300, 600, 1800, 3600)
-WAIT_BUCKETS = (1, 5, 15, 60, 300, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+_MINUTES = (120, 180, 300, 450, 600, 900, 1200, 1800, 2700, 3600)
+_HOURS = (7200, 14400, 28800, 57600, 86400)
+RESTART_BUCKETS = (1, 2, 5, 10, 15, 20, 30, 45, 60, 90, *_MINUTES, *_HOURS)
+WAIT_BUCKETS = (1, 2, 5, 10, 20, 30, 60, *_MINUTES, *_HOURS)
+"""Bounds in seconds, near each other: a quantile is known to a bucket. A restart may wait for nodes, too."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a series more for each counter, which nothing reads
 

@@ -2,6 +2,7 @@
 
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 
 from distill_api.metrics import TrainerMetric
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
@@ -93,3 +94,16 @@ def test_a_resumed_attempt_knows_its_last_checkpoint() -> None:
     metrics.resumed(10, datetime.fromtimestamp(50, UTC))
     values = exposed(metrics)
     assert (values[TrainerMetric.LAST_CHECKPOINT_STEP], values[TrainerMetric.LAST_CHECKPOINT_TIME]) == (10, 50)
+
+
+def test_a_quantile_is_at_most_two_and_a_half_times_too_large() -> None:
+    """Prometheus finds a quantile only within a bucket."""
+    found: dict[str, list[float]] = {}
+    for family in metrics_of(0).registry.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_bucket"):
+                found.setdefault(family.name, []).append(float(sample.labels["le"]))
+    assert len(found) >= 3
+    for name, bounds in found.items():
+        widest = max(after / before for before, after in pairwise(sorted(bounds)[:-1]))
+        assert widest <= 2.5, name
