@@ -41,7 +41,7 @@ def complete_jobs(ctx: typer.Context, incomplete: str) -> list[str]:
 
 JobName = Annotated[str, typer.Argument(metavar="JOB", help="Name of the DistillJob.", autocompletion=complete_jobs)]
 JobNames = Annotated[
-    list[str], typer.Argument(metavar="JOB...", help="Names of DistillJobs.", autocompletion=complete_jobs)
+    list[str], typer.Argument(metavar="JOB", help="Names of DistillJobs.", autocompletion=complete_jobs)
 ]
 OutputFormat = Annotated[
     Literal[Output.TABLE, Output.JSON, Output.YAML], typer.Option("-o", "--output", help="table, json or yaml.")

@@ -1,24 +1,49 @@
 """Loads DistillJob files and prints users' errors."""
 
+import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import typer
 
 from distill_api.constants import ExitCode
-from distill_api.job import DistillJob, InvalidJob, read_job
+from distill_api.job import DistillJob, InvalidJob, parse_job, read_document
+
+STDIN = Path("-")
+
+
+class JobDocument(NamedTuple):
+    """A valid job as it is written, and as the contract's model."""
+
+    name: str
+    """Of the file, for messages."""
+    raw: dict[str, Any]
+    job: DistillJob
 
 
 def load(path: Path) -> DistillJob:
     """Load a DistillJob from a YAML file. If it is invalid, print one line per error and exit with code 78."""
+    return _read(str(path), path.read_bytes).job
+
+
+def load_document(path: Path) -> JobDocument:
+    """The same with the document; `-` is standard input."""
+    if path != STDIN:
+        return _read(str(path), path.read_bytes)
+    return _read("standard input", sys.stdin.buffer.read)
+
+
+def _read(name: str, content: Callable[[], bytes]) -> JobDocument:
     try:
-        return read_job(path.read_text(encoding="utf-8"))
+        raw = read_document(content().decode("utf-8"))
+        return JobDocument(name, raw, parse_job(raw))
     except InvalidJob as error:
-        fail(*(f"{path}: {line}" for line in str(error).splitlines()))
+        fail(*(f"{name}: {line}" for line in str(error).splitlines()))
     except UnicodeDecodeError:
-        fail(f"{path}: not a YAML file: not UTF-8 text")
+        fail(f"{name}: not a YAML file: not UTF-8 text")
     except OSError as error:
-        fail(f"{path}: {error.strerror}")
+        fail(f"{name}: {error.strerror}")
 
 
 def fail(*lines: str) -> NoReturn:

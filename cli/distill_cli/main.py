@@ -22,6 +22,8 @@ class LazyGroup(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """The command that the arguments name, and what follows, with the options of kubectl that stand before it."""
+        if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
+            ctx.fail(_unknown(args[0]))
         name, stub, rest = super().resolve_command(ctx, args)
         before = [(f"--{option}", ctx.params.get(option)) for option in ("namespace", "context", "kubeconfig")]
         given = [word for option, value in before if value is not None for word in (option, str(value))]
@@ -47,8 +49,20 @@ def load(name: str) -> Any:
     # Without typer's own completion options, and with the exit codes and the help of the whole.
     alone = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
     function = module.command
-    alone.command(name, rich_help_panel=entry.panel)(function)
+    alone.command(name, help=_unwrapped(function.__doc__), rich_help_panel=entry.panel)(function)
     return typer.main.get_command(alone)
+
+
+def _unwrapped(text: str) -> str:
+    """Each paragraph in one line, which the help then breaks as the terminal is wide."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))
+
+
+def _unknown(name: str) -> str:
+    from distill_api.reading.mistakes import nearest
+
+    near = nearest(name, COMMANDS)
+    return f"No such command '{name}'. " + (f"Did you mean {' or '.join(near)}?" if near else "-h lists all commands.")
 
 
 app = typer.Typer(

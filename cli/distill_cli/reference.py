@@ -1,8 +1,8 @@
 """Writes docs/commands.md from the commands themselves: `python -m distill_cli.reference > docs/commands.md`."""
 
-import inspect
 import sys
 from collections.abc import Iterator
+from textwrap import fill
 from typing import Any
 
 from distill_cli.exits import MEANING
@@ -10,6 +10,7 @@ from distill_cli.main import load
 from distill_cli.options import CLUSTER_PANEL
 from distill_cli.registry import COMMANDS
 
+_WIDTH = 120
 _HEAD = """\
 # Commands of `distill`
 
@@ -41,14 +42,19 @@ def _command(name: str) -> Iterator[str]:
     command = load(name)
     shown = [parameter for parameter in command.params if parameter.name != "help"]
     own = [p for p in shown if getattr(p, "rich_help_panel", None) != CLUSTER_PANEL]
-    arguments = " ".join(str(p.metavar or p.name.upper()) for p in own if p.param_type_name == "argument")
+    arguments = " ".join(map(_argument, (p for p in own if p.param_type_name == "argument")))
     yield f"### {name}\n"
     yield f"`distill {name}{f' {arguments}' if arguments else ''}`\n"
-    yield inspect.cleandoc(command.help or "") + "\n"
+    yield "\n\n".join(fill(paragraph, _WIDTH) for paragraph in command.help.split("\n\n")) + "\n"
     rows = [_row(parameter) for parameter in own if parameter.param_type_name == "option"]
     if rows:
         yield "| option | what |\n|---|---|"
         yield "\n".join(rows) + "\n"
+
+
+def _argument(argument: Any) -> str:
+    name = f"{argument.metavar or argument.name.upper()}{'...' if argument.nargs != 1 else ''}"
+    return name if argument.required else f"[{name}]"
 
 
 def _row(option: Any) -> str:

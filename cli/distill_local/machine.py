@@ -30,6 +30,8 @@ class Machine:
     """Directories to use for claims, by claim name; default: runs/volumes/<claim name>."""
     processes: int | None
     """Number of ranks; default: the job's ranks on all its nodes."""
+    option: str = "--volume {}=DIR"
+    """How the user gives the directory of a claim, whose name stands for {}."""
 
 
 def run_config(job: DistillJob, machine: Machine, port: int, termination: Path) -> RunConfig:
@@ -113,7 +115,7 @@ def _directories(job: DistillJob, machine: Machine, termination: Path) -> Direct
                 what = f"{claim} (volumes.{name}; a local run pulls no image and runs no init container)"
             raise UserError(
                 f"directory {path} for {what} does not exist; create it, or choose another directory "
-                f"(volume {claim}=DIR)"
+                f"({machine.option.format(claim)})"
             )
         return str(path.resolve())
 

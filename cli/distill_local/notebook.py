@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from distill_api.constants import ExitCode, JobFile
 from distill_api.errors import Permanent, Retryable
@@ -111,7 +111,7 @@ def distill(
         student, teacher, data, name, shards, dis, distillation, trust_pickle, teacher_precision, init, recipe, training
     )
     if job is not None:
-        return _run_job(load_job(job, device), call, Machine(Path(project), _claims(volumes), nproc), verbose)
+        return _run_job(load_job(job, device), call, Machine(Path(project), _claims(volumes), nproc, _OPTION), verbose)
     if volumes:
         raise invalid("volumes can only be given with a job; without one, student, teacher and data are files")
     call_job = job_of(call, cuda_devices=_cuda_devices(device), processes=nproc, arguments=_arguments())
@@ -122,6 +122,9 @@ def distill(
 def _arguments() -> list[str]:
     """Names of distill()'s keyword arguments, without Ultralytics' own."""
     return list(inspect.signature(distill).parameters)[1:-1]
+
+
+_OPTION: Final = "volumes={{'{}': DIR}}"
 
 
 def _claims(volumes: Mapping[str, PathLike] | None) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from distill_api.base import Model
 from distill_api.constants import JOB_NAME, JOB_NAME_LENGTH, KIND
 from distill_api.reading import yamltext
-from distill_api.reading.mistakes import explain
+from distill_api.reading.mistakes import explain, nearest
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.spec.pod_template import refusals
 from distill_api.status import DistillJobStatus
@@ -76,10 +76,23 @@ def read_job(text: str) -> DistillJob:
 def read_document(text: str) -> dict[str, Any]:
     """The only DistillJob in a YAML text, as it is written there. Raises InvalidJob if there is not exactly one."""
     try:
-        documents = [doc for doc in yamltext.load_all(text) if isinstance(doc, dict)]
+        documents = [doc for doc in yamltext.load_all(text) if doc is not None]
     except yaml.YAMLError as error:
         raise InvalidJob(f"not a YAML file: {yamltext.problem(error)}") from None
-    jobs = [doc for doc in documents if doc.get("kind") == KIND]
+    jobs = [doc for doc in documents if isinstance(doc, dict) and doc.get("kind") == KIND]
     if len(jobs) != 1:
-        raise InvalidJob(f"expected one document of kind {KIND}, found {len(jobs)}")
+        what = f": {', '.join(map(_what, documents))}" if documents and not jobs else ""
+        raise InvalidJob(f"expected one document of kind {KIND}, found {len(jobs)}{what}")
     return jobs[0]
+
+
+def _what(document: Any) -> str:
+    """What a document is that is no DistillJob."""
+    if not isinstance(document, dict):
+        return "a list" if isinstance(document, list) else "plain text"
+    kind = document.get("kind")
+    if not kind:
+        return "a document without kind"
+    if kind == "List":
+        return "a List, whose items must be documents of their own"
+    return f"kind {kind}" + ("; did you mean DistillJob?" if nearest(str(kind), [KIND]) else "")

@@ -7,8 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from distill_api.job import read_job
+from distill_cli.commands.local.run import _claims
+from distill_cli.jobfile import load
 from distill_cli.main import app
 from distill_cli.views.skeleton import STUDENTS, job_name, teacher_for
+from distill_local.machine import Machine, run_config
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -19,7 +22,14 @@ def run(*arguments: str) -> tuple[int, str]:
 def test_without_options_it_writes_the_recommended_pair(tmp_path: Path) -> None:
     file = tmp_path / "job.yaml"
     code, output = run("init", str(file))
-    assert (code, output.splitlines()[0]) == (0, f"wrote {file}")
+    assert (code, output.splitlines()) == (
+        0,
+        [
+            f"wrote {file}",
+            f"next: distill apply {file}",
+            f"or without a cluster: distill run {file} --volume data=DIR --volume models=DIR",
+        ],
+    )
     job = read_job(file.read_text())
     assert job.spec.teacher is not None
     assert (job.spec.student.model, job.spec.teacher.model) == ("yolo26n.yaml", "yolo26s.pt")
@@ -59,6 +69,16 @@ def test_the_teacher_is_the_next_size_of_the_family(student: str) -> None:
 )
 def test_names_of_jobs_are_valid(student: str, data: str, name: str) -> None:
     assert job_name(student, data) == name
+
+
+def test_what_it_proposes_runs_once_the_directories_are_named(tmp_path: Path) -> None:
+    """Without a trainer: a directory that does not exist is the first that `run` finds wrong, and now none is."""
+    file, options = tmp_path / "job.yaml", ("--teacher", "none", "--data-claim", "photos", "--checkpoints", "out")
+    proposed = run("init", str(file), *options)[1].splitlines()[-1].removeprefix("or without a cluster: distill ")
+    assert proposed == f"run {file} --volume photos=DIR"
+    job, shown = load(file), proposed.replace("DIR", str(tmp_path)).split()
+    config = run_config(job, Machine(tmp_path, _claims(shown[3:]), None), 1, tmp_path / "termination")
+    assert config.directories.data == str(tmp_path)
 
 
 def test_a_file_is_not_replaced_unless_told(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ import os
 import subprocess
 import sys
 from importlib.metadata import version
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from distill_cli.commands.setup.completion import KUBECTL
-from distill_cli.main import load
+from distill_cli.main import app, load
 from distill_cli.reference import document
 from distill_cli.registry import COMMANDS
 from tests.support.completed import completed
@@ -77,6 +79,41 @@ def test_kubectl_completes_commands_of_its_plugin(tmp_path: Path) -> None:
 def test_the_shell_completes_commands_and_options() -> None:
     assert completed("distill st") == ["status"]
     assert "--watch" in completed("distill status --wa")
+
+
+@pytest.mark.parametrize(
+    ("name", "proposed"), [("statsu", "Did you mean status?"), ("aply", "Did you mean apply?"), ("xyz", "-h lists all")]
+)
+def test_a_wrong_command_is_told_with_the_one_that_was_meant(name: str, proposed: str) -> None:
+    result = CliRunner().invoke(app, [name])
+    assert result.exit_code == 2
+    assert f"No such command '{name}'. {proposed}" in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fills_the_lines_of_the_terminal(name: str) -> None:
+    """A line of a paragraph ends where the first word of the next one has no room."""
+    result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"})
+    lines = [line.strip() for line in result.output.partition("╭")[0].splitlines()]
+    assert result.exit_code == 0
+    ragged = [line for line, then in pairwise(lines) if line and then and len(f"{line} {then.split()[0]}") <= 78]
+    assert ragged == []
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [
+        ("init", "distill init [OPTIONS] [FILE]"),
+        ("run", "distill run [OPTIONS] {FILE}"),
+        ("completion", "distill completion [OPTIONS] {SHELL}"),
+        ("delete", "distill delete [OPTIONS] {JOB}..."),
+        ("compare", "distill compare [OPTIONS] {JOB}..."),
+        ("cost", "distill cost [OPTIONS] [JOB]..."),
+    ],
+)
+def test_the_usage_has_each_argument_once(name: str, usage: str) -> None:
+    result = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"})
+    assert f"Usage: {usage} " in " ".join(result.output.split()) + " "
 
 
 def test_the_version_is_an_option_as_well() -> None:

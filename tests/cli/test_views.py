@@ -13,7 +13,7 @@ from distill_cli.screens import picture, tables
 from distill_cli.screens.status import status as status_screen
 from distill_cli.views import text
 from distill_cli.views.compare import compare_view
-from distill_cli.views.job.attempts import cost
+from distill_cli.views.job.attempts import cost, costs_of
 from distill_cli.views.job.curves import Curves, curves
 from distill_cli.views.job.pods import pod_rows
 from distill_cli.views.job.status import status_view
@@ -65,6 +65,13 @@ def test_costs_are_charged_to_what_caused_them() -> None:
     assert found.waiting == pytest.approx(6 * hours)
     assert found.total == pytest.approx((5.3 + 2.7 + 45) * hours)
     assert found.unit == "GPU-hours"
+
+
+def test_jobs_that_cannot_be_read_are_told_beside_the_costs_of_the_others() -> None:
+    good, newer = stored("running"), Job({**stored("running").raw, "spec": {"student": "of a newer version"}})
+    costs, problems = costs_of([newer, good])
+    assert [found.name for found in costs] == [good.name]
+    assert problems[0].startswith(f"DistillJob {newer.name} cannot be read by this version: ")
 
 
 def test_costs_of_attempts_that_are_not_listed_any_more_count() -> None:

@@ -120,6 +120,36 @@ def test_an_invalid_file_ends_before_the_cluster_is_asked(desk: Desk) -> None:
     assert "spec.training.batsch: unknown field; did you mean batch?" in ended.errors
 
 
+def test_a_job_is_read_from_standard_input(desk: Desk) -> None:
+    text = Path(desk.file()).read_text()
+    checked = desk.distill("validate", "-", "--cluster", stdin=text)
+    assert (checked.code, checked.output.partition(",")[0]) == (0, "standard input: DistillJob tiny is valid"), checked
+    applied = desk.distill("apply", "-", stdin=text)
+    assert (applied.code, desk.client.get("tiny").spec.nodes) == (0, 2), applied
+    changed = desk.distill("apply", "-", "--diff", stdin=text.replace("nodes: 2", "nodes: 1"))
+    assert (changed.code, "nodes" in changed.output) == (1, True), changed
+    wrong = desk.distill("apply", "-", stdin="kind: Pod")
+    assert (wrong.code, "standard input: expected one document" in wrong.errors) == (78, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [
+        (("apply", "{}"), 78, "spec.training.batsch: unknown field"),
+        (("validate", "{}", "--cluster"), 78, "spec.training.batsch: unknown field"),
+        (("apply", "absent.yaml"), 78, "absent.yaml: No such file or directory"),
+        (("prune", "--older-than", "soon"), 2, "soon is not a duration"),
+        (("open", "tiny", "--tensorboard", "--dashboard"), 2, "exclude each other"),
+    ],
+)
+def test_mistakes_are_told_before_that_there_is_no_cluster(
+    desk: Desk, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    file = desk.file(training={"batsch": 1})
+    ended = desk.distill(*(word.format(file) for word in arguments), kubeconfig=tmp_path / "none")
+    assert (ended.code, said in ended.errors, "no cluster" in ended.errors) == (code, True, False), ended
+
+
 def test_validate_asks_the_api_server(desk: Desk) -> None:
     assert "accepts it" in desk.ok("validate", desk.file(), "--cluster")
     assert desk.client.list() == []

@@ -197,6 +197,18 @@ def test_a_mistake_is_named_with_its_place(mistake: str) -> None:
         parse_job(document)
 
 
+@pytest.mark.parametrize(("batch", "usable"), [(10, "8 or 12"), (3, "4")])
+def test_a_batch_that_cannot_be_divided_is_told_with_what_can(batch: int, usable: str) -> None:
+    with pytest.raises(InvalidJob) as caught:
+        parse_job(job_with(training__batch=batch, nodes=2, accelerators__perNode=2, elastic={"minNodes": 3}))
+    first, second = str(caught.value).splitlines()
+    assert first == (
+        "spec.training.batch is the global batch and must be divisible by nodes times processes per node:"
+        f" {batch} is not, by 2 × 2 = 4; use {usable}"
+    )
+    assert second.startswith("spec: elastic.minNodes is larger than nodes")
+
+
 def test_every_mistake_of_a_job_is_listed_at_once() -> None:
     with pytest.raises(InvalidJob) as caught:
         parse_job(job_with(training__epochs=0, nodes=0))
@@ -207,7 +219,14 @@ def test_every_mistake_of_a_job_is_listed_at_once() -> None:
     ("text", "expected"),
     [
         ("a: [", "not a YAML file"),
-        ("kind: ConfigMap", "expected one document of kind DistillJob, found 0"),
+        ("kind: ConfigMap", "expected one document of kind DistillJob, found 0: kind ConfigMap$"),
+        ("kind: Distilljob", "found 0: kind Distilljob; did you mean DistillJob"),
+        ("kind: Pod\n---\nkind: Service", "found 0: kind Pod, kind Service$"),
+        ("kind: List\nitems: []", "found 0: a List, whose items must be documents of their own$"),
+        ("- kind: DistillJob", "found 0: a list$"),
+        ("words", "found 0: plain text$"),
+        ("a: 1", "found 0: a document without kind$"),
+        ("", "found 0$"),
         ("kind: DistillJob\n---\nkind: DistillJob", "found 2"),
         ("kind: DistillJob", "metadata"),
     ],

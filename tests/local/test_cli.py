@@ -74,7 +74,7 @@ def test_a_claim_may_be_any_directory(tmp_path: Path) -> None:
 
 
 def test_a_missing_data_directory_is_named_with_the_option_that_gives_it(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"\(volumes.data\) does not exist; create it, or .*volume digits=DIR"):
+    with pytest.raises(UserError, match=r"\(volumes.data\) does not exist; create it, or .* \(--volume digits=DIR\)"):
         run_config(job(), Machine(tmp_path, {}, None), 1, tmp_path / "t")
 
 
@@ -84,7 +84,7 @@ def test_a_source_that_is_no_claim_needs_a_directory(tmp_path: Path) -> None:
     volumes = made.spec.volumes.model_copy(update={"data": source})
     made = made.model_copy(update={"spec": made.spec.model_copy(update={"volumes": volumes})})
     name = f"{made.metadata.name}-data"
-    with pytest.raises(UserError, match=rf"a local run pulls no image .* \(volume {name}=DIR\)"):
+    with pytest.raises(UserError, match=rf"a local run pulls no image .* \(--volume {name}=DIR\)"):
         run_config(made, Machine(tmp_path, {}, None), 1, tmp_path / "t")
     config = run_config(made, Machine(tmp_path, {name: tmp_path}, None), 1, tmp_path / "t")
     assert config.directories.data == str(tmp_path)
@@ -165,7 +165,7 @@ def test_validate_says_what_recipe_auto_stands_for(tmp_path: Path) -> None:
     [
         (b"a: [", "not a YAML file"),
         (b"\xff\xfe\x00", "not a YAML file"),
-        (b"kind: Pod", "expected one document of kind DistillJob, found 0"),
+        (b"kind: Pod", "expected one document of kind DistillJob, found 0: kind Pod"),
         (None, "No such file or directory"),
     ],
 )

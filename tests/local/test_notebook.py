@@ -143,7 +143,9 @@ def test_a_job_says_everything_itself(tmp_path: Path) -> None:
     }
     with pytest.raises(Permanent, match="epochs cannot be given together with a job"):
         distill(job, epochs=3)
-    with pytest.raises(Permanent, match=r"directory .*volumes/claim for claim claim .*does not exist"):
+    with pytest.raises(
+        Permanent, match=r"directory .*volumes/claim for claim claim .*does not exist.* \(volumes={'claim': DIR}\)"
+    ):
         distill(job, project=tmp_path, device="cpu")
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job | {"kind": "Job"}))
     with pytest.raises(Permanent, match="expected one document of kind DistillJob, found 0"):

@@ -8,7 +8,7 @@ from typing import Any
 
 from distill_api.constants import TRAINER_CONTAINER, Requests
 from distill_api.spec import pod_template as rules
-from distill_api.spec.rules import Rule
+from distill_api.spec.rule import Rule
 
 Schema = dict[str, Any]
 

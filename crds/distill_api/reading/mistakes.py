@@ -19,13 +19,21 @@ _LISTED = 12
 """A message lists all known fields if there are no more than this."""
 
 
+class BrokenRules(ValueError):
+    """Rules across fields that do not hold: the text of each, and whether it begins with a field of the model."""
+
+    def __init__(self, rules: Sequence[tuple[str, bool]]) -> None:
+        super().__init__("; ".join(text for text, _ in rules))
+        self.rules = rules
+
+
 def explain(error: ValidationError, model: Model) -> list[str]:
     """One line per mistake in the input of `model`, such as `spec.training.epochs: must be …`."""
     lines = []
     for item in error.errors(include_url=False):
-        place = ".".join(str(part) for part in item["loc"])
-        said = _said(item, model)
-        lines.append(f"{place}: {said}" if place else said)
+        place, broken = ".".join(str(part) for part in item["loc"]), (item.get("ctx") or {}).get("error")
+        for text, of_field in broken.rules if isinstance(broken, BrokenRules) else [(_said(item, model), False)]:
+            lines.append(f"{place}{'.' if of_field else ': '}{text}" if place else text)
     return lines
 
 

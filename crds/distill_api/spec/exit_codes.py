@@ -9,8 +9,7 @@ from pydantic import AfterValidator, Field
 
 from distill_api.base import Model
 from distill_api.constants import ExitCode
-from distill_api.spec import rules
-from distill_api.spec.rules import Rule
+from distill_api.spec.rule import Rule, check
 
 RESERVED: Final = tuple(int(code) for code in ExitCode)
 """Codes with a meaning of their own, which no rule may change."""
@@ -61,7 +60,7 @@ EXIT_CODES: Sequence[Rule] = (
 
 
 def _check(found: list[ExitCodeRule]) -> list[ExitCodeRule]:
-    return rules.check(found, EXIT_CODES)
+    return check(found, EXIT_CODES)
 
 
 ExitCodeRules = Annotated[list[ExitCodeRule], Field(max_length=MAX_RULES), AfterValidator(_check)]

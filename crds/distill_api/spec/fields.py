@@ -14,6 +14,7 @@ from distill_api.spec.outputs import Export, Report
 from distill_api.spec.pods import Accelerators, DataCache, Resources, Scheduling, SecretName
 from distill_api.spec.recipe import RecipeName
 from distill_api.spec.recovery import Checkpoint, Elastic, Reachable, Recovery, Seconds
+from distill_api.spec.rule import check
 from distill_api.spec.training import Training
 from distill_api.spec.volumes import ClaimRetentionPolicy, Volume, Volumes
 
@@ -93,7 +94,7 @@ class DistillJobSpec(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return rules.check(self, rules.SPEC)
+        return check(self, rules.SPEC)
 
     @property
     def processes_per_node(self) -> int:

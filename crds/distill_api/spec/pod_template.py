@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from distill_api.constants import RESERVED_ENV, RESERVED_ENV_PREFIXES, TRAINER_CONTAINER
-from distill_api.spec.rules import Rule
+from distill_api.spec.rule import Rule
 
 Node = Mapping[str, Any]
 

@@ -5,34 +5,15 @@ A message says what is wrong and what to change. A test checks that both forms a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from distill_api.constants import TRAINER_CONTAINER
 from distill_api.reading.quantity import amount
+from distill_api.spec.rule import Rule
 
 if TYPE_CHECKING:
     from distill_api.spec.fields import DistillJobSpec, Resources, Scheduling
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule: `cel` for the API server, `holds` for Python; None for changes, which only the API server sees."""
-
-    cel: str
-    message: str
-    holds: Callable[[Any], bool] | None = None
-
-
-def check(model: T, rules: Sequence[Rule]) -> T:
-    """Return `model`. Raises ValueError with the messages of all broken rules."""
-    broken = [rule.message for rule in rules if rule.holds is not None and not rule.holds(model)]
-    if broken:
-        raise ValueError("; ".join(broken))
-    return model
 
 
 def _empty_directories_are_filled(spec: DistillJobSpec) -> bool:
@@ -54,6 +35,12 @@ def _mosaic_is_closed(spec: DistillJobSpec) -> bool:
 
 def _batch_divides(spec: DistillJobSpec) -> bool:
     return spec.training.batch % spec.world_size == 0
+
+
+def _batches(spec: DistillJobSpec) -> str:
+    batch, ranks = spec.training.batch, spec.world_size
+    usable = [str(size) for size in (batch // ranks * ranks, (batch // ranks + 1) * ranks) if size]
+    return f"{batch} is not, by {spec.nodes} × {spec.processes_per_node} = {ranks}; use {' or '.join(usable)}"
 
 
 def _least_nodes(spec: DistillJobSpec) -> bool:
@@ -176,6 +163,8 @@ SPEC: Sequence[Rule] = (
         f"self.training.batch % (self.nodes * {PROCESSES}) == 0",
         "training.batch is the global batch and must be divisible by nodes times processes per node",
         _batch_divides,
+        True,
+        _batches,
     ),
     Rule(
         "!has(self.elastic) || self.elastic.minNodes <= self.nodes",

@@ -26,7 +26,7 @@ import typer
 from distill_api.constants import JobFile
 from distill_api.constants import Path as PodPath
 from distill_api.metrics import JOB_BOARD, JOB_LABEL
-from distill_cli.cluster import JobName, stop, with_cluster
+from distill_cli.cluster import Connect, JobName, stop, with_cluster_later
 from distill_cli.commands.files.download import Image
 from distill_cli.exits import Exit
 from distill_client import Client, ClientError, Forbidden, Job, NotFound, TimedOut
@@ -45,9 +45,9 @@ _NO_REPORT: Final = "it is made at the end of the training; --tensorboard has th
 Show = Callable[[str], None]
 
 
-@with_cluster
+@with_cluster_later
 def command(
-    client: Client,
+    connect: Connect,
     job: JobName,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Its curves, in TensorBoard on this machine; also while it trains.")
@@ -74,6 +74,7 @@ def command(
         if browser and not webbrowser.open(address):
             typer.echo("no browser was found; open the address above", err=True)
 
+    client = connect()
     found = client.get(job)
     with _until_interrupted():
         if dashboard:

@@ -7,19 +7,20 @@ from typing import Annotated
 
 import typer
 
-from distill_cli.cluster import with_cluster
+from distill_cli.cluster import Connect, with_cluster_later
 from distill_cli.exits import Exit
-from distill_cli.jobfile import load
+from distill_cli.jobfile import load_document
 from distill_cli.views.changes import overlay
 from distill_cli.views.plan import ApplyPlan, creation, update
 from distill_client import Client, ClientError, Job, NotFound, Refused
 from distill_client.document import document
+from distill_client.kinds import Object
 
 
-@with_cluster
+@with_cluster_later
 def command(
-    client: Client,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file with one DistillJob.")],
+    connect: Connect,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file with one DistillJob; - is standard input.")],
     diff: Annotated[
         bool, typer.Option("--diff", help="Only say what would happen: exit code 9 if anything would, 1 if refused.")
     ] = False,
@@ -29,8 +30,9 @@ def command(
     change and when each change takes effect, or what is refused and why. Fields that the file does not have keep their
     values, as with kubectl apply --server-side.
     """
-    name = load(file).metadata.name
-    plan, refused = _plan(client, file, name)
+    _, raw, job = load_document(file)
+    client, name = connect(), job.metadata.name
+    plan, refused = _plan(client, raw, name)
     for line in plan.lines():
         typer.echo(line)
     if refused is not None:
@@ -38,7 +40,7 @@ def command(
     if diff:
         raise typer.Exit(int(Exit.DIFFERS if plan.changes_something else Exit.DONE))
     if plan.changes_something:
-        client.apply(file)
+        client.apply(raw)
         typer.echo(f"{name} {'created' if plan.new else 'changed'}")
     if watch:
         from distill_cli.look import Look, watched
@@ -47,13 +49,13 @@ def command(
             raise typer.Exit(int(Exit.JOB_FAILED))
 
 
-def _plan(client: Client, file: Path, name: str) -> tuple[ApplyPlan, Refused | None]:
+def _plan(client: Client, raw: Object, name: str) -> tuple[ApplyPlan, Refused | None]:
     """What would happen, and why not. The API server decides; the plan explains."""
     stored = _stored(client, name)
     try:
-        would_be = client.apply(file, dry_run=True)
+        would_be = client.apply(raw, dry_run=True)
     except Refused as error:
-        wanted = document(file, client.namespace)["spec"]
+        wanted = document(raw, client.namespace)["spec"]
         plan = update(stored, overlay(stored.raw["spec"], wanted)) if stored is not None else ApplyPlan(name, new=True)
         return plan, error
     if stored is not None:

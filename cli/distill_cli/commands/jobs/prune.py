@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from distill_cli.cluster import AllNamespaces, Yes, with_cluster
+from distill_cli.cluster import AllNamespaces, Connect, Yes, with_cluster_later
 from distill_cli.commands.jobs.delete import losses
 from distill_cli.views import text
-from distill_client import Client, Job
+from distill_client import Job
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -22,9 +22,9 @@ def seconds(value: str) -> float:
     return int(match[1]) * _UNITS[match[2]]
 
 
-@with_cluster
+@with_cluster_later
 def command(
-    client: Client,
+    connect: Connect,
     older_than: Annotated[
         str, typer.Option(metavar="DURATION", help="Only jobs that ended this long ago, such as 12h, 30d or 4w.")
     ] = "30d",
@@ -38,6 +38,7 @@ def command(
     Files on existing claims stay: the folder of each job is named, so that you can delete it there.
     """
     now, limit = datetime.now(UTC), seconds(older_than)
+    client = connect()
     found = [job for job in client.list(all_namespaces=all_namespaces) if _old(job, now, limit, failed)]
     chosen = [job for job in found if not (keep_results and losses(job))]
     for job in found:

@@ -6,7 +6,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from distill_api.job import InvalidJob, read_job
+from distill_api.job import DistillJob, InvalidJob, read_job
 from distill_api.reading.mistakes import nearest
 from distill_cli.exits import Exit
 from distill_cli.views.skeleton import STUDENTS, Answers, job_name, skeleton, teacher_for
@@ -15,7 +15,7 @@ T = TypeVar("T", str, int)
 
 
 def command(
-    file: Annotated[Path, typer.Argument(metavar="[FILE]", help="File to write.")] = Path("distilljob.yaml"),
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write.")] = Path("distilljob.yaml"),
     student: Annotated[str | None, typer.Option(help="Student: an architecture (.yaml) or a .pt file.")] = None,
     teacher: Annotated[
         str | None, typer.Option(help="Teacher, a .pt file; none: train the student alone.", show_default=False)
@@ -55,7 +55,7 @@ def command(
     )
     text = skeleton(answers)
     try:
-        read_job(text)
+        job = read_job(text)
     except InvalidJob as error:
         for line in str(error).splitlines():
             typer.echo(f"error: {line}", err=True)
@@ -65,7 +65,15 @@ def command(
     except OSError as error:
         _fail(f"{file}: {error.strerror}", Exit.FAILED)
     typer.echo(f"wrote {file}")
-    typer.echo(f"next: distill apply {file}    (or without a cluster: distill run {file})")
+    typer.echo(f"next: distill apply {file}")
+    typer.echo(f"or without a cluster: distill run {file}{_directories(job)}")
+
+
+def _directories(job: DistillJob) -> str:
+    """The options that a local run needs, because it makes no claims: where data and models are."""
+    claims = job.spec.volumes.claims(job.metadata.name)
+    read = dict.fromkeys(claim for volume, claim in claims.items() if volume != "checkpoints")
+    return "".join(f" --volume {claim}=DIR" for claim in read)
 
 
 def _ask(question: str, given: T | None, default: T) -> T:

@@ -20,7 +20,7 @@ from distill_local.trainer_process import TrainerEnd, TrainerProcess
 
 
 def command(
-    file: Annotated[Path, typer.Argument(help="YAML file with one DistillJob.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file with one DistillJob.")],
     nproc: Annotated[
         int | None,
         typer.Option(min=1, help="Number of ranks; default: nodes times processes per node of the job."),

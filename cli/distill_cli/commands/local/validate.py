@@ -9,29 +9,29 @@ import typer
 from distill_api.spec.recipe import chosen
 from distill_cli.cluster import Connect, with_cluster_later
 from distill_cli.exits import Exit
-from distill_cli.jobfile import load
+from distill_cli.jobfile import load_document
 from distill_client import Refused
 
 
 @with_cluster_later
 def command(
     connect: Connect,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file with one DistillJob.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file with one DistillJob; - is standard input.")],
     cluster: Annotated[
         bool, typer.Option("--cluster", help="Also ask the cluster's API server, which stores nothing (dry run).")
     ] = False,
 ) -> None:
     """Validate a DistillJob file. Prints one line per error and exits with code 78 if there are any."""
-    job = load(file)
+    name, raw, job = load_document(file)
     client = connect() if cluster else None
     if client is not None:
         try:
-            client.apply(file, dry_run=True)
+            client.apply(raw, dry_run=True)
         except Refused as error:
             for cause in error.causes or (error.message,):
-                typer.echo(f"error: {file}: {cause}", err=True)
+                typer.echo(f"error: {name}: {cause}", err=True)
             raise typer.Exit(int(Exit.INVALID)) from None
     where = f", and {client.connection.context} accepts it" if client is not None else ""
-    typer.echo(f"{file}: DistillJob {job.metadata.name} is valid{where}")
+    typer.echo(f"{name}: DistillJob {job.metadata.name} is valid{where}")
     if (fields := chosen(job.spec)) is not None:
         typer.echo(f"recipe: auto stands for {json.dumps(fields)}")

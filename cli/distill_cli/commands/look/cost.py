@@ -14,16 +14,18 @@ def command(
     client: Client,
     jobs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[JOB...]", help="Jobs; default: all.", autocompletion=complete_jobs),
+        typer.Argument(metavar="JOB", help="Jobs; default: all.", autocompletion=complete_jobs),
     ] = None,
     all_namespaces: AllNamespaces = False,
     output_format: OutputFormat = Output.TABLE,
 ) -> None:
     """Show the GPU-hours of jobs: useful, stalled, and lost by the reason that caused it. CPU jobs: node-hours."""
-    from distill_cli.views.job.attempts import cost
+    from distill_cli.views.job.attempts import cost, costs_of
 
     found = [client.get(name) for name in jobs] if jobs else client.list(all_namespaces=all_namespaces)
-    costs = [cost(job) for job in found if job.readable]
+    costs, problems = ([cost(job) for job in found], []) if jobs else costs_of(found)
+    for problem in problems:
+        typer.echo(f"left out: {problem}", err=True)
     if output.is_data(output_format):
         output.data(costs, output_format)
         return

@@ -16,7 +16,7 @@ class Shell(StrEnum):
 
 
 def command(
-    shell: Annotated[Shell, typer.Argument(help="The shell.")],
+    shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="The shell.")],
     kubectl: Annotated[
         bool, typer.Option("--kubectl", help="Print the program kubectl_complete-distill, for kubectl distill.")
     ] = False,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from distill_api.constants import Outcome
 from distill_api.status import Attempt, Spent
-from distill_client import Job
+from distill_client import ClientError, Job
 
 PARTS = {
     "productive_seconds": "training",
@@ -85,6 +86,17 @@ def cost(job: Job) -> Cost:
     return Cost(
         job.namespace, job.name, unit, useful, stalled, ordered, waiting, earlier if earlier > 1e-3 else 0.0
     )  # fmt: skip
+
+
+def costs_of(jobs: Sequence[Job]) -> tuple[list[Cost], list[str]]:
+    """The costs of the jobs that this version can read, and what is wrong with the others."""
+    costs, problems = [], []
+    for job in jobs:
+        try:
+            costs.append(cost(job))
+        except ClientError as error:
+            problems.append(error.message)
+    return costs, problems
 
 
 def _held(spent: Spent) -> float:
