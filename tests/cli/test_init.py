@@ -12,6 +12,8 @@ from distill_cli.jobfile import load
 from distill_cli.main import app
 from distill_cli.views.skeleton import STUDENTS, job_name, teacher_for
 from distill_local.machine import Machine, run_config
+from tests.support.machine.python import command, environment
+from tests.support.terminal import terminal
 
 
 def run(*arguments: str) -> tuple[int, str]:
@@ -87,6 +89,25 @@ def test_a_file_is_not_replaced_unless_told(tmp_path: Path) -> None:
     assert run("init", str(file)) == (1, f"error: {file} exists; use --force to replace it, or name another file\n")
     assert file.read_text() == "mine"
     assert run("init", str(file), "--force")[0] == 0
+
+
+def test_in_a_terminal_it_asks_for_what_is_not_given(tmp_path: Path) -> None:
+    with terminal(command("distill_cli.main", "init", "job.yaml", "--gpus", "2"), environment(), tmp_path) as shown:
+        for question, answer in (
+            ("student (architecture .yaml, or .pt on the models claim) [yolo26n.yaml]: ", "yolo11s.yaml"),
+            ("teacher (.pt on the models claim, or none) [yolo11m.pt]: ", ""),
+            ("data set (YAML on the data claim) [coco.yaml]: ", "birds.yaml"),
+            ("nodes [1]: ", "many"),
+            ("nodes [1]: ", "3"),
+        ):
+            shown.expect(question)
+            shown.type(f"{answer}\n")
+        assert shown.end() == 0
+    assert "GPUs of each node" not in shown.text, "it was given"
+    spec = read_job((tmp_path / "job.yaml").read_text()).spec
+    assert spec.teacher is not None
+    assert (spec.student.model, spec.teacher.model, spec.dataset.config) == ("yolo11s.yaml", "yolo11m.pt", "birds.yaml")
+    assert (spec.nodes, spec.accelerators.per_node) == (3, 2)
 
 
 def test_a_wrong_name_writes_nothing(tmp_path: Path) -> None:

@@ -2,15 +2,10 @@
 
 import contextlib
 import csv
-import fcntl
 import os
-import pty
 import re
 import signal
-import struct
 import subprocess
-import sys
-import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +18,8 @@ from PIL import Image
 from ultralytics import YOLO
 
 from tests.support.machine.processes import children, ranks_of, wait_until_gone
+from tests.support.machine.python import command, environment
+from tests.support.terminal import terminal
 
 
 def make_dataset(folder: Path) -> None:
@@ -46,13 +43,27 @@ class Local:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.started: list[subprocess.Popen[str]] = []
+        self.started: list[subprocess.Popen[Any]] = []
         make_dataset(root / "runs/volumes/boxes")
 
-    def start(
-        self, *options: str, epochs: int = 3, output: int = subprocess.PIPE, **spec: Any
-    ) -> "subprocess.Popen[str]":
-        """Start `distill run`; its output goes to a pipe, or to a file that is open."""
+    def start(self, *options: str, epochs: int = 3, **spec: Any) -> "subprocess.Popen[str]":
+        """Start `distill run`; its output goes to a pipe."""
+        process = subprocess.Popen(
+            self.command(*options, epochs=epochs, **spec),
+            cwd=self.root,
+            env=environment(OMP_NUM_THREADS="1"),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            # Like a terminal's foreground group, to which Ctrl-C goes as a whole.
+            start_new_session=True,
+        )
+        self.started.append(process)
+        return process
+
+    def command(self, *options: str, epochs: int, **spec: Any) -> list[str]:
+        """What runs the job, whose file it writes."""
         training = {"epochs": epochs, "batch": 4, "imgsz": 64, "workers": 0, "plots": False, "nbs": 4}
         document = {
             "apiVersion": "distilljob.dev/v1alpha1",
@@ -69,34 +80,13 @@ class Local:
             },
         }
         (self.root / "job.yaml").write_text(yaml.safe_dump(document))
-        environ = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "distill_cli.main", "run", "job.yaml", *options],
-            cwd=self.root,
-            env=environ | {"OMP_NUM_THREADS": "1", "TERM": "xterm-256color"},
-            # As in a shell: what a caller's own terminal measures counts for nothing.
-            stdin=subprocess.DEVNULL if output == subprocess.PIPE else output,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            text=True,
-            # Like a terminal's foreground group, to which Ctrl-C goes as a whole.
-            start_new_session=True,
-        )
-        self.started.append(process)
-        return process
+        return command("distill_cli.main", "run", "job.yaml", *options)
 
     def in_terminal(self, *options: str, epochs: int = 3) -> tuple[int, str]:
-        """Run it to its end with a terminal as its output; returns exit code and what the terminal got."""
-        screen, terminal = pty.openpty()
-        fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, 160, 0, 0))
-        process = self.start(*options, epochs=epochs, output=terminal)
-        os.close(terminal)
-        shown = bytearray()
-        with contextlib.suppress(OSError):  # the last program that had the terminal is gone
-            while data := os.read(screen, 65536):
-                shown += data
-        os.close(screen)
-        return process.wait(timeout=60), shown.decode()
+        """Run it to its end in a terminal; returns exit code and what the terminal got."""
+        with terminal(self.command(*options, epochs=epochs), environment(OMP_NUM_THREADS="1"), self.root) as shown:
+            self.started.append(shown.process)
+            return shown.end(seconds=240), shown.text
 
     @property
     def results(self) -> Path:
@@ -222,9 +212,8 @@ def test_users_mistakes_end_with_one_line_and_78_and_can_be_corrected(local: Loc
 @pytest.mark.timeout(300)
 def test_in_a_terminal_a_bar_follows_rank_0_below_its_lines(local: Local) -> None:
     """What the bar says comes from rank 0's own status; the lines of the log stay."""
-    code, shown = local.in_terminal("--nproc", "1", epochs=6)
+    code, plain = local.in_terminal("--nproc", "1", epochs=6)
 
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
     assert code == 0, plain[-2000:]
     bar = re.search(r"epoch [2-6]/6 .*━.*\d+\.\d%  box [\d.]+ .*images/s  ETA ", plain)
     assert bar is not None, plain[-2000:]

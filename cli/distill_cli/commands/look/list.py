@@ -1,6 +1,7 @@
 """`distill list`: the jobs of a namespace."""
 
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -8,7 +9,7 @@ import typer
 
 from distill_cli import output
 from distill_cli.cluster import AllNamespaces, ListFormat, Output, Watch, with_cluster
-from distill_client import Client
+from distill_client import Client, Job
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -30,24 +31,30 @@ def command(
         return
     console = output.console()
     if not (watch and console.is_terminal):
-        console.print(_table(client, output_format, all_namespaces))
+        jobs = client.list(all_namespaces=all_namespaces)
+        if not jobs:
+            typer.echo(_none(client, all_namespaces), err=True)
+        console.print(_table(jobs, output_format, all_namespaces))
         return
     from rich.live import Live
+    from rich.text import Text
 
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(_table(client, output_format, all_namespaces), refresh=True)
+            jobs = client.list(all_namespaces=all_namespaces)
+            drawn = _table(jobs, output_format, all_namespaces) if jobs else Text(_none(client, all_namespaces))
+            live.update(drawn, refresh=True)
             time.sleep(REFRESH_SECONDS)
 
 
-def _table(client: Client, output_format: Output, all_namespaces: bool) -> "RenderableType":
+def _none(client: Client, all_namespaces: bool) -> str:
+    return f"no DistillJobs in {'any namespace' if all_namespaces else f'namespace {client.namespace}'}"
+
+
+def _table(jobs: Sequence[Job], output_format: Output, all_namespaces: bool) -> "RenderableType":
     from distill_cli.screens import tables
     from distill_cli.views.row import row
 
-    jobs = client.list(all_namespaces=all_namespaces)
-    if not jobs:
-        where = "any namespace" if all_namespaces else f"namespace {client.namespace}"
-        typer.echo(f"no DistillJobs in {where}", err=True)
     now = datetime.now(UTC)
     found = [row(job, now) for job in jobs]
     return tables.rows(found, namespaces=all_namespaces, wide=output_format == Output.WIDE)
