@@ -51,6 +51,16 @@ def test_an_end_says_what_was_lost_and_what_it_is_charged_to() -> None:
     assert "was killed for memory" in ended.evidence[0]
 
 
+def test_an_end_says_what_the_restart_took_its_time_for() -> None:
+    ended = next(f for f in findings(stored("running")) if f.title.startswith("Attempt 1"))
+    took = "43s until attempt 2 trained: 37s until the next attempt, 3s waiting for nodes, 3s starting"
+    assert ended.evidence[-1] == took
+    newest = stored("running").raw["status"]["attempts"]
+    starting = [newest[0], {key: value for key, value in newest[1].items() if key != "runningAt"}]
+    ended = next(f for f in findings(stored("running", attempts=starting)) if f.title.startswith("Attempt 1"))
+    assert "until attempt 2" not in " ".join(ended.evidence)
+
+
 def test_what_a_job_waits_for_is_told_with_since_when() -> None:
     since = (NOW - timedelta(seconds=50)).isoformat()
     waiting = {"reason": "QuotaExceeded", "message": "quota gpus is used up", "since": since}

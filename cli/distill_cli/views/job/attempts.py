@@ -8,6 +8,7 @@ from datetime import datetime
 
 from distill_api.constants import Outcome
 from distill_api.status import Attempt, Spent
+from distill_cli.views import text
 from distill_client import ClientError, Job
 
 PARTS = {
@@ -110,6 +111,25 @@ def _start_seconds(attempt: Attempt) -> float:
     if attempt.running_at is None and attempt.outcome != Outcome.RUNNING:
         return 0.0  # it never trained: all of it is charged to its own end
     return max(0.0, (until - begin).total_seconds()) if until else float("inf")
+
+
+def restarts(job: Job) -> dict[int, str]:
+    """By the number of an attempt that ended: how long it took until the next one trained, and what took it."""
+    listed = {attempt.number: attempt for attempt in job.status.attempts}
+    found = {}
+    for ended, then in ((listed[n], listed[n + 1]) for n in listed if n + 1 in listed):
+        if ended.ended_at is None or then.running_at is None:
+            continue
+        scheduled = then.scheduled_at or then.started_at
+        parts = (
+            ("until the next attempt", then.started_at - ended.ended_at),
+            ("waiting for nodes", scheduled - then.started_at),
+            ("starting", then.running_at - scheduled),
+        )
+        told = ", ".join(f"{text.duration(part.total_seconds())} {what}" for what, part in parts)
+        whole = text.duration((then.running_at - ended.ended_at).total_seconds())
+        found[ended.number] = f"{whole} until attempt {then.number} trained: {told}"
+    return found
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from distill_api.constants import ConditionType, Outcome, Phase
 from distill_api.reasons import Reason
 from distill_api.status import Attempt
 from distill_cli.views import text
-from distill_cli.views.job.attempts import PARTS, repeated_steps
+from distill_cli.views.job.attempts import PARTS, repeated_steps, restarts
 from distill_cli.views.job.finding import Finding
 from distill_cli.views.job.pods import PodRow, doomed, event_rows, pod_rows, telling
 from distill_cli.views.job.ranks import RankTime, slow_ranks
@@ -221,15 +221,15 @@ def _stale(job: Job, progress: ProgressView) -> Finding:
 def _ended(job: Job, count: int) -> Iterator[Finding]:
     ended = [attempt for attempt in job.status.attempts if attempt.outcome not in (Outcome.RUNNING, Outcome.SUCCEEDED)]
     shown = job.condition(_KIND.get(job.status.phase, ConditionType.RUNNING))
-    repeated = repeated_steps(job)
+    repeated, again = repeated_steps(job), restarts(job)
     for attempt in list(reversed(ended))[:count]:
         newest = attempt.number == job.status.attempt
         known = newest and shown is not None and attempt.reason == shown.reason
-        yield _end_of(attempt, repeated.get(attempt.number, 0), known=known)
+        yield _end_of(attempt, repeated.get(attempt.number, 0), again.get(attempt.number, ""), known=known)
 
 
-def _end_of(attempt: Attempt, lost: int, *, known: bool) -> Finding:
-    """`known`: its reason was already explained."""
+def _end_of(attempt: Attempt, lost: int, restart: str, *, known: bool) -> Finding:
+    """`restart`: how the next attempt came to train, or empty. `known`: its reason was already explained."""
     reason = attempt.reason
     cause = reason.facts.cause if reason else "The reason was not recorded."
     cause = "The cause is above." if known else cause
@@ -244,7 +244,7 @@ def _end_of(attempt: Attempt, lost: int, *, known: bool) -> Finding:
         f"Attempt {attempt.number} ended{at}{where}.",
         str(reason or ""),
         f"{cause}{saved}{repeats} {charged}",
-        [*message, *(attempt.decision or [])],
+        [*message, *(attempt.decision or []), *filter(None, [restart])],
         remedy(reason) if reason and not known else "",
         bad=attempt.outcome == Outcome.FAILED,
     )
