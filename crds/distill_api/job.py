@@ -11,7 +11,7 @@ from distill_api.constants import JOB_NAME, JOB_NAME_LENGTH, KIND
 from distill_api.reading import yamltext
 from distill_api.reading.mistakes import explain, nearest
 from distill_api.spec.fields import DistillJobSpec
-from distill_api.spec.pod_template import refusals
+from distill_api.spec.rules.pod_template import refusals
 from distill_api.status import DistillJobStatus
 
 

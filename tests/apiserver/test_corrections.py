@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from distill_api.spec.corrections import DEFINING, JOB, LATER, STARTED
+from distill_api.spec.rules.corrections import DEFINING, JOB, LATER, STARTED
 from tests.support.apiserver.api import Api, Object, Refused
 from tests.support.apiserver.team import manifest
 

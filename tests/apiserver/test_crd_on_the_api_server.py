@@ -12,10 +12,10 @@ import yaml
 
 from distill_api.constants import KIND
 from distill_api.job import InvalidJob, parse_job
-from distill_api.spec import rules
 from distill_api.spec.distillation import DISTILLATION, UNTIL
-from distill_api.spec.exit_codes import EXIT_CODES
 from distill_api.spec.inherit import INHERIT
+from distill_api.spec.rules import across
+from distill_api.spec.rules.exit_codes import EXIT_CODES
 from distill_api.spec.volumes import SOURCE_VOLUME, VOLUME
 from testcluster import ControlPlane
 from tests.support.apiserver.api import Api, Object, Refused
@@ -43,7 +43,7 @@ def changed(path: str, value: object, base: Object | None = None) -> Object:
 TEMPLATE = {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}
 
 RULES = (
-    *rules.SPEC, *rules.RESOURCES, *rules.SCHEDULING, *VOLUME, *SOURCE_VOLUME, *INHERIT, *DISTILLATION, *UNTIL,
+    *across.SPEC, *across.RESOURCES, *across.SCHEDULING, *VOLUME, *SOURCE_VOLUME, *INHERIT, *DISTILLATION, *UNTIL,
     *EXIT_CODES
 )  # fmt: skip
 

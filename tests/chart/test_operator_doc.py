@@ -5,7 +5,7 @@ from collections import defaultdict
 
 import yaml
 
-from distill_api.spec import pod_template
+from distill_api.spec.rules import pod_template
 from tests.support.machine.python import ROOT
 
 DOCUMENT = (ROOT / "docs/operator.md").read_text()

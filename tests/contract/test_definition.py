@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from distill_api.reasons import Reason
-from distill_api.spec.corrections import DEFINING, JOB, LATER, MISMATCH, Change, changes, definition
 from distill_api.spec.fields import DistillJobSpec
+from distill_api.spec.rules.corrections import DEFINING, JOB, LATER, MISMATCH, Change, changes, definition
 from distill_api.spec.training import Training
 from tests.support.operator.samples import job
 

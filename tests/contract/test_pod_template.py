@@ -7,8 +7,8 @@ import pytest
 
 from distill_api.generate.crd import crd
 from distill_api.job import InvalidJob, parse_job
-from distill_api.spec import pod_template
-from distill_api.spec.rule import Rule
+from distill_api.spec.rules import pod_template
+from distill_api.spec.rules.rule import Rule
 from tests.contract.test_spec import job_with
 from tests.support.templates import ALLOWED, REFUSED
 

@@ -3,7 +3,7 @@
 from typing import Any
 
 from distill_api.constants import RESERVED_ENV
-from distill_api.spec import pod_template
+from distill_api.spec.rules import pod_template
 
 Template = dict[str, Any]
 

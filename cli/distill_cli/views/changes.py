@@ -1,4 +1,4 @@
-"""What applying a file changes, and when each change takes effect: the rules of distill_api.spec.corrections."""
+"""What applying a file changes, and when each change takes effect: the rules of distill_api.spec.rules.corrections."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from enum import StrEnum
 from typing import Any
 
 from distill_api.constants import Phase
-from distill_api.spec import corrections
-from distill_api.spec.corrections import DEFINING, STARTED
+from distill_api.spec.rules import corrections
+from distill_api.spec.rules.corrections import DEFINING, STARTED
 from distill_client import Job
 
 

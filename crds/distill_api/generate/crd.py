@@ -20,11 +20,11 @@ from distill_api.constants import (
 )
 from distill_api.generate.pod_template import pod_template, validations
 from distill_api.job import DistillJob
-from distill_api.spec import corrections, rules
 from distill_api.spec.distillation import DISTILLATION, UNTIL
-from distill_api.spec.exit_codes import EXIT_CODES
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.spec.inherit import INHERIT
+from distill_api.spec.rules import across, corrections
+from distill_api.spec.rules.exit_codes import EXIT_CODES
 from distill_api.spec.volumes import SOURCE_VOLUME, VOLUME
 from distill_api.status import LIST_KEYS, DistillJobStatus
 
@@ -127,17 +127,17 @@ def _model_schema(model: type[DistillJobSpec] | type[DistillJobStatus]) -> Schem
 
 def _spec() -> Schema:
     schema = _model_schema(DistillJobSpec)
-    schema["x-kubernetes-validations"] = validations(rules.SPEC)
+    schema["x-kubernetes-validations"] = validations(across.SPEC)
     properties = schema["properties"]
     properties["template"] = pod_template()
     for name, volume in properties["volumes"]["properties"].items():
         volume["x-kubernetes-validations"] = validations(VOLUME if name == "checkpoints" else SOURCE_VOLUME)
-    properties["resources"]["x-kubernetes-validations"] = validations(rules.RESOURCES)
+    properties["resources"]["x-kubernetes-validations"] = validations(across.RESOURCES)
     properties["student"]["properties"]["inherit"]["x-kubernetes-validations"] = validations(INHERIT)
     distillation = properties["distillation"]
     distillation["x-kubernetes-validations"] = validations(DISTILLATION)
     distillation["properties"]["until"]["x-kubernetes-validations"] = validations(UNTIL)
-    properties["scheduling"]["x-kubernetes-validations"] = validations(rules.SCHEDULING)
+    properties["scheduling"]["x-kubernetes-validations"] = validations(across.SCHEDULING)
     properties["recovery"]["properties"]["exitCodes"]["x-kubernetes-validations"] = validations(EXIT_CODES)
     toleration = properties["scheduling"]["properties"]["tolerations"]
     toleration["maxItems"] = 50

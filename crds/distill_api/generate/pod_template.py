@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from distill_api.constants import TRAINER_CONTAINER, Requests
-from distill_api.spec import pod_template as rules
-from distill_api.spec.rule import Rule
+from distill_api.spec.rules import pod_template as rules
+from distill_api.spec.rules.rule import Rule
 
 Schema = dict[str, Any]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from distill_api.generate.crd import Schema, crd
-from distill_api.spec import corrections, rules
-from distill_api.spec.corrections import DEFINING, LATER, STARTED
 from distill_api.spec.distillation import DISTILLATION, UNTIL
-from distill_api.spec.exit_codes import EXIT_CODES
 from distill_api.spec.inherit import INHERIT
+from distill_api.spec.rules import across, corrections
+from distill_api.spec.rules.corrections import DEFINING, LATER, STARTED
+from distill_api.spec.rules.exit_codes import EXIT_CODES
 from distill_api.spec.volumes import SOURCE_VOLUME, VOLUME
 
 _LISTED = 12
@@ -65,11 +65,11 @@ def document() -> str:
     (version,) = crd()["spec"]["versions"]
     job = version["schema"]["openAPIV3Schema"]["properties"]
     told = [
-        *rules.SPEC,
+        *across.SPEC,
         *VOLUME,
         *SOURCE_VOLUME,
-        *rules.RESOURCES,
-        *rules.SCHEDULING,
+        *across.RESOURCES,
+        *across.SCHEDULING,
         *INHERIT,
         *DISTILLATION,
         *UNTIL,

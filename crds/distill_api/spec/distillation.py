@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from distill_api.base import Model
 from distill_api.spec.inherit import Inherit, Init
 from distill_api.spec.outputs import RelativePath
-from distill_api.spec.rule import Rule, check
+from distill_api.spec.rules.rule import Rule, check
 
 
 def _one_end(until: "Until") -> bool:

@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from distill_api.base import Model
-from distill_api.spec import rules
 from distill_api.spec.distillation import Dataset, Distillation, Student, Teacher, Until
 from distill_api.spec.outputs import Export, Report
 from distill_api.spec.pods import Accelerators, DataCache, Resources, Scheduling, SecretName
 from distill_api.spec.recipe import RecipeName
 from distill_api.spec.recovery import Checkpoint, Elastic, Reachable, Recovery, Seconds
-from distill_api.spec.rule import check
+from distill_api.spec.rules import across
+from distill_api.spec.rules.rule import check
 from distill_api.spec.training import Training
 from distill_api.spec.volumes import ClaimRetentionPolicy, Volume, Volumes
 
@@ -94,7 +94,7 @@ class DistillJobSpec(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return check(self, rules.SPEC)
+        return check(self, across.SPEC)
 
     @property
     def processes_per_node(self) -> int:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from distill_api.base import Model
-from distill_api.spec.rule import Rule, check
+from distill_api.spec.rules.rule import Rule, check
 
 Init = Literal["default", "inherit"]
 

@@ -6,8 +6,8 @@ from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from distill_api.base import Model
 from distill_api.reading import quantity
-from distill_api.spec import rules
-from distill_api.spec.rule import check
+from distill_api.spec.rules import across
+from distill_api.spec.rules.rule import check
 
 DnsLabel = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=253)]
 TopologyKey = Annotated[
@@ -47,7 +47,7 @@ class Resources(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return check(self, rules.RESOURCES)
+        return check(self, across.RESOURCES)
 
 
 class DataCache(Model):
@@ -80,7 +80,7 @@ class Scheduling(Model):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        return check(self, rules.SCHEDULING)
+        return check(self, across.SCHEDULING)
 
 
 class SecretName(Model):

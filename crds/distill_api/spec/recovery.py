@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from distill_api.base import Model
-from distill_api.spec.exit_codes import ExitCodeRules
+from distill_api.spec.rules.exit_codes import ExitCodeRules
 
 LONGEST_SECONDS = 10**9
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 
 from distill_api.base import Model
 from distill_api.spec.pods import DnsLabel, Quantity
-from distill_api.spec.rule import Rule, check
+from distill_api.spec.rules.rule import Rule, check
 
 
 def _one_claim(volume: Volume) -> bool:

@@ -5,8 +5,8 @@ from typing import Any
 
 from distill_api.constants import TRAINER_CONTAINER, ExitCode
 from distill_api.job import DistillJob
-from distill_api.spec.exit_codes import ECHOED
 from distill_api.spec.fields import Recovery
+from distill_api.spec.rules.exit_codes import ECHOED
 from distill_operator.builders.affinity import build_affinity
 from distill_operator.builders.metadata import child_metadata, queue_labels, selector_of_attempt
 from distill_operator.builders.pod import build_pod_template

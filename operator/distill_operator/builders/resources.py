@@ -6,7 +6,7 @@ from typing import Any
 from distill_api.constants import Requests
 from distill_api.reading.quantity import amount
 from distill_api.spec.fields import DistillJobSpec, Resources
-from distill_api.spec.rules import trainers_resources
+from distill_api.spec.rules.across import trainers_resources
 
 
 def build_resources(spec: DistillJobSpec) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from distill_api.spec.pod_template import OWNED_POD_FIELDS
+from distill_api.spec.rules.pod_template import OWNED_POD_FIELDS
 from distill_operator.builders.affinity import PREFERRED, REQUIRED
 
 Object = dict[str, Any]

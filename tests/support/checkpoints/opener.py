@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from distill_api.spec.corrections import Change
+from distill_api.spec.rules.corrections import Change
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 
 

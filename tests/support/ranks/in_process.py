@@ -16,8 +16,8 @@ from ultralytics.utils.torch_utils import unset_deterministic
 from digits import generate
 from distill_api.errors import Stopped
 from distill_api.pod.run import RunConfig
-from distill_api.spec.corrections import definition
 from distill_api.spec.recipe import applied, chosen
+from distill_api.spec.rules.corrections import definition
 from distill_api.status import Result
 from distill_trainer.checkpoint.checkpointer import Checkpointer
 from distill_trainer.models.arguments import ultralytics_arguments

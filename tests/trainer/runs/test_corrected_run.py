@@ -9,7 +9,7 @@ from torch import nn
 
 from distill_api.errors import Permanent
 from distill_api.reasons import Reason
-from distill_api.spec.corrections import definition
+from distill_api.spec.rules.corrections import definition
 from distill_trainer.training.saving.corrected import check_distillation, check_optimizer
 from tests.support.models import job_spec
 from tests.support.ranks.in_process import STEPS, STEPS_PER_EPOCH, Volumes

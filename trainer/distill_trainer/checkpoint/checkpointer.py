@@ -14,8 +14,8 @@ import torch
 
 from distill_api.errors import Permanent
 from distill_api.reasons import Reason
-from distill_api.spec import corrections
-from distill_api.spec.corrections import Change
+from distill_api.spec.rules import corrections
+from distill_api.spec.rules.corrections import Change
 from distill_trainer.checkpoint.buffer import SharedBuffer
 from distill_trainer.checkpoint.format import encoding, layout
 from distill_trainer.checkpoint.format.versions import Versions
@@ -86,7 +86,7 @@ class Checkpointer:
         definition: Mapping[str, Any] | None = None,
         committed_before: int = 0,
     ) -> None:
-        """`definition`: that of the run (`distill_api.spec.corrections`), to record and compare; None for neither.
+        """`definition`: that of the run (`rules.corrections`), to record and compare; None for neither.
         `committed_before`: the newest step that earlier attempts are known to have committed.
 
         The writer probes the volume, takes its execution number, raises the fence and deletes what earlier lives of

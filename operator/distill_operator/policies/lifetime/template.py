@@ -5,7 +5,7 @@ The API server refuses such a template, too. But a job that was stored under an 
 
 from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
-from distill_api.spec.pod_template import refusals
+from distill_api.spec.rules.pod_template import refusals
 from distill_operator.types import messages
 from distill_operator.types.actions import Notice
 

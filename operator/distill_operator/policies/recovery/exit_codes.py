@@ -11,7 +11,7 @@ from typing import Final
 
 from distill_api.constants import TRAINER_CONTAINER
 from distill_api.reasons import Reason
-from distill_api.spec.exit_codes import ECHOED, Action, ExitCodeRule, action_for
+from distill_api.spec.rules.exit_codes import ECHOED, Action, ExitCodeRule, action_for
 from distill_operator.kube import texts
 from distill_operator.types import messages
 from distill_operator.types.actions import Notice

@@ -54,7 +54,7 @@ class Manifest:
     """Versions that wrote the checkpoint."""
     files: dict[str, FileEntry]
     run: dict[str, Any] | None = None
-    """The definition of the run (`distill_api.spec.corrections`); None if the trainer that wrote it recorded none."""
+    """The definition of the run (`rules.corrections`); None if the trainer that wrote it recorded none."""
 
     def to_bytes(self) -> bytes:
         """JSON that includes its own digest."""

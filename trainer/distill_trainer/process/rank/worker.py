@@ -21,7 +21,7 @@ from distill_api.errors import TrainerError
 from distill_api.pod.report import TerminationMessage
 from distill_api.pod.run import RunConfig
 from distill_api.reasons import Reason
-from distill_api.spec.corrections import Change, definition
+from distill_api.spec.rules.corrections import Change, definition
 from distill_api.status import Result
 from distill_trainer.process.liveness.heartbeat import STACK_DUMP_SIGNAL, Heartbeat
 from distill_trainer.process.liveness.stop import StopFlag

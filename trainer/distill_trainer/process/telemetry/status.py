@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from distill_api.pod.report import TrainerStatus
-from distill_api.spec.corrections import Change
+from distill_api.spec.rules.corrections import Change
 from distill_api.status import Progress, SpecChange, VersionChange
 from distill_trainer.process.telemetry.time_accounting import TimeAccounting
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 
 from distill_api.base import Model
 from distill_api.constants import ExitCode
-from distill_api.spec.rule import Rule, check
+from distill_api.spec.rules.rule import Rule, check
 
 RESERVED: Final = tuple(int(code) for code in ExitCode)
 """Codes with a meaning of their own, which no rule may change."""

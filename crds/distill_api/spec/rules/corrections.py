@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from distill_api.spec.rule import Rule
-from distill_api.spec.rules import PROCESSES
+from distill_api.spec.rules.across import PROCESSES
+from distill_api.spec.rules.rule import Rule
 from distill_api.spec.training import Training
 
 if TYPE_CHECKING:

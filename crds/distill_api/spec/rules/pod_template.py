@@ -1,6 +1,6 @@
 """Rules of spec.template: what a job may not add to its pods, because the operator or the cluster's admin decides it.
 
-As in rules.py each rule has two forms, here for one node of the template: the pod's spec, a container, a variable, a
+As in across.py each rule has two forms, here for one node of the template: the pod's spec, a container, a variable, a
 volume. generate/pod_template.py puts the CEL at these nodes of the CRD; `refusals` walks the template in Python, for
 `distill validate`, `distill run` and the operator, which creates no pod of a template that is refused.
 """
@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from distill_api.constants import RESERVED_ENV, RESERVED_ENV_PREFIXES, TRAINER_CONTAINER
-from distill_api.spec.rule import Rule
+from distill_api.spec.rules.rule import Rule
 
 Node = Mapping[str, Any]
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from distill_api.constants import TRAINER_CONTAINER
 from distill_api.reading.quantity import amount
-from distill_api.spec.rule import Rule
+from distill_api.spec.rules.rule import Rule
 
 if TYPE_CHECKING:
     from distill_api.spec.fields import DistillJobSpec, Resources, Scheduling

@@ -1,0 +1,1 @@
+"""Rules of a DistillJob, each for the API server and for Python."""
