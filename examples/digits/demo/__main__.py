@@ -85,7 +85,7 @@ def _scratch() -> Path:
 
 def outcome(report: Path) -> None:
     """Print what the student gained, and what it had from the teacher."""
-    print("\n".join(["", *closing.scores(json.loads(report.read_text())), table.learned(report), ""]))
+    print("\n".join(["", closing.scores(json.loads(report.read_text())), table.learned(report), ""]))
 
 
 def prove(best: Path, data: Path, student_map: float | None) -> None:

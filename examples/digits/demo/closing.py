@@ -9,15 +9,12 @@ BOARD = "docs/pictures/job.png"
 RESULTS = "docs/results/README.md"
 
 
-def scores(report: dict[str, Any]) -> list[str]:
+def scores(report: dict[str, Any]) -> str:
     """The student beside itself without a teacher, and the teacher, by the report.json of this run."""
     models = report["models"]
     names = {"baseline": "the student alone", "student": "with its teacher", "teacher": "the teacher"}
     found = "   ".join(f"{told} {number(models[role]['map'])}" for role, told in names.items() if role in models)
-    lines = [f"mAP50-95   {found}"]
-    if agreement := report.get("agreement"):
-        lines.append(f"student and teacher agree on {agreement['student']:.0%} of what they detect")
-    return lines
+    return f"mAP50-95   {found}"
 
 
 def where(report: Path) -> list[str]:
