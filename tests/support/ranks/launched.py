@@ -50,6 +50,7 @@ class Gang:
         attempt: int = 1,
         plan: dict[str, Any] | None = None,
         recovery: dict[str, Any] | None = None,
+        gpus: bool = False,
         steps: int = 40,
         only: range | None = None,
         host: str = "127.0.0.1",
@@ -59,7 +60,7 @@ class Gang:
         """Start every node (or `only` some) of one attempt. `host` is node 0's address; `within`, a command that runs a
         node's launcher; `environ`, further variables.
         """
-        spec = spec_of(nodes, processes, recovery or {})
+        spec = spec_of(nodes, processes, recovery or {}, gpus)
         endpoint = f"{host}:{free_port()}"
         variables = {"FAKE_PLAN": json.dumps(plan or {}), "FAKE_STEPS": str(steps), "OMP_NUM_THREADS": "1", **environ}
         variables["FAKE_BACKEND"] = self.backend
@@ -114,15 +115,17 @@ class Gang:
                     node.process.kill()
 
 
-def spec_of(nodes: int, processes: int, recovery: dict[str, Any]) -> DistillJobSpec:
-    """A CPU job on that many nodes; `recovery` replaces fields of spec.recovery."""
+def spec_of(nodes: int, processes: int, recovery: dict[str, Any], gpus: bool = False) -> DistillJobSpec:
+    """A job on that many nodes; `recovery` replaces fields of spec.recovery. `gpus`: it asks for one for each process,
+    which fakes/rank.py never uses.
+    """
     return DistillJobSpec.model_validate(
         {
             "student": {"model": "yolo26n.yaml"},
             "dataset": {"config": "data.yaml"},
             "training": {"batch": 4},
             "nodes": nodes,
-            "accelerators": {"perNode": 0, "processesPerNode": processes},
+            "accelerators": {"perNode": processes} if gpus else {"perNode": 0, "processesPerNode": processes},
             "recovery": {"gracePeriodSeconds": 15, **recovery},
             "volumes": {"checkpoints": {"claimName": "c"}, "data": {"claimName": "d"}},
         }

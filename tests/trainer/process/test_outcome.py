@@ -46,6 +46,16 @@ class DistBackendError(RuntimeError):
             Reason.PEER_LOST,
             "rank 3 timed out waiting for another rank in phase backward: RuntimeError: ",
         ),
+        (
+            RuntimeError(
+                "Got the following error when running the callback: RuntimeError: Application timeout caused pair "
+                "closure"
+            ),
+            1,
+            "failed",
+            Reason.PEER_LOST,
+            "rank 3 timed out waiting for another rank in phase backward: RuntimeError: ",
+        ),
         (MemoryError(), 1, "failed", Reason.OUT_OF_MEMORY, "lower training.batch"),
         (
             RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."),

@@ -13,6 +13,7 @@ from distill_api.errors import Permanent, Stopped, TrainerError
 from distill_api.pod.report import TerminationMessage
 from distill_api.reasons import Reason
 from distill_api.status import Result
+from distill_trainer.process.liveness.flight_recorder import Position, describe
 from distill_trainer.process.liveness.heartbeat import MissedHeartbeat
 
 FAILURE_EXIT_CODE = 1
@@ -20,7 +21,7 @@ FAILURE_EXIT_CODE = 1
 _PEER_LOSS_TYPES = frozenset({"DistBackendError", "DistNetworkError", "DistStoreError"})
 _PEER_LOSS_TEXT = re.compile(
     r"gloo/|Connection closed by peer|Connection reset by peer|Connection refused|Broken pipe|NCCL|"
-    r"Timed out waiting|wait timeout|Socket closed|\[c10d\]|ProcessGroup"
+    r"Application timeout caused pair closure|Timed out waiting|wait timeout|Socket closed|\[c10d\]|ProcessGroup"
 )
 _DEVICE_ERROR_TYPES = frozenset({"AcceleratorError", "RuntimeError", "DistBackendError"})
 _DEVICE_TEXT = re.compile(
@@ -58,6 +59,8 @@ class RankReport(Model):
     """Unix time of the end."""
     message: TerminationMessage
     """Termination message of the container if this rank is the cause."""
+    position: Position | None = None
+    """In the gang's collectives, of a rank that was stuck in one or outside of them."""
 
 
 @dataclass(frozen=True)
@@ -199,6 +202,16 @@ def conclude(
         first = min(waited, key=lambda end: (end.at, end.rank))
         return _stalled_together(first) if len(ends) == world_size else _as_reported(first)
     return _as_reported(blamed)
+
+
+def with_positions(ending: Ending, ends: Sequence[RankEnd]) -> Ending:
+    """The ending of a gang that was stuck, with how far each rank of this node had come."""
+    positions = {end.rank: end.report.position for end in ends if end.report is not None and end.report.position}
+    message = ending.message
+    if message.reason not in (Reason.STALLED, Reason.PEER_LOST) or not positions:
+        return ending
+    text = f"{message.message}; {describe(positions)}"
+    return replace(ending, message=message.model_copy(update={"message": text}))
 
 
 def stopped_before_first_step(attempt: int) -> Ending:

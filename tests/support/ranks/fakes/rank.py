@@ -73,6 +73,7 @@ def fake_train(run: RunConfig, context: RankContext) -> Result | None:
     if context.env.rank == 0:
         log.info("computes with %d threads", torch.get_num_threads())
         devices = os.environ.get("CUDA_VISIBLE_DEVICES")
+        log.info("of PyTorch: %s", sorted(name for name in os.environ if name.startswith(("TORCH_", "PYTORCH_"))))
         log.info("may use CUDA: %s, devices %s", not torch.cuda._is_in_bad_fork(), devices)
     if mine.get("at") == 0:
         misbehave(mine["do"])

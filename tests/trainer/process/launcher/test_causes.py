@@ -1,5 +1,6 @@
 """A rank's cause reaches log and termination message before any collective teardown, which waits for the others."""
 
+import re
 import resource
 import sys
 import time
@@ -10,6 +11,8 @@ import pytest
 
 from benchmarks.small_run import Attempt, Local, end_all, make_volumes
 from distill_api.reasons import Reason
+from distill_trainer.process.launcher.agent import gpu_variables
+from distill_trainer.process.liveness.timeouts import timeouts
 from tests.support.machine.processes import children, command, ranks_of
 from tests.support.ranks.launched import Gang
 from tests.support.ranks.patient import ABORT_SECONDS
@@ -67,6 +70,24 @@ def test_a_rank_that_c10ds_watchdog_kills_has_lost_a_peer(gang: Gang) -> None:
     assert "killed by SIGABRT, as PyTorch does when a peer of a collective is gone" in message.message
     assert "watchdog thread terminated with exception" in nodes[0].log.read_text()
     assert nodes[1].end()[1].reason == Reason.STALLED
+
+
+def test_only_ranks_on_gpus_get_the_variables_for_them(gang: Gang) -> None:
+    names = sorted(gpu_variables(600, {}))
+    for gpus, told in ((False, []), (True, names)):
+        (node,) = gang.start(processes=1, steps=1, gpus=gpus)
+        assert node.end()[0] == 0
+        found = re.search(r"of PyTorch: (.*)", node.log.read_text())
+        assert found is not None
+        assert [name for name in names if name in found[1]] == told
+
+
+@pytest.mark.parametrize(("stall", "heartbeat"), [(600, "3600"), (4500, "4500"), (86400, "86400")])
+def test_c10ds_monitor_never_acts_before_the_watchdog(stall: int, heartbeat: str) -> None:
+    found = gpu_variables(stall, {"TORCH_FR_BUFFER_SIZE": "7"})
+    assert found["TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC"] == heartbeat
+    assert float(heartbeat) > timeouts(stall).watchdog
+    assert found["TORCH_FR_BUFFER_SIZE"] == "7", "what the container says holds"
 
 
 def started(local: Local, name: str) -> Attempt:

@@ -1,14 +1,18 @@
 """Who notices, and when, that a rank no longer moves."""
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
 from distill_trainer.process.liveness import flight_recorder
+from distill_trainer.process.liveness.flight_recorder import Position
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import LEAVING_SECONDS, RENDEZVOUS, Stall, Watchdog
 from tests.support.machine.clock import Clock
+from tests.support.machine.python import environment
 
 
 @pytest.mark.parametrize(
@@ -110,6 +114,76 @@ def entry(number: int, state: str, name: str = "nccl:all_reduce") -> dict[str, A
 )
 def test_the_oldest_collective_that_has_not_completed_is_named(entries: list[dict[str, Any]], said: str | None) -> None:
     assert flight_recorder.oldest_active({"version": "2.10", "entries": entries}) == said
+
+
+@pytest.mark.parametrize(
+    ("entries", "completed", "told"),
+    [
+        ([], "-1", None),
+        ([entry(0, "started")], "-1", Position(number=1, name="all_reduce", active=True)),
+        (
+            [entry(4, "scheduled"), entry(3, "started"), entry(2, "completed")],
+            "3",
+            Position(number=4, name="all_reduce", active=True),
+        ),
+        (
+            [entry(3, "completed", "nccl:broadcast"), entry(2, "completed")],
+            "4",
+            Position(number=4, name="broadcast", active=False),
+        ),
+        ([], "9", Position(number=9, name="collective", active=False)),
+    ],
+)
+def test_a_ranks_position_is_its_oldest_active_or_newest_completed(
+    entries: list[dict[str, Any]], completed: str, told: Position | None
+) -> None:
+    trace = {"entries": entries, "pg_status": {"0": {"last_completed_collective": completed}}}
+    assert flight_recorder.position_of(trace) == told
+
+
+OWN_RECORDER = """
+import json, torch, torch.distributed as dist
+from torch._C import _distributed_c10d
+from distill_trainer.process.liveness.flight_recorder import position_of
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+for _ in range(3):
+    dist.all_reduce(torch.ones(1))
+dist.barrier()
+trace = json.loads(_distributed_c10d._dump_fr_trace_json(includeCollectives=True, onlyActive=False))
+while trace["pg_status"]["0"]["last_completed_collective"] != "4":  # another thread retires it
+    trace = json.loads(_distributed_c10d._dump_fr_trace_json(includeCollectives=True, onlyActive=False))
+print(position_of(trace).model_dump_json())
+"""
+
+
+def test_the_recorder_of_a_group_of_gloo_tells_the_newest_completed() -> None:
+    """Its trace has the form of NCCL's."""
+    given = environment(**flight_recorder.VARIABLES)
+    told = subprocess.run(
+        [sys.executable, "-c", OWN_RECORDER], env=given, capture_output=True, text=True, timeout=120, check=True
+    )
+    position = Position.model_validate_json(told.stdout)
+    assert (position.number, position.active) == (4, False)
+    assert position.name in ("barrier", "all_reduce")
+
+
+def at(number: int, active: bool, name: str = "all_reduce") -> Position:
+    return Position(number=number, name=name, active=active)
+
+
+@pytest.mark.parametrize(
+    ("positions", "told"),
+    [
+        (
+            {0: at(41, True), 1: at(41, True), 2: at(41, True), 3: at(40, False)},
+            "rank 3 has completed all_reduce 40 and is in none, ranks 0, 1, 2 are in all_reduce 41",
+        ),
+        ({0: at(7, True), 1: at(7, True, "broadcast")}, "rank 0 is in all_reduce 7, rank 1 is in broadcast 7"),
+        ({5: at(7, True), 4: at(7, True)}, "ranks 4, 5 are in all_reduce 7"),
+    ],
+)
+def test_ranks_are_told_by_how_far_they_have_come(positions: dict[int, Position], told: str) -> None:
+    assert flight_recorder.describe(positions) == told
 
 
 def test_a_recorder_that_cannot_be_read_does_not_keep_a_stuck_rank(

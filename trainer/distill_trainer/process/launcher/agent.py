@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +15,29 @@ from distill_api.reasons import Reason
 from distill_trainer.process.launcher.rendezvous import Endpoint
 from distill_trainer.process.launcher.zygote import RankProcess, Zygote
 from distill_trainer.process.liveness import flight_recorder
+from distill_trainer.process.liveness.timeouts import timeouts
 
 _EXIT_BARRIER_SECONDS = 30.0
 _MONITOR_SECONDS = 0.1
 
-ON_GPUS: Mapping[str, str] = {
-    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "3",
-    "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC": "3600",
-    **flight_recorder.VARIABLES,
-    "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
-}
-"""Variables that PyTorch reads on GPUs, where the container says nothing else. An error of NCCL ends the process at
-once instead of waiting for other collectives. c10d's own monitor never acts before this project's watchdog, which knows
-rank and phase. Memory that was freed can be used for tensors of other sizes, as when distillation ends.
-"""
+_HEARTBEAT_SECONDS = 3600.0
+
+
+def gpu_variables(stall_timeout_seconds: float, environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that PyTorch reads on GPUs, where `environ` says nothing else.
+
+    An error of NCCL ends the process at once instead of waiting for other collectives. c10d's own monitor never acts
+    before this project's watchdog, which knows rank and phase. Memory that was freed can be used for tensors of other
+    sizes, as when distillation ends.
+    """
+    heartbeat = ceil(max(_HEARTBEAT_SECONDS, timeouts(stall_timeout_seconds).operator))
+    variables = {
+        "TORCH_NCCL_ASYNC_ERROR_HANDLING": "3",
+        "TORCH_NCCL_HEARTBEAT_TIMEOUT_SEC": str(heartbeat),
+        **flight_recorder.VARIABLES,
+        "PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True",
+    }
+    return {name: environ.get(name, value) for name, value in variables.items()}
 
 
 @dataclass(frozen=True)
@@ -199,5 +209,4 @@ def _variables(worker, group) -> dict[str, str]:  # type: ignore[no-untyped-def]
         "TORCHELASTIC_RESTART_COUNT": "0",
         "TORCHELASTIC_MAX_RESTARTS": "0",
         "TORCHELASTIC_USE_AGENT_STORE": str(group.spec.rdzv_handler.use_agent_store),
-        **{name: os.environ.get(name, value) for name, value in ON_GPUS.items()},
     }

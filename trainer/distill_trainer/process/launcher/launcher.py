@@ -14,7 +14,7 @@ from types import FrameType
 from distill_api.constants import Env
 from distill_api.pod.run import RunConfig
 from distill_trainer.checkpoint.format import layout
-from distill_trainer.process.launcher.agent import Failure, Gang, Torchrun
+from distill_trainer.process.launcher.agent import Failure, Gang, Torchrun, gpu_variables
 from distill_trainer.process.launcher.rendezvous import Endpoint, wait_for_name
 from distill_trainer.process.launcher.zygote import Zygote
 from distill_trainer.process.liveness.heartbeat import (
@@ -27,7 +27,14 @@ from distill_trainer.process.liveness.heartbeat import (
 from distill_trainer.process.liveness.stop import STOP_SIGNALS
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.machine.oom import oom_kills
-from distill_trainer.process.outcome import Ending, RankEnd, conclude, ending_of, stopped_before_first_step
+from distill_trainer.process.outcome import (
+    Ending,
+    RankEnd,
+    conclude,
+    ending_of,
+    stopped_before_first_step,
+    with_positions,
+)
 from distill_trainer.process.rank.files import FOLDER_VARIABLE, RankFiles
 from distill_trainer.process.run_files import RunFiles
 from distill_trainer.process.telemetry.stderr import RankStderr
@@ -94,7 +101,10 @@ class Launcher:
                 endpoint=self._endpoint,
                 join_timeout=join_timeout,
             )
-            self._torchrun = Torchrun(gang, self._zygote, {FOLDER_VARIABLE: str(self._folder)}, self._folder)
+            variables = {FOLDER_VARIABLE: str(self._folder)}
+            if self._run.spec.uses_cuda:
+                variables |= gpu_variables(self._run.spec.recovery.stall_timeout_seconds, os.environ)
+            self._torchrun = Torchrun(gang, self._zygote, variables, self._folder)
             self._failures = self._torchrun.run()
         except BaseException as error:  # noqa: BLE001  handed to the main thread, which reports it
             self._error = error
@@ -148,13 +158,14 @@ class Launcher:
             if ending.unexpected:
                 log.error("the launcher failed", exc_info=self._error)
             return ending
-        return conclude(
+        ending = conclude(
             ends,
             attempt=self._run.attempt,
             world_size=self._run.world_size,
             stop_requested=self._stop_requested,
             oom_killed=oom_killed,
         )
+        return with_positions(ending, ends)
 
     @staticmethod
     def _orphaned() -> bool:

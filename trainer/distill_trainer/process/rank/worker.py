@@ -23,6 +23,8 @@ from distill_api.pod.run import RunConfig
 from distill_api.reasons import Reason
 from distill_api.spec.rules.corrections import Change, definition
 from distill_api.status import Result
+from distill_trainer.process.liveness import flight_recorder
+from distill_trainer.process.liveness.flight_recorder import Position
 from distill_trainer.process.liveness.heartbeat import STACK_DUMP_SIGNAL, Heartbeat
 from distill_trainer.process.liveness.stop import StopFlag
 from distill_trainer.process.liveness.timeouts import timeouts
@@ -202,10 +204,14 @@ class Rank:
             }
         )
         seconds = timeouts(self._run.spec.recovery.stall_timeout_seconds).last_commit
-        self._exit(Ending(code, message), seconds, wait_for_siblings=False)
+        self._exit(Ending(code, message), seconds, wait_for_siblings=False, position=flight_recorder.position())
 
     def _exit(
-        self, ending: Ending, commit_seconds: float = _COMMIT_SECONDS, wait_for_siblings: bool = True
+        self,
+        ending: Ending,
+        commit_seconds: float = _COMMIT_SECONDS,
+        wait_for_siblings: bool = True,
+        position: Position | None = None,
     ) -> NoReturn:
         """Wait for the last commit, write the report and exit the process."""
         self._exit_lock.acquire()  # never released: either the main thread or the watchdog exits
@@ -215,7 +221,8 @@ class Rank:
                 self._checkpointer.wait(commit_seconds)
             except TrainerError as error:
                 log.error("the last checkpoint was not committed: %s", error.message)
-        report = RankReport(exit_code=ending.exit_code, at=at, message=self._with_progress(ending.message))
+        message = self._with_progress(ending.message)
+        report = RankReport(exit_code=ending.exit_code, at=at, message=message, position=position)
         try:
             self._files.write_report(report)
         except OSError as error:
