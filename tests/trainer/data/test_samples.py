@@ -123,6 +123,17 @@ def test_images_come_in_slots_and_nothing_through_dev_shm(
             assert set(files.values()) <= {"", "[heap]"}
 
 
+def test_the_way_through_pipes_is_told_once_an_epoch(make_digits: Any, caplog: pytest.LogCaptureFixture) -> None:
+    made = data(make_digits(), "detect", 1, [0], workers=1)
+    made._images_bytes = 1
+    steps = made.steps_per_epoch
+    assert len(list(made.batches(0, 2 * steps))) == 2 * steps
+    told = [
+        record.getMessage().partition(":")[0] for record in caplog.records if "through pipes" in record.getMessage()
+    ]
+    assert told == ["epoch 1", "epoch 2"]
+
+
 def test_the_seed_matters(make_digits: Any) -> None:
     made = data(make_digits(), "detect", 1, [0])
     other = data(make_digits(), "detect", 1, [0])

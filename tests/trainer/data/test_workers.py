@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -137,6 +138,33 @@ def test_a_batch_that_is_kept_is_never_overwritten(size: int) -> None:
         dropped = [int(batch["img"][1, 0, 0, 0]) for batch in loader]
     assert dropped == loader_done
     assert [int(image[0, 0, 0]) for image in kept] == loader_done, "batches outlive their loader"
+
+
+@pytest.mark.parametrize(
+    ("size", "keep", "said"),
+    [
+        (1, False, "epoch 7: 8 batches came through pipes, .*: 0 found no free slot, 8 did not fit one; "),
+        (
+            2 * 3 * 8 * 8,
+            True,
+            r"epoch 7: \d+ batches came through pipes, .*: [1-9]\d* found no free slot, 0 did not fit one; ",
+        ),
+        (2 * 3 * 8 * 8, False, "$"),
+    ],
+)
+def test_batches_that_come_through_pipes_are_told_with_their_cause(
+    size: int, keep: bool, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = [[2 * n, 2 * n + 1] for n in range(40 if keep else 8)]
+    loader = BatchLoader(Images(), pairs, stacked, workers=1, images_bytes=size)
+    with closing(loader):
+        kept = [batch if keep else None for batch in loader]
+        loader.tell_piped("epoch 7")
+        assert re.match(said, caplog.text.partition("WARNING")[2].partition("py:")[2].partition(" ")[2])
+        caplog.clear()
+        loader.tell_piped("epoch 8")
+        assert caplog.text == "", "each is told once"
+    assert len(kept) == len(pairs)
 
 
 def test_slots_are_used_again_once_their_batch_is_dropped() -> None:

@@ -117,5 +117,8 @@ class TrainData:
         )
         with closing(loader):
             shard_batches = iter(loader)
-            for _ in range(start_step, end_step):
-                yield [next(shard_batches) for _ in self._local_shards]
+            for step in range(start_step, end_step):
+                batches = [next(shard_batches) for _ in self._local_shards]
+                if (step + 1) % self.steps_per_epoch == 0:
+                    loader.tell_piped(f"epoch {(step + 1) // self.steps_per_epoch}")
+                yield batches

@@ -9,6 +9,7 @@ would not see its connections close while a worker runs; therefore the kernel ki
 from __future__ import annotations
 
 import atexit
+import logging
 import multiprocessing
 import os
 import signal
@@ -20,9 +21,11 @@ from typing import Any, Final
 import torch
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from distill_trainer.data.loading.slots import Piped, Slots
+from distill_trainer.data.loading.slots import PipeCounts, Piped, Slots
 from distill_trainer.process.liveness.stop import stop_signals_blocked
 from distill_trainer.process.machine.prctl import PR_SET_PDEATHSIG, prctl
+
+log = logging.getLogger(__name__)
 
 Batch = dict[str, Any]
 
@@ -73,9 +76,12 @@ class BatchLoader:
         """`images_bytes`: maximum size of a batch's images, 0 for samples without. `held`: the number of batches that
         the receiver keeps at a time; those beyond may be sent more slowly.
         """
+        self._slots: Slots | None = None
+        self._told = PipeCounts(0, 0)
         if workers > 0:
-            slots = Slots(workers, slots_per_worker(workers, held), images_bytes) if images_bytes else None
-            collate = partial(_collate_to_send, slots, collate)
+            if images_bytes:
+                self._slots = Slots(workers, slots_per_worker(workers, held), images_bytes)
+            collate = partial(_collate_to_send, self._slots, collate)
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=batch_sampler,
@@ -100,6 +106,20 @@ class BatchLoader:
             self._iterator = iter(self._loader)
         self._processes += [child for child in multiprocessing.active_children() if child not in before]
         return self._iterator
+
+    def tell_piped(self, when: str) -> None:
+        """Say in the log how many batches came through pipes since the last call, if any did."""
+        if self._slots is None:
+            return
+        now, before = self._slots.piped(), self._told
+        no_slot, too_large = now.no_slot - before.no_slot, now.too_large - before.too_large
+        self._told = now
+        if no_slot + too_large:
+            log.warning(
+                "%s: %d batches came through pipes, which is slower than shared memory: %d found no free slot, %d did "
+                'not fit one; "Shared memory" in docs/gpu.md says what to do',
+                when, no_slot + too_large, no_slot, too_large,
+            )  # fmt: skip
 
     def close(self) -> None:
         """Shut the workers down, and kill those that do not end."""

@@ -76,6 +76,7 @@ class ValData:
         """This rank's batches, in the order of `rank_batches` and the format of Ultralytics' collate_fn."""
         if self._loader is None:
             self._loader = self._open()
+        self._loader.tell_piped("the validation before")
         return iter(self._loader)
 
     def close(self) -> None:
