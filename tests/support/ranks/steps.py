@@ -1,9 +1,10 @@
 """A rank that trains on synthetic shards: the trainer's own step, DDP and state, without data set and launcher.
 
-    RANK=0 WORLD_SIZE=2 MASTER_ADDR=… python -m tests.support.ranks.steps OUT SHARDS STEPS END NBS SHARE [STATE]
+    RANK=0 WORLD_SIZE=2 MASTER_ADDR=… python -m tests.support.ranks.steps OUT SHARDS STEPS END NBS SHARE SCALE [STATE]
 
 Writes the state after every step and a report of what DDP and the optimizer hold. Distillation ends before step END;
-gradients accumulate to NBS images. With a SHARE above 0 the terms are spkd and iou, balanced at the neck. STATE is one
+gradients accumulate to NBS images. With a SCALE above 0 losses are scaled as for fp16, from this scale on. With a SHARE
+above 0 the terms are spkd and iou, balanced at the neck. STATE is one
 to go on from.
 """
 
@@ -47,11 +48,12 @@ def run_gang(
     end: int = 100,
     nbs: int = 8,
     share: float = 0.0,
+    scale: float = 0.0,
     state: Path | None = None,
 ) -> Path:
     """Run the ranks to their end and return `out`, which holds state-<step>.pt and report.json of rank 0."""
     out.mkdir(parents=True)
-    arguments = [out, shards, steps, end, nbs, share, *([state] if state else [])]
+    arguments = [out, shards, steps, end, nbs, share, scale, *([state] if state else [])]
     ranks = start_ranks("tests.support.ranks.steps", [arguments] * world_size, free_port())
     assert [rank.wait(300) for rank in ranks] == [0] * world_size
     return out
@@ -67,12 +69,24 @@ class Order:
     end: int
     nbs: int
     share: float
+    scale: float
     state: Path | None
 
     @classmethod
     def of(cls, argv: Sequence[str]) -> Self:
         shards, steps, end, nbs = map(int, argv[1:5])
-        return cls(Path(argv[0]), shards, steps, end, nbs, float(argv[5]), Path(argv[6]) if len(argv) > 6 else None)
+        share, scale = map(float, argv[5:7])
+        return cls(Path(argv[0]), shards, steps, end, nbs, share, scale, Path(argv[7]) if len(argv) > 7 else None)
+
+
+@dataclass(frozen=True)
+class Scaled(Precision):
+    """fp32 with the loss scaling of fp16, which CPUs have no convolutions for; it overflows later, but alike."""
+
+    scale: float = 1.0
+
+    def scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler("cpu", init_scale=self.scale, growth_interval=2)
 
 
 class Rank:
@@ -89,11 +103,11 @@ class Rank:
                 WeightSchedule(1.0 if order.share else 6.0, constant, order.end),
                 [Term(LOSSES[name], name=name) for name in ("spkd", "iou")] if order.share else ULTRALYTICS,
                 share=order.share or None,
-                teacher_dtype=torch.float64,
+                teacher_dtype=torch.get_default_dtype(),
             ),
             Shards.of_rank(environment.rank, environment.world_size, order.shards),
             environment,
-            Precision.of("fp32", environment.device),
+            Scaled("cpu", None, order.scale) if order.scale else Precision.of("fp32", environment.device),
         )
         loaded = torch.load(order.state, weights_only=True) if order.state and environment.is_main else None
         self.training, schedule = builder.build_state(broadcast_state(loaded, environment.device))
@@ -108,7 +122,8 @@ class Rank:
             wants_to_stop = environment.rank == environment.world_size - 1 and number == order.steps - 1
             result = self.step.run(number, batches, wants_to_stop, Phases()).read()
             self.training.progress.finish_step(result.losses, 0.0)
-            results.append({"losses": result.losses, "stop": result.stop, "moved": result.optimizer_stepped})
+            told = {"losses": result.losses, "stop": result.stop, "moved": result.optimizer_stepped}
+            results.append(told | {"skipped": result.skipped, "scale": result.amp_scale})
             if environment.is_main:
                 torch.save(self.training.collect(), order.out / f"state-{self.training.progress.step}.pt")
         return results
@@ -117,9 +132,9 @@ class Rank:
 def main(order: Order) -> None:
     """Train as ordered and report what DDP and the optimizer held."""
     torch.set_num_threads(1)
-    # Where only a different rule can make a difference: in single precision rounding grows from step to step.
-    torch.set_default_dtype(torch.float64)
-    torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
+    if not order.scale:  # where only a different rule can make a difference: in fp32 rounding grows from step to step
+        torch.set_default_dtype(torch.float64)
+        torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]
     torch.use_deterministic_algorithms(True, warn_only=True)
     environment = from_torchrun(uses_cuda=False)
     with process_group(environment, timeouts(100)):

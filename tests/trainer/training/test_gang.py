@@ -155,3 +155,19 @@ def test_a_balanced_training_does_not_depend_on_the_number_of_ranks(balanced: Pa
 def test_three_balanced_ranks_resume_bitwise(balanced: Path, step: int, tmp_path: Path) -> None:
     resumed = run_gang(tmp_path / "resumed", 3, state=balanced / f"state-{step}.pt", **BALANCED)
     assert_bitwise(state(resumed, 5), state(balanced, 5))
+
+
+SCALED: dict[str, Any] = {"scale": 2.0**127, "steps": 16}
+"""The largest power of two in fp32: first overflows halve it, later it grows back to where gradients overflow."""
+
+
+def test_overflows_and_the_loss_scale_do_not_depend_on_the_number_of_ranks(tmp_path: Path) -> None:
+    one, two, three = (report(run_gang(tmp_path / str(ranks), ranks, **SCALED))["results"] for ranks in (1, 2, 3))
+    told = [[(step["skipped"], step["scale"]) for step in results] for results in (one, two, three)]
+    assert told[1] == told[0]
+    assert told[2] == told[0]
+    skipped = [skips for skips, _ in told[0]]
+    assert skipped[0]
+    assert True in skipped[skipped.index(False) :], "the scale has grown to where it overflows again"
+    for ours, theirs in zip(three, one, strict=True):
+        assert ours["losses"] == pytest.approx(theirs["losses"], rel=0.05)
