@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.distill_model import DistillationModel
 from ultralytics.utils.torch_utils import ModelEMA
 
+from benchmarks.bench.driven import ProgressBar, Ran, Run, as_our_loop, pinned
 from distill_api.spec.distillation import Distillation
 from distill_api.spec.recipe import AUTO
 from distill_trainer.data import Shards
@@ -34,6 +36,7 @@ from distill_trainer.training.saving.state import TrainingState
 from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import build, preprocessed, shard_batch, teach
 
+ULTRALYTICS_KINDS = ("ultralytics", "ultralytics-plain")
 FORMATS = {"fp32": None, "bf16": torch.bfloat16}
 NOMINAL_BATCH = 64
 """Images per optimizer step."""
@@ -70,19 +73,23 @@ GPU_PAIRS = {
     "s-m": Pair("yolo26s.yaml", "yolo26m.yaml", 640, 16),
 }
 
-TimedStep = Callable[[int, Phases], dict[str, float]]
-"""Makes a step; returns this project's losses, and of Ultralytics' none."""
-
 
 class Bench:
     """Builds the candidates for one pair, with the same weights and batches."""
 
     def __init__(
-        self, pair: Pair, environment: Environment, compiled: bool, teacher_dtype: torch.dtype = torch.float32
+        self,
+        pair: Pair,
+        environment: Environment,
+        compiled: bool,
+        teacher_dtype: torch.dtype = torch.float32,
+        late: bool | None = None,
     ) -> None:
-        """`teacher_dtype`: of this project's teacher; Ultralytics' computes as its student does."""
+        """`teacher_dtype`: of this project's teacher; Ultralytics' computes as its student does. `late`: whether this
+        project's results are read late; None: as in a job on this device.
+        """
         self._pair, self._environment, self._compiled = pair, environment, compiled
-        self._teacher_dtype = teacher_dtype
+        self._teacher_dtype, self._late = teacher_dtype, late
         self._trained: Any = None
         settings: dict[str, Any] = {
             "imgsz": pair.imgsz,
@@ -94,7 +101,8 @@ class Bench:
         self._teacher = teach(build(pair.teacher, seed=1, **settings))
         images = pair.batch // environment.world_size
         seeds = [(step, environment.rank) for step in range(pair.steps)]
-        self._batches = [shard_batch(images, seed=step * 10 + rank, imgsz=pair.imgsz) for step, rank in seeds]
+        batches = [shard_batch(images, seed=step * 10 + rank, imgsz=pair.imgsz) for step, rank in seeds]
+        self._batches = pinned(batches, DEVICE)
         self._plan = TrainingPlan(
             epochs=100, steps_per_epoch=1000, batch=pair.batch, images=1000 * pair.batch, classes=3
         )
@@ -122,12 +130,12 @@ class Bench:
             digest.update(parameter.detach().cpu().numpy().tobytes())
         return digest.hexdigest()
 
-    def candidate(self, kind: str, format_: str) -> TimedStep:
-        """One step of `kind` (plain, distilled, auto: with the terms of recipe: auto, ultralytics), with the student's
-        forward pass in `format_`.
+    def candidate(self, kind: str, format_: str) -> Run:
+        """Steps of `kind` (plain, distilled, auto: with the terms of recipe: auto, ultralytics, ultralytics-plain), the
+        student's forward pass in `format_`.
         """
-        if kind == "ultralytics":
-            return self._ultralytics(FORMATS[format_])
+        if kind in ULTRALYTICS_KINDS:
+            return self._ultralytics(FORMATS[format_], distilled=kind == "ultralytics")
         terms = terms_of(Distillation.model_validate(AUTO["distillation"])) if kind == "auto" else ULTRALYTICS
         return self._own(Precision.of(format_, DEVICE), self._teacher if kind != "plain" else None, terms)
 
@@ -149,9 +157,10 @@ class Bench:
             self._environment,
             precision,
             compile=self._compiled,
+            late=self._late,
         )
 
-    def _own(self, precision: Precision, teacher: Any | None, terms: Sequence[Term]) -> TimedStep:
+    def _own(self, precision: Precision, teacher: Any | None, terms: Sequence[Term]) -> Run:
         student = deepcopy(self._student)
         builder = self._builder(student, precision, teacher, terms)
         self._trained = student
@@ -159,21 +168,20 @@ class Bench:
         step = builder.build_step(*builder.build_state())
         _split_forward(student)
 
-        def run(number: int, phases: Phases) -> dict[str, float]:
+        def on_step(phases: Phases) -> None:
             student.forward_clock = phases
-            return step.run(number, [self._batches[number % len(self._batches)]], False, phases).read().losses
 
-        return run
+        return as_our_loop(step, self._batches, on_step)
 
-    def _ultralytics(self, dtype: torch.dtype | None) -> TimedStep:
-        student = deepcopy(self._student)
-        student.to(DEVICE)
-        model = DistillationModel(teacher_model=deepcopy(self._teacher), student_model=student)
+    def _ultralytics(self, dtype: torch.dtype | None, distilled: bool) -> Run:
+        model: Any = deepcopy(self._student).to(DEVICE)
+        if distilled:
+            model = DistillationModel(teacher_model=deepcopy(self._teacher), student_model=model)
         if DEVICE.type == "cuda":
             model.to(memory_format=torch.channels_last)
         model.train()
         trainer: Any = SimpleNamespace(
-            args=deepcopy(student.args),
+            args=deepcopy(self._student.args),
             data={"nc": 3},
             model=model,
             device=DEVICE,
@@ -190,21 +198,29 @@ class Bench:
             decay=trainer.args.weight_decay,
             iterations=self._plan.total_steps,
         )
+        numbers, progress_bar = count(), ProgressBar()
 
-        def run(number: int, phases: Phases) -> dict[str, float]:
+        def step(number: int, phases: Phases) -> None:
             batch = dict(self._batches[number % len(self._batches)])
             with torch.autocast(DEVICE.type, dtype=dtype, enabled=dtype is not None):
                 with phases.measure("data"):
                     batch = DetectionTrainer.preprocess_batch(trainer, batch)
                 with phases.measure("teacher, student, loss"):
-                    loss, _ = model(batch)
+                    loss, losses = model(batch)
                     loss = loss.sum()
             with phases.measure("backward"):
                 trainer.scaler.scale(loss).backward()
             if (number + 1) % len(self._batches) == 0:
                 with phases.measure("optimizer"):
                     BaseTrainer.optimizer_step(trainer)
-            return {}
+            progress_bar.update(losses)
+
+        def run(steps: int) -> Ran:
+            ran, phases = Ran(), Phases.on(DEVICE, lambda _: None)
+            for _ in range(steps):
+                step(next(numbers), phases)
+                ran.absorb(None, phases.reset())
+            return ran
 
         return run
 

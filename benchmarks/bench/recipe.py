@@ -20,7 +20,6 @@ from benchmarks.bench.candidates import DEVICE, NOMINAL_BATCH, PAIRS, Bench
 from distill_api.spec.recipe import AUTO
 from distill_trainer.models.precision import DTYPES, teacher_format
 from distill_trainer.process.machine.allocator import keep_freed_memory
-from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.parallel.environment import from_torchrun
 
 
@@ -41,8 +40,7 @@ def main() -> None:
     for turn in range(args.rounds + 1):
         for kind, step in steps.items():
             began = time.process_time()
-            for number in range(turn * pair.steps, (turn + 1) * pair.steps):
-                step(number, Phases())
+            step(pair.steps)
             if turn:  # the first one warms up
                 seconds[kind].append((time.process_time() - began) / pair.steps)
     ratios = sorted(auto / plain for plain, auto in zip(seconds["plain"], seconds["auto"], strict=True))

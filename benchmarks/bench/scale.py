@@ -28,7 +28,6 @@ from typing import Any
 from benchmarks import ROOT
 from benchmarks.bench.candidates import NOMINAL_BATCH, PAIRS, Bench, Pair
 from distill_trainer.process.liveness.timeouts import timeouts
-from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.parallel.collectives import process_group
 from distill_trainer.training.parallel.environment import from_torchrun
 
@@ -115,14 +114,12 @@ def worker(pair: Pair, rounds: int) -> None:
         bench = Bench(everybody, environment, compiled=False)
         run = bench.candidate("distilled", "fp32")
         steps = NOMINAL_BATCH // pair.batch
-        for number in range(2):
-            run(number, Phases())
-        for turn in range(rounds):
-            phases, sent, began = Phases(), _sent(), time.perf_counter()
-            for number in range(turn * steps, (turn + 1) * steps):
-                run(number, phases)
+        run(2)
+        for _ in range(rounds):
+            sent, began = _sent(), time.perf_counter()
+            ran = run(steps)
             seconds = (time.perf_counter() - began) / steps
-            by_phase = {name: value / steps for name, value in phases.reset().items()}
+            by_phase = {name: value / steps for name, value in ran.phases.items()}
             if environment.is_main:
                 told = {"seconds": seconds, "phases": by_phase, "sent": (_sent() - sent) / steps}
                 print(json.dumps(told), flush=True)

@@ -3,14 +3,14 @@
     make bench-step                       # both pairs; about ten minutes
     python -m benchmarks.bench.step [--pair n-s] [--rounds 5] [--compile] [--format fp32]
 
-A round has as many steps as one optimizer step needs (64 images, Ultralytics' nominal batch). The rounds of the
-candidates are interleaved; each candidate has its own process and runs while the others wait. Prints medians of the
-rounds with their spread, the ratios within a round, milliseconds by phase, and peak memory. Writes
-build/bench/step.json with every sample. All candidates train on the same recorded batches; data.py measures data
-loading. Ultralytics' candidates use its DistillationModel, optimizer, scaler, clipping and EMA in the same way as its
-training loop. "two ranks" is this project's distilled step on two DDP ranks (gloo) with one thread and half of the
-batch each, which Ultralytics does not support on CPUs. The teacher's precision is auto, decided
-once for all candidates.
+A round has as many steps as one optimizer step needs (64 images, Ultralytics' nominal batch), on a GPU six times as
+many. Each trainer's steps are driven as its own loop does (driven.py). The rounds of the candidates are interleaved;
+each candidate has its own process and runs while the others wait. Prints medians of the rounds with their spread, the
+ratios within a round, milliseconds by phase, and peak memory. Writes build/bench/step.json with every sample. All
+candidates train on the same recorded batches; loader.py measures data loading. Ultralytics' candidates use its models,
+DistillationModel, optimizer, scaler, clipping and EMA in the same way as its training loop. "two ranks" is this
+project's distilled step on two DDP ranks (gloo) with one thread and half of the batch each, which Ultralytics does not
+support on CPUs. The teacher's precision is auto, decided once for all candidates.
 """
 
 from __future__ import annotations
@@ -30,19 +30,23 @@ import torch
 import torch.distributed as dist
 
 from benchmarks import ROOT
-from benchmarks.bench.candidates import DEVICE, FORMATS, PAIRS, Bench, Pair
+from benchmarks.bench.candidates import DEVICE, FORMATS, PAIRS, ULTRALYTICS_KINDS, Bench, Pair
+from benchmarks.bench.driven import use_profile
+from distill_api.spec.fields import Recovery
 from distill_trainer.models.precision import DTYPES, WORTHWHILE, teacher_format
+from distill_trainer.process.launcher.agent import gpu_variables
 from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.machine.allocator import keep_freed_memory
 from distill_trainer.process.machine.cpus import available_cpus, threads_per_rank
-from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.parallel.collectives import process_group
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
 
 CANDIDATES = (
-    *(f"{kind} {format_}" for format_ in FORMATS for kind in ("plain", "distilled", "ultralytics")),
+    *(f"{kind} {format_}" for format_ in FORMATS for kind in ("plain", "distilled", *ULTRALYTICS_KINDS)),
     *(f"two-ranks {format_}" for format_ in FORMATS),
 )
+OPTIMIZER_STEPS = {"cpu": 1, "cuda": 6}
+"""In a round."""
 SAME, BEST = "distilled / Ultralytics, fp32", "best / best"
 BARS = {True: (BEST, 0.75), False: (SAME, 0.85)}
 """The ratio that counts and its bar, by whether the machine multiplies bf16 WORTHWHILE times as fast as fp32."""
@@ -63,6 +67,8 @@ class Candidate:
             command.append("--compile")
         threads = threads_per_rank(2 if name.startswith("two-ranks") else 1, available_cpus())
         environ = os.environ | {"OMP_NUM_THREADS": str(threads)}  # importing Ultralytics has set it to 1 here
+        if DEVICE.type == "cuda":
+            environ |= gpu_variables(Recovery().stall_timeout_seconds, os.environ)
         self._process = subprocess.Popen(
             command, env=environ, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
@@ -86,23 +92,21 @@ class Candidate:
 
 def work(pair: Pair, name: str, teacher: str, compiled: bool) -> None:
     """The process of a Candidate: runs one round for each line on rank 0's stdin."""
-    kind, format_ = name.split()
-    environment = from_torchrun(DEVICE.type == "cuda")
-    if kind != "ultralytics" and DEVICE.type == "cpu":
+    kind, format_, *profile = name.split()
+    environment, own = from_torchrun(DEVICE.type == "cuda"), kind not in ULTRALYTICS_KINDS
+    use_profile(" ".join(profile), DEVICE, own=own)
+    if own and DEVICE.type == "cpu":
         keep_freed_memory()
     with process_group(environment, timeouts(1200)):
         run = Bench(pair, environment, compiled, DTYPES[teacher]).candidate(kind, format_)
-        done = 0
+        steps = pair.steps * OPTIMIZER_STEPS[DEVICE.type]
         while _next_round(environment):
-            phases = Phases()
             _synchronise()
             began = time.perf_counter()
-            for number in range(done, done + pair.steps):
-                run(number, phases)
-            done += pair.steps
+            ran = run(steps)
             _synchronise()
-            seconds = (time.perf_counter() - began) / pair.steps
-            by_phase = {phase: value / pair.steps for phase, value in phases.reset().items()}
+            seconds = (time.perf_counter() - began) / steps
+            by_phase = {phase: value / steps for phase, value in ran.phases.items()}
             peak = torch.tensor(_peak_mib())
             if dist.is_initialized():
                 dist.all_reduce(peak)
@@ -133,8 +137,11 @@ def measure(pair: Pair, names: tuple[str, ...], rounds: int, teacher: str, compi
     candidates: dict[str, Candidate] = {}
     samples: Samples = {name: [] for name in names}
     try:
-        for name in names:  # one after the other, because starting loads the machine too
-            candidates[name] = Candidate(pair, name, teacher, compiled)
+        if DEVICE.type == "cuda":  # whose machines have CPUs for all of them
+            candidates |= {name: Candidate(pair, name, teacher, compiled) for name in names}
+        for name in names:  # else one after the other, because starting loads the machine too
+            if name not in candidates:
+                candidates[name] = Candidate(pair, name, teacher, compiled)
             print(f"  warming up: {name} {candidates[name].run()['seconds']:.2f} s per step", flush=True)
         for turn in range(rounds):
             shift = turn % len(names)  # another candidate is first in each round
@@ -159,7 +166,7 @@ def ratio(samples: Samples, ours: str, theirs: str) -> list[float]:
 
 def best(samples: Samples, *kinds: str) -> str:
     """The fastest candidate of these kinds."""
-    names = [name for name in samples if name.startswith(kinds)]
+    names = [name for name in samples if name.split()[0] in kinds]
     return min(names, key=lambda name: _median(samples[name], "seconds"))
 
 
@@ -194,6 +201,8 @@ def report(pair: Pair, samples: Samples) -> dict[str, list[float]]:
         "distilled / Ultralytics, bf16": ("distilled bf16", "ultralytics bf16"),
         f"{BEST} ({best_own}, {best_theirs})": (best_own, best_theirs),
         "distilled / plain, fp32": ("distilled fp32", "plain fp32"),
+        "plain / Ultralytics plain, fp32": ("plain fp32", "ultralytics-plain fp32"),
+        "plain / Ultralytics plain, bf16": ("plain bf16", "ultralytics-plain bf16"),
     }
     ratios = {title: ratio(samples, *names) for title, names in pairs.items() if samples.keys() >= set(names)}
     print("\n  ratio of a round, median (min to max)")

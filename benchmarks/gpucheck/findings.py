@@ -38,6 +38,31 @@ class Place:
         """Ranks of the runs that the checks start: two, if there is a GPU for each."""
         return min(2, self.gpus) if self.cuda else 2
 
+    @property
+    def imgsz(self) -> int:
+        """Size of the images of the steps that are measured."""
+        return 640 if self.cuda else 64
+
+    @property
+    def batch(self) -> int:
+        """Images of such a step."""
+        return 16 if self.cuda else 4
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """The profiles of the candidates, as words behind their names: exact and fast, which are the same on CPUs."""
+        return ("", " fast") if self.cuda else ("",)
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """The student's 16-bit formats. CPUs only emulate fp16."""
+        return ("bf16", "fp16") if self.cuda else ("bf16",)
+
+    @property
+    def timed(self) -> str:
+        """The format of the steps that are timed in every profile."""
+        return "bf16" if self.cuda else "fp32"
+
     def synchronize(self) -> None:
         """Wait until the GPU has done what was queued."""
         if self.cuda:

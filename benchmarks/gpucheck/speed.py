@@ -12,35 +12,42 @@ from typing import Any
 import torch
 
 from benchmarks.bench import step as bench
-from benchmarks.bench.candidates import DEVICE, GPU_PAIRS, Bench, Pair
+from benchmarks.bench.candidates import DEVICE, GPU_PAIRS, NOMINAL_BATCH, Bench, Pair
 from benchmarks.bench.loader import rate
 from benchmarks.gpucheck.findings import Findings, Place
 from benchmarks.gpucheck.steps import alone
 from distill_trainer.models.precision import teacher_format
 from distill_trainer.process.machine.cpus import available_cpus
-from distill_trainer.process.telemetry.phases import Phases
 
-CANDIDATES = ("plain bf16", "distilled fp32", "distilled bf16", "ultralytics fp32", "ultralytics bf16")
+EXACT = ("distilled fp32", "ultralytics fp32")
+"""Candidates of the exact profile alone, on GPUs."""
+KINDS = ("plain", "distilled", "ultralytics-plain", "ultralytics")
+"""Those of each profile."""
+RATIOS = {
+    "plain / Ultralytics plain": ("plain", "ultralytics-plain"),
+    "distilled / Ultralytics": ("distilled", "ultralytics"),
+    "distilled / plain": ("distilled", "plain"),
+}
 SAVES = 5
 
 
 def steps(place: Place, found: Findings) -> None:
-    """Steps at 640 px, plain and distilled, against Ultralytics' distilled ones; and peak memory."""
-    pair = GPU_PAIRS["n-s"] if place.cuda else Pair("yolo26n.yaml", "yolo26s.yaml", 64, 32)
+    """Steps at 640 px against Ultralytics', plain and distilled, in the exact and the fast profile; and peak memory."""
+    pair = GPU_PAIRS["n-s"] if place.cuda else Pair("yolo26n.yaml", "yolo26s.yaml", 32, NOMINAL_BATCH)
     found.figure("pair", pair.title)
     teacher = teacher_format(DEVICE)
     found.figure("teacher", teacher)
-    samples = bench.measure(pair, CANDIDATES, 3 if place.cuda else 1, teacher)
+    formats = [place.timed + profile for profile in place.profiles]
+    names = (*(EXACT if place.cuda else ()), *(f"{kind} {format_}" for format_ in formats for kind in KINDS))
+    samples = bench.measure(pair, names, 3 if place.cuda else 1, teacher)
     for name, rounds in samples.items():
         found.figure(f"{name}: ms a step", 1000 * statistics.median(one["seconds"] for one in rounds))
         found.figure(f"{name}: peak MiB", statistics.median(one["peak_mib"] for one in rounds))
+    ratios = {"distilled / Ultralytics, fp32": EXACT} if place.cuda else {}
+    for format_ in formats:
+        ratios |= {f"{title}, {format_}": (f"{a} {format_}", f"{b} {format_}") for title, (a, b) in RATIOS.items()}
     best = bench.best(samples, "distilled"), bench.best(samples, "ultralytics")
-    ratios = {
-        "distilled / Ultralytics, fp32": ("distilled fp32", "ultralytics fp32"),
-        "distilled / Ultralytics, bf16": ("distilled bf16", "ultralytics bf16"),
-        "distilled / plain, bf16": ("distilled bf16", "plain bf16"),
-        f"best / best ({best[0]}, {best[1]})": best,
-    }
+    ratios[f"best / best ({best[0]}, {best[1]})"] = best
     for title, names in ratios.items():
         median = statistics.median(bench.ratio(samples, *names))
         found.figure(title, median)
@@ -67,11 +74,10 @@ def loader(place: Place, found: Findings) -> None:
             found.figure(f"{workers} workers: images/s", rate(loaded, batches, batch, time.perf_counter))
     pair = GPU_PAIRS["n-s"] if place.cuda else Pair("yolo26n.yaml", "yolo26s.yaml", imgsz, batch)
     run = Bench(pair, alone(), compiled=False, teacher_dtype=torch.bfloat16).candidate("distilled", "bf16")
-    run(0, Phases())
+    run(2)
     place.synchronize()
-    began, count = time.perf_counter(), 10 if place.cuda else 1
-    for number in range(count):
-        run(number, Phases())
+    began, count = time.perf_counter(), 20 if place.cuda else 1
+    run(count)
     place.synchronize()
     found.figure("the device trains: images/s", count * pair.batch / (time.perf_counter() - began))
 

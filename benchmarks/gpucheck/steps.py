@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.bench.candidates import DEVICE, Bench, Pair, TimedStep
+from benchmarks.bench.candidates import DEVICE, Bench, Pair
+from benchmarks.bench.driven import Run
 from benchmarks.gpucheck.findings import Findings, NotRun, Place
-from distill_trainer.process.telemetry.phases import Phases
 from distill_trainer.training.distillation.features import ModelOutput
 from distill_trainer.training.distillation.teacher import Teacher
 from distill_trainer.training.parallel.environment import Environment
@@ -60,7 +60,8 @@ def formats(place: Place, found: Findings) -> None:
     """The student in fp32, bf16 and fp16, with the teacher in bf16 or fp16: losses, and time and memory of a step."""
     pair = _pair(place)
     exact = _first_losses(pair, "fp32", torch.float32, found)
-    for name, tolerance in FORMATS.items():
+    for name in place.formats:
+        tolerance = FORMATS[name]
         narrow = {"bf16": torch.bfloat16, "fp16": torch.float16}[name]
         losses = _first_losses(pair, name, narrow if place.cuda else torch.float32, found)
         apart = _apart(losses, exact)
@@ -74,13 +75,14 @@ def compiled(place: Place, found: Findings) -> None:
     plain = _first_losses(pair, "fp32", torch.float32, found)
     run = Bench(pair, alone(), compiled=True).candidate("distilled", "fp32")
     began = time.perf_counter()
-    losses = run(0, Phases())
+    (losses,) = run(1).losses
     place.synchronize()
     found.figure("seconds to the first step", time.perf_counter() - began)
     apart = _apart(losses, plain)
     found.figure("losses apart", apart)
     found.expect(apart <= COMPILED, f"compiled, the first step's losses differ by {apart:.1e}")
-    found.figure("ms a step", 1000 * _seconds(lambda: run(1, Phases()), place, 5))
+    count = 5 if place.cuda else 1
+    found.figure("ms a step", 1000 * _seconds(lambda: run(count), place) / count)
 
 
 def overlap(place: Place, found: Findings) -> None:
@@ -93,17 +95,18 @@ def overlap(place: Place, found: Findings) -> None:
     on_device = images.to(DEVICE)
     teacher = Teacher(teach(build(pair.teacher, seed=1, imgsz=pair.imgsz)), DEVICE, narrow)
     plain, distilled = bench.candidate("plain", format_), bench.candidate("distilled", format_)
+    count = 5 if place.cuda else 1
     parts: dict[str, Callable[[], Any]] = {
-        "copy of a batch": lambda: waiting.to(DEVICE, non_blocking=True),
-        "teacher": lambda: teacher.infer(on_device),
-        "plain step": lambda: plain(0, Phases()),
-        "distilled step": lambda: distilled(0, Phases()),
-        "distilled step, one after the other": lambda: _one_after_the_other(distilled, place),
+        "copy of a batch": lambda: [waiting.to(DEVICE, non_blocking=True) for _ in range(count)],
+        "teacher": lambda: [teacher.infer(on_device) for _ in range(count)],
+        "plain step": lambda: plain(count),
+        "distilled step": lambda: distilled(count),
+        "distilled step, one after the other": lambda: _one_after_the_other(distilled, count, place),
     }
     seconds: dict[str, list[float]] = {name: [] for name in parts}
     for _ in range(7 if place.cuda else 2):
         for name, part in parts.items():
-            seconds[name].append(_seconds(part, place, 1 if not place.cuda else 5))
+            seconds[name].append(_seconds(part, place) / count)
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     for name, value in medians.items():
         found.figure(f"{name}, ms", 1000 * value)
@@ -115,7 +118,7 @@ def overlap(place: Place, found: Findings) -> None:
     found.expect(together < apart, "a step takes no less time than with the teacher before the student")
 
 
-def _one_after_the_other(step: TimedStep, place: Place) -> None:
+def _one_after_the_other(run: Run, steps: int, place: Place) -> None:
     infer = Teacher.infer
 
     def waits(teacher: Teacher, images: torch.Tensor, ready: torch.cuda.Event | None = None) -> ModelOutput:
@@ -126,14 +129,13 @@ def _one_after_the_other(step: TimedStep, place: Place) -> None:
 
     Teacher.infer = waits  # type: ignore[assignment]
     try:
-        step(0, Phases())
+        run(steps)
     finally:
         Teacher.infer = infer  # type: ignore[method-assign]
 
 
 def _pair(place: Place) -> Pair:
-    imgsz, batch = (640, 16) if place.cuda else (64, 4)
-    return Pair("yolo26n.yaml", "yolo26s.yaml", imgsz, batch)
+    return Pair("yolo26n.yaml", "yolo26s.yaml", place.imgsz, place.batch)
 
 
 def _first_losses(pair: Pair, format_: str, teacher: torch.dtype, found: Findings) -> dict[str, float]:
@@ -142,9 +144,9 @@ def _first_losses(pair: Pair, format_: str, teacher: torch.dtype, found: Finding
         torch.cuda.reset_peak_memory_stats()
     run = Bench(pair, alone(), compiled=False, teacher_dtype=teacher).candidate("distilled", format_)
     losses, seconds = [], []
-    for number in range(6 if DEVICE.type == "cuda" else 2):
+    for _ in range(6 if DEVICE.type == "cuda" else 2):
         began = time.perf_counter()
-        losses.append(run(number, Phases()))
+        losses += run(1).losses
         if DEVICE.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - began)
@@ -161,10 +163,9 @@ def _apart(losses: dict[str, float], others: dict[str, float]) -> float:
     return max(abs(value - others[name]) / max(abs(others[name]), 1e-6) for name, value in losses.items())
 
 
-def _seconds(run: Callable[[], Any], place: Place, times: int) -> float:
+def _seconds(run: Callable[[], Any], place: Place) -> float:
     place.synchronize()
     began = time.perf_counter()
-    for _ in range(times):
-        run()
+    run()
     place.synchronize()
-    return (time.perf_counter() - began) / times
+    return time.perf_counter() - began
