@@ -68,7 +68,7 @@ constraints: venv ## Pin the newest versions that pyproject.toml allows.
 	@$(BIN)/uv pip compile --quiet --upgrade --all-extras --python-version 3.11 --no-header --no-annotate \
 	  --overrides overrides.txt --output-file constraints.txt pyproject.toml
 
-lowest: venv ## Import the trainer with the lowest versions that pyproject.toml allows.
+lowest: venv ## Import the trainer with the lowest versions that pyproject.toml allows (TORCH=1: of torch, too).
 	@scripts/lowest.sh
 
 binaries: venv ## Build Kubernetes and get what the one-machine cluster needs (cached).

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Imports every module of the trainer with the lowest versions that pyproject.toml allows of what it depends on, and the
-# parts that these are built against. torch, torchvision and all else are those of .venv, because another torch takes
-# gigabytes; tests/project/test_torch_floor.py is about theirs. Needs a package index.
+# parts that these are built against; all else is that of .venv. torch and torchvision are, too, unless TORCH=1 asks for
+# their lowest versions, which are gigabytes: tests/project/test_torch_floor.py is about them. Needs a package index.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -25,6 +25,11 @@ for line in Path(sys.argv[1]).read_text().splitlines():
 PYTHON
 .venv/bin/uv venv --quiet --python .venv/bin/python "$work/venv"
 .venv/bin/uv pip install --quiet --no-deps --python "$work/venv/bin/python" --requirements "$work/direct.txt"
+if [ "${TORCH:-}" = 1 ]; then
+    grep -E '^torch(vision)?==' "$work/lowest.txt" >"$work/torch.txt"
+    .venv/bin/uv pip install --quiet --python "$work/venv/bin/python" --requirements "$work/torch.txt"
+    cat "$work/torch.txt" >>"$work/direct.txt"
+fi
 others=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 own=$("$work/venv/bin/python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 echo "$others" >"$own/others.pth" # comes after the lowest versions on the path

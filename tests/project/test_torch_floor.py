@@ -1,7 +1,8 @@
 """The lowest torch that pyproject.toml allows has everything that the trainer uses of it, by this table.
 
-Another torch takes gigabytes, so none is installed for this: the table says since when torch has what is newer than
-2.6, and the tests say that the trainer uses it, and that the installed torch still has it. What is new belongs here.
+Another torch takes gigabytes, so none is installed for this, but in a workflow (`TORCH=1 make lowest`): the table says
+since when torch has what is newer than 2.6, and the tests say that the trainer uses it, and that the installed torch
+still has it. What is new belongs here.
 """
 
 import inspect
