@@ -12,15 +12,14 @@ from distill_cli import output
 from distill_cli.views.job.curves import Curves, curves
 from distill_cli.views.job.status import StatusView, status_view
 from distill_client import Client, Forbidden, Job
-from distill_client.errors import ClientError, Unreachable
+from distill_client.errors import ClientError
 from distill_client.kinds import Object
+from distill_client.patience import Patience
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 REFRESH_SECONDS = 2.0
-PATIENCE_SECONDS = 300.0
-"""How long the cluster may be away while a job is watched."""
 LOG_LINES = 5000
 """Of rank 0's log, for the curves."""
 
@@ -120,16 +119,10 @@ def _lines(look: Look) -> StatusView:
 
 def _views(look: Look) -> Iterator[StatusView]:
     """The job again and again until it has ended. An API server that is away for a while ends nothing."""
-    answered = time.monotonic()
+    patience = Patience()
     while True:
-        try:
-            view = look.view()
-        except Unreachable:
-            if time.monotonic() - answered > PATIENCE_SECONDS:
-                raise
-        else:
-            answered = time.monotonic()
-            yield view
-            if view.phase in TERMINAL_PHASES:
-                return
+        view = patience.read(look.view)
+        yield view
+        if view.phase in TERMINAL_PHASES:
+            return
         time.sleep(REFRESH_SECONDS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,10 +25,11 @@ from distill_api.status import Result
 from distill_client import logs
 from distill_client.connection import Connection
 from distill_client.document import JobSource, document
-from distill_client.errors import ClientError, Conflict, JobFailed, NotFound, TimedOut
+from distill_client.errors import ClientError, Conflict, JobFailed, NotFound, TimedOut, Unreachable
 from distill_client.job import Job
 from distill_client.kinds import Object, path
 from distill_client.logs import LogLine
+from distill_client.patience import Patience
 
 FIELD_MANAGER: Final = "distill-cli"
 Jobs = list[Job]
@@ -92,12 +95,13 @@ class Client:
     def watch(self, name: str | None = None, *, timeout: float | None = None) -> Iterator[Job]:
         """Each state of the job, or of all jobs of the namespace, from the present one on.
 
-        Ends when the job that `name` names is deleted, and after `timeout` seconds.
+        Ends when the job that `name` names is deleted, and after `timeout` seconds. An API server that is away for some
+        minutes ends nothing.
         """
-        deadline = None if timeout is None else time.monotonic() + timeout
+        patience, deadline = Patience(), None if timeout is None else time.monotonic() + timeout
         where, selected = path(KIND, self.namespace), {"fieldSelector": f"metadata.name={name}"} if name else {}
         while (left := _left(deadline)) > 0:
-            found = self.connection.request("GET", where, query=selected)
+            found = patience.read(lambda: self.connection.request("GET", where, query=selected), deadline or math.inf)
             yield from (Job(item) for item in found["items"])
             if name and not found["items"]:
                 return
@@ -108,7 +112,7 @@ class Client:
                 "resourceVersion": found["metadata"]["resourceVersion"],
                 "timeoutSeconds": str(max(1, round(min(left, _WATCH_SECONDS)))),
             }
-            for line in self.connection.lines(where, query, idle=min(left, _WATCH_SECONDS) + 10):
+            for line in self._lines(where, query, idle=min(left, _WATCH_SECONDS) + 10):
                 event = json.loads(line)
                 if event["type"] == "ERROR":
                     break  # the version is too old: list again
@@ -116,6 +120,11 @@ class Client:
                     return
                 if event["type"] in ("ADDED", "MODIFIED"):
                     yield Job(event["object"])
+
+    def _lines(self, where: str, query: Mapping[str, str], idle: float) -> Iterator[str]:
+        """Those of a watch; none if the API server is away just then: listing again finds out for how long."""
+        with contextlib.suppress(Unreachable):
+            yield from self.connection.lines(where, query, idle=idle)
 
     def wait(self, name: str, until: Until = "finished", *, timeout: float | None = None) -> Job:
         """Wait until the job is finished, running (or finished), or suspended, and return it.

@@ -15,6 +15,8 @@ from distill_client.kubeconfig import LOGIN, load
 
 REQUEST_SECONDS: Final = 20.0
 INSTALL: Final = "install the operator: helm install distill-operator charts/distill-operator (see the README)"
+_NOT_NOW: Final = frozenset({429, 502, 503, 504})
+"""Answers of an API server that starts, has too much to do, or has lost etcd; or of what is before it."""
 
 
 class Connection:
@@ -121,6 +123,8 @@ def _failure(code: int, body: bytes, path: str) -> ClientError:
         status = {}
     message = " ".join(str(status.get("message") or body.decode(errors="replace")).split())[:2000]
     details = status.get("details") or {}
+    if code in _NOT_NOW:
+        return Unreachable(f"the API server cannot answer now: {message or code}", "try again in a moment")
     if code == 401:
         return Unreachable("the cluster does not accept your login", LOGIN)
     if code == 403 and status.get("reason", "Forbidden") == "Forbidden" and not details.get("causes"):

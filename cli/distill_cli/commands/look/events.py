@@ -10,6 +10,7 @@ from distill_cli import output
 from distill_cli.cluster import JobName, Output, OutputFormat, with_cluster
 from distill_cli.views.job.pods import EventRow, event_rows
 from distill_client import Client
+from distill_client.patience import Patience
 
 POLL_SECONDS = 2.0
 
@@ -30,11 +31,12 @@ def command(
     _print(rows)
     if not rows:
         typer.echo(f"the cluster has no events of {job}; distill why {job} has what the operator recorded", err=True)
+    patience = Patience()
     while watch:
-        time.sleep(POLL_SECONDS)
-        now = event_rows(client.events(job), job)
+        now = event_rows(patience.read(lambda: client.events(job)), job)
         _print([row for row in now if row not in rows])
         rows = now
+        time.sleep(POLL_SECONDS)
 
 
 def _print(rows: Sequence[EventRow]) -> None:

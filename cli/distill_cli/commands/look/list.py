@@ -10,6 +10,7 @@ import typer
 from distill_cli import output
 from distill_cli.cluster import AllNamespaces, ListFormat, Output, Watch, with_cluster
 from distill_client import Client, Job
+from distill_client.patience import Patience
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,9 +40,10 @@ def command(
     from rich.live import Live
     from rich.text import Text
 
+    patience = Patience()
     with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            jobs = client.list(all_namespaces=all_namespaces)
+            jobs = patience.read(lambda: client.list(all_namespaces=all_namespaces))
             drawn = _table(jobs, output_format, all_namespaces) if jobs else Text(_none(client, all_namespaces))
             live.update(drawn, refresh=True)
             time.sleep(REFRESH_SECONDS)
