@@ -27,7 +27,7 @@ BUDGETS: dict[str, tuple[str, float]] = {
     "ends": ("launched:ends", 90),
     "formats": ("steps:formats", 40),
     "overlap": ("steps:overlap", 40),
-    "steps": ("speed:steps", 90),
+    "steps": ("speed:steps", 130),
     "loader": ("speed:loader", 50),
     "checkpoint": ("speed:checkpoint", 30),
     "compile": ("steps:compiled", 120),
