@@ -124,7 +124,7 @@ def test_programs_end_with_a_killed_parent(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def vanishing(monkeypatch: pytest.MonkeyPatch) -> None:
+def vanishing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:  # noqa: ARG001  (it ends after this)
     """What is called ``gone`` comes and goes: every listing of the directory shows it, whoever uses it is too late."""
     scandir, listdir = os.scandir, os.listdir
     files: dict[Path, bool] = {}
@@ -150,8 +150,10 @@ def vanishing(monkeypatch: pytest.MonkeyPatch) -> None:
         with shown(Path(directory)):
             return listdir(directory)
 
-    monkeypatch.setattr(os, "scandir", scanned)
-    monkeypatch.setattr(os, "listdir", listed)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", scanned)
+        patched.setattr(os, "listdir", listed)
+        yield
 
 
 @pytest.fixture
