@@ -142,7 +142,6 @@ def test_the_readmes_picture_shows_the_first_panels_of_the_present_board() -> No
     assert shown == open_titles(JOB_BOARD)[: len(shown)]
 
 
-@pytest.mark.xfail(strict=True, reason="drawn before a panel was removed; `make dashboard-preview` draws them again")
 @pytest.mark.parametrize("board", BOARDS, ids=lambda path: path.stem)
 def test_the_pictures_of_the_docs_show_the_present_boards(board: Path) -> None:
     assert titles(PICTURES / PICTURE_OF[board.stem]) == open_titles(board)
