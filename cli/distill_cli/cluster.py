@@ -12,7 +12,7 @@ from typing import Annotated, Any, Concatenate, Literal, NoReturn, ParamSpec
 import typer
 
 from distill_cli.exits import Exit, exit_code
-from distill_cli.options import Context, Kubeconfig, Namespace
+from distill_cli.options import CLUSTER_OPTIONS
 from distill_client import Client, ClientError
 
 P = ParamSpec("P")
@@ -33,7 +33,7 @@ def complete_jobs(ctx: typer.Context, incomplete: str) -> list[str]:
     the cluster does not answer within two seconds.
     """
     try:
-        client = Client(**{name: ctx.params.get(name) for name in _OPTIONS}, timeout=2.0)
+        client = Client(**{name: ctx.params.get(name) for name in CLUSTER_OPTIONS}, timeout=2.0)
         return [job.name for job in client.list() if job.name.startswith(incomplete)]
     except ClientError:
         return []
@@ -57,7 +57,6 @@ ListFormat = Annotated[
 AllNamespaces = Annotated[bool, typer.Option("-A", "--all-namespaces", help="Jobs of all namespaces.")]
 Watch = Annotated[bool, typer.Option("-w", "--watch", help="Keep it up to date until Ctrl-C.")]
 Yes = Annotated[bool, typer.Option("-y", "--yes", help="Do not ask.")]
-_OPTIONS: dict[str, Any] = {"namespace": Namespace, "context": Context, "kubeconfig": Kubeconfig}
 
 
 Connect = Callable[[], Client]
@@ -91,12 +90,12 @@ def _command(function: Callable[..., None], *, at_once: bool) -> Callable[..., N
     _, *own = inspect.signature(function, eval_str=True).parameters.values()
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-        for name, annotation in _OPTIONS.items()
+        for name, annotation in CLUSTER_OPTIONS.items()
     ]
     parameters = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     signature: Any = command
     signature.__signature__ = inspect.Signature([*parameters, *shared])
-    command.__annotations__ = {**{p.name: hints[p.name] for p in own}, **_OPTIONS, "return": None}
+    command.__annotations__ = {**{p.name: hints[p.name] for p in own}, **CLUSTER_OPTIONS, "return": None}
     return command
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from distill_cli.options import Context, Kubeconfig, Namespace
+from distill_cli.options import CLUSTER_OPTIONS, Context, Kubeconfig, Namespace
 from distill_cli.registry import COMMANDS
 
 
@@ -25,7 +25,7 @@ class LazyGroup(TyperGroup):
         if args and args[0] not in COMMANDS and not ctx.resilient_parsing:
             ctx.fail(_unknown(args[0]))
         name, stub, rest = super().resolve_command(ctx, args)
-        before = [(f"--{option}", ctx.params.get(option)) for option in ("namespace", "context", "kubeconfig")]
+        before = [(f"--{option}", ctx.params.get(option)) for option in CLUSTER_OPTIONS]
         given = [word for option, value in before if value is not None for word in (option, str(value))]
         return name, stub and load(str(name)), [*given, *rest]
 

@@ -1,7 +1,7 @@
 """The options of kubectl, which the program and each command that talks to a cluster have."""
 
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -24,3 +24,5 @@ Kubeconfig = Annotated[
         rich_help_panel=CLUSTER_PANEL,
     ),
 ]  # fmt: skip
+CLUSTER_OPTIONS: Final[dict[str, Any]] = {"namespace": Namespace, "context": Context, "kubeconfig": Kubeconfig}
+"""By the names of their parameters, which are those of a Client."""

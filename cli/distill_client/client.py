@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 from distill_api.constants import (
@@ -25,11 +24,11 @@ from distill_api.status import Result
 from distill_client import logs
 from distill_client.connection import Connection
 from distill_client.document import JobSource, document
-from distill_client.errors import ClientError, Conflict, JobFailed, NotFound, TimedOut, Unreachable
+from distill_client.errors import ClientError, Conflict, JobFailed, NotFound, TimedOut
 from distill_client.job import Job
 from distill_client.kinds import Object, path
 from distill_client.logs import LogLine
-from distill_client.patience import Patience
+from distill_client.watching import watch
 
 FIELD_MANAGER: Final = "distill-cli"
 Jobs = list[Job]
@@ -37,7 +36,6 @@ Objects = list[Object]
 Until = Literal["finished", "running", "suspended"]
 _MERGE: Final = "application/merge-patch+json"
 _PODS_OF: Final = f"{Label.JOB}={{}},{Label.COMPONENT}={Component.TRAINER}"
-_WATCH_SECONDS: Final = 300
 
 
 class Client:
@@ -98,33 +96,7 @@ class Client:
         Ends when the job that `name` names is deleted, and after `timeout` seconds. An API server that is away for some
         minutes ends nothing.
         """
-        patience, deadline = Patience(), None if timeout is None else time.monotonic() + timeout
-        where, selected = path(KIND, self.namespace), {"fieldSelector": f"metadata.name={name}"} if name else {}
-        while (left := _left(deadline)) > 0:
-            found = patience.read(lambda: self.connection.request("GET", where, query=selected), deadline or math.inf)
-            yield from (Job(item) for item in found["items"])
-            if name and not found["items"]:
-                return
-            query = {
-                **selected,
-                "watch": "true",
-                "allowWatchBookmarks": "true",
-                "resourceVersion": found["metadata"]["resourceVersion"],
-                "timeoutSeconds": str(max(1, round(min(left, _WATCH_SECONDS)))),
-            }
-            for line in self._lines(where, query, idle=min(left, _WATCH_SECONDS) + 10):
-                event = json.loads(line)
-                if event["type"] == "ERROR":
-                    break  # the version is too old: list again
-                if event["type"] == "DELETED" and name:
-                    return
-                if event["type"] in ("ADDED", "MODIFIED"):
-                    yield Job(event["object"])
-
-    def _lines(self, where: str, query: Mapping[str, str], idle: float) -> Iterator[str]:
-        """Those of a watch; none if the API server is away just then: listing again finds out for how long."""
-        with contextlib.suppress(Unreachable):
-            yield from self.connection.lines(where, query, idle=idle)
+        return watch(self.connection, name, math.inf if timeout is None else time.monotonic() + timeout)
 
     def wait(self, name: str, until: Until = "finished", *, timeout: float | None = None) -> Job:
         """Wait until the job is finished, running (or finished), or suspended, and return it.
@@ -300,7 +272,3 @@ def _about(what: Mapping[str, Any], job: str) -> bool:
 
 def _dry(dry_run: bool) -> dict[str, str]:
     return {"dryRun": "All"} if dry_run else {}
-
-
-def _left(deadline: float | None, clock: Callable[[], float] = time.monotonic) -> float:
-    return float(_WATCH_SECONDS) if deadline is None else deadline - clock()

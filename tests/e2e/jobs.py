@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,7 @@ from digits.demo import stage
 from distill_api.constants import COMPLETION_INDEX, Label
 from distill_api.reasons import Reason
 from testcluster import Cluster
-from tests.support.machine.python import environment
+from tests.support.machine.python import command, environment
 
 NAMESPACE = "distill-e2e"
 Job = dict[str, Any]
@@ -95,7 +94,7 @@ class Jobs:
         """What the command prints for a user of the tests' namespace, without its line breaks."""
         where = ("-n", NAMESPACE, "--kubeconfig", str(self.cluster.kubeconfig))
         ended = subprocess.run(
-            [sys.executable, "-m", "distill_cli.main", *arguments, *where],
+            command("distill_cli.main", *arguments, *where),
             capture_output=True,
             text=True,
             check=False,

@@ -217,13 +217,11 @@ class Finish:
         )
 
     def _attempt(self) -> Attempt:
-        seconds = self.context.status.read().seconds
-        assert seconds is not None
         return Attempt(
             number=self.run_config.attempt,
             nodes=self.run_config.nodes,
             ranks=self.environment.world_size,
-            seconds=seconds,
+            seconds=self.context.status.seconds(),
         )
 
     def _inherited(self) -> Inherited | None:

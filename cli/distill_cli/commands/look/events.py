@@ -24,19 +24,19 @@ def command(
 ) -> None:
     """List the events of a job, its Jobs, pods and claims, oldest first. The cluster keeps events for about an hour."""
     client.get(job)
-    rows = event_rows(client.events(job), job)
+    patience = Patience()
+    rows = event_rows(patience.read(lambda: client.events(job)), job)
     if output.is_data(output_format):
         output.data(rows, output_format)
         return
     _print(rows)
     if not rows:
         typer.echo(f"the cluster has no events of {job}; distill why {job} has what the operator recorded", err=True)
-    patience = Patience()
     while watch:
+        time.sleep(POLL_SECONDS)
         now = event_rows(patience.read(lambda: client.events(job)), job)
         _print([row for row in now if row not in rows])
         rows = now
-        time.sleep(POLL_SECONDS)
 
 
 def _print(rows: Sequence[EventRow]) -> None:

@@ -163,8 +163,8 @@ SPEC: Sequence[Rule] = (
         f"self.training.batch % (self.nodes * {PROCESSES}) == 0",
         "training.batch is the global batch and must be divisible by nodes times processes per node",
         _batch_divides,
-        True,
-        _batches,
+        of_field=True,
+        numbers=_batches,
     ),
     Rule(
         "!has(self.elastic) || self.elastic.minNodes <= self.nodes",

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from distill_api.pod.report import TrainerStatus
+from distill_api.pod.report import RankSeconds, TrainerStatus
 from distill_api.spec.rules.corrections import Change
 from distill_api.status import Progress, SpecChange, VersionChange
 from distill_trainer.process.telemetry.time_accounting import TimeAccounting
@@ -110,6 +110,11 @@ class RankStatus:
         with self._lock:
             measured = {"idle_seconds": self._idle_seconds(), "seconds": self._accounting.seconds()}
             return self._status.model_copy(update=measured)
+
+    def seconds(self) -> RankSeconds:
+        """Where this rank's time has gone."""
+        with self._lock:
+            return self._accounting.seconds()
 
     def position(self) -> tuple[int | None, int | None]:
         """The gang's execution, and the steps of the job that are done. Without the lock, which a signal handler that
