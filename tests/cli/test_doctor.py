@@ -7,7 +7,7 @@ import pytest
 
 from distill_cli.screens.doctor import doctor
 from distill_cli.views.doctor import ENFORCE, Check, Facts, Level, checks
-from tests.support.stored import drawn
+from tests.support.cli.stored import drawn
 
 
 def operator_pod(ready: bool = True, watches: str = "", version: str = "1.0") -> dict[str, Any]:

@@ -12,8 +12,8 @@ from distill_cli.jobfile import load
 from distill_cli.main import app
 from distill_cli.views.skeleton import STUDENTS, job_name, teacher_for
 from distill_local.machine import Machine, run_config
+from tests.support.cli.terminal import terminal
 from tests.support.machine.python import command, environment
-from tests.support.terminal import terminal
 
 
 def run(*arguments: str) -> tuple[int, str]:

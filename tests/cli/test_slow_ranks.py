@@ -5,7 +5,7 @@ import pytest
 from distill_cli.views.job.finding import Finding
 from distill_cli.views.job.ranks import RankTime, rank_time, slow_ranks
 from distill_trainer.process.telemetry.metrics import TrainerMetrics
-from tests.support.stored import stored
+from tests.support.cli.stored import stored
 
 STEPS, SECONDS = 200, 1.0
 

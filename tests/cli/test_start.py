@@ -15,7 +15,7 @@ from distill_cli.commands.setup.completion import KUBECTL
 from distill_cli.main import app, load
 from distill_cli.reference import document
 from distill_cli.registry import COMMANDS
-from tests.support.completed import completed
+from tests.support.cli.completed import completed
 from tests.support.machine.python import ROOT, command, environment
 
 HEAVY = ("torch", "ultralytics", "kubernetes", "pandas", "numpy", "pydantic", "distill_api", "yaml")

@@ -22,7 +22,7 @@ from distill_cli.views.run import bar_text
 from distill_cli.views.top import top_view
 from distill_client import Job
 from distill_trainer.process.telemetry.console import Console as TrainerConsole
-from tests.support.stored import ALL, NOW, drawn, stored
+from tests.support.cli.stored import ALL, NOW, drawn, stored
 
 
 @pytest.mark.parametrize("name", ALL)

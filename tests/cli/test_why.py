@@ -12,7 +12,7 @@ from distill_cli.views.job.finding import Finding
 from distill_cli.views.job.status import status_view
 from distill_cli.views.job.why import remedy, why_view
 from distill_client import Job
-from tests.support.stored import ALL, NOW, drawn, stored
+from tests.support.cli.stored import ALL, NOW, drawn, stored
 
 
 def findings(job: Job, pods: list[Any] | None = None, events: list[Any] | None = None) -> list[Finding]:

@@ -13,7 +13,7 @@ from distill_trainer.outputs.tensorboard import event_files
 from tests.client.conftest import Desk, allow, pod, run_gang, run_next_reader, started
 from tests.support.apiserver.api import Object, wait_for
 from tests.support.apiserver.kubelet import KubeletServer
-from tests.support.opened import opened
+from tests.support.cli.opened import opened
 
 REPORT = "<title>a report</title>"
 

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from distill_cli.main import app
 from tests.client.conftest import Desk
-from tests.support.completed import completed
+from tests.support.cli.completed import completed
 
 
 def run(*arguments: str) -> tuple[int, str]:

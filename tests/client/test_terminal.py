@@ -9,8 +9,8 @@ import pytest
 from tests.client.conftest import Desk, started, write_results
 from tests.support.apiserver.api import wait_for
 from tests.support.apiserver.kubelet import KubeletServer
+from tests.support.cli.terminal import ALTERNATE, BACK, Terminal, terminal
 from tests.support.machine.python import command, environment
-from tests.support.terminal import ALTERNATE, BACK, Terminal, terminal
 
 CTRL_C = "\x03"
 TEMPLATE = {"claimTemplate": {"resources": {"requests": {"storage": "1Gi"}}}}

@@ -10,7 +10,7 @@ import pytest
 from digits.demo import stage, table
 from testcluster import Cluster
 from tests.e2e.jobs import NAMESPACE, Jobs, attempts, conditions, phase
-from tests.support.opened import opened
+from tests.support.cli.opened import opened
 
 
 def test_the_operator_passes_its_own_helm_test(jobs: Jobs) -> None:

@@ -17,9 +17,9 @@ import yaml
 from PIL import Image
 from ultralytics import YOLO
 
+from tests.support.cli.terminal import terminal
 from tests.support.machine.processes import children, ranks_of, wait_until_gone
 from tests.support.machine.python import command, environment
-from tests.support.terminal import terminal
 
 
 def make_dataset(folder: Path) -> None:
