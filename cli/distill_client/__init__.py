@@ -8,6 +8,7 @@ job = client.wait("yolo26n-coco", timeout=24 * 3600)
 print(client.result(job.name).student_map)
 """
 
+from distill_client.checking import Check
 from distill_client.client import Client
 from distill_client.errors import (
     ClientError,
@@ -24,6 +25,7 @@ from distill_client.job import Job
 from distill_client.logs import LogLine
 
 __all__ = [
+    "Check",
     "Client",
     "ClientError",
     "Conflict",

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 from distill_api.constants import (
@@ -22,6 +22,7 @@ from distill_api.constants import (
 from distill_api.reading.mistakes import nearest
 from distill_api.status import Result
 from distill_client import logs
+from distill_client.checking import Check, run_check
 from distill_client.connection import Connection
 from distill_client.document import JobSource, document
 from distill_client.errors import ClientError, Conflict, JobFailed, NotFound, TimedOut
@@ -65,8 +66,15 @@ class Client:
     def create(self, job: JobSource, *, dry_run: bool = False) -> Job:
         """Create a job from a YAML file, a dictionary or a DistillJob. With `dry_run` the API server only checks it."""
         body = document(job, self.namespace)
-        query = {"fieldManager": FIELD_MANAGER, **_dry(dry_run)}
+        query = {"fieldManager": FIELD_MANAGER, "fieldValidation": "Strict", **_dry(dry_run)}
         return Job(self.connection.request("POST", path(KIND, body["metadata"]["namespace"]), query=query, body=body))
+
+    def check(self, job: JobSource, *, timeout: float = 600.0, told: Callable[[Job], None] = lambda _: None) -> Check:
+        """Check volumes, models, the pair and the data set of a job in one pod without accelerators, which is deleted.
+
+        `told` is called with each state of it. Raises TimedOut after `timeout` seconds.
+        """
+        return run_check(self, document(job, self.namespace), timeout, told)
 
     def apply(self, job: JobSource, *, dry_run: bool = False) -> Job:
         """Create the job, or change the stored one to it, as kubectl apply --server-side does."""

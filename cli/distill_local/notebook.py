@@ -134,6 +134,8 @@ def _claims(volumes: Mapping[str, PathLike] | None) -> dict[str, Path]:
 def _run_job(job: DistillJob, call: Call, machine: Machine, verbose: bool) -> DistillResult:
     if given := call.given():
         raise invalid(f"{', '.join(given)} cannot be given together with a job; set them in the job")
+    if job.spec.check_only:
+        raise invalid("a job with checkOnly trains nothing that could be returned; check it with distill run")
     return _run(job, machine, verbose)
 
 

@@ -47,3 +47,7 @@ class Stopped(Exception):
         super().__init__(f"stopped on request at step {step}; committed step {committed_step}")
         self.step = step
         self.committed_step = committed_step
+
+
+class Checked(Exception):
+    """The job was to be checked only, and nothing is wrong. The message says what was found, in one line."""

@@ -70,11 +70,9 @@ class Reason(ReasonWord):
         "The job has committed checkpoints, but its claim from a claimTemplate, or everything in its directory, is"
         " gone. A job never begins again silently.",
         "Restore the claim or the directory from a backup; after restoring the directory, set spec.suspend to true and"
-        " back to false. To begin again, delete the job and create it anew.",
-        Place.TERMINATION)
+        " back to false. To begin again, delete the job and create it anew.", Place.TERMINATION)
     TRAINER_TOO_OLD = correctable(
-        "TrainerTooOld",
-        "The job uses a field that its trainer image does not know: the image is older than the operator.",
+        "TrainerTooOld", "The job uses a field that its trainer image, older than the operator, does not know.",
         "Set spec.image to a newer trainer, or remove it for the operator's own; the job then goes on.",
         Place.TERMINATION)
     NOT_UNDERSTOOD = waiting(
@@ -138,6 +136,9 @@ class Reason(ReasonWord):
         " the job lacks nodes without it, the operator gives it back to the job by itself.", Place.EVENT, warning=True)
     COMPLETED = completion(
         "Completed", "The training is finished. The message and status.result name the student's weights.", "Nothing.")
+    CHECKED = completion(
+        "Checked", "Volumes, models and data set were checked (spec.checkOnly): nothing is wrong, nothing was trained.",
+        "Nothing. To train, create a job without spec.checkOnly.")
     SUSPENDED_BY_USER = withdrawal(
         "SuspendedByUser", "spec.suspend is true, so the attempt commits a checkpoint and stops.",
         "Set spec.suspend to false to resume.", Place.SUSPENDED, keeps_phase=True)
@@ -191,14 +192,13 @@ class Reason(ReasonWord):
     ACCELERATOR_FAILED = failure(
         "AcceleratorFailed",
         "A CUDA device reported an error that comes from the device, its driver or its node more often than from the"
-        " program: an uncorrectable ECC or NVLink error, a device that is lost or not available, an unspecified launch"
-        " failure.",
+        " program: an uncorrectable ECC or NVLink error, a lost device, an unspecified launch failure.",
         "Nothing at first: the next attempts avoid the node (status.avoidedNodes). Check the device with nvidia-smi and"
         " the node's kernel log (Xid). On several nodes in turn it is more likely the program or the driver.",
         Place.TERMINATION, blames_node=Blame.ONCE)
     PROCESS_KILLED = failure(
         "ProcessKilled", "A process of the trainer was killed (SIGKILL).",
-        "Look at the pod's events and the node's kernel log: most often memory was short.",
+        "Look at pod events and the node's kernel log: most often memory was short.",
         Place.TERMINATION, blames_node=Blame.REPEATED)
     TRAINER_ERROR = failure(
         "TrainerError", "Training failed with an unexpected error, or a container ended without a report.",

@@ -84,7 +84,11 @@ def test_after_a_commit_what_gives_it_its_meaning_stays(api: Api, committed: str
 
 @pytest.mark.parametrize("field", STARTED)
 def test_what_the_first_attempt_fixes_can_be_corrected_before_it(api: Api, field: str) -> None:
-    change = {field: {"nodes": 1, "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"}}[field]}
+    retained = {"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain"}}
+    check = {"checkOnly": True, "nodes": 1, "accelerators": {"perNode": 0, "processesPerNode": None}}
+    change = {"nodes": {"nodes": 1}, "checkOnly": check, **{name: {name: value} for name, value in retained.items()}}[
+        field
+    ]
     for status in (None, NEVER):
         assert correct(api, stored(api, status), change) is None
         assert "only while suspend is true" in (correct(api, stored(api, status, suspend=False), change) or "")

@@ -57,6 +57,7 @@ BROKEN: dict[str, Object] = {
         "accelerators", {"perNode": 2, "processesPerNode": 4}, changed("device", "cuda")
     ),
     "device is cuda but": changed("accelerators", {"perNode": 0}, changed("device", "cuda")),
+    "checkOnly is one process": changed("checkOnly", True, changed("accelerators", {"perNode": 0})),
     "a request in resources is larger": changed("resources", {"requests": {"cpu": 9}, "limits": {"cpu": "8500m"}}),
     "accelerators are no part of resources": changed("resources.requests", {"nvidia.com/gpu": "2"}),
     "requests and limits of the training container": changed(

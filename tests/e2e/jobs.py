@@ -68,15 +68,20 @@ class Jobs:
 
     def create(self, name: str, spec: dict[str, Any], *, workspace: bool = True) -> None:
         """Apply a job; with `workspace` its pods run this checkout from the machine's virtual environment."""
-        job: Job = {
+        job = self.document(name, spec)
+        shutil.rmtree(self.volumes / "runs" / name, ignore_errors=True)  # of a kept cluster's earlier run
+        self._made.append(name)
+        stage.apply(self.cluster, stage.with_workspace(job) if workspace else job)
+
+    @staticmethod
+    def document(name: str, spec: dict[str, Any]) -> Job:
+        """A DistillJob."""
+        return {
             "apiVersion": "distilljob.dev/v1alpha1",
             "kind": "DistillJob",
             "metadata": {"name": name, "namespace": NAMESPACE},
             "spec": spec,
         }
-        shutil.rmtree(self.volumes / "runs" / name, ignore_errors=True)  # of a kept cluster's earlier run
-        self._made.append(name)
-        stage.apply(self.cluster, stage.with_workspace(job) if workspace else job)
 
     def get(self, name: str) -> Job:
         """The job as the API server has it."""
@@ -92,17 +97,21 @@ class Jobs:
 
     def distill(self, *arguments: str) -> str:
         """What the command prints for a user of the tests' namespace, without its line breaks."""
+        ended = self.run_distill(*arguments)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return " ".join(ended.stdout.split())
+
+    def run_distill(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """The command of that user, however it ends."""
         where = ("-n", NAMESPACE, "--kubeconfig", str(self.cluster.kubeconfig))
-        ended = subprocess.run(
+        return subprocess.run(
             command("distill_cli.main", *arguments, *where),
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=240,
             env=environment(NO_COLOR="1"),
         )
-        assert ended.returncode == 0, ended.stdout + ended.stderr
-        return " ".join(ended.stdout.split())
 
     def told(self, name: str, reason: str) -> None:
         """Both commands of a user who looks for the cause name it, and `why` says what to do."""

@@ -91,6 +91,26 @@ def test_a_mistake_ends_the_job_with_the_reason(jobs: Jobs, mistake: str) -> Non
     jobs.told(mistake, reason)
 
 
+def test_a_pod_checks_a_job_before_it_is_created(jobs: Jobs, tmp_path: Path) -> None:
+    """It finds what the job would, and leaves no job, no pod and no file."""
+    for name, change, code, says in (
+        ("well", teacher("models/teacher.pt"), 0, "yolo26n.yaml (2.5 M parameters) can learn from models/teacher.pt"),
+        ("other-classes", teacher("models/other-classes.pt"), 78, "PairMismatch"),
+        ("read-only", checkpoints("read-only"), 78, "StorageReadOnly"),
+    ):
+        spec = jobs.spec(epochs=1)
+        change(spec)
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(stage.yaml.safe_dump(stage.with_workspace(jobs.document(name, spec))))
+        ended = jobs.run_distill("validate", str(file), "--cluster", "--timeout", "200")
+        said = " ".join((ended.stdout + ended.stderr).split())
+        assert ended.returncode == code, said
+        assert says in said
+        assert "Traceback" not in said
+    assert "check" not in jobs.kubectl("get", "dj", "-o", "name")
+    assert [folder.name for folder in (jobs.volumes / "runs").iterdir() if "-check-" in folder.name] == []
+
+
 def test_a_claim_that_does_not_exist_is_named(jobs: Jobs) -> None:
     spec = jobs.spec(epochs=1)
     checkpoints("absent")(spec)

@@ -210,6 +210,16 @@ def test_users_mistakes_end_with_one_line_and_78_and_can_be_corrected(local: Loc
 
 
 @pytest.mark.timeout(300)
+def test_a_check_says_what_it_found_and_leaves_nothing(local: Local) -> None:
+    checked = local.start(epochs=1, checkOnly=True)
+    output, _ = checked.communicate(timeout=200)
+    assert checked.returncode == 0, output
+    said = "checked: yolo26n.yaml (2.5 M parameters) has no teacher; detect, 1 class, "
+    assert any(line.startswith(said) for line in output.splitlines()), output
+    assert not local.results.exists()
+
+
+@pytest.mark.timeout(300)
 def test_in_a_terminal_a_bar_follows_rank_0_below_its_lines(local: Local) -> None:
     """What the bar says comes from rank 0's own status; the lines of the log stay."""
     code, plain = local.in_terminal("--nproc", "1", epochs=6)

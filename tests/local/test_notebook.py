@@ -147,6 +147,9 @@ def test_a_job_says_everything_itself(tmp_path: Path) -> None:
         Permanent, match=r"directory .*volumes/claim for claim claim .*does not exist.* \(volumes={'claim': DIR}\)"
     ):
         distill(job, project=tmp_path, device="cpu")
+    check = {"checkOnly": True, "accelerators": {"perNode": 0}}
+    with pytest.raises(Permanent, match="check it with distill run"):
+        distill(job | {"spec": job["spec"] | check}, project=tmp_path)
     (tmp_path / "job.yaml").write_text(yaml.safe_dump(job | {"kind": "Job"}))
     with pytest.raises(Permanent, match="expected one document of kind DistillJob, found 0"):
         distill(tmp_path / "job.yaml")

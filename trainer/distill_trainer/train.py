@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 from distill_api.constants import JobFile
-from distill_api.errors import Stopped
+from distill_api.errors import Checked, Stopped
 from distill_api.pod.run import RunConfig
 from distill_api.status import Result
 from distill_trainer.data import TrainData
@@ -28,6 +28,7 @@ from distill_trainer.training.build import (
     load_saved,
     resume,
 )
+from distill_trainer.training.checking import check, leaving_nothing
 from distill_trainer.training.evaluation.comparison import Comparison
 from distill_trainer.training.evaluation.epoch_end import Evaluation
 from distill_trainer.training.evaluation.scores import Score
@@ -42,9 +43,12 @@ from distill_trainer.training.saving.state import TrainingState
 def train(run: RunConfig, context: RankContext) -> Result | None:
     """Train this rank's part of one attempt, starting from the newest checkpoint.
 
-    Returns the Result on rank 0 and None on other ranks. Raises Permanent, Retryable or Stopped. Errors of
-    torch.distributed collectives are not caught.
+    Returns the Result on rank 0 and None on other ranks. Raises Permanent, Retryable or Stopped, and Checked for a job
+    that is only to be checked. Errors of torch.distributed collectives are not caught.
     """
+    if run.spec.check_only:
+        with leaving_nothing(context.files):
+            raise Checked(check(Setup.of(run, context)))
     started = time.perf_counter()
     setup = Setup.of(run, context)
     context.watchdog.beat(RENDEZVOUS)

@@ -81,6 +81,10 @@ class DistillJobSpec(Model):
     """Secrets for pulling the images of the pods."""
     template: dict[str, Any] | None = None
     """Additions to the pods, as a pod template (metadata, spec). The training container is named trainer."""
+    check_only: bool = False
+    """true: check volumes, models, the pair and the data set in one pod without accelerators; train nothing, and leave
+    nothing on the checkpoints volume. distill validate --cluster makes such a job of any other, waits for its end, and
+    deletes it."""
     suspend: bool = False
     """true: checkpoint and stop; false: resume."""
     active_deadline_seconds: Seconds | None = None

@@ -23,7 +23,7 @@ def decide(context: PassContext) -> Decision:
     """The job's next state between two attempts."""
     last = attempts.newest(context.status)
     if last is not None and last.outcome == Outcome.SUCCEEDED:
-        return _finish(context, Phase.SUCCEEDED, Notice(Reason.COMPLETED, last.message or ""))
+        return _finish(context, Phase.SUCCEEDED, Notice(last.reason or Reason.COMPLETED, last.message or ""))
     failure = permanent_failure(context)
     if failure is not None:
         return _finish(context, Phase.FAILED, failure)

@@ -84,7 +84,7 @@ def derived(
         put(held[0], True, held[1].reason, held[1].message)
 
     if status.phase == Phase.SUCCEEDED:
-        put(ConditionType.COMPLETE, True, Reason.COMPLETED, notice.message)
+        put(ConditionType.COMPLETE, True, notice.reason, notice.message)
     if failed:
         put(ConditionType.FAILED, True, notice.reason, notice.message)
     return conditions

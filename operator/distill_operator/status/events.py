@@ -41,7 +41,8 @@ def _of_attempt(old: Attempt | None, new: Attempt) -> list[Event]:
     if new.running_at is not None and (old is None or old.running_at is None):
         message = messages.FIRST_STEP.format(attempt=new.number, nodes=new.nodes)
         events.append(Event(Reason.TRAINING, message))
-    if new.reason is not None and new.reason != Reason.COMPLETED and (old is None or old.reason is None):
+    succeeds = new.reason is not None and new.reason.facts.outcome == Outcome.SUCCEEDED
+    if new.reason is not None and not succeeds and (old is None or old.reason is None):
         message = messages.ATTEMPT_ENDED.format(attempt=new.number, message=new.message)
         events.append(Event(new.reason, message))
     return events
@@ -55,9 +56,7 @@ def _of_node(node: AvoidedNode) -> Event:
 
 
 def _of_phase(new: DistillJobStatus, notice: Notice) -> list[Event]:
-    if new.phase == Phase.SUCCEEDED:
-        return [Event(Reason.COMPLETED, notice.message)]
-    if new.phase == Phase.FAILED:
+    if new.phase in (Phase.SUCCEEDED, Phase.FAILED):
         return [Event(notice.reason, notice.message)]
     if new.phase == Phase.SUSPENDED:
         return [Event(Reason.SUSPENDED_BY_USER, notice.message)]

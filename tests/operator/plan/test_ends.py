@@ -38,6 +38,25 @@ def test_success_needs_the_record_and_not_the_phase_of_the_pods() -> None:
     assert (plan.status.phase, plan.status.restarts) == (Phase.RECOVERING, "1/0")
 
 
+def test_a_check_succeeds_by_what_it_has_found_and_has_no_result() -> None:
+    found = report("done", Reason.CHECKED, message="tiny.yaml can learn from large.pt")
+    for asked, reason in ((True, Reason.CHECKED), (False, Reason.NO_COMPLETION_RECORD)):
+        checked = job(status(attempt(nodes=1)), check_only=asked, nodes=1, accelerators={"perNode": 0})
+        seen = observed(checked, pod(0, **ended(5, 0, found)), jobs=(child(complete=True),))
+        plan = make_plan(seen, at(6), SETTINGS)
+        assert plan.status is not None
+        assert plan.status.attempts[0].reason == reason
+        assert plan.status.result is None
+    over = make_plan(
+        observed(job(status(closed(1, Reason.CHECKED, outcome=Outcome.SUCCEEDED, message="well")))), at(6), SETTINGS
+    )
+    assert over.status is not None
+    told = conditions.find(over.status.conditions, ConditionType.COMPLETE)
+    assert told is not None
+    assert (told.status, told.reason, told.message) == ("True", Reason.CHECKED, "well")
+    assert [event.reason for event in over.events] == [Reason.CHECKED]
+
+
 def test_a_record_outdoes_everything_else_that_happened() -> None:
     running = status(attempt(reason=Reason.PREEMPTED, message="why", ended_at=at(4)))
     pods = (pod(0, **{**disrupted(4), **ended(5, 0, done())}), pod(1, **ended(6, 1)))

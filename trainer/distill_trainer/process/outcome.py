@@ -9,7 +9,7 @@ from typing import Literal
 
 from distill_api.base import Model
 from distill_api.constants import ExitCode
-from distill_api.errors import Permanent, Stopped, TrainerError
+from distill_api.errors import Checked, Permanent, Stopped, TrainerError
 from distill_api.pod.report import TerminationMessage
 from distill_api.reasons import Reason
 from distill_api.status import Result
@@ -112,6 +112,8 @@ def ending_of(
 
     if error is None:
         return end(ExitCode.DONE, "done", Reason.COMPLETED, "", result=result)
+    if isinstance(error, Checked):
+        return end(ExitCode.DONE, "done", Reason.CHECKED, str(error))
     if isinstance(error, Stopped):
         return end(ExitCode.STOPPED, "stopped", Reason.STOPPED, str(error))
     if isinstance(error, Permanent):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from distill_cli import checking
+from distill_cli.checking import Timeout
 from distill_cli.cluster import Connect, with_cluster_later
 from distill_cli.exits import Exit
 from distill_cli.jobfile import load_document
@@ -24,13 +26,17 @@ def command(
     diff: Annotated[
         bool, typer.Option("--diff", help="Only say what would happen: exit code 9 if anything would, 1 if refused.")
     ] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="First let a pod check volumes, models and data set, as validate --cluster.")
+    ] = False,
+    timeout: Timeout = 600,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Then show the job until it has ended.")] = False,
 ) -> None:
     """Create or change a job. It first asks the API server what that would do, and says so: what is new, which fields
     change and when each change takes effect, or what is refused and why. Fields that the file does not have keep their
     values, as with kubectl apply --server-side.
     """
-    _, raw, job = load_document(file)
+    file_name, raw, job = load_document(file)
     client, name = connect(), job.metadata.name
     plan, refused = _plan(client, raw, name)
     for line in plan.lines():
@@ -39,6 +45,8 @@ def command(
         raise refused
     if diff:
         raise typer.Exit(int(Exit.DIFFERS if plan.changes_something else Exit.DONE))
+    if check and plan.changes_something:
+        checking.check(client, file_name, raw, timeout)
     if plan.changes_something:
         client.apply(raw)
         typer.echo(f"{name} {'created' if plan.new else 'changed'}")

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from distill_api.constants import ExitCode, JobFile
 from distill_api.job import DistillJob
 from distill_api.reading.mistakes import explain
+from distill_api.reasons import Reason
 from distill_api.spec.fields import DistillJobSpec
 from distill_cli.jobfile import fail, load
 from distill_local.machine import Machine, UserError
@@ -92,6 +93,8 @@ def _print_end(end: TrainerEnd, trainer: TrainerProcess) -> None:
     command = f"{program} {shlex.join(sys.argv[1:])}"
     if end.stopped:
         typer.echo(f"to resume: {command}")
+    elif end.message is not None and end.message.reason == Reason.CHECKED:
+        typer.echo(f"checked: {end.message.message}")
     elif end.code == ExitCode.DONE:
         typer.echo("  ".join(filter(None, [f"done: {trainer.best}", end.scores()])))
         if (report := trainer.results / JobFile.REPORT).exists():

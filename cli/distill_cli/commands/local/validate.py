@@ -1,4 +1,4 @@
-"""`distill validate`: validates a DistillJob file like the API server does, or lets the API server do it."""
+"""`distill validate`: validates a DistillJob file like the API server does, or lets the cluster check it."""
 
 import json
 from pathlib import Path
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from distill_api.spec.recipe import chosen
+from distill_cli.checking import Timeout, check
 from distill_cli.cluster import Connect, with_cluster_later
 from distill_cli.exits import Exit
 from distill_cli.jobfile import load_document
@@ -18,10 +19,17 @@ def command(
     connect: Connect,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="YAML file with one DistillJob; - is standard input.")],
     cluster: Annotated[
-        bool, typer.Option("--cluster", help="Also ask the cluster's API server, which stores nothing (dry run).")
+        bool, typer.Option("--cluster", help="Also ask the API server (dry run), and check the files with a pod.")
     ] = False,
+    pod: Annotated[bool, typer.Option(help="With --cluster: start the pod; without it nothing is created.")] = True,
+    timeout: Timeout = 600,
 ) -> None:
-    """Validate a DistillJob file. Prints one line per error and exits with code 78 if there are any."""
+    """Validate a DistillJob file. Prints one line per error and exits with code 78 if there are any.
+
+    With --cluster the API server checks it as well, and then a pod with the job's image and volumes: it needs no
+    accelerator, loads student and teacher, compares their classes with the data set's, and reads all labels. It is a
+    DistillJob of its own, which is deleted at the end.
+    """
     name, raw, job = load_document(file)
     client = connect() if cluster else None
     if client is not None:
@@ -35,3 +43,5 @@ def command(
     typer.echo(f"{name}: DistillJob {job.metadata.name} is valid{where}")
     if (fields := chosen(job.spec)) is not None:
         typer.echo(f"recipe: auto stands for {json.dumps(fields)}")
+    if client is not None and pod:
+        check(client, name, raw, timeout)

@@ -56,6 +56,10 @@ def _cuda_needs_accelerators(spec: DistillJobSpec) -> bool:
     return spec.device != "cuda" or spec.accelerators.per_node > 0
 
 
+def _checks_in_one_process(spec: DistillJobSpec) -> bool:
+    return not spec.check_only or (spec.accelerators.per_node == 0 and spec.world_size == 1)
+
+
 def _requests_within_limits(resources: Resources) -> bool:
     limits = resources.limits
     return all(
@@ -181,6 +185,12 @@ SPEC: Sequence[Rule] = (
         "self.device != 'cuda' || self.accelerators.perNode > 0",
         "device is cuda but accelerators.perNode is 0; request at least one accelerator, or set device: cpu",
         _cuda_needs_accelerators,
+    ),
+    Rule(
+        f"!self.checkOnly || (self.accelerators.perNode == 0 && self.nodes * {PROCESSES} == 1)",
+        "checkOnly is one process without accelerators: set nodes: 1 and accelerators.perNode: 0, and leave"
+        " accelerators.processesPerNode out; distill validate --cluster does that by itself",
+        _checks_in_one_process,
     ),
     Rule(
         "!has(self.resources) || !(self.accelerators.resource in self.resources.requests"

@@ -27,6 +27,7 @@ DEFINING: Final = (
 STARTED: Final = {
     "nodes": "the batch is cut for it; set elastic to change it",
     "persistentVolumeClaimRetentionPolicy": "claims were created with it",
+    "checkOnly": "a check leaves nothing to go on from, and a training what a check would delete",
 }
 """Fields that the first attempt fixes, committed or not, and why. With elastic, nodes may change."""
 LATER: Final = ("epochs", "lr0", "lrf", "cos_lr", "amp", "compile", "patience", "val_period", "plots", "workers")

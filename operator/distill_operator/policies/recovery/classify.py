@@ -54,11 +54,15 @@ class Evidence:
 
 
 def completion(observed: Observed, attempt: int) -> Notice | None:
-    """Rank 0's completion record: the only proof of success."""
+    """Rank 0's completion record, the only proof of success: the student's weights, or what a check has found."""
     for pod in observed.pods_of(attempt):
         report = pod.end.report if pod.end else None
-        if pod.rank == 0 and report is not None and report.outcome == "done" and report.result is not None:
+        if pod.rank != 0 or report is None or report.outcome != "done":
+            continue
+        if report.result is not None:
             return Notice(Reason.COMPLETED, messages.COMPLETED.format(checkpoint=report.result.checkpoint))
+        if report.reason == Reason.CHECKED and observed.job.spec.check_only:
+            return Notice(Reason.CHECKED, report.message)
     return None
 
 

@@ -57,9 +57,7 @@ class Comparison:
         """Score the run or file named by spec.report.baseline. Problems are returned, not raised."""
         model, path, sha256, problem = None, None, "", None
         try:
-            path = find_baseline(directories, name)
-            model, sha256 = load_verified(path, None)
-            _check(model, name, self.prepared)
+            model, path, sha256 = load_baseline(directories, name, self.prepared)
         except TrainerError as error:
             problem = error.message
         if any_rank(problem is not None, self.data.environment.device):  # all ranks must validate, or none
@@ -77,6 +75,14 @@ class Baseline:
     score: Score | None
     problem: str | None
     """Why there is no score, in one line."""
+
+
+def load_baseline(directories: Directories, name: str, prepared: Prepared) -> tuple[Any, Path, str]:
+    """The model, its file and the file's SHA-256. Raises Permanent if it cannot be compared with the student."""
+    path = find_baseline(directories, name)
+    model, sha256 = load_verified(path, None)
+    _check(model, name, prepared)
+    return model, path, sha256
 
 
 def find_baseline(directories: Directories, name: str) -> Path:
