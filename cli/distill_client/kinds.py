@@ -19,7 +19,6 @@ _NAMESPACED: Final[Mapping[str, str]] = {
     "Deployment": "/apis/apps/v1/deployments",
     "Lease": "/apis/coordination.k8s.io/v1/leases",
     "PodMonitor": "/apis/monitoring.coreos.com/v1/podmonitors",
-    "LocalQueue": "/apis/kueue.x-k8s.io/v1beta1/localqueues",
 }
 _CLUSTER: Final[Mapping[str, str]] = {
     "Namespace": "/api/v1/namespaces",

@@ -53,6 +53,8 @@ def test_a_job_that_cannot_be_read_is_still_listed() -> None:
     job = stored("running")
     broken = Job({**job.raw, "spec": {**job.raw["spec"], "nodes": "many"}})
     assert (row(broken, NOW).phase, row(broken, NOW).reason) == ("Running", "not readable")
+    (use,) = top_view([broken], [], None).jobs
+    assert (use.name, use.phase, use.images_per_second, use.goodput) == (job.name, "Running", None, None)
 
 
 def test_costs_are_charged_to_what_caused_them() -> None:

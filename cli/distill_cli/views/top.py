@@ -62,7 +62,7 @@ def top_view(jobs: Sequence[Job], pods: Iterable[Object], nodes: Sequence[Object
         metadata = pod["metadata"]
         by_job.setdefault((metadata["namespace"], (metadata.get("labels") or {}).get(Label.JOB, "")), []).append(pod)
         by_node.setdefault(pod["spec"]["nodeName"], []).append(pod)
-    uses = [_job(job, by_job.get((job.namespace, job.name), []), resources) for job in jobs if job.readable]
+    uses = [_job(job, by_job.get((job.namespace, job.name), []), resources) for job in jobs]
     capacity = {node["metadata"]["name"]: node for node in nodes or ()}
     names = sorted(by_node.keys() | {name for name, node in capacity.items() if _allocatable(node, resources)})
     rows = [
@@ -88,13 +88,14 @@ def _placed(pod: Object) -> bool:
 
 
 def _job(job: Job, pods: Sequence[Object], resources: Iterable[str]) -> JobUse:
-    progress, goodput = job.status.progress, job.status.goodput
+    status = job.status if job.readable else None  # a newer version's: its pods are those of any job
+    progress, goodput = (status.progress, status.goodput) if status is not None else (None, None)
     accelerators = sum(held(pod, resources) for pod in pods)
-    speed = progress.images_per_second if progress and job.status.phase == "Running" else None
+    speed = progress.images_per_second if progress and job.phase == "Running" else None
     return JobUse(
         namespace=job.namespace,
         name=job.name,
-        phase=str(job.status.phase),
+        phase=str(job.phase),
         pods=len(pods),
         accelerators=accelerators,
         images_per_second=speed,
