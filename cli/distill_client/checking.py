@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from distill_api.constants import JOB_NAME_LENGTH, TRAINER_CONTAINER, ConditionType, Phase
+from distill_api.reading.quantity import amount
 from distill_api.reason_facts import Wait
 from distill_api.reasons import Reason
+from distill_api.spec.rules.across import trainers_resources
 from distill_client.errors import NotFound, TimedOut
 from distill_client.job import Job
 from distill_client.kinds import Object
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
 TTL_SECONDS: Final = 300
 """After which the cluster deletes a finished check whose command was killed."""
+REQUESTS: Final = {"cpu": "500m", "memory": "2Gi"}
+"""What the pod of a check requests at most where its job has limits: it goes where there is little room."""
 _QUEUE: Final = "kueue.x-k8s.io/"
 _OF_THE_TRAINING: Final = (
     "elastic", "resources", "dataCache", "persistentVolumeClaimRetentionPolicy", "suspend", "activeDeadlineSeconds",
@@ -46,32 +50,38 @@ def check_of(job: Mapping[str, Any], suffix: str) -> Object:
     It is in no queue, because it is to say before the queue what would be wrong after it, and it has no annotations, by
     which others might take it for theirs. It is tried again after a disruption, and after no failure.
     """
-    metadata, spec = (
-        job["metadata"],
-        {name: value for name, value in job["spec"].items() if name not in _OF_THE_TRAINING},
-    )
-    ending = f"-check-{suffix}"
-    labels = {key: value for key, value in (metadata.get("labels") or {}).items() if not key.startswith(_QUEUE)}
+    spec = job["spec"]
     checked = {
-        **spec,
+        **{name: value for name, value in spec.items() if name not in _OF_THE_TRAINING},
         "checkOnly": True,
         "nodes": 1,
         "accelerators": {"perNode": 0},
         "device": "cpu",
-        "training": {**(spec.get("training") or {}), "workers": 0},
+        "training": {**(spec.get("training") or {}), "workers": 0, "compile": False},
         "recovery": {**(spec.get("recovery") or {}), "maxFailures": 0},
         "ttlSecondsAfterFinished": TTL_SECONDS,
     }
+    if limits := _limits(spec):
+        asked = {name: min(REQUESTS[name], limit, key=amount) for name, limit in limits.items()}
+        checked["resources"] = {"requests": asked, "limits": limits}
     if (template := spec.get("template")) is not None:
         checked["template"] = _without_resources(template)
+    return {**{name: job[name] for name in ("apiVersion", "kind")}, "metadata": _metadata(job, suffix), "spec": checked}
+
+
+def _metadata(job: Mapping[str, Any], suffix: str) -> Object:
+    metadata, ending = job["metadata"], f"-check-{suffix}"
+    labels = {key: value for key, value in (metadata.get("labels") or {}).items() if not key.startswith(_QUEUE)}
     name = metadata["name"][: JOB_NAME_LENGTH - len(ending)].rstrip("-") + ending
-    kept = {"name": name, **({"namespace": metadata["namespace"]} if metadata.get("namespace") else {})}
-    return {
-        "apiVersion": job["apiVersion"],
-        "kind": job["kind"],
-        "metadata": {**kept, **({"labels": labels} if labels else {})},
-        "spec": checked,
-    }
+    optional = {"namespace": metadata.get("namespace"), "labels": labels}
+    return {"name": name, **{field: value for field, value in optional.items() if value}}
+
+
+def _limits(spec: Mapping[str, Any]) -> dict[str, str]:
+    """The job's limits of CPU and memory: without one, those of the namespace would hold, which may be too small."""
+    places = (spec.get("resources") or {}, *trainers_resources(spec.get("template")))
+    given = [(place.get("limits") or {}) for place in places]
+    return {name: str(limits[name]) for limits in given for name in REQUESTS if name in limits}
 
 
 def _without_resources(template: Mapping[str, Any]) -> Object:

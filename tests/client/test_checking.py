@@ -58,6 +58,17 @@ def test_a_check_is_a_small_job_of_the_same_files_in_no_queue() -> None:
     assert large["spec"]["template"]["spec"]["containers"][0]["resources"], "the job itself is as it was"
 
 
+@pytest.mark.parametrize("place", ["resources", "template"])
+def test_limits_of_the_job_hold_and_little_is_requested(place: str) -> None:
+    given = {"requests": {"cpu": 64, "memory": "256Gi"}, "limits": {"cpu": "250m", "memory": "256Gi", "rdma/ib": 8}}
+    containers = [{"name": "trainer", "resources": given}]
+    spec = {"resources": given} if place == "resources" else {"template": {"spec": {"containers": containers}}}
+    made = check_of(manifest(**spec), "a1")
+    parse_job(made)
+    limits = {"cpu": "250m", "memory": "256Gi"}
+    assert made["spec"]["resources"] == {"requests": {"cpu": "250m", "memory": "2Gi"}, "limits": limits}
+
+
 def test_a_long_name_is_cut_for_the_check() -> None:
     name = check_of(manifest("a" * (JOB_NAME_LENGTH - 14) + "-" + "b" * 13), "abcdef")["metadata"]["name"]
     assert name == "a" * (JOB_NAME_LENGTH - 14) + "-check-abcdef"
