@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from distill_api.constants import JOB_NAME_LENGTH, TRAINER_CONTAINER, ConditionType, Phase
+from distill_api.constants import API_VERSION, JOB_NAME_LENGTH, KIND, TRAINER_CONTAINER, ConditionType, Phase
 from distill_api.reading.quantity import amount
 from distill_api.reason_facts import Wait
 from distill_api.reasons import Reason
@@ -66,7 +66,7 @@ def check_of(job: Mapping[str, Any], suffix: str) -> Object:
         checked["resources"] = {"requests": asked, "limits": limits}
     if (template := spec.get("template")) is not None:
         checked["template"] = _without_resources(template)
-    return {**{name: job[name] for name in ("apiVersion", "kind")}, "metadata": _metadata(job, suffix), "spec": checked}
+    return {"apiVersion": API_VERSION, "kind": KIND, "metadata": _metadata(job, suffix), "spec": checked}
 
 
 def _metadata(job: Mapping[str, Any], suffix: str) -> Object:
