@@ -28,7 +28,7 @@ def test_without_options_it_writes_the_recommended_pair(tmp_path: Path) -> None:
         0,
         [
             f"wrote {file}",
-            f"next: distill apply {file}",
+            f"next: distill apply {file} --check  (a pod without GPUs first looks at models and data)",
             f"or without a cluster: distill run {file} --volume data=DIR --volume models=DIR",
         ],
     )

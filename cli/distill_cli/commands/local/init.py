@@ -65,7 +65,7 @@ def command(
     except OSError as error:
         _fail(f"{file}: {error.strerror}", Exit.FAILED)
     typer.echo(f"wrote {file}")
-    typer.echo(f"next: distill apply {file}")
+    typer.echo(f"next: distill apply {file} --check  (a pod without GPUs first looks at models and data)")
     typer.echo(f"or without a cluster: distill run {file}{_directories(job)}")
 
 
