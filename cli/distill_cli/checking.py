@@ -22,7 +22,10 @@ def check(client: Client, file: str, raw: dict[str, Any], timeout: float) -> Non
     typer.echo("checking volumes, models and data set with a pod, which takes no accelerator and trains nothing")
     found = client.check(raw, timeout=timeout, told=_teller())
     if found.passed:
-        typer.echo(f"{file}: {found.message}")
+        said, *warnings = found.message.split("; warning: ")
+        typer.echo(f"{file}: {said}")
+        for warning in warnings:
+            typer.echo(f"warning: {file}: {warning}", err=True)
         return
     facts = found.reason.facts
     invalid = facts.permanent or facts.wait in (Wait.CHANGE, Wait.LIMITED)

@@ -142,8 +142,10 @@ def test_a_failure_that_may_pass_is_not_tried_again(team: Team, desk_of_team: De
 
 
 def test_apply_goes_on_after_a_check_that_passes(team: Team, desk_of_team: Desk) -> None:
-    ended = checked(team, desk_of_team, "apply", desk_of_team.file(), "--check", reason=Reason.CHECKED, message=FOUND)
-    assert ended.output.splitlines()[-1] == "tiny created", ended
+    file, message = desk_of_team.file(), f"{FOUND}; warning: no label of val has the class three"
+    ended = checked(team, desk_of_team, "apply", file, "--check", reason=Reason.CHECKED, message=message)
+    assert ended.output.splitlines()[-2:] == [f"{file}: {FOUND}", "tiny created"], ended
+    assert ended.errors == f"warning: {file}: no label of val has the class three\n"
     assert [job["metadata"]["name"] for job in team.api.list("DistillJob", team.ns)] == ["tiny"]
 
 

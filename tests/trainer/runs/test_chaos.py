@@ -11,7 +11,6 @@ from tests.support.machine.python import ROOT
 pytestmark = pytest.mark.alone
 
 
-
 @pytest.mark.timeout(300)
 def test_a_run_that_is_killed_at_random_moments_ends_bitwise_equal(tmp_path: Path) -> None:
     out = tmp_path / "chaos.json"

@@ -76,7 +76,9 @@ def test_warnings_of_what_is_most_often_not_meant(place: Volumes) -> None:
     assert "warning: report.baseline plain is neither a .pt file nor a job" in said
 
 
-@pytest.mark.parametrize("there", ["mine.txt", "weights/best.pt", "checkpoints/step-3/manifest.json"])
+@pytest.mark.parametrize(
+    "there", ["mine.txt", "weights/best.pt", "checkpoints/step-3/manifest.json", "checkpoints/step-3.damaged/x"]
+)
 def test_what_was_there_before_stays(tmp_path: Path, there: str) -> None:
     files = RunFiles(tmp_path / "job")
     (files.root / there).parent.mkdir(parents=True)

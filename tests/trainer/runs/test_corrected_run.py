@@ -25,7 +25,9 @@ def test_more_epochs_and_another_learning_rate_hold_from_the_resume_on(tmp_path:
     assert rates[0] > 0.003, "the first epoch was trained with lr0 0.01"
     assert rates[1:] == pytest.approx([0.001 * (2 / 3 * 0.9 + 0.1), 0.001 * (1 / 3 * 0.9 + 0.1)])
 
-    with pytest.raises(Permanent, match=f"checkpoint of step {STEPS_PER_EPOCH * 3} is of another run: training.batch 4"):
+    with pytest.raises(
+        Permanent, match=f"checkpoint of step {STEPS_PER_EPOCH * 3} is of another run: training.batch 4"
+    ):
         place.run("longer", *models, training={"epochs": 3, "lr0": 0.001, "lrf": 0.1, "batch": 2})
 
 

@@ -71,9 +71,18 @@ def test_a_student_that_inherits_resumes_bitwise_and_reports_it(volumes: MakeVol
     for job in ("heir", "disturbed-heir"):
         folder = place.root / "checkpoints" / job
         inherited = json.loads((folder / "report.json").read_text())["training"]["inherited"]
-        assert inherited == {"channels": "activations", "images": 64, "share": 1.0, "tensors": 366, "ofTensors": 366, "left": {}}
+        assert inherited == {
+            "channels": "activations",
+            "images": 64,
+            "share": 1.0,
+            "tensors": 366,
+            "ofTensors": 366,
+            "left": {},
+        }
         page = (folder / "report.html").read_text()
-        assert "<dt>parameters</dt><dd>100.0%, in 366 of 366 tensors</dd><dt>channels</dt><dd>by activations</dd>" in page
+        assert (
+            "<dt>parameters</dt><dd>100.0%, in 366 of 366 tensors</dd><dt>channels</dt><dd>by activations</dd>" in page
+        )
 
 
 def test_a_run_keeps_the_number_formats_that_it_began_with(

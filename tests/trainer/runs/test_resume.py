@@ -113,9 +113,7 @@ def state(root: Path, job: str, step: int) -> dict[str, Any]:
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("moment", MOMENTS)
 @pytest.mark.timeout(900)
-def test_a_stopped_run_goes_on_from_the_state_of_the_undisturbed_one(
-    root: Path, world: int, moment: str
-) -> None:
+def test_a_stopped_run_goes_on_from_the_state_of_the_undisturbed_one(root: Path, world: int, moment: str) -> None:
     attempt, _, step = MOMENTS[moment]
     assert record_of(root, f"stopped-{world}", attempt + 1, 0)["resumed"] == step
     stopped, calm = (tensors(root, f"{kind}-{world}", step) for kind in ("stopped", "calm"))

@@ -121,9 +121,7 @@ def volumes(tmp_path_factory: pytest.TempPathFactory) -> Volumes:
 
 
 @pytest.mark.parametrize("world_size", [1, 2])
-def test_a_run_stopped_by_sigterm_and_resumed_is_bitwise_equal(
-    volumes: Volumes, world_size: int
-) -> None:
+def test_a_run_stopped_by_sigterm_and_resumed_is_bitwise_equal(volumes: Volumes, world_size: int) -> None:
     calm, disturbed = f"calm-{world_size}", f"disturbed-{world_size}"
     code, message = volumes.run(calm, world_size)
     assert (code, message.outcome, message.committed_step) == (ExitCode.DONE, "done", STEPS_PER_EPOCH * EPOCHS)

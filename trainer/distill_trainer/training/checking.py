@@ -72,7 +72,7 @@ def leaving_nothing(files: RunFiles) -> Iterator[None]:
     try:
         yield
     finally:
-        if not layout.committed_steps(files.checkpoints):
+        if not (layout.committed_steps(files.checkpoints) or layout.damaged_steps(files.checkpoints)):
             for made in (files.checkpoints, files.labels, files.compiled):
                 shutil.rmtree(made, ignore_errors=True)
             with suppress(OSError):  # it has something else
