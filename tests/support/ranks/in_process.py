@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 import yaml
+from prometheus_client import CollectorRegistry
 from ultralytics.utils.torch_utils import unset_deterministic
 
 from digits import generate
@@ -61,6 +62,8 @@ class Volumes:
     task: str = "detect"
     last_progress: dict[str, Any] = field(default_factory=dict)
     """Of the last run, as /status had it at its end."""
+    last_metrics: CollectorRegistry = field(default_factory=CollectorRegistry)
+    """Of the last run, as /metrics had them at its end."""
 
     def __post_init__(self) -> None:
         generate.generate(self.root / "data", self.task, {"train": 12, "val": 4}, imgsz=IMGSZ, seed=0)
@@ -155,6 +158,7 @@ class Volumes:
             return stopped.committed_step
         finally:
             self.last_progress = status.read().progress.model_dump()
+            self.last_metrics = metrics.registry
             checkpointer.close()
             torch.set_num_threads(threads)
             unset_deterministic()

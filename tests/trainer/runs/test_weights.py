@@ -8,7 +8,8 @@ import pytest
 import torch
 from ultralytics import YOLO
 
-from tests.support.ranks.in_process import STEPS_PER_EPOCH, Volumes
+from distill_api.metrics import TrainerMetric
+from tests.support.ranks.in_process import EPOCHS, STEPS_PER_EPOCH, Volumes
 
 SELDOM = {"epochs": 5, "val_period": 2}
 
@@ -43,6 +44,11 @@ def test_a_row_has_metrics_where_its_epoch_was_validated(place: Volumes) -> None
     assert [bool(row["metrics/mAP50(B)"]) for row in rows] == [False, True, False, True, True]
     assert all(row["train/box_loss"] for row in rows)
     assert weights(place, "seldom", "last.pt").keys() == weights(place, "calm", "last.pt").keys()
+
+
+def test_metrics_count_the_last_epoch_too(place: Volumes) -> None:
+    run(place, "counted")
+    assert place.last_metrics.get_sample_value(TrainerMetric.EPOCH) == EPOCHS
 
 
 @pytest.mark.parametrize("epoch", [1, 2, 3])

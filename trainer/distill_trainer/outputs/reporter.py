@@ -109,6 +109,7 @@ class Reporter:
         """
         progress = self._progress
         map50_95 = validation.map if validation is not None else None
+        self._context.metrics.epoch(progress.epochs_finished)
         if validation is not None:
             self._context.metrics.evaluated("student", map50=validation.map50, map50_95=validation.map)
         self._context.status.progress(

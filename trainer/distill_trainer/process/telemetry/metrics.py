@@ -85,12 +85,16 @@ class TrainerMetrics:
         self._steps.inc()
         self._duration.observe(seconds)
         self._step.set(step)
-        self._epoch.set(epoch)
+        self.epoch(epoch)
         self._recent.append((images, seconds))
         if self._rank == 0:
             self._rate.set(self.images_per_second or 0.0)
             if self._planned_steps:
                 self._ratio.set(step / self._planned_steps)
+
+    def epoch(self, finished: int) -> None:
+        """So many epochs are finished."""
+        self._epoch.set(finished)
 
     @property
     def images_per_second(self) -> float | None:
