@@ -11,7 +11,7 @@ from PIL import Image
 from dashboards.preview import page
 from dashboards.preview.__main__ import BELOW_TOP, TOP
 from dashboards.preview.__main__ import BOARDS as PICTURE_OF
-from dashboards.preview.drawing import DRAWINGS
+from dashboards.preview.drawing import DRAWINGS, tick_seconds
 from dashboards.preview.prometheus import Series
 from dashboards.preview.source import Source, Window
 from dashboards.preview.texts import formatted, legend, mapped, shown, threshold_color
@@ -53,6 +53,13 @@ def test_names_and_colours_are_the_panels() -> None:
     assert [threshold_color(value, panel) for value in (4, 5)] == ["#73BF69", "#FF9830"]
     assert legend("{{a}}/{{ b }}", {"a": "x"}) == "x/"
     assert mapped(3.0, [{"options": {"3": {"text": "Running", "color": "green"}}}]) == ("Running", "#73BF69")
+
+
+@pytest.mark.parametrize(
+    ("span", "inches", "seconds"), [(100, 8, 20), (100, 3.5, 60), (500, 16, 60), (500, 3.5, 120), (86_400, 8, 7200)]
+)
+def test_a_time_axis_has_as_many_labels_as_fit(span: float, inches: float, seconds: int) -> None:
+    assert tick_seconds(span, inches) == seconds
 
 
 class Answers:
@@ -130,6 +137,26 @@ def test_the_top_of_a_picture_ends_above_a_row(drawn: dict[str, tuple[Path, list
         if panel["type"] != "row":
             end = height - page.box(panel, height)[1]
             assert (end <= cut) == (panel["title"] in shown), panel["title"]
+
+
+class OnePoint(Answers):
+    """A Prometheus that has one point of each series, as of a job of two minutes where a graph has one each minute."""
+
+    def range(self, expr: str, start: float, end: float, step: float) -> list[Series]:
+        every = super().range(expr, start, end, step)
+        return [Series(series.labels, series.times[30:31], series.values[30:31]) for series in every]
+
+
+def test_a_point_that_stands_alone_is_drawn(tmp_path: Path) -> None:
+    board, path = json.loads(JOB_BOARD.read_text()) | {"annotations": {"list": []}}, tmp_path / "board.png"
+    source = Source(OnePoint(), Window(0, 120, 2), {"namespace": "team", "distilljob": "digits"})  # type: ignore[arg-type]
+    page.draw(board, source, path, "team")
+    picture = Image.open(path).convert("RGB")
+    (panel,) = (panel for panel in page.open_panels(board) if panel["title"] == "Gradient norm")
+    left, bottom, width, tall = page.box(panel, picture.height)
+    above_the_legend = (left + 60, picture.height - bottom - tall + 34, left + width - 10, picture.height - bottom - 60)
+    colors = picture.crop(tuple(round(edge) for edge in above_the_legend)).getcolors(100_000) or []
+    assert any(max(color) - min(color) > 60 for _, color in colors)  # type: ignore[type-var]
 
 
 def test_every_type_of_panel_can_be_drawn() -> None:

@@ -86,6 +86,8 @@ def timeseries(canvas: Canvas, panel: Panel, source: Source) -> None:
             if stacked or (len(found) == 1 and custom.get("scaleDistribution", {}).get("type") != "log"):
                 axes.fill_between(gap_times, gap_base, gap_base + gap_values, color=tint,
                                   alpha=0.65 if stacked else 0.12, linewidth=0)  # fmt: skip
+            alone = _alone(gap_values)
+            axes.plot(gap_times[alone], (gap_base + gap_values)[alone], "o", markersize=3, color=tint)
         finite = values[np.isfinite(values)]
         entries.append((name, tint, formatted(float(finite[-1]), unit) if len(finite) else "–"))
     _style(axes, panel, custom, unit, source)
@@ -174,6 +176,12 @@ def table(canvas: Canvas, panel: Panel, source: Source) -> None:
             axes.text(column, line, text, color=tint, fontsize=SMALL + 0.5, va="center")
 
 
+def tick_seconds(span: float, inches: float) -> int:
+    """Seconds between the ticks of an axis of `inches` that shows `span` seconds; below a minute, labels are longer."""
+    sizes = (10, 20, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 21600)
+    return next((size for size in sizes if span / size <= inches * (0.8 if size < 60 else 1.6)), sizes[-1])
+
+
 DRAWINGS: Mapping[str, Draw] = {
     "stat": stat,
     "gauge": gauge,
@@ -211,6 +219,12 @@ def _with_gaps(times: Any, values: Any, base: Any, step: float) -> tuple[Any, An
     return (np.insert(times, holes, times[holes]), np.insert(values, holes, np.nan), np.insert(base, holes, 0.0))
 
 
+def _alone(values: Any) -> Any:
+    """Whether no line joins a value to another."""
+    around = np.concatenate(([np.nan], values, [np.nan]))
+    return np.isfinite(values) & ~np.isfinite(around[:-2]) & ~np.isfinite(around[2:])
+
+
 def _runs(named: Named, step: float) -> list[tuple[float, float, float]]:
     """Start, end and value of what stays the same."""
     runs: list[tuple[float, float, float]] = []
@@ -239,10 +253,10 @@ def _style(axes: Axes, panel: Panel, custom: Mapping[str, Any], unit: str, sourc
 def _time_axis(axes: Axes, source: Source) -> None:
     start, end = source.window.start, source.window.end
     wide = axes.get_window_extent().width / DOTS_PER_INCH
-    sizes = (60, 120, 300, 600, 900, 1800, 3600, 7200, 21600)
-    size = next((size for size in sizes if (end - start) / size <= wide * 1.6), sizes[-1])
+    size = tick_seconds(end - start, wide)
     ticks = np.arange(math.ceil(start / size) * size, end, size)
-    axes.set_xticks(ticks, [time.strftime("%H:%M", time.gmtime(tick)) for tick in ticks])
+    clock = "%H:%M:%S" if size < 60 else "%H:%M"
+    axes.set_xticks(ticks, [time.strftime(clock, time.gmtime(tick)) for tick in ticks])
     axes.tick_params(colors=DIM, labelsize=SMALL - 1, length=0)
     axes.grid(visible=True, color=FAINT, linewidth=0.6)
     axes.set_axisbelow(True)
