@@ -14,7 +14,7 @@ GPUS ?= 2
 help: ## Show the targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' Makefile | expand -t 18
 
-demo: venv ## Train, distil, preempt and recover on a real one-machine Kubernetes (KEEP=1 keeps it).
+demo: venv ## Train, distil, preempt, recover and draw the board on a real one-machine Kubernetes (KEEP=1 keeps it).
 	@$(BIN)/python -m digits.demo
 
 test: venv ## Run every test; ARGS goes to pytest, as in make test ARGS="-p randomly" for a random order.

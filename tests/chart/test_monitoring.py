@@ -84,12 +84,26 @@ def endpoint_slice(service: dict[str, Any], port: int) -> dict[str, Any]:
     }
 
 
+def scrapes_of(render: Any, pods: list[dict[str, Any]], operator_port: int) -> list[dict[str, Any]]:
+    """How the chart's monitors scrape these pods, and an operator on loopback."""
+    objects = {o["kind"]: o for o in render(ENABLED)}
+    service = objects["Service"]
+    found = {
+        "PodMonitor": list(pod_targets(pods)),
+        "ServiceMonitor": list(endpoint_targets([endpoint_slice(service, operator_port)], [service])),
+    }
+    return [
+        scrape_config(objects[kind], endpoint, 0) | {"static_configs": found[kind]}
+        for kind, endpoints in (("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints"))
+        for endpoint in objects[kind]["spec"][endpoints]
+    ]
+
+
 @pytest.fixture(scope="module")
 def prometheus(
     render: Any, exporters: dict[str, int], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[PrometheusServer]:
     """Targets as discovery finds them, some of them none of ours; chosen and labelled by the chart's rules."""
-    objects = {o["kind"]: o for o in render(ENABLED)}
     ranks = [exporters["rank0"], exporters["rank1"]]
     without_ranks = pod(ranks, "other-ports")
     for declared in without_ranks["spec"]["containers"][0]["ports"]:
@@ -100,16 +114,7 @@ def prometheus(
         pod(ranks, "check", **{"app.kubernetes.io/component": "check"}),
         without_ranks,
     ]
-    service = objects["Service"]
-    found = {
-        "PodMonitor": list(pod_targets(pods)),
-        "ServiceMonitor": list(endpoint_targets([endpoint_slice(service, exporters["operator"])], [service])),
-    }
-    scrapes = [
-        scrape_config(objects[kind], endpoint, 0) | {"static_configs": found[kind]}
-        for kind, endpoints in (("PodMonitor", "podMetricsEndpoints"), ("ServiceMonitor", "endpoints"))
-        for endpoint in objects[kind]["spec"][endpoints]
-    ]
+    scrapes = scrapes_of(render, pods, exporters["operator"])
     port = 20000 + exporters["operator"] % 10000
     options = {"port": port, "interval_seconds": 0.5, "rule_files": [RECORDINGS]}
     with PrometheusServer(tmp_path_factory.mktemp("prometheus"), scrapes, **options) as server:

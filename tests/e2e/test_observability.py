@@ -9,14 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
-from digits.demo import stage
+from digits.demo import board, stage
 from distill_api import metrics
 from testcluster import Cluster
 from tests.e2e.jobs import NAMESPACE, Jobs, phase, progress
 from tests.support.prometheus.dashboards import panel_queries
+from tests.support.prometheus.pictures import differing_panels
 from tests.support.prometheus.server import PrometheusServer, prometheus_of
 
 BOARDS = sorted((stage.CHART / "dashboards").glob("*.json"))
+JOB_BOARD = stage.CHART / "dashboards" / f"{metrics.JOB_BOARD}.json"
 RULES, ALERTS = (stage.CHART / "files" / f"{name}.yaml" for name in ("recording-rules", "alerts"))
 HURRY = 30
 """What the `for` of every alert is divided by here. Nothing else of the chart's rules is changed."""
@@ -27,14 +29,7 @@ MOMENTARY = {"Restarts by reason", "Loss scale and skipped steps", "Teacher's mA
 @pytest.fixture
 def prometheus(cluster: Cluster, tmp_path: Path) -> Iterator[PrometheusServer]:
     """Debian's Prometheus, inside the cluster's network, with the targets of the chart's monitors."""
-    rendered = cluster.helm(
-        "template", "distill-operator", str(stage.CHART), "--namespace", stage.SYSTEM_NAMESPACE,
-        "--api-versions", "monitoring.coreos.com/v1",
-        "--set", "trainer.image=unused",
-        "--set", "monitoring.podMonitor.enabled=true",
-        "--set", "monitoring.serviceMonitor.enabled=true",
-    )  # fmt: skip
-    monitors = [doc for doc in yaml.safe_load_all(rendered) if doc and doc["kind"] in ("PodMonitor", "ServiceMonitor")]
+    monitors = stage.monitors(cluster)
     assert {monitor["kind"] for monitor in monitors} == {"PodMonitor", "ServiceMonitor"}
     options = {"prefix": cluster.nsenter_prefix(), "rule_files": [RULES, hurried(tmp_path / "alerts.yaml")]}
     with prometheus_of(monitors, cluster.kubeconfig, tmp_path, **options) as server:
@@ -84,6 +79,18 @@ def test_every_panel_of_the_boards_shows_something(jobs: Jobs, prometheus: Prome
     assert all(sample.value > 0 for sample in losses)
     restarts = prometheus.query(f"{metrics.OperatorMetric.RESTARTS}{{{of_job}}} > 0")
     assert [sample.labels["reason"] for sample in restarts] == ["PodDeleted"]
+
+
+def test_a_jobs_board_is_drawn_from_its_own_cluster(jobs: Jobs, cluster: Cluster, tmp_path: Path) -> None:
+    with board.recording(cluster, tmp_path / "prometheus") as recorded:
+        jobs.create("drawn", jobs.spec(epochs=6, teacher=None, val=True))
+        job = jobs.complete("drawn")
+    pictures = [tmp_path / "drawn.png", tmp_path / "nobody.png"]
+    for picture, name in zip(pictures, ("drawn", "nobody"), strict=True):
+        recorded.draw({**job, "metadata": {**job["metadata"], "name": name}}, picture)
+        assert recorded.missing is None
+    of_operator, of_ranks = {"Phase", "Goodput", "Phases"}, {"Losses", "mAP", "Time by phase", "Step duration by rank"}
+    assert differing_panels(JOB_BOARD, *pictures) >= of_operator | of_ranks
 
 
 def test_alerts_fire_when_it_happens(jobs: Jobs, prometheus: PrometheusServer) -> None:

@@ -1,13 +1,15 @@
-"""The last lines of `make demo`: every figure is the demo's own, and every command and file exists."""
+"""The last lines of `make demo`: figures and picture are the demo's own, and every command and file exists."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
 from digits.demo import __main__ as demo
-from digits.demo import closing, story
+from digits.demo import board, closing, story
 from distill_cli.registry import COMMANDS
+from testcluster import ExternalCluster
 from tests.support.machine.python import ROOT
 
 
@@ -45,13 +47,73 @@ def test_the_commands_that_are_named_exist(kept: bool) -> None:
 
 
 def test_the_end_names_the_report_and_files_that_exist(capsys: pytest.CaptureFixture[str]) -> None:
-    demo.show(ROOT / "runs" / "demo" / "report.html", closing.without_cluster())
+    without = closing.board(None, "it needs the cluster")
+    demo.show(ROOT / "runs" / "demo" / "report.html", without, closing.without_cluster())
     printed = capsys.readouterr().out
     assert "runs/demo/report.html" in printed
     assert str(ROOT) not in printed
     for file in (closing.BOARD, closing.RESULTS, "docs/local.md", "examples/digits/distilljob.yaml"):
         assert file in printed
         assert (ROOT / file).is_file()
+
+
+def test_the_end_names_its_own_picture_or_why_there_is_none(tmp_path: Path) -> None:
+    drawn = closing.board(tmp_path / "board.png", None)
+    assert str(tmp_path / "board.png") in drawn
+    assert closing.BOARD not in drawn
+    missing = closing.board(tmp_path / "board.png", "no Prometheus")
+    assert "no Prometheus" in missing
+    assert closing.BOARD in missing
+    assert "board.png" not in missing
+    assert "\n" not in drawn + missing
+
+
+def external(folder: Path) -> ExternalCluster:
+    (folder / "kubeconfig").write_text("{}")
+    return ExternalCluster(folder / "kubeconfig")
+
+
+def test_a_cluster_that_prometheus_cannot_enter_goes_on_without(tmp_path: Path) -> None:
+    told, old = [], tmp_path / "board.png"
+    old.write_text("of an earlier demo")
+    with board.recording(external(tmp_path), tmp_path / "prometheus") as recorded:
+        told.append("the whole tour")
+    recorded.draw({}, old)
+    assert told
+    assert "unset DISTILL_KUBECONFIG" in str(recorded.missing)
+    assert not old.exists()
+
+
+def test_a_picture_that_cannot_be_drawn_says_why_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    recorded = board.Recording(tmp_path / "prometheus")
+    recorded.draw(LIFE, tmp_path / "board.png")
+    assert recorded.missing == "prometheus is missing: apt-get install prometheus"
+    recorded = board.Recording(tmp_path / "prometheus")
+    recorded.draw({"metadata": {}}, tmp_path / "board.png")
+    assert recorded.missing == "KeyError: 'namespace'"
+
+
+def test_of_a_programs_log_the_last_line_is_shown() -> None:
+    error = RuntimeError("Prometheus did not become ready: started\naddress in use\n")
+    assert board.in_a_line(error) == "address in use"
+
+
+def test_a_tour_that_fails_fails_while_it_is_recorded(tmp_path: Path) -> None:
+    with pytest.raises(story.TourFailed), board.recording(external(tmp_path), tmp_path / "prometheus"):
+        raise story.TourFailed
+
+
+def test_the_board_shows_the_whole_life_of_its_job() -> None:
+    life = board.window(LIFE)
+    assert (life.start, life.hours) == (60, "00:01 to 00:03 UTC")
+    assert life.end - 200.5 >= life.scrape, "the last scrapes come after the end"
+
+
+LIFE = {
+    "metadata": {"namespace": "team", "name": "digits", "creationTimestamp": "1970-01-01T00:01:00Z"},
+    "status": {"attempts": [{"endedAt": "1970-01-01T00:02:00Z"}, {"endedAt": "1970-01-01T00:03:20.500Z"}]},
+}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from digits.demo import closing, stage, story, table
+from digits.demo import board, closing, stage, story, table
 from digits.demo.narrator import Narrator
 from distill_api.constants import Phase
 from testcluster.artifacts import debian
@@ -53,7 +53,9 @@ def on_cluster(narrator: Narrator) -> None:
             stage.make_directories(volumes)
             stage.make_digits(volumes / "data", train=TRAIN_IMAGES, val=VAL_IMAGES, imgsz=IMGSZ)
             stage.prepare_namespace(cluster, story.NAMESPACE, volumes)
-        job = story.tell(cluster, narrator, gpus=GPUS)
+        shutil.rmtree(volumes / "prometheus", ignore_errors=True)
+        with board.recording(cluster, volumes / "prometheus") as recorded:
+            job = story.tell(cluster, narrator, gpus=GPUS)
 
         print("\n$ kubectl get dj -n", story.NAMESPACE)
         print(cluster.kubectl("get", "dj", "-n", story.NAMESPACE))
@@ -66,7 +68,11 @@ def on_cluster(narrator: Narrator) -> None:
         report = best.with_name("report.html")
         shutil.copy(run / "report.html", report)
         prove(best, volumes / "data" / "digits.yaml", job["status"]["result"].get("studentMap"))
-        show(report, closing.on_cluster(story.NAMESPACE, story.PLAIN, story.STUDENT, kept=keep))
+        picture = best.with_name("board.png")
+        with narrator.step("drawing the job's board in Grafana from what its Prometheus saw"):
+            recorded.draw(job, picture)
+        told = closing.board(picture.relative_to(stage.ROOT), recorded.missing)
+        show(report, told, closing.on_cluster(story.NAMESPACE, story.PLAIN, story.STUDENT, kept=keep))
     finally:
         if keep:
             narrator.say(f"the cluster keeps running: export KUBECONFIG={cluster.kubeconfig}")
@@ -96,9 +102,9 @@ def prove(best: Path, data: Path, student_map: float | None) -> None:
     print(f'YOLO("{shown}").val(): mAP50-95 {measured:.3f}; in the status: {table.number(student_map)}')
 
 
-def show(report: Path, next_steps: list[str]) -> None:
+def show(report: Path, board_: str, next_steps: list[str]) -> None:
     """Print where to see more, and what to try next."""
-    parts = closing.where(report.relative_to(stage.ROOT)), next_steps
+    parts = closing.where(report.relative_to(stage.ROOT), board_), next_steps
     print("\n" + "\n\n".join("\n".join(part) for part in parts) + "\n")
 
 
@@ -115,7 +121,7 @@ def locally(narrator: Narrator) -> None:
     run = volumes / "runs" / story.STUDENT
     outcome(run / "report.json")
     prove(run / "weights" / "best.pt", volumes / "digits" / "digits.yaml", None)
-    show(run / "report.html", closing.without_cluster())
+    show(run / "report.html", closing.board(None, "it needs the cluster"), closing.without_cluster())
 
 
 def main() -> int:

@@ -17,11 +17,18 @@ def scores(report: dict[str, Any]) -> str:
     return f"mAP50-95   {found}"
 
 
-def where(report: Path) -> list[str]:
+def board(picture: Path | None, missing: str | None) -> str:
+    """Where the picture of the job's board is, or why there is none."""
+    if missing is None:
+        return f"The job's board in Grafana, with the preemption: {picture}"
+    return f"No picture of the job's board in Grafana: {missing}. A recorded one: {BOARD}"
+
+
+def where(report: Path, board_: str) -> list[str]:
     """Where to see more."""
     return [
         f"The student's report, for any browser: {report}",
-        f"A job's board in Grafana looks like this: {BOARD}",
+        board_,
         f"More of what a teacher is worth, on other data, with every seed: {RESULTS}",
     ]
 

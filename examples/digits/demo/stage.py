@@ -162,6 +162,17 @@ def install_operator(cluster: Cluster, **values: str) -> None:
     )  # fmt: skip
 
 
+def monitors(cluster: Cluster | ExternalCluster) -> list[dict[str, Any]]:
+    """The chart's PodMonitor and ServiceMonitor: what of ranks and operator a Prometheus scrapes."""
+    kinds = ("PodMonitor", "ServiceMonitor")
+    enabled = [f"--set=monitoring.{kind[0].lower()}{kind[1:]}.enabled=true" for kind in kinds]
+    rendered = cluster.helm(
+        "template", "distill-operator", str(CHART), "--namespace", SYSTEM_NAMESPACE,
+        "--api-versions", "monitoring.coreos.com/v1", "--set", f"trainer.image={TRAINER_IMAGE}", *enabled,
+    )  # fmt: skip
+    return [document for document in yaml.safe_load_all(rendered) if document and document["kind"] in kinds]
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML file with one document."""
     document = yaml.safe_load(path.read_text())

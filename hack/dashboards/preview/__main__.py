@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import time
 from pathlib import Path
 
 from dashboards.preview import fleet, page
@@ -26,9 +25,8 @@ def draw(folder: Path, out: Path) -> None:
             job = story.job if one else ".+"
             source = Source(Prometheus(server.url), window, {"namespace": ".+", "distilljob": job})
             board = json.loads((fleet.CHART / "dashboards" / f"{name}.json").read_text())
-            hours = " to ".join(time.strftime("%H:%M", time.gmtime(moment)) for moment in (story.start, story.end))
             subject = f"{fleet.NAMESPACE} / {job}" if one else fleet.NAMESPACE
-            page.draw(board, source, out / picture, f"{subject}     {hours} UTC")
+            page.draw(board, source, out / picture, f"{subject}     {window.hours}")
             print(f"wrote {out / picture}")
             if one:
                 page.draw_top(board, out / picture, out / TOP, BELOW_TOP)

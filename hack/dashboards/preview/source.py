@@ -1,6 +1,7 @@
 """What the panels of a board show: their queries with variables put in, asked of a Prometheus."""
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,12 @@ class Window:
     start: float
     end: float
     scrape: float
+
+    @property
+    def hours(self) -> str:
+        """The range for people."""
+        first, last = (time.strftime("%H:%M", time.gmtime(moment)) for moment in (self.start, self.end))
+        return f"{first} to {last} UTC"
 
 
 @dataclass(frozen=True)
@@ -60,10 +67,10 @@ class Source:
         step = self.window.scrape
         for series in self._prometheus.range(self._filled(annotation["expr"], step), *self._span, step):
             before = float("-inf")
-            for time in series.times:
-                if time - before > 1.5 * step:
-                    yield time, legend(annotation["titleFormat"], series.labels)
-                before = time
+            for moment in series.times:
+                if moment - before > 1.5 * step:
+                    yield moment, legend(annotation["titleFormat"], series.labels)
+                before = moment
 
     def step(self, panel: Panel) -> float:
         """Seconds between two points: as the panel asks, but no finer than scrapes and pixels."""
