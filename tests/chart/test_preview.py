@@ -62,6 +62,10 @@ def test_a_time_axis_has_as_many_labels_as_fit(span: float, inches: float, secon
     assert tick_seconds(span, inches) == seconds
 
 
+def test_the_range_is_told_in_hours_and_minutes() -> None:
+    assert Window(60, 200, 2).hours == "00:01 to 00:03 UTC"
+
+
 class Answers:
     """A Prometheus that answers every query with the same two series."""
 

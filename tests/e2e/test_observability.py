@@ -89,6 +89,9 @@ def test_a_jobs_board_is_drawn_from_its_own_cluster(jobs: Jobs, cluster: Cluster
     for picture, name in zip(pictures, ("drawn", "nobody"), strict=True):
         recorded.draw({**job, "metadata": {**job["metadata"], "name": name}}, picture)
         assert recorded.missing is None
+    with PrometheusServer(recorded.folder, []) as server:
+        (last,) = server.query(f'{metrics.OperatorMetric.JOB_PHASE}{{distilljob="drawn"}}', at=recorded.end)
+    assert last.labels["phase"] == "Succeeded"
     of_operator, of_ranks = {"Phase", "Goodput", "Phases"}, {"Losses", "mAP", "Time by phase", "Step duration by rank"}
     assert differing_panels(JOB_BOARD, *pictures) >= of_operator | of_ranks
 

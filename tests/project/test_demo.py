@@ -68,6 +68,9 @@ def test_the_end_names_its_own_picture_or_why_there_is_none(tmp_path: Path) -> N
     assert "\n" not in drawn + missing
 
 
+CREATED = {"metadata": {"namespace": "team", "name": "digits", "creationTimestamp": "2026-01-01T00:01:00Z"}}
+
+
 def external(folder: Path) -> ExternalCluster:
     (folder / "kubeconfig").write_text("{}")
     return ExternalCluster(folder / "kubeconfig")
@@ -87,7 +90,7 @@ def test_a_cluster_that_prometheus_cannot_enter_goes_on_without(tmp_path: Path) 
 def test_a_picture_that_cannot_be_drawn_says_why_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     recorded = board.Recording(tmp_path / "prometheus")
-    recorded.draw(LIFE, tmp_path / "board.png")
+    recorded.draw(CREATED, tmp_path / "board.png")
     assert recorded.missing == "prometheus is missing: apt-get install prometheus"
     recorded = board.Recording(tmp_path / "prometheus")
     recorded.draw({"metadata": {}}, tmp_path / "board.png")
@@ -102,18 +105,6 @@ def test_of_a_programs_log_the_last_line_is_shown() -> None:
 def test_a_tour_that_fails_fails_while_it_is_recorded(tmp_path: Path) -> None:
     with pytest.raises(story.TourFailed), board.recording(external(tmp_path), tmp_path / "prometheus"):
         raise story.TourFailed
-
-
-def test_the_board_shows_the_whole_life_of_its_job() -> None:
-    life = board.window(LIFE)
-    assert (life.start, life.hours) == (60, "00:01 to 00:03 UTC")
-    assert life.end - 200.5 >= life.scrape, "the last scrapes come after the end"
-
-
-LIFE = {
-    "metadata": {"namespace": "team", "name": "digits", "creationTimestamp": "1970-01-01T00:01:00Z"},
-    "status": {"attempts": [{"endedAt": "1970-01-01T00:02:00Z"}, {"endedAt": "1970-01-01T00:03:20.500Z"}]},
-}
 
 
 @pytest.mark.parametrize(

@@ -23,17 +23,18 @@ SCRAPE_SECONDS = 2.0
 
 @dataclass
 class Recording:
-    """What a Prometheus keeps of the demo in `folder`. `missing` says why there is no picture of it."""
+    """What a Prometheus keeps in `folder`, until Unix time `end`. `missing` says why there is no picture of it."""
 
     folder: Path
     missing: str | None = None
+    end: float = 0.0
 
     def draw(self, job: dict[str, Any], picture: Path) -> None:
         """Draw the board of a job that has ended, unless `missing`; an error only becomes `missing`."""
         picture.unlink(missing_ok=True)
         if self.missing is None:
             with self._optional():
-                draw_board(self.folder, job, picture)
+                draw_board(self.folder, job, self.end, picture)
 
     @contextmanager
     def _optional(self) -> Iterator[None]:
@@ -55,6 +56,7 @@ def recording(cluster: Cluster | ExternalCluster, folder: Path) -> Iterator[Reco
         yield recorded
         if recorded.missing is None:
             time.sleep(2 * SCRAPE_SECONDS)  # the last scrapes
+            recorded.end = time.time()
 
 
 def in_a_line(error: Exception) -> str:
@@ -63,19 +65,13 @@ def in_a_line(error: Exception) -> str:
     return last if last and isinstance(error, OSError | RuntimeError) else f"{type(error).__name__}: {last}"
 
 
-def draw_board(folder: Path, job: dict[str, Any], picture: Path) -> None:
-    """Write the board of a job that has ended as a PNG, from the data of the Prometheus of `folder`."""
+def draw_board(folder: Path, job: dict[str, Any], end: float, picture: Path) -> None:
+    """Write a job's board as a PNG, from its creation to `end`, from the data of the Prometheus of `folder`."""
     namespace, name = job["metadata"]["namespace"], job["metadata"]["name"]
-    life = window(job)
+    start = datetime.fromisoformat(job["metadata"]["creationTimestamp"]).timestamp()
+    window = Window(start, end, SCRAPE_SECONDS)
     board = json.loads((stage.CHART / "dashboards" / f"{JOB_BOARD}.json").read_text())
     picture.parent.mkdir(parents=True, exist_ok=True)
     with PrometheusServer(folder, [], port=free_port()) as server:
-        source = Source(Prometheus(server.url), life, {"namespace": namespace, "distilljob": name})
-        page.draw(board, source, picture, f"{namespace} / {name}     {life.hours}")
-
-
-def window(job: dict[str, Any]) -> Window:
-    """From the creation of a job that has ended until two scrapes after its end."""
-    moments = (job["metadata"]["creationTimestamp"], job["status"]["attempts"][-1]["endedAt"])
-    start, end = (datetime.fromisoformat(moment).timestamp() for moment in moments)
-    return Window(start, end + 2 * SCRAPE_SECONDS, SCRAPE_SECONDS)
+        source = Source(Prometheus(server.url), window, {"namespace": namespace, "distilljob": name})
+        page.draw(board, source, picture, f"{namespace} / {name}     {window.hours}")
