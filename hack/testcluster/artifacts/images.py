@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from testcluster import settings
 from testcluster.artifacts import binaries
@@ -58,6 +59,17 @@ def identity(image: str) -> str | None:
     """Image ID of ``image``; None if it is not in the store."""
     ids = buildah("images", "--quiet", "--no-trunc", "--filter", f"reference={_stored(image)}").split()
     return ids[0] if ids else None
+
+
+def store() -> Path:
+    """The root of buildah's store, whose layers are folders."""
+    return settings.cache_dir() / "images" / "root"
+
+
+def inspect(image: str) -> dict[str, Any]:
+    """What buildah knows of an image in its store."""
+    found: dict[str, Any] = json.loads(buildah("inspect", "--type", "image", _stored(image)))
+    return found
 
 
 def input_digest(target: str) -> str:
@@ -126,8 +138,7 @@ def _label(target: str) -> str | None:
     """Input digest of the image in the store."""
     if identity(reference(target)) is None:
         return None
-    found = json.loads(buildah("inspect", "--type", "image", _stored(reference(target))))
-    return (found["OCIv1"]["config"].get("Labels") or {}).get(_LABEL)
+    return (inspect(reference(target))["OCIv1"]["config"].get("Labels") or {}).get(_LABEL)
 
 
 def _remove_replaced() -> None:
@@ -142,11 +153,11 @@ def _stored(image: str) -> str:
 
 def buildah(*arguments: str) -> str:
     """Run buildah with a separate store, independent of the machine's other images and settings."""
-    store = settings.cache_dir() / "images"
-    store.mkdir(parents=True, exist_ok=True)
-    configuration = store / "containers.conf"
-    configuration.write_text(f'[network]\nnetwork_config_dir = "{store}/networks"\n')  # by default /etc/cni
-    options = [f"--root={store / 'root'}", f"--runroot={store / 'run'}", "--storage-driver=overlay"]
+    folder = store().parent
+    folder.mkdir(parents=True, exist_ok=True)
+    configuration = folder / "containers.conf"
+    configuration.write_text(f'[network]\nnetwork_config_dir = "{folder}/networks"\n')  # by default /etc/cni
+    options = [f"--root={store()}", f"--runroot={folder / 'run'}", "--storage-driver=overlay"]
     options.append("--storage-opt=overlay.skip_mount_home=true")  # leaves no mount behind
     environment = f"CONTAINERS_CONF={configuration}"
     return run("env", environment, "nice", "buildah", *options, *arguments, timeout=1800)

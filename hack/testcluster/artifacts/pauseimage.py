@@ -11,7 +11,7 @@ def pack(binary: Path, reference: str, archive: Path) -> None:
     """Write a docker-archive whose only file and entry point is ``binary``."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as files:
-        _add(files, "pause", binary.read_bytes(), mode=0o755)
+        add_file(files, "pause", binary.read_bytes(), mode=0o755)
     content = layer.getvalue()
     config = {
         "architecture": "amd64",
@@ -21,12 +21,13 @@ def pack(binary: Path, reference: str, archive: Path) -> None:
     }
     manifest = [{"Config": "config.json", "RepoTags": [reference], "Layers": ["layer.tar"]}]
     with tarfile.open(archive, "w") as files:
-        _add(files, "layer.tar", content)
-        _add(files, "config.json", json.dumps(config).encode())
-        _add(files, "manifest.json", json.dumps(manifest).encode())
+        add_file(files, "layer.tar", content)
+        add_file(files, "config.json", json.dumps(config).encode())
+        add_file(files, "manifest.json", json.dumps(manifest).encode())
 
 
-def _add(files: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
+def add_file(files: tarfile.TarFile, name: str, content: bytes, mode: int = 0o644) -> None:
+    """Add a file with this content to an archive."""
     member = tarfile.TarInfo(name)
     member.size, member.mode = len(content), mode
     files.addfile(member, io.BytesIO(content))

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from testcluster import settings
 from testcluster.artifacts import images
+from testcluster.artifacts.stored import StoredImage
 from testcluster.nodes.node import Node
 
 
 def load(reference: str, nodes: Sequence[Node]) -> None:
-    """Import ``reference`` into those ``nodes`` that do not have its current build.
+    """Add ``reference`` to those ``nodes`` that do not have its current build.
 
     One of the project's images is built first if its sources have changed.
     """
@@ -25,11 +25,11 @@ def load(reference: str, nodes: Sequence[Node]) -> None:
     outdated = [node for node in nodes if node.loaded(reference) != identity]
     if not outdated:
         return
-    # Not in /tmp, which can be a memory file system that is too small for a trainer's image.
-    with tempfile.TemporaryDirectory(dir=settings.cache_dir(), prefix=".archive-") as temporary:
-        archive = Path(temporary) / "image.tar"
-        images.export(reference, archive)
+    image = StoredImage.of(reference)
+    with tempfile.TemporaryDirectory() as temporary:
+        description = Path(temporary) / "image.tar"
+        image.describe(description)
         with ThreadPoolExecutor() as pool:
-            list(pool.map(lambda node: node.import_image(archive), outdated))
+            list(pool.map(lambda node: node.add_image(image, description), outdated))
     for node in outdated:
         node.record_loaded(reference, identity)

@@ -10,11 +10,15 @@ import yaml
 
 from testcluster import settings
 from testcluster.artifacts import binaries
+from testcluster.artifacts.stored import Layer, StoredImage
 from testcluster.controlplane.controlplane import ControlPlane
 from testcluster.linux import cgroups, network, tree
 from testcluster.linux.processes import ProcessId, ProcessTable, run
 from testcluster.nodes import config
 from testcluster.settings import NodeAddresses
+
+_GC = "containerd.io/gc"
+"""Labels of containerd by which it knows what is in use."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,30 @@ class Node:
         if layers:
             self._ctr("content", "rm", *layers)
 
+    def add_image(self, image: StoredImage, description: Path) -> None:
+        """Add an image to the runtime. Its layers are hard links to the files of buildah's store, where they are on
+        the same file system; neither changes such a file."""
+        committed = self._ctr("snapshots", "ls").split()
+        parents: list[str] = []
+        for layer in image.layers:
+            if layer.chain_id not in committed:
+                self._add_layer(layer, parents)
+            parents = [layer.chain_id]
+        self._ctr("images", "import", "--no-unpack", str(description))
+        # From here on the runtime keeps the layers for the image; until now for ctr's label.
+        self._ctr("content", "label", image.config_digest, f"{_GC}.ref.snapshot.overlayfs={parents[0]}")
+        for layer in image.layers:
+            self._ctr("snapshots", "label", layer.chain_id, f"{_GC}.root=")
+
+    def _add_layer(self, layer: Layer, parents: list[str]) -> None:
+        active = f"{time.time_ns()}-{layer.chain_id}"
+        (mount,) = json.loads(self._ctr("snapshots", "prepare", "--mounts", active, *parents))
+        options = dict(option.split("=", 1) for option in mount["Options"] if "=" in option)
+        place = Path(options.get("upperdir", mount["Source"]))
+        same = place.stat().st_dev == layer.files.stat().st_dev
+        run("cp", "-a", "--link" if same else "--reflink=auto", f"{layer.files}/.", place, timeout=900)
+        self._ctr("snapshots", "commit", layer.chain_id, active)
+
     def loaded(self, reference: str) -> str | None:
         """ID of the imported build of an image; None if it was not imported."""
         record = self._image_record(reference)
@@ -131,9 +159,9 @@ class Node:
     def _image_record(self, reference: str) -> Path:
         return self.directory / "images" / reference.replace("/", "_")
 
-    def _ctr(self, *arguments: str) -> None:
+    def _ctr(self, *arguments: str) -> str:
         """Run containerd's command line client in Kubernetes' namespace."""
-        run("ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments, timeout=900)
+        return run("ctr", "--address", self.socket, "--namespace", "k8s.io", *arguments, timeout=900)
 
     @property
     def process_ids(self) -> set[ProcessId]:
