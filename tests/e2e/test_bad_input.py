@@ -1,13 +1,14 @@
 """Mistakes that only show on the cluster: the job ends Failed, says why, and does not try again."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from digits.demo import stage
+from testcluster import Cluster
 from tests.e2e.jobs import NAMESPACE, Jobs, attempts
 
 Spec = dict[str, Any]
@@ -76,6 +77,17 @@ def awkward_volumes(cluster: object, volumes: Path) -> None:
         shutil.rmtree(volumes / name, ignore_errors=True)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def claimless(cluster: Cluster, volumes: Path) -> Iterator[Jobs]:
+    """A job whose claim does not exist, for which the operator waits while the other tests run."""
+    jobs = Jobs(cluster, volumes)
+    spec = jobs.spec(epochs=1)
+    checkpoints("absent")(spec)
+    jobs.create("no-claim", spec)
+    yield jobs
+    jobs.delete_all()
+
+
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_ends_the_job_with_the_reason(jobs: Jobs, mistake: str) -> None:
     change, reason, says = MISTAKES[mistake]
@@ -111,14 +123,11 @@ def test_a_pod_checks_a_job_before_it_is_created(jobs: Jobs, tmp_path: Path) -> 
     assert [folder.name for folder in (jobs.volumes / "runs").iterdir() if "-check-" in folder.name] == []
 
 
-def test_a_claim_that_does_not_exist_is_named(jobs: Jobs) -> None:
-    spec = jobs.spec(epochs=1)
-    checkpoints("absent")(spec)
-    jobs.create("no-claim", spec)
-    failed = jobs.failed("no-claim", seconds=120)
+def test_a_claim_that_does_not_exist_is_named(claimless: Jobs) -> None:
+    failed = claimless.failed("no-claim", seconds=120)
     assert failed["reason"] == "ClaimNotFound"
     assert "absent" in failed["message"]
-    jobs.told("no-claim", "ClaimNotFound")
+    claimless.told("no-claim", "ClaimNotFound")
 
 
 def test_the_api_server_refuses_a_bad_spec_and_says_what_to_change(jobs: Jobs) -> None:
