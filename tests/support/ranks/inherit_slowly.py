@@ -23,13 +23,13 @@ from distill_trainer.process.liveness.watchdog import Watchdog
 from distill_trainer.process.rank.torchrun_env import TorchrunEnv
 from distill_trainer.training import inheriting
 from distill_trainer.training.parallel.collectives import process_group
-from tests.support.ranks.start import start_ranks
+from tests.support.ranks.template import fork_ranks
 
 
 def on_ranks(world_size: int, report: Path, stall_timeout: float, pause: float) -> list[Any]:
     """Inherit on so many ranks; each rank's report."""
     arguments = [stall_timeout, pause, report]
-    ranks = start_ranks("tests.support.ranks.inherit_slowly", [arguments] * world_size, free_port())
+    ranks = fork_ranks("tests.support.ranks.inherit_slowly", [arguments] * world_size, free_port())
     for rank in ranks:
         rank.wait(timeout=300)
     return [json.loads(Path(f"{report}.{rank}").read_text()) for rank in range(world_size)]

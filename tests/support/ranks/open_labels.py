@@ -24,13 +24,13 @@ from distill_trainer.process.liveness.timeouts import timeouts
 from distill_trainer.process.liveness.watchdog import Stall, Watchdog
 from distill_trainer.process.rank.torchrun_env import TorchrunEnv
 from distill_trainer.training.parallel import labels
-from tests.support.ranks.start import start_ranks
+from tests.support.ranks.template import fork_ranks
 
 
 def on_ranks(world_size: int, root: Path, results: Path, report: Path, stall_timeout: float, pause: float) -> list[Any]:
     """Open the data set on so many ranks; each rank's report."""
     arguments = [root, results, stall_timeout, pause, report]
-    ranks = start_ranks("tests.support.ranks.open_labels", [arguments] * world_size, free_port())
+    ranks = fork_ranks("tests.support.ranks.open_labels", [arguments] * world_size, free_port())
     assert [rank.wait(timeout=300) for rank in ranks] == [0] * world_size
     return [json.loads(Path(f"{report}.{rank}").read_text()) for rank in range(world_size)]
 

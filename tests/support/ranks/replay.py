@@ -39,7 +39,7 @@ from distill_trainer.training.device.results import Pending
 from distill_trainer.training.step import Step
 from tests.support.checkpoints.opener import Events
 from tests.support.models import job_spec
-from tests.support.ranks.start import start_ranks
+from tests.support.ranks.template import fork_ranks
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def replay(root: Path, scenarios: list[Scenario]) -> None:
     plan = [asdict(scenario) | {"port": port} for scenario, port in zip(scenarios, ports, strict=True)]
     (root / "plan.json").write_text(json.dumps(plan))
     world = max(scenario.world for scenario in scenarios)
-    ranks = start_ranks("tests.support.ranks.replay", [[root, root / "plan.json"]] * world, ports[0])
+    ranks = fork_ranks("tests.support.ranks.replay", [[root, root / "plan.json"]] * world, ports[0])
     try:
         while any(rank.poll() is None for rank in ranks) and not any(rank.poll() for rank in ranks):
             time.sleep(0.1)

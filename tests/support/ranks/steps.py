@@ -34,7 +34,7 @@ from distill_trainer.training.parallel.collectives import broadcast_state, proce
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
 from distill_trainer.training.step_builder import StepBuilder
 from tests.support.models import build, shard_batch, teach
-from tests.support.ranks.start import start_ranks
+from tests.support.ranks.template import fork_ranks
 
 SHARD_IMAGES = 2
 
@@ -54,7 +54,7 @@ def run_gang(
     """Run the ranks to their end and return `out`, which holds state-<step>.pt and report.json of rank 0."""
     out.mkdir(parents=True)
     arguments = [out, shards, steps, end, nbs, share, scale, *([state] if state else [])]
-    ranks = start_ranks("tests.support.ranks.steps", [arguments] * world_size, free_port())
+    ranks = fork_ranks("tests.support.ranks.steps", [arguments] * world_size, free_port())
     assert [rank.wait(300) for rank in ranks] == [0] * world_size
     return out
 

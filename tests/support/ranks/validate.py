@@ -25,7 +25,7 @@ from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.evaluation.validate import Interrupted, validate
 from distill_trainer.training.parallel.environment import Environment, from_torchrun
 from tests.support.models import load_dataset
-from tests.support.ranks.start import start_ranks
+from tests.support.ranks.template import fork_ranks
 
 
 def on_ranks(
@@ -33,7 +33,7 @@ def on_ranks(
 ) -> list[Any]:
     """Validate on so many ranks; each rank's report. `stop`: a rank, and the batch at which it is asked to stop."""
     arguments = [weights, root, task, report, *([f"{stop[0]}:{stop[1]}"] if stop else [])]
-    ranks = start_ranks("tests.support.ranks.validate", [arguments] * world_size, free_port())
+    ranks = fork_ranks("tests.support.ranks.validate", [arguments] * world_size, free_port())
     assert [rank.wait(timeout=500) for rank in ranks] == [0] * world_size
     return [json.loads(Path(f"{report}.{rank}").read_text()) for rank in range(world_size)]
 
