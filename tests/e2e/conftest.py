@@ -14,6 +14,8 @@ from tests.support.audit import denied, requests
 from tests.support.machine.python import ROOT
 
 IMGSZ = 64
+QUICK = {"operator.progressPollSeconds": "1", "operator.progressWriteSeconds": "1"}
+"""Values of the chart with which a short training is seen sooner."""
 OPERATOR = f"system:serviceaccount:{stage.SYSTEM_NAMESPACE}:distill-operator"
 
 
@@ -51,7 +53,7 @@ def cluster(volumes: Path) -> Iterator[Cluster]:
     try:
         cluster.load_image(stage.OPERATOR_IMAGE)
         cluster.load_image(stage.BASE_IMAGE)
-        stage.install_operator(cluster)
+        stage.install_operator(cluster, **QUICK)
         stage.prepare_namespace(cluster, NAMESPACE, volumes)
         log = cluster.audit_log if isinstance(cluster, Cluster) else None
         before = len(requests(log, OPERATOR)) if log else 0  # of a kept cluster's earlier run

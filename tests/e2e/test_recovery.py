@@ -5,7 +5,8 @@ import json
 from digits.demo import stage, story
 from tests.e2e.jobs import NAMESPACE, Jobs, attempts, phase
 
-EPOCHS = 12
+EPOCHS = 8
+"""A few seconds more than a disturbance needs after `in_mid_training`."""
 
 
 def recovered(jobs: Jobs, name: str) -> dict:
@@ -125,7 +126,7 @@ def test_suspend_stops_after_a_commit_and_resume_goes_on_from_it(jobs: Jobs) -> 
 
 
 def test_the_operator_restarted_in_mid_training_changes_nothing(jobs: Jobs) -> None:
-    jobs.create("steady", jobs.spec(epochs=EPOCHS))
+    jobs.create("steady", jobs.spec(epochs=12))
     jobs.in_mid_training("steady")
     before = [pod["metadata"]["uid"] for pod in jobs.pods("steady")]
     jobs.cluster.kubectl(
