@@ -7,6 +7,7 @@ import pytest
 
 from distill_api.spec.rules.corrections import DEFINING, JOB, LATER, STARTED
 from tests.support.apiserver.api import Api, Object, Refused
+from tests.support.apiserver.operatorprocess import OperatorProcess
 from tests.support.apiserver.team import manifest
 
 CORRECTIONS: dict[str, Object] = {
@@ -38,6 +39,12 @@ PROGRESSED = {"phase": "Suspended", "attempt": 1, "attempts": [attempt()], "prog
 MISMATCHED = {**COMMITTED, "attempts": [attempt(committedStep=5, reason="CheckpointMismatch")]}
 STOPPING = {**UNCOMMITTED, "phase": "Running"}
 FAILED = {**NEVER, "phase": "Failed"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_operator(_operator: OperatorProcess) -> None:
+    """It would write a status of its own."""
+    _operator.kill()
 
 
 def stored(api: Api, status: Object | None, **spec: Any) -> str:
