@@ -1,12 +1,15 @@
 #!/usr/bin/env bash
-# Runs every test and fails when one did: first those that may share the machine, on two processes, then the others one
-# after the other. `--fast` leaves out what needs root or Kubernetes. Further arguments are pytest's; with a selection,
-# no test may be left of one of the two parts.
+# Runs every test and fails when one did: first those that may share the machine, on three processes, of which some wait
+# at any time; then those that wait for timeouts, in pairs; then those with a cluster, one after the other. `--fast`
+# leaves out what needs root or Kubernetes. Further arguments are pytest's; with a selection, no test may be left of a part.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+trap 'rm -f "$log"' E# Runs every test and fails when one did: first those that may share the machine, on three processes, of which some wait
+# at any time; then those that wait for timeouts, in pairs; then those with a cluster, one after the other. `--fast`
+# leaves out what needs root or Kubernetes. Further arguments are pytest's; with a selection, no test may be left of a part.
+IT
 trap 'exit 130' INT
 color=no
 [ -t 1 ] && color=yes
@@ -36,8 +39,12 @@ selected=no
 [ $# = 0 ] || selected=yes
 
 # A file, and with it its fixtures, is one process's. tests/conftest.py decides which come first.
-part "on two processes" -n 2 --dist loadfile --no-loadscope-reorder -m "not alone" "${paths[@]}" "$@"
-[ -n "${fast:-}" ] || part "alone" -m alone "${paths[@]}" "$@"
+by_file=(--dist loadfile --no-loadscope-reorder)
+part "on three processes" -n 3 "${by_file[@]}" -m "not alone" "${paths[@]}" "$@"
+if [ -z "${fast:-}" ]; then
+    part "in pairs" -n 2 "${by_file[@]}" -m alone --ignore=tests/e2e tests "$@"
+    part "alone" tests/e2e "$@"
+fi
 
 printf '%s\n' "" "${closing[@]}"
 exit $((failed ? 1 : nothing))

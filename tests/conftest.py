@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,16 @@ from tests.support.machine.leaving_out import leave_out
 
 TESTS = Path(__file__).parent
 ORDER = ("contract", "operator", "local", "chart", "project", "trainer", "apiserver", "e2e")
-LONG = ("trainer/runs", "local", "trainer/training", "trainer/outputs", "trainer/models")
+LONG = (
+    "apiserver",
+    "trainer/process/liveness",
+    "local",
+    "trainer/runs",
+    "trainer/training",
+    "trainer/outputs",
+    "trainer/models",
+    "trainer/checkpoint",
+)
 """Files of these take minutes: with several processes they come first, so that no process waits for another's last."""
 
 
@@ -57,21 +67,36 @@ def tier(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0]
 
 
-def long(item: pytest.Item) -> bool:
-    """Whether the test is in one of the folders LONG."""
-    return str(item.path.relative_to(TESTS)).startswith(tuple(f"{folder}/" for folder in LONG))
+def turn(item: pytest.Item) -> int:
+    """Where its folder is in LONG; behind all if it is not there."""
+    path = item.path.relative_to(TESTS)
+    return next((number for number, folder in enumerate(LONG) if path.is_relative_to(folder)), len(LONG))
 
 
 def alone(item: pytest.Item) -> bool:
-    """Whether nothing else may run beside the test: it waits for timeouts, or uses the cluster."""
-    return tier(item) in NEEDS or item.get_closest_marker("alone") is not None
+    """Whether little else may run beside the test, because it waits for timeouts, or nothing: it uses the cluster."""
+    return tier(item) == "e2e" or item.get_closest_marker("alone") is not None
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file, and with it its fixtures, is one process's. So is the whole tier on the API server: it hardly computes,
+    and one control plane is enough for it."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            folder = "tests/apiserver/"
+            return folder if nodeid.startswith(folder) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.getoption("dist") == "loadfile" else None
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: (ORDER.index(tier(item)) if tier(item) in ORDER else -1, alone(item)))
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: not long(item))
+        items.sort(key=turn)
     for item in items:
         if alone(item):
             item.add_marker(pytest.mark.alone)

@@ -1,4 +1,4 @@
-"""What `make test` promises: a clean home, both parts whatever the first says, and their closing lines at the end."""
+"""What `make test` promises: a clean home, all parts whatever the first says, and their closing lines at the end."""
 
 import os
 import shutil
@@ -20,7 +20,8 @@ CACHES = {"DISTILL_CACHE": ".cache/distill-operator", "UV_CACHE_DIR": ".cache/uv
 FAKE_PYTEST = """#!/bin/sh
 case "$*" in
     *"not alone"*) echo "= $FIRST in 1.00s ="; exit "${FIRST%% *}" ;;
-    *) echo "$* "; echo "= $SECOND in 2.00s ="; exit "${SECOND%% *}" ;;
+    *"-m alone"*) echo "$* "; echo "= $SECOND in 2.00s ="; exit "${SECOND%% *}" ;;
+    *) echo "$* "; echo "= $THIRD in 3.00s ="; exit "${THIRD%% *}" ;;
 esac
 """
 
@@ -81,7 +82,8 @@ def test_go_keeps_its_settings_and_modules(tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Where pytest prints the closing lines that $FIRST and $SECOND say and exits with the number they begin with."""
+    """Where pytest prints the closing lines that $FIRST, $SECOND and $THIRD say and exits with the number they begin
+    with."""
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(FAKE_PYTEST)
@@ -92,26 +94,33 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "arguments", "status"),
+    ("said", "arguments", "status"),
     [
-        ("0 passed", "0 passed", [], 0),
-        ("1 failed", "0 passed", [], 1),
-        ("0 passed", "1 failed", [], 1),
-        ("5 no tests ran", "0 passed", ["-k", "one of two"], 0),
-        ("0 passed", "5 no tests ran", ["-k", "one of two"], 0),
-        ("5 no tests ran", "5 no tests ran", ["-k", "none"], 5),
-        ("5 no tests ran", "0 passed", [], 1),
-        ("2 errors", "5 no tests ran", ["-k", "one of two"], 1),
+        (["0 passed", "0 passed", "0 passed"], [], 0),
+        (["1 failed", "0 passed", "0 passed"], [], 1),
+        (["0 passed", "1 failed", "0 passed"], [], 1),
+        (["0 passed", "0 passed", "1 failed"], [], 1),
+        (["5 no tests ran", "0 passed", "0 passed"], ["-k", "one of three"], 0),
+        (["0 passed", "5 no tests ran", "0 passed"], ["-k", "one of three"], 0),
+        (["0 passed", "0 passed", "5 no tests ran"], ["-k", "one of three"], 0),
+        (["5 no tests ran", "5 no tests ran", "0 passed"], ["-k", "one of three"], 0),
+        (["5 no tests ran", "5 no tests ran", "5 no tests ran"], ["-k", "none"], 5),
+        (["5 no tests ran", "0 passed", "0 passed"], [], 1),
+        (["0 passed", "0 passed", "5 no tests ran"], [], 1),
+        (["2 errors", "5 no tests ran", "5 no tests ran"], ["-k", "one of three"], 1),
     ],
 )
-def test_both_parts_run_and_either_fails_the_whole(
-    checkout: Path, first: str, second: str, arguments: list[str], status: int
+def test_all_parts_run_and_each_fails_the_whole(
+    checkout: Path, said: list[str], arguments: list[str], status: int
 ) -> None:
     ran = subprocess.run(
         [checkout / "scripts" / "test.sh", *arguments],
-        env=os.environ | {"FIRST": first, "SECOND": second}, capture_output=True, text=True, check=False,
+        env=os.environ | dict(zip(("FIRST", "SECOND", "THIRD"), said, strict=True)),
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == status
-    closing = ["on two processes:", f"= {first} in 1.00s =", "alone:", f"= {second} in 2.00s ="]
-    assert ran.stdout.splitlines()[-4:] == closing
-    assert " ".join(["-m alone tests", *arguments]) in ran.stdout
+    closing = [f"= {words} in {number}.00s =" for number, words in enumerate(said, 1)]
+    names = ["on three processes:", "in pairs:", "alone:"]
+    assert ran.stdout.splitlines()[-6:] == [line for pair in zip(names, closing, strict=True) for line in pair]
+    assert " ".join(["-m alone --ignore=tests/e2e tests", *arguments]) in ran.stdout
+    assert " ".join(["tests/e2e", *arguments, ""]) in ran.stdout

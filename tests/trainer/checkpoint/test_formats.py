@@ -267,7 +267,6 @@ def test_a_resume_with_other_versions_is_told(
     assert "results may differ bitwise" in caplog.text
 
 
-@pytest.mark.alone
 def test_a_trainer_that_does_not_know_the_format_leaves_the_checkpoint(
     gang: Gang, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,7 +288,6 @@ def test_a_trainer_that_does_not_know_the_format_leaves_the_checkpoint(
     assert (code, message.resumed_from_step, message.committed_step) == (0, 10, 20)
 
 
-@pytest.mark.alone
 def test_a_job_whose_checkpoints_are_gone_does_not_begin_again(gang: Gang) -> None:
     assert gang.start(steps=10)[0].end()[0] == 0
     volume = gang.root / "volume/fake"
@@ -312,7 +310,6 @@ def of_run(gang: Gang, step: int, run: dict[str, Any]) -> None:
     (path / "manifest.json").write_bytes(replace(read_manifest(path), run=run).to_bytes())
 
 
-@pytest.mark.alone
 def test_the_report_of_an_attempt_says_what_was_corrected(gang: Gang) -> None:
     code, message = gang.start(steps=10)[0].end()
     assert (code, message.spec_changes) == (0, None)
@@ -333,7 +330,6 @@ def test_the_report_of_an_attempt_says_what_was_corrected(gang: Gang) -> None:
     assert "worldSize 64, now 2" in message.message
 
 
-@pytest.mark.alone
 @pytest.mark.parametrize("plan", [{}, {"0": {"at": 12, "do": "sigkill"}}], ids=["done", "killed"])
 def test_the_report_of_an_attempt_says_which_versions_have_changed(
     gang: Gang, monkeypatch: pytest.MonkeyPatch, plan: dict[str, Any]

@@ -17,8 +17,6 @@ from tests.support.machine.processes import children, command, ranks_of
 from tests.support.ranks.launched import Gang
 from tests.support.ranks.patient import ABORT_SECONDS
 
-pytestmark = pytest.mark.alone
-
 EACH_BACKEND = pytest.mark.parametrize("gang", ["gloo", "patient"], indirect=True)
 """Over gloo, and over a backend that behaves as NCCL does."""
 RECOVERY = {"stallTimeoutSeconds": 12}
@@ -37,6 +35,7 @@ def fill(writer: int) -> None:
     resource.prlimit(writer, resource.RLIMIT_FSIZE, (0, 0))
 
 
+@pytest.mark.alone
 @EACH_BACKEND
 @pytest.mark.parametrize("alone", [0, 1])
 def test_the_permanent_error_of_one_rank_is_the_gangs(gang: Gang, alone: int) -> None:
@@ -48,6 +47,7 @@ def test_the_permanent_error_of_one_rank_is_the_gangs(gang: Gang, alone: int) ->
     assert "error: DatasetInvalid: data.yaml names no val images; add val: images/val" in log.splitlines()
 
 
+@pytest.mark.alone
 @EACH_BACKEND
 def test_a_full_volume_which_one_rank_alone_notices_is_told(gang: Gang) -> None:
     (node,) = gang.start(processes=2, steps=4000, recovery=RECOVERY)
@@ -60,6 +60,7 @@ def test_a_full_volume_which_one_rank_alone_notices_is_told(gang: Gang) -> None:
     assert message.committed_step == gang.committed()[-1]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("gang", ["patient"], indirect=True)
 def test_a_rank_that_c10ds_watchdog_kills_has_lost_a_peer(gang: Gang) -> None:
     nodes = gang.start(

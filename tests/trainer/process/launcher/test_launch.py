@@ -23,9 +23,6 @@ from distill_trainer.process.rank.files import read_run_config
 from tests.support.machine.processes import children, ranks_of
 from tests.support.ranks.launched import Gang
 
-pytestmark = pytest.mark.alone
-
-
 EACH_BACKEND = pytest.mark.parametrize("gang", ["gloo", "patient"], indirect=True)
 """Over gloo, and over a backend that behaves as NCCL does."""
 
@@ -142,9 +139,10 @@ def test_a_rank_that_leaves_without_a_report_is_named(gang: Gang) -> None:
     assert "exit code 5" in message.message
 
 
+@pytest.mark.alone
 @EACH_BACKEND
 def test_a_hanging_rank_ends_the_attempt_as_stalled_with_its_phase(gang: Gang) -> None:
-    (node,) = gang.start(processes=1, plan={"0": {"at": 7, "do": "hang"}}, recovery={"stallTimeoutSeconds": 12})
+    (node,) = gang.start(processes=1, plan={"0": {"at": 7, "do": "hang"}}, recovery={"stallTimeoutSeconds": 8})
     code, message = node.end(90)
 
     assert (code, message.reason) == (1, Reason.STALLED)
@@ -153,6 +151,7 @@ def test_a_hanging_rank_ends_the_attempt_as_stalled_with_its_phase(gang: Gang) -
     assert message.committed_step == 5
 
 
+@pytest.mark.alone
 def test_sigterm_while_the_nodes_look_for_each_other_is_answered_at_once(gang: Gang) -> None:
     (node,) = gang.start(nodes=2, processes=1, only=range(1))
     time.sleep(6)
@@ -164,6 +163,7 @@ def test_sigterm_while_the_nodes_look_for_each_other_is_answered_at_once(gang: G
     assert time.monotonic() - asked < 2
 
 
+@pytest.mark.alone
 def test_sigterm_in_the_midst_of_the_imports_is_answered_at_once(gang: Gang) -> None:
     (node,) = gang.start(processes=1, FAKE_IMPORTS="tests.support.ranks.fakes.slow_import")
     while "importing" not in node.log.read_text():
@@ -185,6 +185,7 @@ def test_a_module_that_the_image_lacks_is_reported_by_name(gang: Gang) -> None:
     assert "Traceback" in node.log.read_text()
 
 
+@pytest.mark.alone
 @EACH_BACKEND
 def test_a_rank_that_waits_for_one_that_is_dead_leaves_at_once(gang: Gang) -> None:
     began = time.monotonic()
@@ -255,6 +256,7 @@ def test_a_field_that_only_a_newer_trainer_knows_waits_for_a_correction() -> Non
     assert refused.value.reason == Reason.TRAINER_TOO_OLD
 
 
+@pytest.mark.usefixtures("own_log")
 def test_a_mistake_in_the_configuration_reaches_the_termination_message(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,6 +271,7 @@ def test_a_mistake_in_the_configuration_reaches_the_termination_message(
     assert "uid: is missing" in message.message
 
 
+@pytest.mark.alone
 @EACH_BACKEND
 def test_a_gang_that_hangs_and_is_killed_after_its_grace_period_has_failed(gang: Gang) -> None:
     (node,) = gang.start(

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,13 +18,7 @@ LOG = logging.getLogger("distill_trainer.test")
 ABOUT = {"job": "digits", "attempt": 2, "execution": 3, "rank": 0, "step": 37}
 
 
-@pytest.fixture(autouse=True)
-def _root() -> Iterator[None]:
-    """The log's configuration is the process's; the next test gets its own back."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    yield
-    root.handlers[:], root.level = handlers, level
+pytestmark = pytest.mark.usefixtures("own_log")
 
 
 def facts(rank: int | None = 0) -> LogFacts:
