@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.nn.modules import Conv
 
 from distill_trainer.data import Shards
@@ -39,7 +40,7 @@ class Run:
         min_improvement: float | None = None,
         **training: Any,
     ) -> None:
-        student = build("yolo26n.yaml", optimizer="SGD", **({"nbs": 4, "warmup_epochs": 0.0} | training))
+        student = build("yolo26n.yaml", **({"optimizer": "SGD", "nbs": 4, "warmup_epochs": 0.0} | training))
         teacher = teach(build("yolo26s.yaml", seed=1))
         builder = StepBuilder(
             student,
@@ -80,6 +81,17 @@ def test_gradients_accumulate_to_the_nominal_batch() -> None:
         moved.append(result.optimizer_stepped)
     assert moved == [False, False, True, False, False, True]
     assert run.state.ema.updates == 2
+
+
+def test_musgd_multiplies_few_zero_rows_on_cpus() -> None:
+    """Half of its products are of zero rows if all matrices of one width are padded."""
+    run = Run(optimizer="MuSGD")
+    with FlopCounterMode(display=False) as counter:
+        assert run(0).optimizer_stepped
+    groups = [group for group in run.state.optimizer.param_groups if group["use_muon"]]
+    sides = [sorted(p.flatten(1).shape) for group in groups for p in group["params"]]
+    needed = sum(5 * 2 * (short**3 + short**2 * long) for short, long in sides)  # the two products by baddbmm
+    assert needed <= counter.get_flop_counts()["Global"][torch.ops.aten.baddbmm] < 1.5 * needed
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
