@@ -151,11 +151,11 @@ def test_mistakes_are_told_before_that_there_is_no_cluster(
 
 
 def test_validate_asks_the_api_server(desk: Desk) -> None:
-    assert "accepts it" in desk.ok("validate", desk.file(), "--cluster")
+    assert "accepts it" in desk.ok("validate", desk.file(), "--cluster", "--no-pod")
     assert desk.client.list() == []
     desk.ok("apply", desk.file())
     desk.tell("tiny", {"phase": "Running", "attempt": 1, "progress": COMMITTED})
-    ended = desk.distill("validate", desk.file(student={"model": "yolo11n.yaml"}), "--cluster")
+    ended = desk.distill("validate", desk.file(student={"model": "yolo11n.yaml"}), "--cluster", "--no-pod")
     assert ended.code == 78
     assert "student defines the run" in ended.errors
 
