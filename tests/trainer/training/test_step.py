@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.nn.modules import Conv
 
@@ -92,6 +93,36 @@ def test_musgd_multiplies_few_zero_rows_on_cpus() -> None:
     sides = [sorted(p.flatten(1).shape) for group in groups for p in group["params"]]
     needed = sum(5 * 2 * (short**3 + short**2 * long) for short, long in sides)  # the two products by baddbmm
     assert needed <= counter.get_flop_counts()["Global"][torch.ops.aten.baddbmm] < 1.5 * needed
+
+
+class Layouts(TorchDispatchMode):
+    """Counts the gradients that SiLU's backward pass gets in channels-last, and in other layouts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense, self.other = 0, 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.silu_backward.default:
+            dense = args[0].is_contiguous(memory_format=torch.channels_last)
+            self.dense, self.other = self.dense + dense, self.other + (not dense)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("amp", ["fp32", "bf16"])
+def test_gradients_are_dense_in_bf16_and_change_no_bit(amp: str) -> None:
+    dense, sliced = Run(amp), Run(amp)
+    for module in sliced.task.student_model.modules():
+        module._forward_hooks.clear()
+    with Layouts() as without:
+        sliced(0)
+    with Layouts() as found:
+        dense(0)
+    assert without.other > 0
+    assert found.dense + found.other == without.dense + without.other
+    assert found.other == (0 if amp == "bf16" else without.other)
+    assert not changed(sliced.weights(), dense.weights())
+    assert not any(module._forward_hooks for module in dense.state.ema.ema.modules())  # which is pickled
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])

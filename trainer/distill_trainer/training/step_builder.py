@@ -11,7 +11,7 @@ from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.data import Shards
 from distill_trainer.models.precision import Precision
-from distill_trainer.models.student import grid_size, neck_channels, seed_after_first_weights
+from distill_trainer.models.student import grid_size, make_gradients_dense, neck_channels, seed_after_first_weights
 from distill_trainer.training.device.preprocess import Preprocess
 from distill_trainer.training.distillation.balance import Balance
 from distill_trainer.training.distillation.losses.registry import Signal
@@ -61,6 +61,8 @@ class StepBuilder:
         arguments, device = self.student.args, self.environment.device
         if self.compile:
             self.student.compile()
+        elif device.type == "cpu":
+            make_gradients_dense(self.student)
         return Step(
             state,
             schedule,
