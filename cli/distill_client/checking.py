@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -22,6 +22,8 @@ from distill_client.watching import watch
 if TYPE_CHECKING:
     from distill_client.client import Client
 
+UNSEEN_SECONDS: Final = 60.0
+"""How long to wait for an operator to see the check."""
 TTL_SECONDS: Final = 300
 """After which the cluster deletes a finished check whose command was killed."""
 REQUESTS: Final = {"cpu": "500m", "memory": "2Gi"}
@@ -105,20 +107,29 @@ def run_check(
     ClientError.
     """
     made = client.create(check_of(job, secrets.token_hex(3)))
-    deadline, newest = time.monotonic() + timeout, made
+    began, newest = time.monotonic(), made
     try:
-        for newest in watch(client.connection, made.name, deadline):
+        for newest in _states(client, made.name, began + timeout):
             told(newest)
             if (found := _found(newest)) is not None:
                 return found
         client.get(made.name)  # raises NotFound if somebody deleted it
+        took, why = time.monotonic() - began, state(newest) or "no operator has seen it"
         raise TimedOut(
-            f"the check {made.name} has not ended after {timeout:.0f} s: {state(newest) or 'no operator has seen it'}",
+            f"the check {made.name} has not ended after {took:.0f} s: {why}",
             "distill doctor checks the operator; a longer --timeout waits for a node or an image",
         )
     finally:
         with suppress(NotFound):
             client.delete(made.name, uid=made.uid)
+
+
+def _states(client: Client, name: str, deadline: float) -> Iterator[Job]:
+    """Each state of the check up to `deadline`, or for UNSEEN_SECONDS if no operator sees it."""
+    for job in watch(client.connection, name, min(deadline, time.monotonic() + UNSEEN_SECONDS)):
+        if state(job):
+            yield from watch(client.connection, name, deadline)
+            return
 
 
 def state(job: Job) -> str:

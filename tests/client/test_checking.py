@@ -10,7 +10,7 @@ from distill_api.constants import JOB_NAME_LENGTH
 from distill_api.job import parse_job
 from distill_api.pod.report import TerminationMessage
 from distill_api.reasons import Reason
-from distill_client import Refused
+from distill_client import Refused, checking
 from distill_client.checking import check_of
 from testcluster import ControlPlane
 from tests.client.conftest import Desk, Ended
@@ -159,8 +159,12 @@ def test_a_missing_claim_is_told_at_once(team: Team, desk_of_team: Desk) -> None
     assert wait_for(lambda: not checks(team), 30)
 
 
-def test_a_check_that_nobody_starts_times_out_and_is_deleted(desk: Desk) -> None:
-    ended = desk.distill("validate", desk.file(), "--cluster", "--timeout", "1")
+@pytest.mark.parametrize("seconds", ["1", "600"])
+def test_a_check_that_no_operator_sees_ends_soon_and_is_deleted(
+    desk: Desk, seconds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checking, "UNSEEN_SECONDS", 1.0)
+    ended = desk.distill("validate", desk.file(), "--cluster", "--timeout", seconds)
     assert ended.code == 7
     assert "has not ended after 1 s: no operator has seen it" in ended.errors
     assert "distill doctor" in ended.errors

@@ -122,7 +122,7 @@ def test_an_invalid_file_ends_before_the_cluster_is_asked(desk: Desk) -> None:
 
 def test_a_job_is_read_from_standard_input(desk: Desk) -> None:
     text = Path(desk.file()).read_text()
-    checked = desk.distill("validate", "-", "--cluster", stdin=text)
+    checked = desk.distill("validate", "-", "--cluster", "--no-pod", stdin=text)
     assert (checked.code, checked.output.partition(",")[0]) == (0, "standard input: DistillJob tiny is valid"), checked
     applied = desk.distill("apply", "-", stdin=text)
     assert (applied.code, desk.client.get("tiny").spec.nodes) == (0, 2), applied
