@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from distill_api.reason_facts import Wait
+from distill_api.pod.report import WARNING
 from distill_cli.cluster import stop
 from distill_cli.exits import Exit
 from distill_client import Client, Job
@@ -22,14 +22,12 @@ def check(client: Client, file: str, raw: dict[str, Any], timeout: float) -> Non
     typer.echo("checking volumes, models and data set with a pod, which takes no accelerator and trains nothing")
     found = client.check(raw, timeout=timeout, told=_teller())
     if found.passed:
-        said, *warnings = found.message.split("; warning: ")
+        said, *warnings = found.message.split(WARNING)
         typer.echo(f"{file}: {said}")
         for warning in warnings:
             typer.echo(f"warning: {file}: {warning}", err=True)
         return
-    facts = found.reason.facts
-    invalid = facts.permanent or facts.wait in (Wait.CHANGE, Wait.LIMITED)
-    code = Exit.INVALID if invalid else Exit.JOB_FAILED
+    code = Exit.INVALID if found.reason.facts.needs_change else Exit.JOB_FAILED
     stop(f"{file}: {found.reason}: {found.message}", code, remedy(found.reason))
 
 

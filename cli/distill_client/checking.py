@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 from distill_api.constants import API_VERSION, JOB_NAME_LENGTH, KIND, TRAINER_CONTAINER, ConditionType, Phase
 from distill_api.reading.quantity import amount
-from distill_api.reason_facts import Wait
 from distill_api.reasons import Reason
 from distill_api.spec.rules.across import trainers_resources
 from distill_client.errors import NotFound, TimedOut
@@ -141,7 +140,7 @@ def state(job: Job) -> str:
 def _found(job: Job) -> Check | None:
     """What the check has found; None while that is not known. What waits for somebody's change is wrong."""
     waiting = job.status.waiting
-    if waiting is not None and waiting.reason.facts.wait in (Wait.CHANGE, Wait.LIMITED):
+    if waiting is not None and waiting.reason.facts.needs_change:
         return Check(False, waiting.reason, waiting.message)
     ended = {Phase.SUCCEEDED: ConditionType.COMPLETE, Phase.FAILED: ConditionType.FAILED}.get(job.phase)
     condition = job.condition(ended) if ended is not None else None

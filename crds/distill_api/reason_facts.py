@@ -116,6 +116,11 @@ class ReasonFacts:
         return self.permanent or self.wait == Wait.CHANGE
 
     @property
+    def needs_change(self) -> bool:
+        """Whether somebody must change something first: the spec, or what is missing on the cluster."""
+        return self.fails_again or self.wait == Wait.LIMITED
+
+    @property
     def event_type(self) -> Literal["Normal", "Warning"]:
         """Type of its Kubernetes events."""
         return "Warning" if self.warning else "Normal"

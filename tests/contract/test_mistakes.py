@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from distill_api.job import InvalidJob, parse_job, read_job
-from distill_api.reading.mistakes import nearest
+from distill_api.reading.mistakes import listed, nearest
 from distill_api.reading.ultralytics import ELSEWHERE, NOWHERE
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.spec.training import Training
@@ -130,3 +130,7 @@ def test_the_fields_that_replace_arguments_of_ultralytics_exist() -> None:
         assert not rest or rest[0]
     assert not set(ELSEWHERE) & set(Training.model_fields)
     assert not set(NOWHERE) & set(Training.model_fields)
+
+
+def test_a_list_of_names_is_cut_and_says_so() -> None:
+    assert (listed(["a", "b"], 2), listed(["a", "b", "c", "d"], 2)) == ("a, b", "a, b and 2 more")

@@ -1,6 +1,6 @@
 """What a training pod reports to the operator: /status while it runs, the termination message when it ends."""
 
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field
 
@@ -13,6 +13,9 @@ from distill_api.status import KEPT_VERSION_CHANGES, Progress, Result, SpecChang
 MAX_MESSAGE = 4096
 """Kubernetes truncates termination messages to this many bytes."""
 
+
+WARNING: Final = "; warning: "
+"""What separates warnings from each other, and from what a check has found, in a message with the reason Checked."""
 
 _REPORTED = frozenset(reason for reason in Reason if Place.TERMINATION in reason.facts.places)
 

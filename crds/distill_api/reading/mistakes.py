@@ -37,6 +37,12 @@ def explain(error: ValidationError, model: Model) -> list[str]:
     return lines
 
 
+def listed(names: Sequence[str], most: int) -> str:
+    """At most so many of the names, and how many more there are: a, b and 3 more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
 def nearest(name: str, names: Iterable[str]) -> list[str]:
     """The entries of `names` that are most similar to `name`, best first; empty if none is similar."""
     meant = _plain(name)

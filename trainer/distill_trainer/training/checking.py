@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from distill_api.errors import Permanent
+from distill_api.pod.report import WARNING
+from distill_api.reading.mistakes import listed
 from distill_trainer.checkpoint.format import layout
 from distill_trainer.data import DatasetInfo
 from distill_trainer.data.loading.order import SampleSpec
@@ -63,7 +65,7 @@ def check(setup: Setup) -> str:
     warnings = list(_warnings(setup))
     for line in warnings:
         log.warning("%s", line)
-    return "; ".join([", ".join(found), *warnings])
+    return WARNING.join([", ".join(found), *warnings])
 
 
 @contextmanager
@@ -100,13 +102,12 @@ def _warnings(setup: Setup) -> Iterator[str]:
     dataset = setup.prepared.dataset
     for split in ("train", "val"):
         if unseen := _classes_without_labels(dataset, split):
-            more = f" and {len(unseen) - _MAX_LISTED} more" if len(unseen) > _MAX_LISTED else ""
-            yield f"warning: no label of {split} has the class {', '.join(unseen[:_MAX_LISTED])}{more}"
+            yield f"no label of {split} has the class {listed(unseen, _MAX_LISTED)}"
     if (name := setup.spec.report.baseline) is not None:
         try:
             load_baseline(setup.run.directories, name, setup.prepared)
         except Permanent as error:
-            yield f"warning: {error.message}"
+            yield error.message
 
 
 def _classes_without_labels(dataset: DatasetInfo, split: str) -> list[str]:

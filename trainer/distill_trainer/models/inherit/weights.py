@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from distill_api.reading.mistakes import listed
 from distill_trainer.models.inherit.activations import Fitted, Progress, covariances, fit, no_progress
 from distill_trainer.models.inherit.blocks import BLOCKS
 from distill_trainer.models.inherit.channels import Channels, Choose, NotSliceable, channels, positions
@@ -62,8 +63,7 @@ class Inherited:
         part = f", {self.in_part} of them in part" if self.in_part else ""
         lines = [f"{self.share:.1%} of the student's parameters ({self.tensors} of {self.of_tensors} tensors{part})"]
         for reason, names in self.reasons().items():
-            more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
-            lines.append(f"left as initialized: {', '.join(names[:_MAX_LISTED])}{more}: {reason}")
+            lines.append(f"left as initialized: {listed(names, _MAX_LISTED)}: {reason}")
         return lines
 
 

@@ -20,6 +20,7 @@ from ultralytics.nn.tasks import BaseModel, guess_model_task, torch_safe_load
 from ultralytics.utils.checks import check_yolov5u_filename
 
 from distill_api.errors import Permanent
+from distill_api.reading.mistakes import listed
 from distill_api.reasons import Reason
 from distill_trainer.models.loading import inert
 from distill_trainer.models.loading.architecture import BadArchitecture
@@ -252,10 +253,9 @@ def _refusal(path: Path, error: Exception) -> Permanent:
             f"the pickle in {path} cannot be loaded safely; if you trust the file, load it and save it again with "
             f"torch.save, or set {_REMEDY}",
         )
-    more = f" and {len(foreign) - _MAX_LISTED} more" if len(foreign) > _MAX_LISTED else ""
     return Permanent(
         Reason.MODEL_UNSAFE,
-        f"{path} loads {', '.join(foreign[:_MAX_LISTED])}{more}, which no Ultralytics or torch model needs; it was "
+        f"{path} loads {listed(foreign, _MAX_LISTED)}, which no Ultralytics or torch model needs; it was "
         f"not loaded, because it could run any code. If you trust the file, set {_REMEDY}",
     )
 

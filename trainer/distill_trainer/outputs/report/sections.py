@@ -8,6 +8,7 @@ from html import escape
 
 import yaml
 
+from distill_api.reading.mistakes import listed
 from distill_trainer.outputs.report.elements import details, facts
 from distill_trainer.outputs.report.examples import OTHER, SAME, Example, Examples
 from distill_trainer.outputs.report.report import Inherited, Output, Report
@@ -61,8 +62,7 @@ def inherited(found: Inherited | None) -> str:
         ("fitted", f"to the teacher's layers, on {found.images} training images" if found.images else "no, copied"),
     ]
     for reason, names in found.left.items():
-        more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
-        rows.append((f"not inherited: {reason}", escape(", ".join(names[:_LISTED]) + more)))
+        rows.append((f"not inherited: {reason}", escape(listed(names, _LISTED))))
     return facts(rows)
 
 
