@@ -20,7 +20,7 @@ from distill_api.constants import Phase
 from distill_api.metrics import OperatorMetric
 from testcluster import ControlPlane
 from tests.apiserver.conftest import cleared
-from tests.support.apiserver.api import Api, Object, answers, wait_for
+from tests.support.apiserver.api import Api, Object, answers, make_namespace, wait_for
 from tests.support.apiserver.nodes import Nodes, rank0
 from tests.support.apiserver.operatorprocess import OperatorProcess
 from tests.support.apiserver.team import Team
@@ -44,7 +44,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 @pytest.fixture(scope="module")
 def _api(plane: ControlPlane) -> Iterator[Api]:
     api = Api(plane.kubeconfig)
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": golden.NAMESPACE}})
+    make_namespace(api, golden.NAMESPACE)
     with Nodes(api, ("node0", "node1")):
         yield api
 

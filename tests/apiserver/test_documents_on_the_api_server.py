@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from distill_api.constants import KIND
-from tests.support.apiserver.api import Api, Object, Refused, wait_for
+from tests.support.apiserver.api import Api, Object, Refused, make_namespace
 from tests.support.documents import DOCUMENTS, in_yaml
 from tests.support.machine.python import ROOT
 
@@ -30,8 +30,7 @@ OBJECTS = list(objects())
 @pytest.fixture(scope="module")
 def strict(api: Api) -> str:
     """A namespace for pods that the restricted Pod Security Standard admits."""
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "documents", "labels": RESTRICTED}})
-    wait_for(lambda: api.get("ServiceAccount", "documents", "default"))
+    make_namespace(api, "documents", **RESTRICTED)
     return "documents"
 
 

@@ -21,7 +21,7 @@ from distill_cli.main import app
 from distill_client import Client
 from testcluster import ControlPlane
 from tests.apiserver.conftest import _operator, api, make_team, nodes, operator, plane, team
-from tests.support.apiserver.api import Api, Object, Refused, wait_for
+from tests.support.apiserver.api import Api, Object, Refused, make_namespace, wait_for
 from tests.support.apiserver.kubelet import KubeletServer, kubelet_server
 from tests.support.apiserver.nodes import Kubelet, Nodes
 from tests.support.apiserver.operatorprocess import OperatorProcess
@@ -176,7 +176,7 @@ def desk(plane: ControlPlane, api: Api, _operator: OperatorProcess, tmp_path: Pa
     """An administrator's, in a namespace of its own. No operator runs, so a status is what the test says."""
     _operator.kill()
     namespace = f"desk-{next(_numbers)}"
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    make_namespace(api, namespace)
     yield Desk(plane.kubeconfig, namespace, api, tmp_path)
     for kind in ("DistillJob", "Pod"):  # pods hold the nodes' GPUs
         for obj in api.list(kind, namespace):

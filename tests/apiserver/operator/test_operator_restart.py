@@ -2,7 +2,7 @@
 
 from distill_api.constants import Phase
 from distill_api.reasons import Reason
-from tests.support.apiserver.api import COLLECTED_WITHIN, Api, wait_for
+from tests.support.apiserver.api import COLLECTED_WITHIN, Api, make_namespace, wait_for
 from tests.support.apiserver.nodes import timestamp
 from tests.support.apiserver.operatorprocess import OperatorProcess
 from tests.support.apiserver.team import Team, manifest, stopped
@@ -98,7 +98,7 @@ def test_a_job_deleted_while_the_operator_is_away_leaves_nothing(team: Team) -> 
 
 def test_an_operator_of_one_namespace_leaves_the_others_alone(team: Team, operator: OperatorProcess, api: Api) -> None:
     operator.stop()
-    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{team.ns}-other"}})
+    make_namespace(api, f"{team.ns}-other")
     operator.start(WATCH_NAMESPACES=team.ns)
     api.create(manifest(), f"{team.ns}-other")
     team.submit()

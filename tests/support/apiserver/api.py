@@ -113,6 +113,12 @@ class Api:
                 raise
 
 
+def make_namespace(api: Api, name: str, **labels: str) -> None:
+    """Make a namespace, and wait for its ServiceAccount: without one the API server refuses every pod."""
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    wait_for(lambda: api.get("ServiceAccount", name, "default"))
+
+
 def install_crd(api: Api) -> None:
     """Create the CRD, and wait until jobs can be listed."""
     crd = yaml.safe_load((ROOT / "crds" / "distilljob.yaml").read_text())

@@ -6,7 +6,7 @@ from distill_api.constants import Phase
 from distill_api.pod.report import TerminationMessage, TrainerStatus
 from distill_api.reasons import Reason
 from distill_api.status import Attempt, DistillJobStatus, Progress, Result
-from tests.support.apiserver.api import Api, Object, wait_for
+from tests.support.apiserver.api import Api, Object, make_namespace, wait_for
 from tests.support.apiserver.nodes import Kubelet, Rank0
 from tests.support.apiserver.operatorprocess import OperatorProcess
 
@@ -48,10 +48,8 @@ class Team:
 
     def prepare(self, labels: dict[str, str] | None = None) -> None:
         """Make the namespace with its two claims."""
-        metadata = {"name": self.ns, "labels": labels or {}}
-        self.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+        make_namespace(self.api, self.ns, **labels or {})
         self.make_claims("runs", "digits")
-        wait_for(lambda: self.api.get("ServiceAccount", self.ns, "default"))
 
     def make_claims(self, *names: str, mode: str = "ReadWriteMany") -> None:
         """Claims, each bound to a volume of its own."""
