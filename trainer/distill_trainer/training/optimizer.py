@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -122,37 +120,6 @@ def build_optimizer(task: nn.Module, arguments: Any, plan: TrainingPlan) -> tupl
     warnings.filterwarnings("ignore", message=r".*capturable=True.* without \w+ graph capture", category=UserWarning)
     _drop_empty_groups(optimizer)
     return optimizer, Schedule(arguments, plan, chosen.warmup_bias_lr)
-
-
-@contextmanager
-def without_padding(optimizer: torch.optim.Optimizer) -> Iterator[None]:
-    """Inside, MuSGD's step on CPUs takes matrices of one shape at a time, with the same bits.
-
-    It pads matrices of one width with zero rows to multiply them all in one call, which saves launches on GPUs and is
-    more than half of the arithmetic.
-    """
-    groups = optimizer.param_groups
-    optimizer.param_groups = [group | {"params": part} for group in groups for part in _unpadded(group)]
-    try:
-        yield
-    finally:
-        optimizer.param_groups = groups
-
-
-def _unpadded(group: dict[str, Any]) -> Iterable[list[nn.Parameter]]:
-    """The parameters of a group in parts that need no padding. Those of one width stay together if one of them is
-    taller than wide: MuSGD transposes all that are padded to its height, and that rounds differently.
-    """
-    parameters: list[nn.Parameter] = group["params"]
-    if not group.get("use_muon") or any(parameter.is_cuda for parameter in parameters):
-        return [parameters]
-    heights, parts = defaultdict(list), defaultdict(list)
-    for parameter in parameters:
-        heights[parameter.numel() // len(parameter)].append(len(parameter))
-    for parameter in parameters:
-        width = parameter.numel() // len(parameter)
-        parts[width, len(parameter) if max(heights[width]) <= width else None].append(parameter)
-    return parts.values()
 
 
 def remove_parameters(optimizer: torch.optim.Optimizer, parameters: Iterable[nn.Parameter]) -> None:

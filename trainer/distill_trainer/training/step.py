@@ -28,7 +28,8 @@ from distill_trainer.training.distillation.improvement import ends, evidence
 from distill_trainer.training.distillation.plan import DistillationPlan
 from distill_trainer.training.distillation.task import DISTILLATION_LOSS, OBJECTIVE, DistillTask, component_names
 from distill_trainer.training.distillation.teacher import Teacher
-from distill_trainer.training.optimizer import MAX_GRADIENT_NORM, Schedule, remove_parameters, without_padding
+from distill_trainer.training.optimizer import MAX_GRADIENT_NORM, Schedule, remove_parameters
+from distill_trainer.training.parallel import musgd
 from distill_trainer.training.parallel.collectives import all_reduce_async, no_sync, replicate
 from distill_trainer.training.parallel.environment import Environment
 from distill_trainer.training.parallel.shards import frozen_running_statistics, seed_shard
@@ -244,8 +245,7 @@ class Step:
     def _optimizer_step(self, finite: Tensor) -> None:
         """Scaled gradients have been unscaled: the scaler's own step would only ask again whether they are finite."""
         if bool(finite):
-            with without_padding(self._optimizer):
-                self._optimizer.step()
+            musgd.step(self._optimizer, self._environment)
             self.state.ema.update(self._task.student_model)
         else:  # the average was not updated in this step
             self._buffers.restore_unless(finite)

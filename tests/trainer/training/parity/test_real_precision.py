@@ -6,7 +6,7 @@ tests/local/test_accuracy_bench.py and `make bench-parity`.
 """
 
 import importlib.util
-from contextlib import nullcontext
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -19,7 +19,9 @@ from torch import Tensor, nn
 from ultralytics.engine.trainer import BaseTrainer
 
 from distill_trainer.training.distillation.task import DistillTask
-from distill_trainer.training.optimizer import TrainingPlan, build_optimizer, without_padding
+from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
+from distill_trainer.training.parallel import musgd
+from distill_trainer.training.parallel.environment import from_torchrun
 from tests.support.models import build, preprocessed, shard_batch
 
 STEPS = 3
@@ -51,15 +53,12 @@ def recorded_gradients(task: nn.Module) -> list[dict[str, Tensor]]:
     return found
 
 
-def stepped(
-    task: nn.Module, optimizer: torch.optim.Optimizer, gradients: list[dict[str, Tensor]], around: Any = nullcontext
-) -> dict[str, Tensor]:
-    """The weights after a step with each of the gradients, each inside `around` the optimizer."""
-    for step in gradients:
+def stepped(task: nn.Module, step: Callable[[], None], gradients: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The weights after a `step` with each of the gradients."""
+    for by_name in gradients:
         for name, parameter in task.named_parameters():
-            parameter.grad = step[name].clone() if name in step else None
-        with around(optimizer):
-            optimizer.step()
+            parameter.grad = by_name[name].clone() if name in by_name else None
+        step()
     return {name: value.detach() for name, value in task.named_parameters()}
 
 
@@ -75,6 +74,7 @@ def test_real_steps_are_ultralytics_bit_by_bit(name: str) -> None:
     )
     if name == "MuSGD":
         reference = as_installed().MuSGD(reference.param_groups, muon=reference.muon, sgd=reference.sgd)
-    mine, expected = stepped(task, ours, gradients, without_padding), stepped(theirs, reference, gradients)
+    mine = stepped(task, lambda: musgd.step(ours, from_torchrun(uses_cuda=False, environ={})), gradients)
+    expected = stepped(theirs, reference.step, gradients)
     assert mine.keys() == expected.keys()
     assert [key for key, value in expected.items() if not torch.equal(mine[key], value)] == []

@@ -89,6 +89,13 @@ def all_reduce_async(values: Tensor) -> dist.Work | None:
     return dist.all_reduce(values, async_op=True) if dist.is_initialized() else None
 
 
+def broadcast_async(values: Tensor, rank: int) -> dist.Work:
+    """Start sending a rank's `values` to all others, in place. Wait for the returned work."""
+    work = dist.broadcast(values, src=rank, async_op=True)
+    assert work is not None
+    return work
+
+
 def broadcast_buffers(model: nn.Module) -> None:
     """Broadcast rank 0's buffers to all ranks, in place."""
     if dist.is_initialized():
