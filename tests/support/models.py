@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import nn
 
 import distill_trainer  # noqa: F401  (first: it keeps ultralytics offline)
 from distill_api.spec.fields import DistillJobSpec
@@ -18,6 +19,8 @@ from distill_trainer.training.evaluation.val_data import ValData
 from distill_trainer.training.parallel.environment import Environment
 
 CPU = torch.device("cpu")
+ONEDNN = torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
+"""Whether PyTorch computes convolutions with oneDNN here."""
 ALONE = Environment(rank=0, local_rank=0, world_size=1, local_world_size=1, node_rank=0, device=CPU)
 """A rank without others."""
 CLASSES = {0: "cat", 1: "dog", 2: "owl"}
@@ -109,3 +112,8 @@ def shard_batch(images: int, task: str = "detect", seed: int = 0, imgsz: int = 6
 
 def preprocessed(batch: dict[str, Any]) -> dict[str, Any]:
     return batch | {"img": batch["img"].float() / 255}
+
+
+def packed(model: nn.Module) -> int:
+    """How many convolutions have their weights packed for oneDNN."""
+    return sum(type(module.__dict__.get("forward")).__name__ == "_Packed" for module in model.modules())

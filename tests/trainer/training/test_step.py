@@ -26,7 +26,7 @@ from distill_trainer.training.distillation.terms import TASK_OF
 from distill_trainer.training.optimizer import TrainingPlan
 from distill_trainer.training.parallel.shards import frozen_running_statistics
 from distill_trainer.training.step_builder import StepBuilder
-from tests.support.models import ALONE, CPU, build, shard_batch, teach
+from tests.support.models import ALONE, CPU, ONEDNN, build, packed, shard_batch, teach
 
 
 class Run:
@@ -264,6 +264,13 @@ def test_the_teacher_has_no_boxes_and_never_trains() -> None:
     boxes = sum(p.numel() for name, p in whole.named_parameters() if ".cv2." in name and name.startswith("model.23."))
     fewer = sum(p.numel() for p in whole.parameters()) - sum(p.numel() for p in teacher.parameters())
     assert fewer >= boxes > 0
+
+
+@pytest.mark.skipif(not ONEDNN, reason="PyTorch computes convolutions without oneDNN here")
+def test_the_teachers_convolutions_are_packed_on_cpus() -> None:
+    teacher = Run().step._teacher
+    assert teacher is not None
+    assert packed(teacher) > 50
 
 
 def test_multi_scale_sizes_depend_on_the_step_alone() -> None:

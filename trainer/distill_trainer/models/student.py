@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn import tasks
-from ultralytics.nn.modules import Conv
 from yaml import YAMLError
 
 from distill_api.errors import Permanent
@@ -118,26 +117,6 @@ def train_mode(student: Any, frozen_layers: int) -> None:
         for module in layer.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.eval()
-
-
-def make_gradients_dense(student: nn.Module) -> None:
-    """Let no gradient in bf16 reach SiLU's backward pass as a slice of another map, as concatenation hands them out.
-
-    For CPUs, whose kernel takes up to ten times as long for channels-last slices of few channels, with the same bits.
-    In fp32 it is as fast, and rounds differently.
-    """
-    for module in student.modules():
-        if isinstance(module, Conv) and isinstance(module.act, nn.SiLU):
-            module.register_forward_hook(_with_dense_gradient)
-
-
-def _with_dense_gradient(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-    if output.requires_grad and output.dtype is torch.bfloat16:
-        output.register_hook(_dense)
-
-
-def _dense(gradient: Tensor) -> Tensor:
-    return gradient.contiguous(memory_format=torch.channels_last)
 
 
 def set_class_weights(student: Any, classes: NDArray[Any], power: float) -> None:

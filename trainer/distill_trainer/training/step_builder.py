@@ -10,8 +10,9 @@ import torch
 from ultralytics.utils.torch_utils import ModelEMA
 
 from distill_trainer.data import Shards
+from distill_trainer.models.cpu_kernels import make_gradients_dense, pack_convolutions
 from distill_trainer.models.precision import Precision
-from distill_trainer.models.student import grid_size, make_gradients_dense, neck_channels, seed_after_first_weights
+from distill_trainer.models.student import grid_size, neck_channels, seed_after_first_weights
 from distill_trainer.training.device.preprocess import Preprocess
 from distill_trainer.training.distillation.balance import Balance
 from distill_trainer.training.distillation.losses.registry import Signal
@@ -103,4 +104,6 @@ class StepBuilder:
         teacher = Teacher(self.teacher, self.environment.device, plan.teacher_dtype, needs, plan.batch_fraction)
         if self.compile:
             teacher.compile()
+        elif self.environment.device.type == "cpu":
+            pack_convolutions(teacher)
         return teacher
