@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, NamedTuple
 
 from distill_api.constants import TERMINAL_PHASES
 from distill_cli import output
+from distill_cli.pauses import pauses
 from distill_cli.views.job.curves import Curves, curves
 from distill_cli.views.job.status import StatusView, status_view
 from distill_client import Client, Forbidden, Job
@@ -87,27 +87,29 @@ def watched(look: Look, attempts: int) -> StatusView:
 
     In a terminal the screen is redrawn; else a line is printed whenever something changes.
     """
-    console = output.console()
-    if not console.is_terminal:
-        return _lines(look)
+    with pauses(REFRESH_SECONDS) as pause:
+        views = _views(look, pause)
+        return _drawn(views, attempts) if output.console().is_terminal else _lines(views)
+
+
+def _drawn(views: Iterator[StatusView], attempts: int) -> StatusView:
     from rich.live import Live
 
     from distill_cli.screens.status import status
 
-    view = look.view()
+    console, view = output.console(), next(views)
     try:
         with Live(status(view, attempts), console=console, auto_refresh=False, screen=True) as live:
-            for newer in _views(look):
-                view = newer
+            for view in views:
                 live.update(status(view, attempts), refresh=True)
     finally:
         console.print(status(view, attempts))  # what was on the screen stays after it
     return view
 
 
-def _lines(look: Look) -> StatusView:
+def _lines(views: Iterator[StatusView]) -> StatusView:
     last = ""
-    for view in _views(look):
+    for view in views:
         progress = view.progress
         where = f"  epoch {progress.epoch}  step {progress.step}  ETA {progress.eta}" if progress else ""
         line = f"{view.phase}{where}  {view.headline}"
@@ -117,7 +119,7 @@ def _lines(look: Look) -> StatusView:
     return view
 
 
-def _views(look: Look) -> Iterator[StatusView]:
+def _views(look: Look, pause: Callable[[], None]) -> Iterator[StatusView]:
     """The job again and again until it has ended. An API server that is away for a while ends nothing."""
     patience = Patience()
     while True:
@@ -125,4 +127,4 @@ def _views(look: Look) -> Iterator[StatusView]:
         yield view
         if view.phase in TERMINAL_PHASES:
             return
-        time.sleep(REFRESH_SECONDS)
+        pause()

@@ -1,6 +1,5 @@
 """`distill events`: what happened to a job and its pods."""
 
-import time
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -8,6 +7,7 @@ import typer
 
 from distill_cli import output
 from distill_cli.cluster import JobName, Output, OutputFormat, with_cluster
+from distill_cli.pauses import pauses
 from distill_cli.views.job.pods import EventRow, event_rows
 from distill_client import Client
 from distill_client.patience import Patience
@@ -32,11 +32,12 @@ def command(
     _print(rows)
     if not rows:
         typer.echo(f"the cluster has no events of {job}; distill why {job} has what the operator recorded", err=True)
-    while watch:
-        time.sleep(POLL_SECONDS)
-        now = event_rows(patience.read(lambda: client.events(job)), job)
-        _print([row for row in now if row not in rows])
-        rows = now
+    with pauses(POLL_SECONDS) as pause:
+        while watch:
+            pause()
+            now = event_rows(patience.read(lambda: client.events(job)), job)
+            _print([row for row in now if row not in rows])
+            rows = now
 
 
 def _print(rows: Sequence[EventRow]) -> None:

@@ -1,6 +1,5 @@
 """`distill list`: the jobs of a namespace."""
 
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -9,6 +8,7 @@ import typer
 
 from distill_cli import output
 from distill_cli.cluster import AllNamespaces, ListFormat, Output, Watch, with_cluster
+from distill_cli.pauses import pauses
 from distill_client import Client, Job
 from distill_client.patience import Patience
 
@@ -41,12 +41,12 @@ def command(
     from rich.text import Text
 
     patience = Patience()
-    with Live(console=console, screen=True, auto_refresh=False) as live:
+    with pauses(REFRESH_SECONDS) as pause, Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
             jobs = patience.read(lambda: client.list(all_namespaces=all_namespaces))
             drawn = _table(jobs, output_format, all_namespaces) if jobs else Text(_none(client, all_namespaces))
             live.update(drawn, refresh=True)
-            time.sleep(REFRESH_SECONDS)
+            pause()
 
 
 def _none(client: Client, all_namespaces: bool) -> str:
