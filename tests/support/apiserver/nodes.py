@@ -12,7 +12,7 @@ from typing import Any
 
 from distill_api.constants import METRICS_PORT
 from distill_api.pod.report import TerminationMessage, TrainerStatus
-from tests.support.apiserver.api import Api, Object
+from tests.support.apiserver.api import Api, Object, Refused
 
 GPUS = 2
 RANK0_IP = f"127.{1 + os.getpid() // 256 % 200}.{os.getpid() % 256}.{{number}}"
@@ -64,7 +64,8 @@ class Nodes:
         while not self._stop.wait(4):
             for name in sorted(set(self.names) - self._silent):
                 ready = {"type": "Ready", "status": "True", "reason": "Test", "lastHeartbeatTime": timestamp()}
-                self._api.patch("Node", "", name, {"status": {"conditions": [ready]}}, "status")
+                with suppress(OSError, Refused):  # an API server that restarts; as a kubelet, it tries again
+                    self._api.patch("Node", "", name, {"status": {"conditions": [ready]}}, "status")
 
 
 class Kubelet:

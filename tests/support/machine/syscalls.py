@@ -69,10 +69,12 @@ def slow_fsync(pid: int, delay: str) -> Iterator[None]:
 def watched(work: Callable[[], int], log: Path, inject: str | None = None) -> Iterator[int]:
     """A process that does `work` and exits with what it returns, 9 for an error; yields its process id."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    ready, forked = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             gc.disable()  # garbage of earlier tests may hold files: closing them is not the work's
+            os.write(forked, b"1")  # and what libraries do in a fork is over
             signal.sigwait({signal.SIGUSR1})  # a call that strace is not asked to watch
             os._exit(work())
         except BaseException:  # noqa: BLE001  the fork must never go on as the test itself
@@ -80,6 +82,9 @@ def watched(work: Callable[[], int], log: Path, inject: str | None = None) -> It
         finally:
             os._exit(9)
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    os.close(forked)
+    os.read(ready, 1)
+    os.close(ready)
     options = ["-e", f"inject={inject}"] if inject else []
     log.unlink(missing_ok=True)
     strace = subprocess.Popen(
