@@ -13,9 +13,9 @@ from distill_api.constants import API_VERSION, JOB_NAME_LENGTH, KIND, TRAINER_CO
 from distill_api.reading.quantity import amount
 from distill_api.reasons import Reason
 from distill_api.spec.rules.across import trainers_resources
+from distill_client.apiserver.kinds import Object
 from distill_client.errors import NotFound, TimedOut
 from distill_client.job import Job
-from distill_client.kinds import Object
 from distill_client.watching import watch
 
 if TYPE_CHECKING:

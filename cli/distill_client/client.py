@@ -22,12 +22,12 @@ from distill_api.constants import (
 from distill_api.reading.mistakes import nearest
 from distill_api.status import Result
 from distill_client import logs
+from distill_client.apiserver.connection import Connection
+from distill_client.apiserver.kinds import Object, path
 from distill_client.checking import Check, run_check
-from distill_client.connection import Connection
 from distill_client.document import JobSource, document
 from distill_client.errors import ClientError, Conflict, JobFailed, NotFound, TimedOut
 from distill_client.job import Job
-from distill_client.kinds import Object, path
 from distill_client.logs import LogLine
 from distill_client.watching import watch
 

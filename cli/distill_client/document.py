@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from distill_api.job import DistillJob, InvalidJob, parse_job, read_document
+from distill_client.apiserver.kinds import Object
 from distill_client.errors import ClientError, Refused
-from distill_client.kinds import Object
 
 JobSource = str | os.PathLike[str] | Mapping[str, Any] | DistillJob
 """A YAML file, a document, or the contract's model."""

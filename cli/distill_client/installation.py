@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from distill_api.constants import Component, Label
+from distill_client.apiserver.kinds import Object
 from distill_client.client import Client
-from distill_client.kinds import Object
 
 OPERATORS = f"{Label.COMPONENT}={Component.OPERATOR},app.kubernetes.io/part-of=distill-operator"
 _VERSION = "app.kubernetes.io/version"

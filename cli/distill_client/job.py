@@ -13,8 +13,8 @@ from distill_api.job import DistillJob, read_stored
 from distill_api.reading.mistakes import explain
 from distill_api.spec.fields import DistillJobSpec
 from distill_api.status import Condition, DistillJobStatus
+from distill_client.apiserver.kinds import Object
 from distill_client.errors import ClientError
-from distill_client.kinds import Object
 
 
 @dataclass(frozen=True)

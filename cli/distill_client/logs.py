@@ -9,9 +9,9 @@ from queue import Empty, Queue
 from threading import Thread
 from time import monotonic
 
-from distill_client.connection import Connection
+from distill_client.apiserver.connection import Connection
+from distill_client.apiserver.kinds import path
 from distill_client.errors import ClientError
-from distill_client.kinds import path
 
 HOLD_SECONDS = 0.4
 """How long a line that is followed waits for earlier lines of other pods."""

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from distill_api.constants import KIND
-from distill_client.connection import Connection
+from distill_client.apiserver.connection import Connection
+from distill_client.apiserver.kinds import path
+from distill_client.apiserver.patience import RETRY_SECONDS, Patience
 from distill_client.errors import Unreachable
 from distill_client.job import Job
-from distill_client.kinds import path
-from distill_client.patience import RETRY_SECONDS, Patience
 
 _WATCH_SECONDS: Final = 300.0
 

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from distill_cli import pauses as module
-from distill_cli.pauses import pauses
+from distill_cli.live import pauses as module
+from distill_cli.live.pauses import pauses
 
 
 def ctrl_c() -> None:

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
-from distill_client import Unreachable, patience
-from distill_client.patience import Patience
+from distill_client import Unreachable
+from distill_client.apiserver import patience
+from distill_client.apiserver.patience import Patience
 from testcluster import ControlPlane
 from tests.client.conftest import Desk, started
 from tests.client.test_terminal import CTRL_C, distill

@@ -10,8 +10,8 @@ from typing import Any
 
 from distill_api.constants import SCHEMA_HASH
 from distill_api.reading.quantity import amount
+from distill_client.apiserver.kinds import Object
 from distill_client.installation import operator_version, setting
-from distill_client.kinds import Object
 
 OLDEST_MINOR = 31
 """Of Kubernetes 1.x, as the chart requires."""

@@ -10,7 +10,7 @@ from typing import Any
 from distill_api.constants import Label
 from distill_api.reading.quantity import amount
 from distill_client import Job
-from distill_client.kinds import Object
+from distill_client.apiserver.kinds import Object
 
 _LIVE = ("Pending", "Running")
 

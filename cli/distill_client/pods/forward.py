@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 
-from distill_client.connection import Connection
+from distill_client.apiserver.connection import Connection
 from distill_client.errors import ClientError
 from distill_client.pods.websocket import port_socket
 

@@ -9,10 +9,10 @@ from typing import Final, NamedTuple
 from urllib.request import ProxyHandler, build_opener
 
 from distill_api.constants import METRICS_PORT
+from distill_client.apiserver.kinds import Object
 from distill_client.client import Client, node_rank
 from distill_client.errors import ClientError
 from distill_client.job import Job
-from distill_client.kinds import Object
 from distill_client.pods.forward import forwarded
 from distill_client.pods.reader import runs
 

@@ -10,11 +10,11 @@ from typing import Final
 
 from distill_api.constants import API_VERSION, KIND, TRAINER_CONTAINER, TRAINER_USER
 from distill_api.constants import Path as PodPath
+from distill_client.apiserver.kinds import Object, path
 from distill_client.client import Client, node_rank
 from distill_client.errors import ClientError, Forbidden, NotFound, TimedOut
 from distill_client.installation import operators, setting
 from distill_client.job import Job
-from distill_client.kinds import Object, path
 
 READER_SECONDS: Final = 3600
 """After which a reader pod ends by itself, should nobody delete it."""

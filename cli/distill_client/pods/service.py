@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+from distill_client.apiserver.kinds import Object, path
 from distill_client.client import Client
 from distill_client.errors import Forbidden, NotFound
-from distill_client.kinds import Object, path
 from distill_client.pods.reader import runs
 
 GRAFANA: Final = "app.kubernetes.io/name=grafana"

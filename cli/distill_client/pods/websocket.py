@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from distill_client.connection import Connection
+from distill_client.apiserver.connection import Connection
+from distill_client.apiserver.kinds import path
 from distill_client.errors import Forbidden, NotFound, Unreachable
-from distill_client.kinds import path
 
 _V4: Final = "v4.channel.k8s.io"
 """The protocol that every API server and kubelet has, for both."""

@@ -30,7 +30,7 @@ from distill_cli.cluster import Connect, JobName, stop, with_cluster_later
 from distill_cli.commands.files.download import Image
 from distill_cli.exits import Exit
 from distill_client import Client, ClientError, Forbidden, Job, NotFound, TimedOut
-from distill_client.kinds import path
+from distill_client.apiserver.kinds import path
 from distill_client.pods.files import Files, files_of
 from distill_client.pods.forward import LOOPBACK, Forward, forwarded
 from distill_client.pods.reader import reader, running_rank_0, runs

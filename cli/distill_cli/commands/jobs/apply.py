@@ -7,16 +7,16 @@ from typing import Annotated
 
 import typer
 
-from distill_cli import checking
-from distill_cli.checking import Timeout
 from distill_cli.cluster import Connect, with_cluster_later
 from distill_cli.exits import Exit
 from distill_cli.jobfile import load_document
+from distill_cli.live import checking
+from distill_cli.live.checking import Timeout
 from distill_cli.views.changes import overlay
 from distill_cli.views.plan import ApplyPlan, creation, update
 from distill_client import Client, ClientError, Job, NotFound, Refused
+from distill_client.apiserver.kinds import Object
 from distill_client.document import document
-from distill_client.kinds import Object
 
 
 @with_cluster_later
@@ -51,7 +51,7 @@ def command(
         client.apply(raw)
         typer.echo(f"{name} {'created' if plan.new else 'changed'}")
     if watch:
-        from distill_cli.look import Look, watched
+        from distill_cli.live.look import Look, watched
 
         if watched(Look(client, name), attempts=5).phase == "Failed":
             raise typer.Exit(int(Exit.JOB_FAILED))

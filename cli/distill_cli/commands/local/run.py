@@ -63,7 +63,7 @@ def command(
 
 def _wait_with_bar(trainer: TrainerProcess) -> TrainerEnd:
     from distill_cli import output
-    from distill_cli.live_run import run_with_bar
+    from distill_cli.live.run import run_with_bar
 
     return run_with_bar(trainer, output.console())
 

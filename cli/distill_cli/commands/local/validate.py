@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from distill_api.spec.recipe import chosen
-from distill_cli.checking import Timeout, check
 from distill_cli.cluster import Connect, with_cluster_later
 from distill_cli.exits import Exit
 from distill_cli.jobfile import load_document
+from distill_cli.live.checking import Timeout, check
 from distill_client import Refused
 
 

@@ -55,7 +55,7 @@ def _of_claim(client: Client, job: Job) -> Curves:
 
 
 def _of_log(client: Client, job: Job) -> Curves:
-    from distill_cli.look import LOG_LINES
+    from distill_cli.live.look import LOG_LINES
     from distill_cli.views.job.curves import curves
 
     try:

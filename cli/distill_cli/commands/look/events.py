@@ -7,10 +7,10 @@ import typer
 
 from distill_cli import output
 from distill_cli.cluster import JobName, Output, OutputFormat, with_cluster
-from distill_cli.pauses import pauses
+from distill_cli.live.pauses import pauses
 from distill_cli.views.job.pods import EventRow, event_rows
 from distill_client import Client
-from distill_client.patience import Patience
+from distill_client.apiserver.patience import Patience
 
 POLL_SECONDS = 2.0
 

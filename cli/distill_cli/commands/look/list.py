@@ -8,9 +8,9 @@ import typer
 
 from distill_cli import output
 from distill_cli.cluster import AllNamespaces, ListFormat, Output, Watch, with_cluster
-from distill_cli.pauses import pauses
+from distill_cli.live.pauses import pauses
 from distill_client import Client, Job
-from distill_client.patience import Patience
+from distill_client.apiserver.patience import Patience
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -26,7 +26,7 @@ def command(
     With -w it is kept up to date until the job has ended; the exit code is then 8 if it is Failed. -o json and yaml
     print the job as the API server has it.
     """
-    from distill_cli.look import Look, watched
+    from distill_cli.live.look import Look, watched
 
     if output.is_data(output_format):
         output.data(client.get(job).raw, output_format)

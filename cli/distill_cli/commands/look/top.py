@@ -4,7 +4,7 @@ from distill_api.constants import TERMINAL_PHASES, Component, Label
 from distill_cli import output
 from distill_cli.cluster import AllNamespaces, Output, OutputFormat, with_cluster
 from distill_client import Client, Forbidden, Job
-from distill_client.kinds import Object
+from distill_client.apiserver.kinds import Object
 
 
 @with_cluster

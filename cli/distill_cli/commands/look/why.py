@@ -11,7 +11,7 @@ from distill_api.constants import Label, Phase
 from distill_cli import output
 from distill_cli.cluster import JobName, Output, OutputFormat, with_cluster
 from distill_client import Client, Job
-from distill_client.kinds import Object
+from distill_client.apiserver.kinds import Object
 
 if TYPE_CHECKING:
     from distill_cli.views.job.ranks import RankTime
@@ -28,7 +28,7 @@ def command(
     output_format: OutputFormat = Output.TABLE,
 ) -> None:
     """Say why a job waits, restarted, is slow or failed: what the operator recorded, what was seen, what to do."""
-    from distill_cli.look import belongings
+    from distill_cli.live.look import belongings
     from distill_cli.views.job.why import why_view
 
     found = client.get(job)

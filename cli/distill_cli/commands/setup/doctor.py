@@ -10,8 +10,8 @@ from distill_cli import output
 from distill_cli.cluster import Output, OutputFormat, with_cluster
 from distill_cli.exits import Exit
 from distill_client import Client, ClientError, Forbidden, NotFound, NotInstalled
+from distill_client.apiserver.kinds import path
 from distill_client.installation import operators
-from distill_client.kinds import path
 
 if TYPE_CHECKING:
     from distill_cli.views.doctor import Facts

@@ -9,7 +9,7 @@ from distill_api.constants import GROUP, PLURAL, SCHEMA_HASH, VERSION
 from distill_cli import output
 from distill_cli.cluster import Connect, Output, OutputFormat, with_cluster_later
 from distill_client import Client, Forbidden, NotFound
-from distill_client.kinds import path
+from distill_client.apiserver.kinds import path
 
 
 @with_cluster_later

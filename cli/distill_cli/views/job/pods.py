@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from distill_api.constants import TRAINER_CONTAINER, Label
+from distill_client.apiserver.kinds import Object
 from distill_client.client import event_time, node_rank
 from distill_client.job import Job
-from distill_client.kinds import Object
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from distill_cli.views.job.curves import Curves
 from distill_cli.views.job.pods import EventRow, PodRow, doomed, event_rows, pod_rows, telling
 from distill_cli.views.row import eta, hardware, pair
 from distill_client import Job
-from distill_client.kinds import Object
+from distill_client.apiserver.kinds import Object
 
 LAST_EVENTS = 6
 

@@ -16,7 +16,7 @@ from distill_cli.views.job.pods import PodRow, doomed, event_rows, pod_rows, tel
 from distill_cli.views.job.ranks import RankTime, slow_ranks
 from distill_cli.views.job.status import ProgressView, progress_view
 from distill_client import Job
-from distill_client.kinds import Object
+from distill_client.apiserver.kinds import Object
 
 UNSEEN_SECONDS = 60
 """After which it is worth telling that the operator has not seen a job."""

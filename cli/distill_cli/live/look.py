@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from distill_api.constants import TERMINAL_PHASES
 from distill_cli import output
-from distill_cli.pauses import pauses
+from distill_cli.live.pauses import pauses
 from distill_cli.views.job.curves import Curves, curves
 from distill_cli.views.job.status import StatusView, status_view
 from distill_client import Client, Forbidden, Job
+from distill_client.apiserver.kinds import Object
+from distill_client.apiserver.patience import Patience
 from distill_client.errors import ClientError
-from distill_client.kinds import Object
-from distill_client.patience import Patience
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -9,9 +9,9 @@ from contextlib import closing
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from distill_client.apiserver.kinds import Object
+from distill_client.apiserver.kubeconfig import LOGIN, load
 from distill_client.errors import ClientError, Conflict, Forbidden, NotFound, NotInstalled, Refused, Unreachable
-from distill_client.kinds import Object
-from distill_client.kubeconfig import LOGIN, load
 
 REQUEST_SECONDS: Final = 20.0
 INSTALL: Final = "install the operator: helm install distill-operator charts/distill-operator (see the README)"
