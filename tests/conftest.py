@@ -27,6 +27,17 @@ LONG = (
     "trainer/checkpoint",
 )
 """Files of these take minutes: with several processes they come first, so that no process waits for another's last."""
+PATIENT = (
+    "trainer/models",
+    "trainer/training/device",
+    "trainer/training/distillation",
+    "trainer/training/evaluation",
+    "trainer/training/parity",
+    "trainer/training/test_gang.py",
+    "trainer/training/test_step.py",
+)
+"""Tests of these only compute, and no clock fails them: scripts/test.sh runs them at the lowest priority beside others,
+which mostly wait."""
 
 
 def _apiserver() -> str | None:
@@ -78,6 +89,12 @@ def alone(item: pytest.Item) -> bool:
     return tier(item) == "e2e" or item.get_closest_marker("alone") is not None
 
 
+def patient(item: pytest.Item) -> bool:
+    """Whether the test may be slowed down by others, because it waits for nothing but its own arithmetic."""
+    path = item.path.relative_to(TESTS)
+    return not alone(item) and any(path.is_relative_to(folder) for folder in PATIENT)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """A file, and with it its fixtures, is one process's. So is the whole tier on the API server: it hardly computes,
@@ -100,6 +117,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if alone(item):
             item.add_marker(pytest.mark.alone)
+        elif patient(item):
+            item.add_marker(pytest.mark.patient)
 
 
 _missing: dict[str, str | None] = {}

@@ -21,9 +21,11 @@ FAKE_PYTEST = """#!/bin/sh
 case "$*" in
     *"not alone"*) echo "= $FIRST in 1.00s ="; exit "${FIRST%% *}" ;;
     *"-m alone"*) echo "$* "; echo "= $SECOND in 2.00s ="; exit "${SECOND%% *}" ;;
+    *"-m patient"*) echo "$* at $(nice)"; echo "= $FOURTH in 4.00s ="; exit "${FOURTH%% *}" ;;
     *) echo "$* "; echo "= $THIRD in 3.00s ="; exit "${THIRD%% *}" ;;
 esac
 """
+PASSED, NONE = "0 passed", "5 no tests ran"
 
 
 def in_a_clean_home(command: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -82,8 +84,7 @@ def test_go_keeps_its_settings_and_modules(tmp_path: Path) -> None:
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """Where pytest prints the closing lines that $FIRST, $SECOND and $THIRD say and exits with the number they begin
-    with."""
+    """Where pytest prints the closing lines that $FIRST to $FOURTH say and exits with the number they begin with."""
     python = tmp_path / ".venv" / "bin" / "python"
     python.parent.mkdir(parents=True)
     python.write_text(FAKE_PYTEST)
@@ -96,18 +97,18 @@ def checkout(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("said", "arguments", "status"),
     [
-        (["0 passed", "0 passed", "0 passed"], [], 0),
-        (["1 failed", "0 passed", "0 passed"], [], 1),
-        (["0 passed", "1 failed", "0 passed"], [], 1),
-        (["0 passed", "0 passed", "1 failed"], [], 1),
-        (["5 no tests ran", "0 passed", "0 passed"], ["-k", "one of three"], 0),
-        (["0 passed", "5 no tests ran", "0 passed"], ["-k", "one of three"], 0),
-        (["0 passed", "0 passed", "5 no tests ran"], ["-k", "one of three"], 0),
-        (["5 no tests ran", "5 no tests ran", "0 passed"], ["-k", "one of three"], 0),
-        (["5 no tests ran", "5 no tests ran", "5 no tests ran"], ["-k", "none"], 5),
-        (["5 no tests ran", "0 passed", "0 passed"], [], 1),
-        (["0 passed", "0 passed", "5 no tests ran"], [], 1),
-        (["2 errors", "5 no tests ran", "5 no tests ran"], ["-k", "one of three"], 1),
+        ([PASSED, PASSED, PASSED, PASSED], [], 0),
+        (["1 failed", PASSED, PASSED, PASSED], [], 1),
+        ([PASSED, "1 failed", PASSED, PASSED], [], 1),
+        ([PASSED, PASSED, "1 failed", PASSED], [], 1),
+        ([PASSED, PASSED, PASSED, "1 failed"], [], 1),
+        ([NONE, PASSED, PASSED, PASSED], ["-k", "some"], 0),
+        ([PASSED, PASSED, NONE, NONE], ["-k", "some"], 0),
+        ([NONE, NONE, PASSED, NONE], ["-k", "some"], 0),
+        ([NONE, NONE, NONE, NONE], ["-k", "none"], 5),
+        ([NONE, PASSED, PASSED, PASSED], [], 1),
+        ([PASSED, PASSED, PASSED, NONE], [], 1),
+        (["2 errors", NONE, NONE, NONE], ["-k", "some"], 1),
     ],
 )
 def test_all_parts_run_and_each_fails_the_whole(
@@ -115,12 +116,13 @@ def test_all_parts_run_and_each_fails_the_whole(
 ) -> None:
     ran = subprocess.run(
         [checkout / "scripts" / "test.sh", *arguments],
-        env=os.environ | dict(zip(("FIRST", "SECOND", "THIRD"), said, strict=True)),
+        env=os.environ | dict(zip(("FIRST", "SECOND", "THIRD", "FOURTH"), said, strict=True)),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert ran.returncode == status
     closing = [f"= {words} in {number}.00s =" for number, words in enumerate(said, 1)]
-    names = ["on three processes:", "in pairs:", "alone:"]
-    assert ran.stdout.splitlines()[-6:] == [line for pair in zip(names, closing, strict=True) for line in pair]
+    names = ["on three processes:", "in pairs:", "with a cluster:", "beside them:"]
+    assert ran.stdout.splitlines()[-8:] == [line for pair in zip(names, closing, strict=True) for line in pair]
     assert " ".join(["-m alone --ignore=tests/e2e tests", *arguments]) in ran.stdout
     assert " ".join(["tests/e2e", *arguments, ""]) in ran.stdout
+    assert " ".join(["-m patient tests/trainer", *arguments, "at 19"]) in ran.stdout
