@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import signal
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from distill_cli.live.signals import handled
+
 _PATIENCE: Final = 2.0
 """Seconds that a Ctrl-C may wait for the next pause. A server that does not answer must not keep anybody longer."""
+_ALARM: Final = (signal.SIGALRM,) if hasattr(signal, "SIGALRM") else ()
+"""Not on Windows, where a second Ctrl-C helps."""
 
 
 @contextmanager
@@ -21,9 +24,6 @@ def pauses(seconds: float) -> Iterator[Callable[[], None]]:
     connections, which it then waits for at the end of the program, for ever. Elsewhere Ctrl-C thus waits for the next
     pause; a second one, and _PATIENCE, do not.
     """
-    if threading.current_thread() is not threading.main_thread():  # which alone gets signals
-        yield lambda: time.sleep(seconds)
-        return
     paused = asked = False
 
     def interrupt(number: int, _frame: object) -> None:
@@ -31,7 +31,7 @@ def pauses(seconds: float) -> Iterator[Callable[[], None]]:
         if paused or asked or number != signal.SIGINT:
             raise KeyboardInterrupt
         asked = True
-        if hasattr(signal, "setitimer"):  # not on Windows, where a second Ctrl-C helps
+        if _ALARM:
             signal.setitimer(signal.ITIMER_REAL, _PATIENCE)
 
     def pause() -> None:
@@ -44,12 +44,9 @@ def pauses(seconds: float) -> Iterator[Callable[[], None]]:
         finally:
             paused = False
 
-    signals = [signal.SIGINT, *([signal.SIGALRM] if hasattr(signal, "SIGALRM") else [])]
-    before = {number: signal.signal(number, interrupt) for number in signals}
-    try:
-        yield pause
-    finally:
-        if asked and hasattr(signal, "setitimer"):
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with handled(interrupt, signal.SIGINT, *_ALARM):
+        try:
+            yield pause
+        finally:
+            if asked and _ALARM:
+                signal.setitimer(signal.ITIMER_REAL, 0)

@@ -5,7 +5,6 @@
 Writes OUT/rank-<rank>.json: a digest of weights and momenta after each step, and how much MuSGD has multiplied in it.
 """
 
-import hashlib
 import json
 import sys
 from pathlib import Path
@@ -23,6 +22,7 @@ from distill_trainer.training.parallel import musgd
 from distill_trainer.training.parallel.collectives import process_group
 from distill_trainer.training.parallel.environment import from_torchrun
 from tests.support.models import build
+from tests.support.ranks.steps import digest
 from tests.support.ranks.template import fork_ranks
 
 STEPS = 3
@@ -61,17 +61,17 @@ def main(out: Path) -> None:
                 parameter.grad = torch.empty_like(parameter).normal_(0, 1e-3, generator=generator)
             multiplied = 0
             musgd.step(optimizer, environment)
-            digests.append(_digest(task, optimizer))
+            digests.append(digest(_tensors(task, optimizer)))
             counts.append(multiplied)
     (out / f"rank-{environment.rank}.json").write_text(json.dumps({"digests": digests, "multiplied": counts}))
 
 
-def _digest(task: DistillTask, optimizer: Optimizer) -> str:
-    digest = hashlib.sha256()
-    for parameter in task.trained_parameters():
-        for value in (parameter.detach(), *optimizer.state[parameter].values()):
-            digest.update(value.numpy().tobytes())
-    return digest.hexdigest()
+def _tensors(task: DistillTask, optimizer: Optimizer) -> dict[str, Tensor]:
+    """Weights and momenta."""
+    found = {}
+    for name, parameter in task.named_parameters():
+        found |= {name: parameter.detach()} | {f"{name} {key}": v for key, v in optimizer.state[parameter].items()}
+    return found
 
 
 if __name__ == "__main__":

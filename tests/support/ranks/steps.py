@@ -140,7 +140,7 @@ def main(order: Order) -> None:
     with process_group(environment, timeouts(100)):
         rank = Rank(order, environment)
         task, optimizer, teacher = rank.training.task, rank.training.optimizer, rank.step._teacher
-        before = teacher and _digest(teacher.state_dict())
+        before = teacher and digest(teacher.state_dict())
         replica = weakref.ref(rank.step._model)
         replicated = {name.removeprefix("module.").split(".")[0] for name, _ in rank.step._model.named_parameters()}
         results = rank.train()
@@ -151,18 +151,19 @@ def main(order: Order) -> None:
         "trained": sorted({name.split(".")[0] for name, _ in task.named_parameters()}),
         "optimized_elsewhere": sum(id(p) not in trained for g in optimizer.param_groups for p in g["params"]),
         "teacher_parameters": teacher and sum(p.requires_grad for p in teacher.parameters()),
-        "teacher_unchanged": teacher and before == _digest(teacher.state_dict()),
+        "teacher_unchanged": teacher and before == digest(teacher.state_dict()),
         "results": results,
     }
     if environment.is_main:
         (order.out / "report.json").write_text(json.dumps(report))
 
 
-def _digest(state: dict[str, Any]) -> str:
-    digest = hashlib.sha256()
+def digest(state: dict[str, Any]) -> str:
+    """SHA-256 of named tensors."""
+    made = hashlib.sha256()
     for name, value in state.items():
-        digest.update(name.encode() + value.numpy().tobytes())
-    return digest.hexdigest()
+        made.update(name.encode() + value.numpy().tobytes())
+    return made.hexdigest()
 
 
 if __name__ == "__main__":

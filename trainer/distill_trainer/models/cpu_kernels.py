@@ -48,10 +48,9 @@ def pack_convolutions(frozen: nn.Module) -> None:
 
 
 def _is_packable(dtype: torch.dtype) -> bool:
-    operations = torch.ops.mkldnn
     if not torch.backends.mkldnn.is_available() or torch.backends.cpu.get_cpu_capability() not in ("AVX2", "AVX512"):
         return False
-    return dtype is torch.float32 or (dtype is torch.bfloat16 and operations._is_mkldnn_bf16_supported())
+    return dtype is torch.float32 or (dtype is torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class _Packed:
@@ -60,7 +59,7 @@ class _Packed:
     def __init__(self, convolution: nn.Conv2d, activation: str) -> None:
         self._convolution, self._activation = convolution, activation
         self._shape: torch.Size | None = None
-        self._weight = convolution.weight.detach()
+        self._weight: Tensor | None = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
         layer = self._convolution

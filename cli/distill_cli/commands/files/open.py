@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from distill_api.metrics import JOB_BOARD, JOB_LABEL
 from distill_cli.cluster import Connect, JobName, stop, with_cluster_later
 from distill_cli.commands.files.download import Image
 from distill_cli.exits import Exit
+from distill_cli.live.signals import handled
 from distill_client import Client, ClientError, Forbidden, Job, NotFound, TimedOut
 from distill_client.apiserver.kinds import path
 from distill_client.pods.files import Files, files_of
@@ -197,12 +197,5 @@ def _until_interrupted() -> Iterator[None]:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    main = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP) if main}
-    try:
+    with suppress(KeyboardInterrupt), handled(interrupt, signal.SIGTERM, signal.SIGHUP):
         yield
-    except KeyboardInterrupt:
-        pass
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

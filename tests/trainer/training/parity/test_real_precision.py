@@ -21,8 +21,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from distill_trainer.training.distillation.task import DistillTask
 from distill_trainer.training.optimizer import TrainingPlan, build_optimizer
 from distill_trainer.training.parallel import musgd
-from distill_trainer.training.parallel.environment import from_torchrun
-from tests.support.models import build, preprocessed, shard_batch
+from tests.support.models import ALONE, build, preprocessed, shard_batch
 
 STEPS = 3
 BATCH = 4
@@ -74,7 +73,7 @@ def test_real_steps_are_ultralytics_bit_by_bit(name: str) -> None:
     )
     if name == "MuSGD":
         reference = as_installed().MuSGD(reference.param_groups, muon=reference.muon, sgd=reference.sgd)
-    mine = stepped(task, lambda: musgd.step(ours, from_torchrun(uses_cuda=False, environ={})), gradients)
+    mine = stepped(task, lambda: musgd.step(ours, ALONE), gradients)
     expected = stepped(theirs, reference.step, gradients)
     assert mine.keys() == expected.keys()
     assert [key for key, value in expected.items() if not torch.equal(mine[key], value)] == []

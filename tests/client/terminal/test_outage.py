@@ -10,7 +10,7 @@ from distill_client.apiserver import patience
 from distill_client.apiserver.patience import Patience
 from testcluster import ControlPlane
 from tests.client.conftest import Desk, started
-from tests.client.test_terminal import CTRL_C, distill
+from tests.client.terminal.test_terminal import CTRL_C, distill
 from tests.support.apiserver.api import Refused, wait_for
 
 
